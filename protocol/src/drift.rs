@@ -1,0 +1,38 @@
+//! Drift of one monitored column: counted on the box, judged by pure functions that box, fleet and tests share.
+//!
+//! ```text
+//!  reference rows ──> Reference ───────────────┬───────────────────┐   signed, in the bundle
+//!  (time-ordered)        │ fixed bins          │                   │
+//!                        v                     v                   v
+//!  values ──> Counter ──> Counts ──merge──> Counts ──> test() ──> Verdict ──> Alarm ──> AlarmState
+//!             (on the box) (pane)           (window)     ^        p, b,       2 of 3,   insufficient,
+//!                                                        │        effects     merges    ok, warn, drift
+//!  reference windows ──> OverDispersion::replay ─────────┘
+//! ```
+//!
+//! The box sends counts and never values. Counts add exactly, in any order and grouping, so a merged pane is the pane
+//! that would have been counted at once. Alarms rest on a calibrated p-value, not on a PSI or KS threshold: those
+//! depend on the window's size and are reported as effect sizes only.
+//!
+//! Nothing here does I/O, reads a clock, draws a random number, logs or panics.
+
+mod alarm;
+mod components;
+mod counter;
+mod counts;
+mod effects;
+mod fixed;
+mod overdispersion;
+mod reference;
+pub mod special;
+mod statistic;
+
+pub use alarm::{Alarm, AlarmState, Effect, Phase, Rule, RuleError};
+pub use counter::{CategoricalCounter, Counter, NumericCounter};
+pub use counts::{Counts, CountsError, MAX_ROWS};
+pub use effects::{Effects, NumericEffects};
+pub use overdispersion::{MIN_REPLAY_WINDOWS, OverDispersion, OverDispersionError};
+pub use reference::{
+    BINS, CategoricalReference, MAX_BINS, MAX_CATEGORIES, NumericReference, Reference, ReferenceError,
+};
+pub use statistic::{Verdict, test};

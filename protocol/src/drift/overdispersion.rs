@@ -1,0 +1,227 @@
+//! How much more a column varies from window to window than independent rows would.
+//!
+//! Rows of one day resemble each other, and so do nights and Sundays. A test that assumes independence alarms on that.
+//! So the time-ordered reference is cut into windows of the size used in production and tested against itself; what
+//! the windows vary more than they should divides every later statistic (after Rao and Scott). A reference that is
+//! shuffled, or longer windows than are used later, teach nothing: the bundle keeps the rows' time order.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Counts, CountsError, Reference,
+    components::{Components, Sample},
+    special::real,
+};
+
+/// Fewer replayed windows say too little; the independent default then stands.
+pub const MIN_REPLAY_WINDOWS: u32 = 10;
+/// If windows vary this much more than expected even apart from location and spread, they are too short for the
+/// column's memory, and only location and spread can still be trusted.
+const MAX_REST_INFLATION: f64 = 1.5;
+
+/// The default assumes independent rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawOverDispersion")]
+pub struct OverDispersion {
+    /// Variance of the location and of the spread contrast; 1 for independent rows.
+    pub(super) v: [f64; 2],
+    /// Scale and degrees of freedom of the remaining chi-square; None leaves the degrees as they are.
+    pub(super) a: f64,
+    pub(super) nu: Option<f64>,
+    /// Variance of the number of missing rows.
+    pub(super) v0: f64,
+    /// Windows replayed: the fewer, the heavier the tails. None: nothing was estimated.
+    pub(super) windows: Option<u32>,
+    /// Whether the remaining chi-square counts as evidence.
+    pub(super) use_rest: bool,
+}
+
+impl Default for OverDispersion {
+    fn default() -> Self {
+        Self { v: [1.0; 2], a: 1.0, nu: None, v0: 1.0, windows: None, use_rest: true }
+    }
+}
+
+impl OverDispersion {
+    /// Learns from consecutive windows of the reference itself, each of the size tested later (a merged size has a
+    /// replay of its own). Windows with fewer than two values are skipped; from 30 windows on it is good.
+    pub fn replay(reference: &Reference, windows: &[Counts]) -> Result<Self, CountsError> {
+        for window in windows {
+            window.check_shape(reference)?;
+        }
+        let replayed: Vec<Components> = windows
+            .iter()
+            .filter(|window| window.n >= 2)
+            .map(|window| Components::of(reference, window, Sample::OfReference))
+            .collect();
+        let count = u32::try_from(replayed.len()).unwrap_or(u32::MAX);
+        if count < MIN_REPLAY_WINDOWS {
+            return Ok(Self::default());
+        }
+
+        let contrasts = replayed.iter().map(|components| components.z.len()).min().unwrap_or(0);
+        let mut v = [1.0; 2];
+        for (j, variance) in v.iter_mut().take(contrasts).enumerate() {
+            *variance = inflation(replayed.iter().map(|components| components.z[j]));
+        }
+        let v0 = inflation(replayed.iter().map(|components| components.z_null));
+
+        let (rest, df): (Vec<f64>, Vec<f64>) =
+            replayed.iter().map(Components::rest).map(|(rest, df)| (rest, f64::from(df))).unzip();
+        let (raw, expected) = (mean(&rest), mean(&df));
+        let level = raw.max(expected);
+        let most = if expected > 0.0 { expected } else { 1.0 };
+        let matched = 2.0 * level * level / sample_variance(&rest).max(1e-12);
+        let nu = matched.min(most).max(0.5);
+        let use_rest = contrasts == 0 || (expected > 0.0 && raw <= MAX_REST_INFLATION * expected);
+        Ok(Self { v, a: (level / nu).max(1.0), nu: Some(nu), v0, windows: Some(count), use_rest })
+    }
+
+    pub fn v(&self) -> [f64; 2] {
+        self.v
+    }
+
+    pub fn a(&self) -> f64 {
+        self.a
+    }
+
+    pub fn nu(&self) -> Option<f64> {
+        self.nu
+    }
+
+    pub fn v0(&self) -> f64 {
+        self.v0
+    }
+
+    pub fn windows(&self) -> Option<u32> {
+        self.windows
+    }
+
+    pub fn uses_rest(&self) -> bool {
+        self.use_rest
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the over-dispersion is malformed: {0}; replay the reference again")]
+pub struct OverDispersionError(&'static str);
+
+#[derive(Deserialize)]
+struct RawOverDispersion {
+    v: [f64; 2],
+    a: f64,
+    nu: Option<f64>,
+    v0: f64,
+    windows: Option<u32>,
+    use_rest: bool,
+}
+
+impl TryFrom<RawOverDispersion> for OverDispersion {
+    type Error = OverDispersionError;
+
+    fn try_from(raw: RawOverDispersion) -> Result<Self, Self::Error> {
+        let RawOverDispersion { v, a, nu, v0, windows, use_rest } = raw;
+        let inflates = |factor: f64| factor.is_finite() && factor >= 1.0;
+        if !v.into_iter().chain([a, v0]).all(inflates) {
+            return Err(OverDispersionError("a variance is not a finite number of at least 1"));
+        }
+        if nu.is_some_and(|nu| !nu.is_finite() || nu < 0.5) {
+            return Err(OverDispersionError(
+                "the degrees of freedom are not a finite number of at least 0.5",
+            ));
+        }
+        if windows.is_some_and(|windows| windows < MIN_REPLAY_WINDOWS) {
+            return Err(OverDispersionError("fewer than 10 windows were replayed"));
+        }
+        Ok(Self { v, a, nu, v0, windows, use_rest })
+    }
+}
+
+/// The mean square of standardised values, never below the 1 that independent rows would give.
+fn inflation(z: impl Iterator<Item = f64>) -> f64 {
+    mean(&z.map(|z| z * z).collect::<Vec<_>>()).max(1.0)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / real(values.len() as u64)
+}
+
+fn sample_variance(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / real(values.len() as u64 - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+    use crate::drift::Counter;
+
+    fn windows(reference: &Reference, values: &[f32], size: usize) -> Vec<Counts> {
+        let mut counter = Counter::new(reference);
+        let mut closed = Vec::new();
+        for chunk in values.chunks(size) {
+            if let Counter::Numeric(numeric) = &mut counter {
+                numeric.observe_all(chunk);
+            }
+            closed.push(counter.take());
+        }
+        closed
+    }
+
+    fn stepped(rows: u16) -> Vec<f32> {
+        (0..rows).map(|i| f32::from(i / 50)).collect()
+    }
+
+    #[test]
+    fn too_few_windows_leave_the_default() -> Result<(), Box<dyn Error>> {
+        let values = stepped(450);
+        let reference = Reference::numeric(&values)?;
+        let replayed = OverDispersion::replay(&reference, &windows(&reference, &values, 50))?;
+        assert_eq!(replayed, OverDispersion::default());
+        Ok(())
+    }
+
+    #[test]
+    fn a_column_that_wanders_is_over_dispersed() -> Result<(), Box<dyn Error>> {
+        let values = stepped(1000);
+        let reference = Reference::numeric(&values)?;
+        let replayed = OverDispersion::replay(&reference, &windows(&reference, &values, 50))?;
+        assert_eq!(replayed.windows(), Some(20));
+        assert!(replayed.v()[0] > 10.0 && !replayed.uses_rest(), "{replayed:?}");
+        let text = serde_json::to_string(&replayed)?;
+        assert_eq!(serde_json::from_str::<OverDispersion>(&text)?, replayed);
+        Ok(())
+    }
+
+    #[test]
+    fn a_constant_column_stays_finite() -> Result<(), Box<dyn Error>> {
+        let reference = Reference::numeric(&[1.0; 300])?;
+        let replayed = OverDispersion::replay(&reference, &windows(&reference, &[1.0; 300], 20))?;
+        assert_eq!((replayed.v(), replayed.windows()), ([1.0, 1.0], Some(15)));
+        assert!(replayed.a().is_finite() && replayed.nu().is_some_and(f64::is_finite));
+        Ok(())
+    }
+
+    #[test]
+    fn windows_of_another_reference_are_refused() -> Result<(), Box<dyn Error>> {
+        let reference = Reference::numeric(&[1.0, 2.0])?;
+        let other = Reference::numeric(&[1.0, 2.0, 3.0])?;
+        assert!(OverDispersion::replay(&reference, &[Counts::empty(&other)]).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn malformed_over_dispersion_is_refused() {
+        let check = |v: &str, nu: &str, windows: &str, complaint: &str| {
+            let text =
+                format!(r#"{{"v":{v},"a":1.0,"nu":{nu},"v0":1.0,"windows":{windows},"use_rest":true}}"#);
+            let refusal = serde_json::from_str::<OverDispersion>(&text).map_err(|error| error.to_string());
+            assert!(refusal.as_ref().is_err_and(|text| text.contains(complaint)), "{refusal:?}");
+        };
+        check("[0.5,1]", "null", "null", "variance");
+        check("[1,1]", "0.1", "null", "degrees of freedom");
+        check("[1,1]", "null", "9", "fewer than 10");
+    }
+}

@@ -1,0 +1,24 @@
+//! The words that agents and the fleet share, and the pure functions both must compute alike.
+//!
+//! ```text
+//!   ids · time · limits      the nouns and their bounds
+//!   topic                    where a message goes: the only file in which a '/' of a topic is written
+//!   message · chunk          what goes over the wire
+//!   manifest                 what a bundle is
+//!   trust                    who may say so: TUF metadata and the order of one device
+//!   drift                    has the world changed? Counting, testing, alarming
+//! ```
+//!
+//! Architecture invariant: no file, socket, clock, randomness, thread or async lives here. Whatever depends on the time
+//! takes it as an argument. A newer fleet may speak to an older box: unknown fields are ignored, unknown *required
+//! features* are refused.
+
+pub mod chunk;
+pub mod drift;
+pub mod ids;
+pub mod limits;
+pub mod manifest;
+pub mod message;
+pub mod time;
+pub mod topic;
+pub mod trust;

@@ -1,0 +1,223 @@
+//! JSON that devices send: hello, status, state, event.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Message, MessageError, Sentence, bound};
+use crate::ids::{BootId, BundlePath, Digest, SiteName, SlotName};
+use crate::limits;
+use crate::time::Timestamp;
+
+/// First words of a connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    pub v: u8,
+    pub boot: BootId,
+    /// Counts connections within the boot, so that a late will never marks a newer connection offline.
+    pub connection: u64,
+    /// What people call the box.
+    pub name: String,
+    pub site: SiteName,
+    pub agent_version: String,
+    pub capabilities: Capabilities,
+    /// Version of the order it acts on; 0 before the first.
+    pub order_version: u64,
+}
+
+/// What the box can run, found out by looking.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Capabilities {
+    pub arch: String,
+    pub cpu_model: String,
+    pub cores: u32,
+    pub memory_bytes: u64,
+    /// CPU features that models select on, such as `avx512_vnni`.
+    pub cpu_flags: Vec<String>,
+    /// Inference devices really present: `CPU`, `GPU`, `NPU`.
+    pub devices: Vec<String>,
+    /// Version of the inference runtime and of OpenVINO, or why there is none.
+    pub runtime: String,
+}
+
+/// Presence; retained, and also the connection's last will.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub v: u8,
+    pub boot: BootId,
+    pub connection: u64,
+    pub presence: Presence,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    Online,
+    Offline,
+}
+
+/// Everything a device has to say of its slots: whole, never a delta. The latest wins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub v: u8,
+    pub boot: BootId,
+    pub sequence: u64,
+    /// Real time.
+    pub at: Timestamp,
+    /// Version of the order that this state answers; 0 before the first.
+    pub observed_generation: u64,
+    /// Version of the catalogue (targets) it trusts.
+    pub catalogue: u64,
+    /// Why the newest order or catalogue was refused, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    pub slots: Vec<SlotState>,
+}
+
+/// A machine-readable code with its sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub code: String,
+    pub sentence: Sentence,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlotState {
+    pub slot: SlotName,
+    /// What it works towards.
+    pub phase: Phase,
+    /// What answers applications now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Running>,
+    /// What it can go back to at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<BundleRef>,
+}
+
+/// A bundle by name and by identity (the SHA-256 of its manifest).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BundleRef {
+    pub path: BundlePath,
+    pub sha256: Digest,
+}
+
+/// The bundle that answers, proven by its digest, and how it runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    pub bundle: BundleRef,
+    pub variant: String,
+    pub provider: ProviderUse,
+    /// Real time of activation.
+    pub since: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderUse {
+    pub provider: Provider,
+    /// Why it is not the preferred one, if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Sentence>,
+}
+
+/// What executes the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    #[serde(rename = "openvino")]
+    OpenVino,
+    /// ONNX Runtime's own CPU kernels.
+    OnnxCpu,
+}
+
+/// Where a slot stands with its wish.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Phase {
+    /// No model is wished for here.
+    Empty,
+    Downloading { bundle: BundleRef, received_bytes: u64, total_bytes: u64 },
+    Verifying { bundle: BundleRef },
+    SelfTesting { bundle: BundleRef },
+    Activating { bundle: BundleRef },
+    /// The wish is what runs.
+    Running { bundle: BundleRef },
+    /// The wish cannot be had here; whatever ran goes on.
+    Failed { bundle: BundleRef, code: String, sentence: Sentence },
+}
+
+/// Something that happened, kept until the fleet has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub v: u8,
+    pub boot: BootId,
+    pub sequence: u64,
+    /// Lowest sequence of this boot that the box still holds.
+    pub held_from: u64,
+    /// Real time.
+    pub at: Timestamp,
+    pub kind: EventKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EventKind {
+    /// A process began; what an earlier one had begun was resumed or reverted.
+    Started { agent_version: String },
+    Activated { slot: SlotName, bundle: BundleRef, provider: ProviderUse, load_ms: u64, self_test_ms: u64 },
+    ActivationFailed { slot: SlotName, bundle: BundleRef, code: String, sentence: Sentence },
+    /// It went back by itself.
+    Reverted { slot: SlotName, from: BundleRef, to: Option<BundleRef>, code: String, sentence: Sentence },
+    Cleared { slot: SlotName },
+    OrderRefused { code: String, sentence: Sentence },
+    TrustRefused { code: String, sentence: Sentence },
+    /// Telemetry was dropped, oldest first, because the spool was full.
+    TelemetryDropped { reports: u64 },
+    /// Messages that could not be read since the last such event.
+    Malformed { count: u64, sentence: Sentence },
+}
+
+impl Message for Hello {
+    fn version(&self) -> u8 {
+        self.v
+    }
+
+    fn check(&self) -> Result<(), MessageError> {
+        bound("hello.name", self.name.len(), 64)?;
+        bound("hello.agent_version", self.agent_version.len(), 64)?;
+        let has = &self.capabilities;
+        bound("hello.capabilities.cpu_flags", has.cpu_flags.len(), 64)?;
+        bound("hello.capabilities.devices", has.devices.len(), 16)?;
+        for text in [&has.arch, &has.cpu_model, &has.runtime].into_iter().chain(&has.cpu_flags).chain(&has.devices) {
+            bound("hello.capabilities", text.len(), limits::SENTENCE_BYTES_MAX)?;
+        }
+        Ok(())
+    }
+}
+
+impl Message for Status {
+    fn version(&self) -> u8 {
+        self.v
+    }
+
+    fn check(&self) -> Result<(), MessageError> {
+        Ok(())
+    }
+}
+
+impl Message for State {
+    fn version(&self) -> u8 {
+        self.v
+    }
+
+    fn check(&self) -> Result<(), MessageError> {
+        bound("state.slots", self.slots.len(), limits::SLOTS_MAX)
+    }
+}
+
+impl Message for Event {
+    fn version(&self) -> u8 {
+        self.v
+    }
+
+    fn check(&self) -> Result<(), MessageError> {
+        Ok(())
+    }
+}

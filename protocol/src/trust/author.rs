@@ -1,0 +1,314 @@
+//! Writing trust files: what a publisher, a builder and the fleet sign. Pure: keys, times and versions are handed in,
+//! nothing is stored.
+//!
+//! A file is made as an [`Envelope`], signed by as many keys as its role needs, and turned into bytes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::catalogue::Target;
+use super::documents::{DelegatedRole, Delegations, Hashes, Index, Meta, Root, TargetFile, Targets};
+use super::envelope::{Envelope, EnvelopeError};
+use super::key::{KeyId, PublicKey, Sign, SignError};
+use super::root::{MusterRoot, RoleKeys};
+use super::{Order, SPEC_VERSION, Want};
+use crate::ids::{BundlePath, DeviceId, Digest, ModelName};
+use crate::time::Timestamp;
+
+/// How long an order may be acted upon.
+pub const ORDER_LIFE: Duration = Duration::from_secs(14 * 86_400);
+/// How long the online index files are good; they are signed anew every day.
+pub const TIMESTAMP_LIFE: Duration = Duration::from_secs(7 * 86_400);
+pub const SNAPSHOT_LIFE: Duration = Duration::from_secs(14 * 86_400);
+
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorError {
+    #[error("{role} has {keys} different keys and can never reach its threshold of {threshold}")]
+    Threshold { role: String, keys: usize, threshold: usize },
+    #[error("the document cannot be written as canonical JSON")]
+    Envelope(#[source] EnvelopeError),
+    #[error("the file is not one that can be edited")]
+    Document(#[source] serde_json::Error),
+    #[error("signing failed")]
+    Sign(#[source] SignError),
+}
+
+/// Keys of a role and how many of them must sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    pub keys: Vec<PublicKey>,
+    pub threshold: usize,
+}
+
+/// A `N.root.json` to be.
+#[derive(Clone, Debug)]
+pub struct RootSpec {
+    pub version: u64,
+    pub expires: Timestamp,
+    pub root: Keys,
+    pub targets: Keys,
+    pub snapshot: Keys,
+    pub timestamp: Keys,
+    pub order: Keys,
+    /// PEM certificates.
+    pub tls_roots: Vec<String>,
+}
+
+/// A targets file being edited: the catalogue itself, or what a builder publishes for one model.
+#[derive(Clone, Debug)]
+pub struct TargetsSpec(Targets);
+
+/// What a snapshot or a timestamp says of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    pub version: u64,
+    pub length: u64,
+    pub sha256: Digest,
+}
+
+/// An order to be.
+#[derive(Clone, Debug)]
+pub struct OrderSpec {
+    pub device: DeviceId,
+    pub version: u64,
+    pub issued: Timestamp,
+    pub expires: Timestamp,
+    pub catalogue: u64,
+    pub want: Vec<Want>,
+}
+
+/// The role that a model's retrained bundles are delegated to.
+pub fn auto_role(model: &ModelName) -> String {
+    format!("auto-{model}")
+}
+
+/// Signs with all of these keys and gives the file's bytes.
+pub fn sign(mut envelope: Envelope, signers: &[&dyn Sign]) -> Result<Vec<u8>, AuthorError> {
+    for signer in signers {
+        envelope.sign(*signer).map_err(AuthorError::Sign)?;
+    }
+    Ok(envelope.to_bytes())
+}
+
+pub fn root(spec: &RootSpec) -> Result<Envelope, AuthorError> {
+    let named = [
+        ("root", &spec.root),
+        ("targets", &spec.targets),
+        ("snapshot", &spec.snapshot),
+        ("timestamp", &spec.timestamp),
+    ];
+    let mut keys = BTreeMap::new();
+    let mut roles = BTreeMap::new();
+    for (role, role_keys) in named {
+        roles.insert(role.to_owned(), role_keys.named(role)?);
+        keys.extend(role_keys.keys.iter().map(|key| (key.key_id(), (*key).into())));
+    }
+    let order = spec.order.named("order")?;
+    keys.extend(spec.order.keys.iter().map(|key| (key.key_id(), (*key).into())));
+    envelope(&Root {
+        type_: "root".to_owned(),
+        spec_version: SPEC_VERSION.to_owned(),
+        version: spec.version,
+        expires: spec.expires,
+        consistent_snapshot: true,
+        keys,
+        roles,
+        muster: MusterRoot { order, tls_roots: spec.tls_roots.clone() },
+    })
+}
+
+/// `pins` by name: `targets.json`, `auto-<model>.json`.
+pub fn snapshot(version: u64, expires: Timestamp, pins: &BTreeMap<String, Pin>) -> Result<Envelope, AuthorError> {
+    index("snapshot", version, expires, pins, None)
+}
+
+pub fn timestamp(version: u64, expires: Timestamp, issued: Timestamp, pin: Pin) -> Result<Envelope, AuthorError> {
+    index("timestamp", version, expires, &BTreeMap::from([("snapshot.json".to_owned(), pin)]), Some(issued))
+}
+
+pub fn order(spec: &OrderSpec) -> Result<Envelope, AuthorError> {
+    envelope(&Order {
+        type_: Order::TYPE.to_owned(),
+        spec_version: SPEC_VERSION.to_owned(),
+        version: spec.version,
+        issued: spec.issued,
+        expires: spec.expires,
+        device: spec.device.clone(),
+        catalogue: spec.catalogue,
+        want: spec.want.clone(),
+    })
+}
+
+/// A fleet restored from yesterday's backup still counts past what devices have seen: the time is part of the version.
+pub fn next_order_version(last: u64, now: Timestamp) -> u64 {
+    last.saturating_add(1).max(u64::try_from(now.as_seconds()).unwrap_or(0))
+}
+
+impl Keys {
+    pub fn one(key: PublicKey) -> Self {
+        Self { keys: vec![key], threshold: 1 }
+    }
+
+    fn named(&self, role: &str) -> Result<RoleKeys, AuthorError> {
+        let mut keyids: Vec<KeyId> = self.keys.iter().map(PublicKey::key_id).collect();
+        keyids.sort();
+        keyids.dedup();
+        if self.threshold == 0 || self.threshold > keyids.len() {
+            let role = role.to_owned();
+            return Err(AuthorError::Threshold { role, keys: keyids.len(), threshold: self.threshold });
+        }
+        Ok(RoleKeys { keyids, threshold: self.threshold })
+    }
+}
+
+impl Pin {
+    pub fn of(version: u64, bytes: &[u8]) -> Self {
+        Self { version, length: bytes.len() as u64, sha256: Digest::of(bytes) }
+    }
+}
+
+/// What a snapshot pins, by name. Its signatures are not looked at.
+pub fn pins_of(snapshot: &[u8]) -> Result<BTreeMap<String, Pin>, AuthorError> {
+    let index: Index =
+        Envelope::parse(snapshot).map_err(AuthorError::Envelope)?.document().map_err(AuthorError::Document)?;
+    let pin = |meta: &Meta| Pin { version: meta.version, length: meta.length, sha256: meta.hashes.sha256 };
+    Ok(index.meta.iter().map(|(name, meta)| (name.clone(), pin(meta))).collect())
+}
+
+impl TargetsSpec {
+    /// An empty one, version 0: [`Self::next`] makes it the first.
+    pub fn empty() -> Self {
+        Self(Targets {
+            type_: "targets".to_owned(),
+            spec_version: SPEC_VERSION.to_owned(),
+            version: 0,
+            expires: Timestamp::default(),
+            targets: BTreeMap::new(),
+            delegations: None,
+            extra: BTreeMap::new(),
+        })
+    }
+
+    /// The file that was published last, to be edited. Its signatures are not looked at.
+    pub fn parse(bytes: &[u8]) -> Result<Self, AuthorError> {
+        let envelope = Envelope::parse(bytes).map_err(AuthorError::Envelope)?;
+        envelope.document().map(Self).map_err(AuthorError::Document)
+    }
+
+    pub fn version(&self) -> u64 {
+        self.0.version
+    }
+
+    pub fn expires(&self) -> Timestamp {
+        self.0.expires
+    }
+
+    /// The next version.
+    #[must_use]
+    pub fn next(mut self, expires: Timestamp) -> Self {
+        self.0.version = self.0.version.saturating_add(1);
+        self.0.expires = expires;
+        self
+    }
+
+    pub fn put(&mut self, target: &Target) {
+        let file = TargetFile {
+            length: target.length,
+            hashes: Hashes { sha256: target.sha256 },
+            custom: target.custom.clone(),
+            extra: BTreeMap::new(),
+        };
+        self.0.targets.insert(target.path.to_string(), file);
+    }
+
+    /// Takes a bundle out of the catalogue: it is never activated again. Whether it was in it.
+    pub fn remove(&mut self, path: &BundlePath) -> bool {
+        self.0.targets.remove(&path.to_string()).is_some()
+    }
+
+    /// What it lists, by path.
+    pub fn targets(&self) -> Vec<Target> {
+        self.0
+            .targets
+            .iter()
+            .filter_map(|(path, file)| {
+                Some(Target {
+                    path: path.parse().ok()?,
+                    length: file.length,
+                    sha256: file.hashes.sha256,
+                    custom: file.custom.clone(),
+                })
+            })
+            .collect()
+    }
+
+    /// Lets these keys, and nobody else after them, say what stands under `bundles/<model>/auto/`.
+    pub fn delegate(&mut self, model: &ModelName, keys: &Keys) -> Result<(), AuthorError> {
+        let name = auto_role(model);
+        let RoleKeys { keyids, threshold } = keys.named(&name)?;
+        let delegations = self.0.delegations.get_or_insert_default();
+        delegations.keys.extend(keys.keys.iter().map(|key| (key.key_id(), (*key).into())));
+        delegations.roles.retain(|role| role.name != name);
+        let paths = vec![format!("bundles/{model}/auto/*")];
+        delegations.roles.push(DelegatedRole { name, keyids, threshold, terminating: true, paths });
+        delegations.drop_unused_keys();
+        Ok(())
+    }
+
+    /// Ends a delegation: the model's retrained bundles leave the catalogue.
+    pub fn undelegate(&mut self, model: &ModelName) -> bool {
+        let Some(delegations) = &mut self.0.delegations else { return false };
+        let before = delegations.roles.len();
+        delegations.roles.retain(|role| role.name != auto_role(model));
+        delegations.drop_unused_keys();
+        delegations.roles.len() < before
+    }
+
+    /// The keys to which a model's retrained bundles are delegated.
+    pub fn delegate_keys(&self, model: &ModelName) -> Vec<PublicKey> {
+        let Some(delegations) = &self.0.delegations else { return Vec::new() };
+        let role = delegations.roles.iter().find(|role| role.name == auto_role(model));
+        let ids = role.into_iter().flat_map(|role| &role.keyids);
+        ids.filter_map(|id| delegations.keys.get(id)).map(super::documents::Key::public).collect()
+    }
+
+    pub fn envelope(&self) -> Result<Envelope, AuthorError> {
+        envelope(&self.0)
+    }
+}
+
+impl Delegations {
+    fn drop_unused_keys(&mut self) {
+        let roles = &self.roles;
+        self.keys.retain(|id, _| roles.iter().any(|role| role.keyids.contains(id)));
+    }
+}
+
+/// A target entry for a bundle's manifest.
+pub fn target(path: BundlePath, manifest: &[u8], custom: Value) -> Target {
+    Target { path, length: manifest.len() as u64, sha256: Digest::of(manifest), custom }
+}
+
+fn index(
+    kind: &str,
+    version: u64,
+    expires: Timestamp,
+    pins: &BTreeMap<String, Pin>,
+    issued: Option<Timestamp>,
+) -> Result<Envelope, AuthorError> {
+    let meta = |pin: &Pin| Meta { version: pin.version, length: pin.length, hashes: Hashes { sha256: pin.sha256 } };
+    envelope(&Index {
+        type_: kind.to_owned(),
+        spec_version: SPEC_VERSION.to_owned(),
+        version,
+        expires,
+        meta: pins.iter().map(|(name, pin)| (name.clone(), meta(pin))).collect(),
+        issued,
+    })
+}
+
+fn envelope(document: &impl serde::Serialize) -> Result<Envelope, AuthorError> {
+    Envelope::unsigned(document).map_err(AuthorError::Envelope)
+}

@@ -1,0 +1,408 @@
+//! From one trusted state to the next: rules R1 to R6, each file checked against the one that pins it.
+//!
+//! ```text
+//!   R1 roots       N+1, N+2, … each signed by the one before and by itself       adopted one by one, whatever follows
+//!   R2             the last root has not expired
+//!   R3 floors      versions of what is trusted already (its expiry does not matter)
+//!   R4 timestamp   signed, not older, not expired                                ┐
+//!   R5 snapshot    as the timestamp pins it; no file in it older or gone         ├ adopted together, or not at all
+//!   R6 targets     as the snapshot pins them, and delegated ones                 ┘
+//! ```
+//!
+//! Files come one by one in any order (retained messages do). That the snapshot is newer than the timestamp means only
+//! that a timestamp is on its way: [`Outcome::Incomplete`], not an attack. Whoever withholds it is noticed by age.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use sigstore_tuf::MetaFile;
+
+use super::catalogue::TrustedSet;
+use super::checks::{Checked, check};
+use super::envelope::Envelope;
+use super::error::{TrustError, from_jiff};
+use super::files::{FileName, Write};
+use super::key::KeyId;
+use super::root::{Authority, Role};
+use super::{Files, ISSUED_FIELD};
+use crate::ids::Digest;
+use crate::limits::{DELEGATIONS_MAX, ROOT_STEPS_MAX};
+use crate::time::Timestamp;
+
+/// Earlier than every expiry: what is trusted already is a floor, fresh or not.
+const ANY_AGE: jiff::Timestamp = jiff::Timestamp::MIN;
+
+/// What R1 did. Roots before a refused one are adopted: whoever plants a bad root cannot hold back a good one.
+#[derive(Debug)]
+pub struct Roots {
+    /// To put at rest, in this order.
+    pub adopted: Vec<Write>,
+    pub refused: Option<TrustError>,
+}
+
+/// What a refresh did.
+#[derive(Debug)]
+pub struct Refreshed {
+    pub outcome: Outcome,
+    /// To put at rest in this order before the new state is used: roots first, `timestamp.json` last. Whatever stops in
+    /// between leaves the old state whole.
+    pub writes: Vec<Write>,
+    /// When the newest verified timestamp was signed: it cannot be earlier than that now.
+    pub issued: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// What was received is what was trusted.
+    Unchanged,
+    Updated,
+    /// Newer files exist, but these have not come yet. The old state holds until it expires.
+    Incomplete {
+        missing: Vec<String>,
+    },
+}
+
+/// The way to a complete state is open, closed or unfinished.
+enum Step<T> {
+    Here(T),
+    Missing(String),
+}
+
+impl TrustedSet {
+    /// R1 alone. A program that saves roots before it uses them calls this on a copy first.
+    pub fn update_roots(&mut self, files: &Files) -> Roots {
+        let mut roots = Roots { adopted: Vec::new(), refused: None };
+        for _ in 0..ROOT_STEPS_MAX {
+            let file = self.next_root();
+            let Some(bytes) = files.get(&file.wire()) else { break };
+            match self.adopt_root(&file, bytes) {
+                Ok(write) => roots.adopted.push(write),
+                Err(error) => {
+                    roots.refused = Some(error);
+                    break;
+                }
+            }
+        }
+        roots
+    }
+
+    /// R1 to R6 over all files received so far. An error leaves the state as it is, but for roots adopted.
+    pub fn refresh(&mut self, files: &Files, now: Timestamp) -> Result<Refreshed, TrustError> {
+        let roots = self.update_roots(files);
+        if let Some(error) = roots.refused {
+            return Err(error);
+        }
+        let mut next = self.clone();
+        let now = now.to_jiff();
+        let mut issued = None;
+        let missing = next.refresh_lower(files, now, &mut issued)?;
+        if let Step::Missing(name) = missing {
+            let outcome = Outcome::Incomplete { missing: vec![name] };
+            return Ok(Refreshed { outcome, writes: roots.adopted, issued });
+        }
+        let changed = next.held != self.held;
+        let outcome = if changed || !roots.adopted.is_empty() { Outcome::Updated } else { Outcome::Unchanged };
+        let mut writes = roots.adopted;
+        writes.extend(next.writes_since(&self.held));
+        *self = next;
+        Ok(Refreshed { outcome, writes, issued })
+    }
+
+    /// The trusted state as it was put at rest: `pinned` is the root brought by hand, `stored` the files by their names
+    /// at rest ([`Write::stored_name`]). Expiry does not matter. Files that only an earlier root vouches for are left
+    /// out; a file that no root vouches for is an error.
+    pub fn load(pinned: &[u8], stored: &Files) -> Result<Self, TrustError> {
+        let mut trusted = Self::from_root(pinned)?;
+        let mut authorities = vec![trusted.authority.clone()];
+        loop {
+            let file = trusted.next_root();
+            let Some(bytes) = stored.get(&file.wire()) else { break };
+            trusted.adopt_root(&file, bytes)?;
+            authorities.push(trusted.authority.clone());
+        }
+        let current = current(stored)?;
+        for (file, role) in [
+            (FileName::Timestamp, Role::Timestamp),
+            (FileName::Snapshot, Role::Snapshot),
+            (FileName::Targets, Role::Targets),
+        ] {
+            let Some(bytes) = current.get(&file.wire()) else { continue };
+            let Checked { envelope, .. } = check(&file, bytes)?;
+            let counts: Vec<_> = authorities.iter().map(|authority| authority.count(role, &envelope)).collect();
+            if let (false, Some(last)) = (counts.iter().any(|count| count.met()), counts.last()) {
+                return Err(TrustError::Signature { file: file.wire(), found: last.found, needed: last.needed });
+            }
+        }
+        trusted.held = current;
+        let names: Vec<String> = trusted.held.keys().cloned().collect();
+        trusted.seed()?;
+        match names.into_iter().find(|name| trusted.missing.contains(name) || trusted.unusable.contains_key(name)) {
+            Some(file) => Err(TrustError::Mismatch { file, reason: "its bytes changed at rest".to_owned() }),
+            None => Ok(trusted),
+        }
+    }
+
+    fn next_root(&self) -> FileName {
+        FileName::Root(self.set.root().version.saturating_add(1))
+    }
+
+    fn adopt_root(&mut self, file: &FileName, bytes: &[u8]) -> Result<Write, TrustError> {
+        let checked = check(file, bytes)?;
+        let mut set = self.set.clone();
+        set.update_root(bytes).map_err(|error| TrustError::of(file, error))?;
+        self.authority = Authority::of(set.root())?;
+        self.set = set;
+        // What the new root's keys no longer vouch for is forgotten, and its version floors with it: that is how a
+        // fleet recovers from a stolen online key that counted far ahead. What fails here was true a moment ago, so
+        // there is nothing to report.
+        self.seed().unwrap_or_default();
+        Ok(Write { file: file.clone(), version: checked.version, bytes: bytes.to_vec() })
+    }
+
+    /// R3: takes from `held` what the present root vouches for.
+    fn seed(&mut self) -> Result<(), TrustError> {
+        let held = std::mem::take(&mut self.held);
+        self.missing.clear();
+        self.unusable.clear();
+        let Some(timestamp) = held.get("timestamp.json") else { return Ok(()) };
+        if self.set.update_timestamp(timestamp, ANY_AGE).is_err() {
+            return Ok(());
+        }
+        self.held.insert("timestamp.json".to_owned(), timestamp.clone());
+        let Some(snapshot) = held.get("snapshot.json") else { return Ok(()) };
+        match self.set.update_snapshot(snapshot, ANY_AGE) {
+            Ok(()) => {}
+            Err(sigstore_tuf::Error::ThresholdNotMet { .. }) => return Ok(()),
+            Err(error) => return Err(TrustError::of(FileName::Snapshot, error)),
+        }
+        self.held.insert("snapshot.json".to_owned(), snapshot.clone());
+        let Some(targets) = held.get("targets.json") else { return Ok(()) };
+        match self.set.update_targets(targets, ANY_AGE) {
+            Ok(_) => {}
+            Err(sigstore_tuf::Error::ThresholdNotMet { .. }) => return Ok(()),
+            Err(error) => return Err(TrustError::of(FileName::Targets, error)),
+        }
+        self.held.insert("targets.json".to_owned(), targets.clone());
+        self.refresh_delegated(&Files::new(), &held, ANY_AGE);
+        Ok(())
+    }
+
+    /// R2, R4, R5, R6.
+    fn refresh_lower(
+        &mut self,
+        files: &Files,
+        now: jiff::Timestamp,
+        issued: &mut Option<Timestamp>,
+    ) -> Result<Step<()>, TrustError> {
+        let before = std::mem::take(&mut self.held);
+        self.set.check_root_expired(now).map_err(|error| TrustError::of("root.json", error))?;
+        let timestamp = match self.refresh_timestamp(files, &before, now)? {
+            Step::Here(bytes) => bytes,
+            Step::Missing(name) => return Ok(Step::Missing(name)),
+        };
+        let (pin, signed_at) = self.timestamp_says()?;
+        *issued = signed_at;
+        let snapshot = match pinned(&pin, &FileName::Snapshot, &FileName::Timestamp, files, &before)? {
+            Step::Here(bytes) => bytes,
+            Step::Missing(name) => return Ok(Step::Missing(name)),
+        };
+        self.set.update_snapshot(&snapshot, now).map_err(|error| TrustError::of(FileName::Snapshot, error))?;
+        let pin = self
+            .pin_of(&FileName::Targets)
+            .ok_or_else(|| TrustError::document(FileName::Snapshot, "nothing of targets.json"))?;
+        let targets = match pinned(&pin, &FileName::Targets, &FileName::Snapshot, files, &before)? {
+            Step::Here(bytes) => bytes,
+            Step::Missing(name) => return Ok(Step::Missing(name)),
+        };
+        self.set.update_targets(&targets, now).map_err(|error| TrustError::of(FileName::Targets, error))?;
+        for (file, bytes) in
+            [(FileName::Timestamp, timestamp), (FileName::Snapshot, snapshot), (FileName::Targets, targets)]
+        {
+            self.held.insert(file.wire(), bytes);
+        }
+        self.missing.clear();
+        self.unusable.clear();
+        self.refresh_delegated(files, &before, now);
+        Ok(Step::Here(()))
+    }
+
+    /// R4. The bytes of the timestamp that counts: the received one, or the one held if that is not newer.
+    fn refresh_timestamp(
+        &mut self,
+        files: &Files,
+        before: &Files,
+        now: jiff::Timestamp,
+    ) -> Result<Step<Vec<u8>>, TrustError> {
+        let file = FileName::Timestamp;
+        let held = before.get(&file.wire());
+        if let Some(bytes) = files.get(&file.wire()).filter(|bytes| Some(*bytes) != held) {
+            let Checked { envelope, .. } = check(&file, bytes)?;
+            match self.set.update_timestamp(bytes, now) {
+                Ok(()) => return Ok(Step::Here(bytes.clone())),
+                // An equal version brings nothing new; the copy that came first stays.
+                Err(sigstore_tuf::Error::EqualVersion { .. }) => {}
+                Err(sigstore_tuf::Error::ThresholdNotMet { .. })
+                    if self.signers_are_unknown(Role::Timestamp, &envelope) =>
+                {
+                    return Ok(Step::Missing(self.next_root().wire()));
+                }
+                Err(error) => return Err(TrustError::of(&file, error)),
+            }
+        }
+        let Some(held) = held.filter(|_| self.set.timestamp().is_some()) else {
+            return Ok(Step::Missing(file.wire()));
+        };
+        self.set.check_timestamp_expired(now).map_err(|error| TrustError::of(&file, error))?;
+        Ok(Step::Here(held.clone()))
+    }
+
+    /// The keys it names are all new to us: probably a root that names them is on its way.
+    fn signers_are_unknown(&self, role: Role, envelope: &Envelope) -> bool {
+        let known = self.keys(role);
+        let mut named = envelope.signatures().iter().map(|signature| &signature.keyid).peekable();
+        named.peek().is_some() && !named.any(|id: &KeyId| known.contains_key(id))
+    }
+
+    fn timestamp_says(&self) -> Result<(MetaFile, Option<Timestamp>), TrustError> {
+        let file = FileName::Timestamp;
+        let timestamp = self.set.timestamp().ok_or_else(|| TrustError::document(&file, "nothing"))?;
+        let pin =
+            timestamp.snapshot_meta().ok_or_else(|| TrustError::document(&file, "nothing of snapshot.json"))?;
+        let issued = match timestamp.extra.get(ISSUED_FIELD) {
+            None => None,
+            Some(text) => {
+                let at: Timestamp = serde_json::from_value(text.clone())
+                    .map_err(|error| TrustError::document(&file, format!("'{ISSUED_FIELD}' wrongly: {error}")))?;
+                if at > from_jiff(timestamp.expires) {
+                    return Err(TrustError::document(&file, "that it was issued after it expires"));
+                }
+                Some(at)
+            }
+        };
+        Ok((pin.clone(), issued))
+    }
+
+    fn pin_of(&self, file: &FileName) -> Option<MetaFile> {
+        self.set.snapshot().and_then(|snapshot| snapshot.meta.get(&file.wire())).cloned()
+    }
+
+    /// Delegated roles, breadth first. One that fails takes only its own bundles with it: a builder's mistake must not
+    /// hold up the catalogue of all others.
+    fn refresh_delegated(&mut self, files: &Files, before: &Files, now: jiff::Timestamp) {
+        let mut delegators = VecDeque::from(["targets".to_owned()]);
+        let mut seen = BTreeSet::new();
+        while let Some(delegator) = delegators.pop_front() {
+            let delegations = self.set.targets_role(&delegator).and_then(|targets| targets.delegations.clone());
+            for role in delegations.map(|d| d.roles).unwrap_or_default() {
+                if seen.len() >= DELEGATIONS_MAX || !seen.insert(role.name.clone()) {
+                    continue;
+                }
+                let name = format!("{}.json", role.name);
+                match self.refresh_role(&role.name, &delegator, files, before, now) {
+                    Ok(Step::Here(true)) => delegators.push_back(role.name),
+                    Ok(Step::Here(false)) => {}
+                    Ok(Step::Missing(_)) => {
+                        self.missing.insert(name);
+                    }
+                    Err(error) => {
+                        self.unusable.insert(name, error.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the role has published and is now trusted.
+    fn refresh_role(
+        &mut self,
+        role: &str,
+        delegator: &str,
+        files: &Files,
+        before: &Files,
+        now: jiff::Timestamp,
+    ) -> Result<Step<bool>, TrustError> {
+        let file = FileName::delegated(role)?;
+        let Some(pin) = self.pin_of(&file) else { return Ok(Step::Here(false)) };
+        match pinned(&pin, &file, &FileName::Snapshot, files, before)? {
+            Step::Missing(name) => Ok(Step::Missing(name)),
+            Step::Here(bytes) => {
+                self.set
+                    .update_delegated_targets(&bytes, role, delegator, now)
+                    .map_err(|error| TrustError::of(&file, error))?;
+                self.held.insert(file.wire(), bytes);
+                Ok(Step::Here(true))
+            }
+        }
+    }
+
+    /// What differs from `before`, leaves first: `timestamp.json` comes last and makes the rest count.
+    fn writes_since(&self, before: &Files) -> Vec<Write> {
+        let versions = self.versions();
+        let mut writes: Vec<Write> = self
+            .held
+            .iter()
+            .filter(|(name, bytes)| before.get(*name) != Some(*bytes))
+            .filter_map(|(name, bytes)| {
+                let file: FileName = name.parse().ok()?;
+                let version = match &file {
+                    FileName::Root(version) => *version,
+                    FileName::Timestamp => versions.timestamp?,
+                    FileName::Snapshot => versions.snapshot?,
+                    FileName::Targets => versions.targets?,
+                    FileName::Delegated(role) => *versions.delegated.get(role)?,
+                };
+                Some(Write { file, version, bytes: bytes.clone() })
+            })
+            .collect();
+        writes.sort_by(|a, b| b.file.cmp(&a.file));
+        writes
+    }
+}
+
+/// The bytes that `pin` means, among those received and those held. Received bytes of the pinned version that are not
+/// the pinned bytes are handed on, to be refused by name; another version means that a file is still to come.
+fn pinned(
+    pin: &MetaFile,
+    file: &FileName,
+    pinned_by: &FileName,
+    files: &Files,
+    held: &Files,
+) -> Result<Step<Vec<u8>>, TrustError> {
+    let name = file.wire();
+    let digest = pin.hashes.as_ref().and_then(|hashes| hashes.get("sha256"));
+    let exact = |bytes: &&Vec<u8>| match digest {
+        Some(digest) => Digest::of(bytes).to_string() == *digest,
+        None => check(file, bytes).is_ok_and(|checked| checked.version == pin.version),
+    };
+    let received = files.get(&name);
+    if let Some(bytes) = received.into_iter().chain(held.get(&name)).find(exact) {
+        check(file, bytes)?;
+        return Ok(Step::Here(bytes.clone()));
+    }
+    let Some(bytes) = received else { return Ok(Step::Missing(name)) };
+    let version = check(file, bytes)?.version;
+    Ok(match version.cmp(&pin.version) {
+        std::cmp::Ordering::Equal => Step::Here(bytes.clone()),
+        std::cmp::Ordering::Less => Step::Missing(name),
+        std::cmp::Ordering::Greater => Step::Missing(pinned_by.wire()),
+    })
+}
+
+/// Those of the stored files that `timestamp.json` leads to, by their names on the wire.
+fn current(stored: &Files) -> Result<Files, TrustError> {
+    let mut current = Files::new();
+    let mut pinning = vec![(FileName::Timestamp, 0)];
+    while let Some((file, version)) = pinning.pop() {
+        let Some(bytes) = stored.get(&file.stored(version)) else { continue };
+        if matches!(file, FileName::Timestamp | FileName::Snapshot) {
+            let Checked { envelope, .. } = check(&file, bytes)?;
+            let meta = envelope.signed().get("meta").and_then(|meta| meta.as_object());
+            for (name, pin) in meta.into_iter().flatten() {
+                if let (Ok(file), Some(version)) = (name.parse(), pin.get("version").and_then(|v| v.as_u64())) {
+                    pinning.push((file, version));
+                }
+            }
+        }
+        current.insert(file.wire(), bytes.clone());
+    }
+    Ok(current)
+}
