@@ -31,10 +31,10 @@ mod strict;
 pub use catalogue::{LookupError, Target, TrustedSet, Versions};
 pub use envelope::{Envelope, EnvelopeError, Signature, Threshold};
 pub use error::TrustError;
+pub use files::{FileName, Write};
 pub use key::{KeyError, KeyId, PublicKey, SecretKey, Sign, SignError};
 pub use order::{Order, OrderContext, OrderRefusal, Verdict, Want};
 pub use provider::install;
-pub use files::{FileName, Write};
 pub use refresh::{Outcome, Refreshed, Roots};
 pub use root::{MusterRoot, Role, RoleKeys};
 

@@ -18,10 +18,10 @@ use crate::ids::{BundlePath, DeviceId, Digest, ModelName};
 use crate::time::Timestamp;
 
 /// How long an order may be acted upon.
-pub const ORDER_LIFE: Duration = Duration::from_secs(14 * 86_400);
+pub const ORDER_LIFE: Duration = Duration::from_hours(14 * 24);
 /// How long the online index files are good; they are signed anew every day.
-pub const TIMESTAMP_LIFE: Duration = Duration::from_secs(7 * 86_400);
-pub const SNAPSHOT_LIFE: Duration = Duration::from_secs(14 * 86_400);
+pub const TIMESTAMP_LIFE: Duration = Duration::from_hours(7 * 24);
+pub const SNAPSHOT_LIFE: Duration = Duration::from_hours(14 * 24);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorError {
@@ -120,11 +120,20 @@ pub fn root(spec: &RootSpec) -> Result<Envelope, AuthorError> {
 }
 
 /// `pins` by name: `targets.json`, `auto-<model>.json`.
-pub fn snapshot(version: u64, expires: Timestamp, pins: &BTreeMap<String, Pin>) -> Result<Envelope, AuthorError> {
+pub fn snapshot(
+    version: u64,
+    expires: Timestamp,
+    pins: &BTreeMap<String, Pin>,
+) -> Result<Envelope, AuthorError> {
     index("snapshot", version, expires, pins, None)
 }
 
-pub fn timestamp(version: u64, expires: Timestamp, issued: Timestamp, pin: Pin) -> Result<Envelope, AuthorError> {
+pub fn timestamp(
+    version: u64,
+    expires: Timestamp,
+    issued: Timestamp,
+    pin: Pin,
+) -> Result<Envelope, AuthorError> {
     index("timestamp", version, expires, &BTreeMap::from([("snapshot.json".to_owned(), pin)]), Some(issued))
 }
 
@@ -171,8 +180,10 @@ impl Pin {
 
 /// What a snapshot pins, by name. Its signatures are not looked at.
 pub fn pins_of(snapshot: &[u8]) -> Result<BTreeMap<String, Pin>, AuthorError> {
-    let index: Index =
-        Envelope::parse(snapshot).map_err(AuthorError::Envelope)?.document().map_err(AuthorError::Document)?;
+    let index: Index = Envelope::parse(snapshot)
+        .map_err(AuthorError::Envelope)?
+        .document()
+        .map_err(AuthorError::Document)?;
     let pin = |meta: &Meta| Pin { version: meta.version, length: meta.length, sha256: meta.hashes.sha256 };
     Ok(index.meta.iter().map(|(name, meta)| (name.clone(), pin(meta))).collect())
 }
@@ -298,7 +309,8 @@ fn index(
     pins: &BTreeMap<String, Pin>,
     issued: Option<Timestamp>,
 ) -> Result<Envelope, AuthorError> {
-    let meta = |pin: &Pin| Meta { version: pin.version, length: pin.length, hashes: Hashes { sha256: pin.sha256 } };
+    let meta =
+        |pin: &Pin| Meta { version: pin.version, length: pin.length, hashes: Hashes { sha256: pin.sha256 } };
     envelope(&Index {
         type_: kind.to_owned(),
         spec_version: SPEC_VERSION.to_owned(),

@@ -263,11 +263,19 @@ impl TrustedSet {
     /// Names of the targets roles that are held.
     fn roles(&self) -> Vec<String> {
         let lower = |name: &&String| !["timestamp.json", "snapshot.json"].contains(&name.as_str());
-        self.held.keys().filter(lower).filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect()
+        self.held
+            .keys()
+            .filter(lower)
+            .filter_map(|name| name.strip_suffix(".json").map(str::to_owned))
+            .collect()
     }
 }
 
-fn understand(path: &BundlePath, role: &str, target: &sigstore_tuf::TargetFile) -> Result<Target, LookupError> {
+fn understand(
+    path: &BundlePath,
+    role: &str,
+    target: &sigstore_tuf::TargetFile,
+) -> Result<Target, LookupError> {
     let sha256 = target.hashes.get("sha256").and_then(|text| text.parse().ok()).ok_or_else(|| {
         LookupError::Unusable { file: format!("{role}.json"), reason: format!("{path} has no SHA-256 in it") }
     })?;

@@ -39,6 +39,7 @@ pub(crate) struct Root {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "TUF calls the field so")]
 pub(crate) struct Targets {
     #[serde(rename = "_type")]
     pub(crate) type_: String,
@@ -121,6 +122,7 @@ mod seconds {
     use super::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     pub(super) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
         let whole = Timestamp::from_seconds(time.as_seconds());
         serializer.collect_str(&format_args!("{:.0}", whole.to_jiff()))

@@ -21,7 +21,7 @@ pub enum EnvelopeError {
     #[error("'{0}' is not a signature: write 128 lower-case hexadecimal digits")]
     Signature(String),
     #[error("it has no canonical form")]
-    Canonical(#[source] sigstore_tuf::Error),
+    Canonical(#[source] Box<sigstore_tuf::Error>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,8 +69,8 @@ impl Envelope {
     }
 
     fn new(signatures: Vec<Signature>, signed: Value) -> Result<Self, EnvelopeError> {
-        let canonical =
-            sigstore_tuf::canonical_json::to_canonical_bytes(&signed).map_err(EnvelopeError::Canonical)?;
+        let canonical = sigstore_tuf::canonical_json::to_canonical_bytes(&signed)
+            .map_err(|error| EnvelopeError::Canonical(Box::new(error)))?;
         Ok(Self { signatures, signed, canonical })
     }
 
@@ -144,7 +144,11 @@ mod tests {
     #[test]
     fn signatures_count_once_a_key() {
         let (a, b) = (SecretKey::from_seed([1; 32]), SecretKey::from_seed([2; 32]));
-        let keys = BTreeMap::from([(a.key().key_id(), a.key()), (KeyId::from("alias"), a.key()), (b.key().key_id(), b.key())]);
+        let keys = BTreeMap::from([
+            (a.key().key_id(), a.key()),
+            (KeyId::from("alias"), a.key()),
+            (b.key().key_id(), b.key()),
+        ]);
         let mut envelope = Envelope::unsigned(&serde_json::json!({"n": 1})).unwrap();
         assert!(!envelope.count(&keys, 1).met());
         envelope.sign(&a).unwrap();

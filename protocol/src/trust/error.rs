@@ -24,7 +24,9 @@ pub enum TrustError {
         #[source]
         source: KeyError,
     },
-    #[error("{file} carries {found} of the {needed} signatures it needs; it was altered, or signed with other keys")]
+    #[error(
+        "{file} carries {found} of the {needed} signatures it needs; it was altered, or signed with other keys"
+    )]
     Signature { file: String, found: usize, needed: usize },
     #[error("{file} goes back from version {trusted} to {offered}")]
     Rollback { file: String, trusted: u64, offered: u64 },
@@ -36,7 +38,7 @@ pub enum TrustError {
     Refused {
         file: String,
         #[source]
-        source: sigstore_tuf::Error,
+        source: Box<sigstore_tuf::Error>,
     },
 }
 
@@ -55,28 +57,27 @@ impl TrustError {
         }
     }
 
-    pub(crate) fn document(file: impl ToString, reason: impl Into<String>) -> Self {
+    pub(crate) fn document(file: &impl ToString, reason: impl Into<String>) -> Self {
         Self::Document { file: file.to_string(), reason: reason.into() }
     }
 
     /// Says in our words what `sigstore-tuf` found wrong with `file`.
-    pub(crate) fn of(file: impl ToString, error: sigstore_tuf::Error) -> Self {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "that enum may grow; what is new is a refusal too")]
+    pub(crate) fn of(file: &impl ToString, error: sigstore_tuf::Error) -> Self {
         let file = file.to_string();
         match error {
             sigstore_tuf::Error::ThresholdNotMet { found, threshold, .. } => {
                 Self::Signature { file, found, needed: threshold }
             }
-            sigstore_tuf::Error::Rollback { trusted, new, .. } => {
-                Self::Rollback { file, trusted, offered: new }
-            }
-            sigstore_tuf::Error::BadRootVersion { trusted, new } => {
+            sigstore_tuf::Error::Rollback { trusted, new, .. }
+            | sigstore_tuf::Error::BadRootVersion { trusted, new } => {
                 Self::Rollback { file, trusted, offered: new }
             }
             sigstore_tuf::Error::IntegrityMismatch(reason) => Self::Mismatch { file, reason },
             sigstore_tuf::Error::Expired { role, expires } => {
                 Self::Expired { file: format!("{role}.json"), at: from_jiff(expires) }
             }
-            source => Self::Refused { file, source },
+            source => Self::Refused { file, source: Box::new(source) },
         }
     }
 }
@@ -84,4 +85,3 @@ impl TrustError {
 pub(crate) fn from_jiff(time: jiff::Timestamp) -> Timestamp {
     Timestamp::from_millis(time.as_millisecond())
 }
-

@@ -41,7 +41,9 @@ impl FileName {
     pub fn wire(&self) -> String {
         match self {
             Self::Root(version) => format!("{version}.root.json"),
-            other => format!("{}.json", other.role()),
+            Self::Timestamp | Self::Snapshot | Self::Targets | Self::Delegated(_) => {
+                format!("{}.json", self.role())
+            }
         }
     }
 
@@ -127,9 +129,17 @@ mod tests {
         for name in ["1.root.json", "timestamp.json", "snapshot.json", "targets.json", "auto-er-beds.json"] {
             check(name, true);
         }
-        for name in
-            ["root.json", "0.root.json", "01.root.json", "+1.root.json", "", ".json", "../x.json", "a.b.json", "A.json"]
-        {
+        for name in [
+            "root.json",
+            "0.root.json",
+            "01.root.json",
+            "+1.root.json",
+            "",
+            ".json",
+            "../x.json",
+            "a.b.json",
+            "A.json",
+        ] {
             check(name, false);
         }
         assert_eq!(FileName::Targets.stored(7), "7.targets.json");

@@ -26,7 +26,9 @@ pub struct SignError {
 pub enum KeyError {
     #[error("'{0}' is not an Ed25519 public key: write 64 lower-case hexadecimal digits")]
     Text(String),
-    #[error("public key {0} is no point of the curve, or a weak one that verifies forged signatures; make a new key")]
+    #[error(
+        "public key {0} is no point of the curve, or a weak one that verifies forged signatures; make a new key"
+    )]
     Point(String),
 }
 
@@ -82,7 +84,8 @@ impl PublicKey {
     }
 
     pub fn key_id(&self) -> KeyId {
-        let canonical = format!(r#"{{"keytype":"ed25519","keyval":{{"public":"{self}"}},"scheme":"ed25519"}}"#);
+        let canonical =
+            format!(r#"{{"keytype":"ed25519","keyval":{{"public":"{self}"}},"scheme":"ed25519"}}"#);
         KeyId(Digest::of(canonical.as_bytes()).to_string())
     }
 

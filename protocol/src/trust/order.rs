@@ -79,7 +79,7 @@ pub enum OrderRefusal {
     #[error("the order wants {bundle} for {slot}, which is not in the catalogue")]
     Uncatalogued { slot: SlotName, bundle: BundlePath },
     #[error("the order says {bundle} is {ordered}, the catalogue says {catalogued}")]
-    HashDisagrees { bundle: BundlePath, ordered: Digest, catalogued: Digest },
+    HashDisagrees { bundle: BundlePath, ordered: String, catalogued: String },
 }
 
 impl OrderRefusal {
@@ -203,8 +203,8 @@ fn agree(want: &Want, context: &OrderContext<'_>) -> Result<(), OrderRefusal> {
     } else {
         Err(OrderRefusal::HashDisagrees {
             bundle: want.bundle.clone(),
-            ordered: want.sha256,
-            catalogued: target.sha256,
+            ordered: want.sha256.short(),
+            catalogued: target.sha256.short(),
         })
     }
 }

@@ -83,7 +83,8 @@ mod tests {
         let secret = SecretKey::from_seed([7; 32]);
         let signature = secret.sign(b"message").unwrap();
         let public = secret.key();
-        let verify = |scheme, data: &[u8]| Ed25519Only.verify_raw(scheme, public.as_bytes(), data, &signature);
+        let verify =
+            |scheme, data: &[u8]| Ed25519Only.verify_raw(scheme, public.as_bytes(), data, &signature);
         assert!(verify(SigningScheme::Ed25519, b"message").is_ok());
         assert!(verify(SigningScheme::Ed25519, b"massage").is_err());
         assert!(verify(SigningScheme::EcdsaP256Sha256, b"message").is_err());

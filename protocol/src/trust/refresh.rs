@@ -100,7 +100,8 @@ impl TrustedSet {
             return Ok(Refreshed { outcome, writes: roots.adopted, issued });
         }
         let changed = next.held != self.held;
-        let outcome = if changed || !roots.adopted.is_empty() { Outcome::Updated } else { Outcome::Unchanged };
+        let outcome =
+            if changed || !roots.adopted.is_empty() { Outcome::Updated } else { Outcome::Unchanged };
         let mut writes = roots.adopted;
         writes.extend(next.writes_since(&self.held));
         *self = next;
@@ -127,15 +128,23 @@ impl TrustedSet {
         ] {
             let Some(bytes) = current.get(&file.wire()) else { continue };
             let Checked { envelope, .. } = check(&file, bytes)?;
-            let counts: Vec<_> = authorities.iter().map(|authority| authority.count(role, &envelope)).collect();
+            let counts: Vec<_> =
+                authorities.iter().map(|authority| authority.count(role, &envelope)).collect();
             if let (false, Some(last)) = (counts.iter().any(|count| count.met()), counts.last()) {
-                return Err(TrustError::Signature { file: file.wire(), found: last.found, needed: last.needed });
+                return Err(TrustError::Signature {
+                    file: file.wire(),
+                    found: last.found,
+                    needed: last.needed,
+                });
             }
         }
         trusted.held = current;
         let names: Vec<String> = trusted.held.keys().cloned().collect();
         trusted.seed()?;
-        match names.into_iter().find(|name| trusted.missing.contains(name) || trusted.unusable.contains_key(name)) {
+        match names
+            .into_iter()
+            .find(|name| trusted.missing.contains(name) || trusted.unusable.contains_key(name))
+        {
             Some(file) => Err(TrustError::Mismatch { file, reason: "its bytes changed at rest".to_owned() }),
             None => Ok(trusted),
         }
@@ -172,14 +181,14 @@ impl TrustedSet {
         match self.set.update_snapshot(snapshot, ANY_AGE) {
             Ok(()) => {}
             Err(sigstore_tuf::Error::ThresholdNotMet { .. }) => return Ok(()),
-            Err(error) => return Err(TrustError::of(FileName::Snapshot, error)),
+            Err(error) => return Err(TrustError::of(&FileName::Snapshot, error)),
         }
         self.held.insert("snapshot.json".to_owned(), snapshot.clone());
         let Some(targets) = held.get("targets.json") else { return Ok(()) };
         match self.set.update_targets(targets, ANY_AGE) {
             Ok(_) => {}
             Err(sigstore_tuf::Error::ThresholdNotMet { .. }) => return Ok(()),
-            Err(error) => return Err(TrustError::of(FileName::Targets, error)),
+            Err(error) => return Err(TrustError::of(&FileName::Targets, error)),
         }
         self.held.insert("targets.json".to_owned(), targets.clone());
         self.refresh_delegated(&Files::new(), &held, ANY_AGE);
@@ -194,7 +203,7 @@ impl TrustedSet {
         issued: &mut Option<Timestamp>,
     ) -> Result<Step<()>, TrustError> {
         let before = std::mem::take(&mut self.held);
-        self.set.check_root_expired(now).map_err(|error| TrustError::of("root.json", error))?;
+        self.set.check_root_expired(now).map_err(|error| TrustError::of(&"root.json", error))?;
         let timestamp = match self.refresh_timestamp(files, &before, now)? {
             Step::Here(bytes) => bytes,
             Step::Missing(name) => return Ok(Step::Missing(name)),
@@ -205,15 +214,17 @@ impl TrustedSet {
             Step::Here(bytes) => bytes,
             Step::Missing(name) => return Ok(Step::Missing(name)),
         };
-        self.set.update_snapshot(&snapshot, now).map_err(|error| TrustError::of(FileName::Snapshot, error))?;
+        self.set
+            .update_snapshot(&snapshot, now)
+            .map_err(|error| TrustError::of(&FileName::Snapshot, error))?;
         let pin = self
             .pin_of(&FileName::Targets)
-            .ok_or_else(|| TrustError::document(FileName::Snapshot, "nothing of targets.json"))?;
+            .ok_or_else(|| TrustError::document(&FileName::Snapshot, "nothing of targets.json"))?;
         let targets = match pinned(&pin, &FileName::Targets, &FileName::Snapshot, files, &before)? {
             Step::Here(bytes) => bytes,
             Step::Missing(name) => return Ok(Step::Missing(name)),
         };
-        self.set.update_targets(&targets, now).map_err(|error| TrustError::of(FileName::Targets, error))?;
+        self.set.update_targets(&targets, now).map_err(|error| TrustError::of(&FileName::Targets, error))?;
         for (file, bytes) in
             [(FileName::Timestamp, timestamp), (FileName::Snapshot, snapshot), (FileName::Targets, targets)]
         {
@@ -265,13 +276,15 @@ impl TrustedSet {
     fn timestamp_says(&self) -> Result<(MetaFile, Option<Timestamp>), TrustError> {
         let file = FileName::Timestamp;
         let timestamp = self.set.timestamp().ok_or_else(|| TrustError::document(&file, "nothing"))?;
-        let pin =
-            timestamp.snapshot_meta().ok_or_else(|| TrustError::document(&file, "nothing of snapshot.json"))?;
+        let pin = timestamp
+            .snapshot_meta()
+            .ok_or_else(|| TrustError::document(&file, "nothing of snapshot.json"))?;
         let issued = match timestamp.extra.get(ISSUED_FIELD) {
             None => None,
             Some(text) => {
-                let at: Timestamp = serde_json::from_value(text.clone())
-                    .map_err(|error| TrustError::document(&file, format!("'{ISSUED_FIELD}' wrongly: {error}")))?;
+                let at: Timestamp = serde_json::from_value(text.clone()).map_err(|error| {
+                    TrustError::document(&file, format!("'{ISSUED_FIELD}' wrongly: {error}"))
+                })?;
                 if at > from_jiff(timestamp.expires) {
                     return Err(TrustError::document(&file, "that it was issued after it expires"));
                 }
@@ -291,7 +304,8 @@ impl TrustedSet {
         let mut delegators = VecDeque::from(["targets".to_owned()]);
         let mut seen = BTreeSet::new();
         while let Some(delegator) = delegators.pop_front() {
-            let delegations = self.set.targets_role(&delegator).and_then(|targets| targets.delegations.clone());
+            let delegations =
+                self.set.targets_role(&delegator).and_then(|targets| targets.delegations.clone());
             for role in delegations.map(|d| d.roles).unwrap_or_default() {
                 if seen.len() >= DELEGATIONS_MAX || !seen.insert(role.name.clone()) {
                     continue;
@@ -397,7 +411,9 @@ fn current(stored: &Files) -> Result<Files, TrustError> {
             let Checked { envelope, .. } = check(&file, bytes)?;
             let meta = envelope.signed().get("meta").and_then(|meta| meta.as_object());
             for (name, pin) in meta.into_iter().flatten() {
-                if let (Ok(file), Some(version)) = (name.parse(), pin.get("version").and_then(|v| v.as_u64())) {
+                if let (Ok(file), Some(version)) =
+                    (name.parse(), pin.get("version").and_then(serde_json::Value::as_u64))
+                {
                     pinning.push((file, version));
                 }
             }

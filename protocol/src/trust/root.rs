@@ -64,10 +64,14 @@ impl Authority {
     pub(crate) fn of(root: &sigstore_tuf::Root) -> Result<Self, TrustError> {
         let file = FileName::Root(root.version);
         let muster = root.extra.get(MUSTER_FIELD).ok_or_else(|| {
-            TrustError::document(&file, format!("nothing under '{MUSTER_FIELD}', where the order keys belong"))
+            TrustError::document(
+                &file,
+                format!("nothing under '{MUSTER_FIELD}', where the order keys belong"),
+            )
         })?;
-        let muster: MusterRoot = serde_json::from_value(muster.clone())
-            .map_err(|error| TrustError::document(&file, format!("something wrong under '{MUSTER_FIELD}': {error}")))?;
+        let muster: MusterRoot = serde_json::from_value(muster.clone()).map_err(|error| {
+            TrustError::document(&file, format!("something wrong under '{MUSTER_FIELD}': {error}"))
+        })?;
         if muster.tls_roots.len() > TLS_ROOTS_MAX {
             return Err(TrustError::document(&file, format!("more than {TLS_ROOTS_MAX} TLS roots")));
         }
@@ -80,7 +84,8 @@ impl Authority {
             let keys = RoleKeys { keyids: named, threshold: keys.threshold };
             roles.insert(role, (resolve(&file, root, role, &keys)?, keys.threshold));
         }
-        roles.insert(Role::Order, (resolve(&file, root, Role::Order, &muster.order)?, muster.order.threshold));
+        roles
+            .insert(Role::Order, (resolve(&file, root, Role::Order, &muster.order)?, muster.order.threshold));
         Ok(Self { muster, roles })
     }
 

@@ -1,4 +1,4 @@
-//! JSON read more strictly than serde_json does: an object names no key twice, and nothing nests deeply.
+//! JSON read more strictly than usual: an object names no key twice, and nothing nests deeply.
 //!
 //! Two parsers that disagree on which of two equal keys counts would see two files under one signature.
 

@@ -1,0 +1,57 @@
+# Every recipe is one line; what is longer is a script in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help demo test doctor packages build runtime python ui lint unit python-test ui-test stories browser openapi release clean
+
+LOCAL := .muster
+export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build ## Play the whole story: epidemic, drift, retraining, rollout, a bad candidate stopped
+	@$(LOCAL)/python/bin/python scripts/demo.py
+
+test: doctor packages build lint unit python-test ui-test stories ## Run every test; installs what the tests need
+	@echo "All tests passed."
+
+doctor: ## Say what this machine lacks, and the command that installs it
+	@scripts/doctor.sh
+
+packages: ## Install the Debian packages that the tests need (mosquitto-clients, chromium)
+	@scripts/packages.sh
+
+build: doctor runtime python ui ## Build everything that runs
+	@cargo build --workspace --bins --locked
+
+runtime: ## Fetch ONNX Runtime and OpenVINO (hash-pinned wheels) into .muster/runtime
+	@scripts/get-runtime.sh $(LOCAL)/runtime
+
+python: ## Make the example's Python environment in .muster/python
+	@scripts/python-env.sh $(LOCAL)/python examples/er-capacity/requirements.lock
+
+ui: ## Build the dashboard into fleet/dashboard/dist
+	@scripts/dashboard.sh build
+
+lint: ## Check formatting and lints; warnings are errors
+	@cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings
+
+unit: ## Run the Rust tests
+	@scripts/rust-tests.sh
+
+python-test: python ## Run the tests of the Python example
+	@cd examples/er-capacity && ../../$(LOCAL)/python/bin/python -m pytest -q
+
+ui-test: ui ## Run the dashboard's unit tests and type checks
+	@scripts/dashboard.sh test
+
+stories: ## Run the stories on real processes of this machine, the dashboard in a real browser among them
+	@$(LOCAL)/python/bin/python hw-tests/stories.py
+
+openapi: ## Write the API's description anew
+	@cargo run --quiet --bin muster-fleet -- openapi > docs/openapi.json
+
+release: ## Build the release binaries and say what they need and weigh
+	@cross/release.sh
+
+clean: ## Remove everything that was made here
+	@cargo clean && rm -rf $(LOCAL) fleet/dashboard/dist fleet/dashboard/node_modules

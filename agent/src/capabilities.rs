@@ -1,0 +1,79 @@
+//! What this box can run, found out by looking. Read once, at start.
+
+use std::fs;
+use std::thread;
+
+use muster_protocol::message::Capabilities;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use crate::engine::Installed;
+
+/// CPU features on which models are selected.
+const FLAGS: &[&str] = &[
+    "avx",
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "avx_vnni",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "asimddp",
+    "bf16",
+    "i8mm",
+    "sve",
+];
+
+pub fn look(installed: &Installed) -> Capabilities {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    Capabilities {
+        arch: std::env::consts::ARCH.to_owned(),
+        cpu_model: field(&cpuinfo, "model name").unwrap_or("unknown").chars().take(100).collect(),
+        cores: thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+        memory_bytes: System::new_with_specifics(memory).map_or(0, |system| system.total_memory()),
+        cpu_flags: flags(&cpuinfo),
+        devices: installed.devices.clone(),
+        runtime: installed.version.clone(),
+    }
+}
+
+fn flags(cpuinfo: &str) -> Vec<String> {
+    let all = field(cpuinfo, "flags").or_else(|| field(cpuinfo, "Features")).unwrap_or_default();
+    let all: Vec<&str> = all.split_whitespace().collect();
+    FLAGS.iter().filter(|flag| all.contains(flag)).map(|&flag| flag.to_owned()).collect()
+}
+
+/// The first value of a field of `/proc/cpuinfo`.
+fn field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+    fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_that_matter_are_picked() {
+        let check = |cpuinfo: &str, wanted: &[&str]| assert_eq!(flags(cpuinfo), wanted);
+        check(
+            "model name\t: X\nflags\t\t: fpu avx2 avx512f amx_bf16 sse\n",
+            &["avx2", "avx512f", "amx_bf16"],
+        );
+        check("Features\t: fp asimd i8mm\n", &["asimd", "i8mm"]);
+        check("", &[]);
+    }
+
+    #[test]
+    fn this_machine_is_described() {
+        let installed = Installed { version: "x".to_owned(), devices: vec!["CPU".to_owned()] };
+        let found = look(&installed);
+        assert!(found.cores > 0 && found.memory_bytes > 0 && !found.cpu_model.is_empty());
+    }
+}

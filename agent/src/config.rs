@@ -1,0 +1,271 @@
+//! `agent.toml`: read, completed from the environment, checked. The only file that reads the environment.
+//!
+//! An unknown key is refused, because a misspelt key would otherwise be a setting that silently is not set.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use muster_protocol::ids::SiteName;
+use muster_protocol::time::WorldScale;
+use serde::Deserialize;
+
+/// Folder of the inference runtime, where the configuration names none.
+pub const RUNTIME_VARIABLE: &str = "MUSTER_RUNTIME";
+/// Scale of the world's time as JSON, where the configuration has none.
+pub const CLOCK_VARIABLE: &str = "MUSTER_WORLD_CLOCK";
+
+const RUNTIME_DEFAULT: &str = ".muster/runtime";
+const NAME_CHARS_MAX: usize = 64;
+
+/// Everything the agent must be told, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub name: String,
+    pub site: SiteName,
+    pub state_dir: PathBuf,
+    /// The pinned root: whom this box trusts.
+    pub root: PathBuf,
+    pub mqtt: SocketAddr,
+    pub listen: SocketAddr,
+    pub runtime_dir: PathBuf,
+    /// World time between reports.
+    pub report_every: Duration,
+    pub scale: WorldScale,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration {}; give its path with --config", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the configuration {} is not understood", path.display())]
+    Toml {
+        path: PathBuf,
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    #[error("'{key}' is '{value}': {rule}")]
+    Value { key: &'static str, value: String, rule: &'static str },
+    #[error(
+        "{CLOCK_VARIABLE} is not the JSON of a clock: {{\"wall_start\":…,\"world_start\":…,\"factor\":…}}"
+    )]
+    Clock(#[source] serde_json::Error),
+}
+
+/// What is logged, such as `debug` or `muster_agent=debug,info`.
+const LOG_VARIABLE: &str = "MUSTER_LOG";
+
+/// What the environment may add.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    pub runtime: Option<PathBuf>,
+    pub clock: Option<String>,
+    pub log: Option<String>,
+}
+
+impl Environment {
+    #[expect(clippy::disallowed_methods, reason = "this file is where the environment is read")]
+    pub fn read() -> Self {
+        let runtime = std::env::var_os(RUNTIME_VARIABLE).map(PathBuf::from);
+        Self { runtime, clock: std::env::var(CLOCK_VARIABLE).ok(), log: std::env::var(LOG_VARIABLE).ok() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    site: SiteName,
+    state_dir: PathBuf,
+    root: PathBuf,
+    fleet: Fleet,
+    #[serde(default)]
+    serve: Serve,
+    #[serde(default)]
+    runtime: Runtime,
+    #[serde(default)]
+    report: Report,
+    clock: Option<WorldScale>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fleet {
+    mqtt: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Serve {
+    listen: SocketAddr,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Runtime {
+    dir: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Report {
+    every_s: u64,
+}
+
+impl Default for Serve {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8001)) }
+    }
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self { every_s: 30 }
+    }
+}
+
+impl Config {
+    pub fn load(path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path, environment)
+    }
+
+    /// Paths in the text are relative to the folder of `path`, so that a configuration can be started from anywhere.
+    fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text)
+            .map_err(|source| ConfigError::Toml { path: path.to_owned(), source: Box::new(source) })?;
+        let beside = path.parent().unwrap_or(Path::new(""));
+        let runtime_dir = match (file.runtime.dir, &environment.runtime) {
+            (Some(dir), _) => beside.join(dir),
+            (None, Some(dir)) => dir.clone(),
+            (None, None) => PathBuf::from(RUNTIME_DEFAULT),
+        };
+        let scale = match (file.clock, &environment.clock) {
+            (Some(scale), _) => scale,
+            (None, Some(json)) => serde_json::from_str(json).map_err(ConfigError::Clock)?,
+            (None, None) => WorldScale::default(),
+        };
+        if !(scale.factor.is_finite() && scale.factor > 0.0) {
+            return wrong("clock.factor", &scale.factor.to_string(), "write a number above 0");
+        }
+        if file.name.is_empty() || file.name.chars().count() > NAME_CHARS_MAX {
+            return wrong("name", &file.name, "write 1 to 64 characters");
+        }
+        if file.report.every_s == 0 {
+            return wrong("report.every_s", "0", "write at least 1 second of world time");
+        }
+        if !file.serve.listen.ip().is_loopback() {
+            let rule = "this version serves applications on the box only; write 127.0.0.1:PORT";
+            return wrong("serve.listen", &file.serve.listen.to_string(), rule);
+        }
+        Ok(Self {
+            name: file.name,
+            site: file.site,
+            state_dir: beside.join(file.state_dir),
+            root: beside.join(file.root),
+            mqtt: broker(&file.fleet.mqtt)?,
+            listen: file.serve.listen,
+            runtime_dir,
+            report_every: Duration::from_secs(file.report.every_s),
+            scale,
+        })
+    }
+}
+
+/// Plain MQTT carries no proof of who speaks, so it is refused beyond this machine.
+fn broker(url: &str) -> Result<SocketAddr, ConfigError> {
+    let form = "write mqtt://127.0.0.1:PORT";
+    let Some((host, port)) = url.strip_prefix("mqtt://").and_then(|rest| rest.rsplit_once(':')) else {
+        return wrong("fleet.mqtt", url, form);
+    };
+    let Ok(port) = port.parse() else { return wrong("fleet.mqtt", url, form) };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let ip = if host == "localhost" { Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)) } else { host.parse() };
+    match ip {
+        Ok(ip) if IpAddr::is_loopback(&ip) && port != 0 => Ok(SocketAddr::new(ip, port)),
+        Ok(_) | Err(_) => {
+            wrong("fleet.mqtt", url, "plain MQTT is allowed on loopback only; write mqtt://127.0.0.1:PORT")
+        }
+    }
+}
+
+fn wrong<T>(key: &'static str, value: &str, rule: &'static str) -> Result<T, ConfigError> {
+    Err(ConfigError::Value { key, value: value.chars().take(120).collect(), rule })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    const GOOD: &str = r#"
+        name = "er-1"
+        site = "er-1"
+        state_dir = "state"
+        root = "/etc/muster/root.json"
+        [fleet]
+        mqtt = "mqtt://127.0.0.1:1883"
+    "#;
+
+    fn parse(text: &str, environment: &Environment) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("/etc/muster/agent.toml"), environment)
+    }
+
+    #[test]
+    fn the_least_is_enough_and_paths_are_beside_the_file() {
+        let config = parse(GOOD, &Environment::default()).unwrap();
+        assert_eq!(config.state_dir, Path::new("/etc/muster/state"));
+        assert_eq!(config.root, Path::new("/etc/muster/root.json"));
+        assert_eq!(config.runtime_dir, Path::new(".muster/runtime"));
+        assert_eq!(config.listen, "127.0.0.1:8001".parse().unwrap());
+        assert_eq!(config.report_every, Duration::from_secs(30));
+        assert_eq!(config.scale, WorldScale::default());
+    }
+
+    #[test]
+    fn the_file_wins_over_the_environment() {
+        let environment = Environment {
+            runtime: Some("/opt/runtime".into()),
+            log: None,
+            clock: Some(
+                r#"{"wall_start":"2026-01-01T00:00:00Z","world_start":"2026-01-01T00:00:00Z","factor":60}"#
+                    .to_owned(),
+            ),
+        };
+        let config = parse(GOOD, &environment).unwrap();
+        assert_eq!(config.runtime_dir, Path::new("/opt/runtime"));
+        assert!((config.scale.factor - 60.0).abs() < f64::EPSILON);
+        let config = parse(&format!("{GOOD}\n[runtime]\ndir = \"/usr/lib/ml\""), &environment).unwrap();
+        assert_eq!(config.runtime_dir, Path::new("/usr/lib/ml"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let check = |text: &str, says: &str| {
+            let error = parse(text, &Environment::default()).unwrap_err();
+            let chain = format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default());
+            assert!(chain.contains(says), "{chain}");
+        };
+        check(&format!("colour = 1\n{GOOD}"), "colour");
+        check(&format!("{GOOD}\nusername = \"x\""), "username");
+        check(&GOOD.replace("mqtt://127.0.0.1:1883", "mqtt://192.0.2.1:1883"), "loopback only");
+        check(&GOOD.replace("mqtt://127.0.0.1:1883", "mqtts://127.0.0.1:1883"), "write mqtt://");
+        check(&GOOD.replace("mqtt://127.0.0.1:1883", "mqtt://127.0.0.1:0"), "mqtt://127.0.0.1:0");
+        check(&GOOD.replace("site = \"er-1\"", "site = \"ER 1\""), "site name");
+        check(&GOOD.replace("name = \"er-1\"", "name = \"\""), "'name'");
+        check(&format!("{GOOD}\n[serve]\nlisten = \"0.0.0.0:80\""), "serve.listen");
+        check(&format!("{GOOD}\n[report]\nevery_s = 0"), "report.every_s");
+    }
+
+    #[test]
+    fn a_clock_that_is_none_is_refused() {
+        let environment = Environment { clock: Some("fast".to_owned()), ..Environment::default() };
+        assert!(matches!(parse(GOOD, &environment), Err(ConfigError::Clock(_))));
+    }
+}

@@ -1,0 +1,85 @@
+//! What a model said of one row, and how wrong that was.
+
+use muster_protocol::manifest::{Manifest, Task};
+
+use crate::oip::{NamedTensor, Tensor};
+
+/// A model's answer for one row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Prediction {
+    /// A probability (of the positive class) or a quantity.
+    Number(f64),
+    /// One probability a class.
+    Classes(Vec<f64>),
+}
+
+/// One label's contribution to its block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scored {
+    /// As it came: a class's position, a probability, a quantity.
+    pub given: f64,
+    pub label: f64,
+    pub prediction: f64,
+    pub loss: f64,
+}
+
+impl Prediction {
+    /// Reads one prediction a row from a model's outputs: its first floating-point output is the score. A binary model
+    /// with two columns says the positive class's probability in the second, as scikit-learn does.
+    pub fn of(manifest: &Manifest, outputs: &[NamedTensor]) -> Vec<Self> {
+        let declared = manifest.signature.outputs.iter().map(|output| &output.name);
+        let score =
+            declared.filter_map(|name| outputs.iter().find(|output| output.name == *name)).find(|output| {
+                matches!(output.tensor.values, crate::oip::Values::Fp32(_) | crate::oip::Values::Fp64(_))
+            });
+        let Some(NamedTensor { tensor, .. }) = score else { return Vec::new() };
+        (0..tensor.rows()).filter_map(|row| Self::of_row(manifest.task, tensor, row)).collect()
+    }
+
+    fn of_row(task: Task, tensor: &Tensor, row: usize) -> Option<Self> {
+        let columns = tensor.row_len();
+        let cell = |column: usize| tensor.values.get(row * columns + column);
+        match task {
+            Task::Binary => cell(usize::from(columns == 2)).map(Self::Number),
+            Task::Regression => cell(0).map(Self::Number),
+            Task::Classification => (0..columns).map(cell).collect::<Option<Vec<_>>>().map(Self::Classes),
+        }
+    }
+
+    /// Squared error. For classes the label is the class's position: the Brier score over all classes, and the sums
+    /// compare the probability that the true class was given with 1.
+    pub fn score(&self, label: f64) -> Option<Scored> {
+        match self {
+            Self::Number(prediction) => {
+                let error = prediction - label;
+                Some(Scored { given: label, label, prediction: *prediction, loss: error * error })
+            }
+            Self::Classes(probabilities) => {
+                let class = (0_u16..).zip(probabilities).find(|&(class, _)| f64::from(class) == label);
+                let (class, &prediction) = class?;
+                let error = |(at, p): (u16, &f64)| if at == class { p - 1.0 } else { *p };
+                let loss = (0_u16..).zip(probabilities).map(error).map(|error| error * error).sum();
+                Some(Scored { given: label, label: 1.0, prediction, loss })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn squared_errors() {
+        let check = |prediction: Prediction, label, expect: Option<f64>| {
+            assert_eq!(prediction.score(label).map(|scored| scored.loss), expect, "{prediction:?} {label}");
+        };
+        check(Prediction::Number(0.75), 1.0, Some(0.0625));
+        check(Prediction::Number(12.0), 10.0, Some(4.0));
+        let classes = || Prediction::Classes(vec![0.5, 0.25, 0.25]);
+        check(classes(), 0.0, Some(0.375));
+        check(classes(), 1.0, Some(0.25 + 0.5625 + 0.0625));
+        check(classes(), 3.0, None);
+        check(classes(), 0.5, None);
+    }
+}

@@ -1,0 +1,37 @@
+//! The agent on an edge box: pulls signed bundles, proves them, runs them, measures drift, reports.
+
+pub mod activate;
+pub mod blobs;
+pub mod capabilities;
+pub mod clock;
+pub mod config;
+pub mod disk;
+pub mod download;
+pub mod engine;
+pub mod eval;
+pub mod identity;
+pub mod labels;
+pub mod ledger;
+pub mod link;
+pub mod measure;
+pub mod oip;
+pub mod reconcile;
+pub mod report;
+pub mod runtime;
+pub mod selftest;
+pub mod serve;
+pub mod spool;
+mod stopwatch;
+pub mod trust;
+
+/// An error and everything that caused it, as one sentence.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

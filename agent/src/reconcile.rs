@@ -1,0 +1,166 @@
+//! The agent's mind: given what is wished and what is so, what to do next. It touches nothing and remembers nothing.
+//!
+//! ```text
+//!   Unread ──fetch manifest──▶ Partial ──fetch files──▶ Stored ──verify──▶ Verified ──self-test──▶ Proven ──activate──▶ runs
+//!      a step that fails for now: a setback, tried again later · for good: bad, until it is asked for anew
+//! ```
+//!
+//! Level-triggered: the whole wish and the whole world go in, the whole answer comes out, so that a lost, doubled or
+//! late message changes nothing. At most one of verifying, testing and activating goes on in a box at any time: it is
+//! somebody's working machine.
+//!
+//! Architecture invariant: no clock, file, socket, log or randomness here, nor in the modules below.
+
+mod wish;
+mod world;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use muster_protocol::ids::SlotName;
+use muster_protocol::message::Phase;
+use muster_protocol::message::up::BundleRef;
+use muster_protocol::time::Timestamp;
+
+use crate::blobs::Blob;
+pub use wish::{Wanted, Wish};
+pub use world::{Bad, Bundle, Busy, Content, Doing, Occupied, Setback, World};
+
+/// Wait after a first setback; doubles with each, up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_mins(10);
+
+/// What to do now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Everything to download, in order; it replaces the list before.
+    pub fetch: Vec<Blob>,
+    /// The one thing to begin, if nothing is under way.
+    pub start: Option<Start>,
+    /// Where each slot stands, with the reason if it stands still.
+    pub phases: Vec<(SlotName, Phase)>,
+    /// Nothing may happen before, but then it is worth asking again.
+    pub look_again: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    Verify { slot: SlotName, bundle: BundleRef },
+    Test { slot: SlotName, bundle: BundleRef },
+    Activate { slot: SlotName, bundle: BundleRef },
+    Clear { slot: SlotName },
+}
+
+/// What one slot needs.
+enum Step {
+    Fetch(Vec<Blob>),
+    Start(Start),
+    Wait(Option<Timestamp>),
+}
+
+/// Decides. Without a wish (no order has come yet) whatever runs goes on.
+pub fn plan(wish: Option<&Wish>, world: &World, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let none = Wish::default();
+    for (slot, wanted) in &wish.unwrap_or(&none).slots {
+        let (phase, step) = judge(slot, wanted, world, now);
+        plan.phases.push((slot.clone(), phase));
+        match step {
+            Step::Fetch(blobs) => plan.fetch.extend(blobs),
+            Step::Start(start) => plan.start = plan.start.or(Some(start)),
+            Step::Wait(until) => plan.look_again = earlier(plan.look_again, until),
+        }
+    }
+    for (slot, occupied) in &world.slots {
+        match (&occupied.current, wish) {
+            (Some(current), None) => {
+                plan.phases.push((slot.clone(), Phase::Running { bundle: current.clone() }));
+            }
+            (_, Some(wish)) if !wish.slots.contains_key(slot) => {
+                plan.phases.push((slot.clone(), Phase::Empty));
+                plan.start = plan.start.or_else(|| Some(Start::Clear { slot: slot.clone() }));
+            }
+            (None, None) | (_, Some(_)) => {}
+        }
+    }
+    let mut seen = BTreeSet::new();
+    plan.fetch.retain(|blob| seen.insert(*blob));
+    if world.busy.is_some() {
+        plan.start = None;
+    }
+    plan
+}
+
+fn judge(slot: &SlotName, wanted: &Wanted, world: &World, now: Timestamp) -> (Phase, Step) {
+    let bundle = wanted.bundle.clone();
+    let failed = |code: &str, sentence: &_| {
+        let sentence = Clone::clone(sentence);
+        Phase::Failed { bundle: wanted.bundle.clone(), code: code.to_owned(), sentence }
+    };
+    let current = world.slots.get(slot).and_then(|occupied| occupied.current.as_ref());
+    if current.is_some_and(|current| current.sha256 == bundle.sha256) {
+        return (Phase::Running { bundle }, Step::Wait(None));
+    }
+    if let Some(busy) = world.busy.as_ref().filter(|busy| busy.slot == *slot && busy.bundle == bundle) {
+        let phase = match busy.doing {
+            Doing::Verifying => Phase::Verifying { bundle },
+            Doing::Testing => Phase::SelfTesting { bundle },
+            Doing::Activating => Phase::Activating { bundle },
+        };
+        return (phase, Step::Wait(None));
+    }
+    if let Some(bad) = world.bad.get(&bundle.sha256).filter(|bad| wanted.since <= bad.asked_in) {
+        return (failed(&bad.code, &bad.sentence), Step::Wait(None));
+    }
+    if let Some(setback) = world.setbacks.get(&bundle.sha256) {
+        let again = setback.again();
+        if now < again {
+            return (failed(&setback.code, &setback.sentence), Step::Wait(Some(again)));
+        }
+    }
+    let content = match world.bundles.get(&bundle.sha256) {
+        None => return (Phase::Verifying { bundle }, Step::Wait(None)),
+        Some(Bundle::Withheld { code, sentence }) => return (failed(code, sentence), Step::Wait(None)),
+        Some(Bundle::Allowed(content)) => content,
+    };
+    let slot = slot.clone();
+    match content {
+        Content::Unread { manifest, received_bytes } => {
+            let phase =
+                Phase::Downloading { bundle, received_bytes: *received_bytes, total_bytes: manifest.length };
+            (phase, Step::Fetch(vec![*manifest]))
+        }
+        Content::Refused { code, sentence } => (failed(code, sentence), Step::Wait(None)),
+        Content::Partial { missing, received_bytes, total_bytes } => {
+            let (received_bytes, total_bytes) = (*received_bytes, *total_bytes);
+            (Phase::Downloading { bundle, received_bytes, total_bytes }, Step::Fetch(missing.clone()))
+        }
+        Content::Stored => {
+            (Phase::Verifying { bundle: bundle.clone() }, Step::Start(Start::Verify { slot, bundle }))
+        }
+        Content::Verified => {
+            (Phase::SelfTesting { bundle: bundle.clone() }, Step::Start(Start::Test { slot, bundle }))
+        }
+        Content::Proven => {
+            (Phase::Activating { bundle: bundle.clone() }, Step::Start(Start::Activate { slot, bundle }))
+        }
+    }
+}
+
+impl Setback {
+    /// When it is worth trying again.
+    fn again(&self) -> Timestamp {
+        let doublings = self.attempts.clamp(1, 16) - 1;
+        self.at.plus(RETRY_MIN.saturating_mul(1 << doublings).min(RETRY_MAX))
+    }
+}
+
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests;

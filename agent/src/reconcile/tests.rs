@@ -1,0 +1,319 @@
+//! The mind against a world that does what it likes: whatever happens, in whatever order, the rules hold.
+
+use proptest::prelude::*;
+
+use muster_protocol::ids::{Digest, SlotName};
+use muster_protocol::message::up::BundleRef;
+use muster_protocol::message::{Phase, Sentence};
+use muster_protocol::time::Timestamp;
+use muster_protocol::trust::{Order, Want};
+
+use super::*;
+
+const SLOTS: [&str; 3] = ["beds", "risk", "triage"];
+const BUNDLES: u8 = 4;
+
+fn slot(i: u8) -> SlotName {
+    SLOTS[usize::from(i) % SLOTS.len()].parse().unwrap()
+}
+
+fn bundle(i: u8) -> BundleRef {
+    let i = i % BUNDLES;
+    BundleRef { path: format!("bundles/m/{i}.json").parse().unwrap(), sha256: Digest::of(&[i]) }
+}
+
+fn order(version: u64, want: &[(u8, u8)]) -> Order {
+    let mut wants: Vec<Want> = Vec::new();
+    for &(s, b) in want {
+        if wants.iter().all(|want| want.slot != slot(s)) {
+            wants.push(Want { slot: slot(s), bundle: bundle(b).path, sha256: bundle(b).sha256 });
+        }
+    }
+    let at = Timestamp::default();
+    Order {
+        type_: Order::TYPE.to_owned(),
+        spec_version: "1.0.31".to_owned(),
+        version,
+        issued: at,
+        expires: at,
+        device: muster_protocol::ids::DeviceId::mint([1; 16]),
+        catalogue: 1,
+        want: wants,
+    }
+}
+
+/// What may happen to a box.
+#[derive(Clone, Debug)]
+enum Happening {
+    Order(Vec<(u8, u8)>),
+    Repeat,
+    Arrives,
+    Succeeds,
+    FailsForNow,
+    FailsForGood,
+    Withheld(u8),
+    Damaged(u8),
+    Waits,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        2 => proptest::collection::vec((0_u8..3, 0_u8..BUNDLES), 0..4).prop_map(Happening::Order),
+        1 => Just(Happening::Repeat),
+        6 => Just(Happening::Arrives),
+        6 => Just(Happening::Succeeds),
+        1 => Just(Happening::FailsForNow),
+        1 => Just(Happening::FailsForGood),
+        1 => (0..BUNDLES).prop_map(Happening::Withheld),
+        1 => (0..BUNDLES).prop_map(Happening::Damaged),
+        1 => Just(Happening::Waits),
+    ]
+}
+
+/// A box that does as the mind says.
+#[derive(Default)]
+struct Box {
+    wish: Option<Wish>,
+    last_order: Option<Order>,
+    world: World,
+    now: Timestamp,
+    activations: Vec<(SlotName, Digest, u64)>,
+}
+
+impl Box {
+    fn look(&mut self) -> Plan {
+        let wished: Vec<Digest> =
+            self.wish.iter().flat_map(|wish| wish.slots.values()).map(|w| w.bundle.sha256).collect();
+        for digest in wished {
+            let manifest = Blob { digest, length: 9 };
+            let unread = Bundle::Allowed(Content::Unread { manifest, received_bytes: 0 });
+            self.world.bundles.entry(digest).or_insert(unread);
+        }
+        let plan = plan(self.wish.as_ref(), &self.world, self.now);
+        assert_eq!(plan, super::plan(self.wish.as_ref(), &self.world, self.now), "same input, same output");
+        self.judge(&plan);
+        plan
+    }
+
+    /// The rules.
+    fn judge(&self, plan: &Plan) {
+        if self.world.busy.is_some() {
+            assert_eq!(plan.start, None, "one thing at a time");
+        }
+        let wish = self.wish.clone().unwrap_or_default();
+        if let Some(Start::Activate { slot, bundle }) = &plan.start {
+            assert_eq!(wish.slots[slot].bundle, *bundle, "only what is wished is activated");
+            let content = &self.world.bundles[&bundle.sha256];
+            assert_eq!(*content, Bundle::Allowed(Content::Proven), "only what is proven is activated");
+        }
+        if let Some(
+            Start::Verify { slot, bundle } | Start::Test { slot, bundle } | Start::Activate { slot, bundle },
+        ) = &plan.start
+        {
+            let bad = self.world.bad.get(&bundle.sha256);
+            assert!(
+                bad.is_none_or(|bad| bad.asked_in < wish.slots[slot].since),
+                "a bad bundle is not tried again"
+            );
+        }
+        for (slot, phase) in &plan.phases {
+            let runs = self.world.slots.get(slot).and_then(|occupied| occupied.current.clone());
+            if let Phase::Running { bundle } = phase {
+                assert_eq!(runs.as_ref(), Some(bundle), "what is said to run does run");
+            }
+        }
+        let every_slot_once = plan.phases.iter().map(|(slot, _)| slot).collect::<BTreeSet<_>>().len();
+        assert_eq!(every_slot_once, plan.phases.len());
+        for slot in wish.slots.keys() {
+            assert!(plan.phases.iter().any(|(s, _)| s == slot), "never silent");
+        }
+    }
+
+    fn act(&mut self, plan: Plan) {
+        let (slot, bundle, doing) = match plan.start {
+            Some(Start::Verify { slot, bundle }) => (slot, bundle, Doing::Verifying),
+            Some(Start::Test { slot, bundle }) => (slot, bundle, Doing::Testing),
+            Some(Start::Activate { slot, bundle }) => (slot, bundle, Doing::Activating),
+            Some(Start::Clear { slot }) => {
+                self.world.slots.remove(&slot);
+                return;
+            }
+            None => return,
+        };
+        self.world.busy = Some(Busy { slot, bundle, doing });
+    }
+
+    fn happens(&mut self, happening: Happening, plan: &Plan) {
+        match happening {
+            Happening::Order(want) => {
+                let order = order(self.last_order.as_ref().map_or(1, |o| o.version + 1), &want);
+                self.wish = Some(Wish::follow(self.wish.as_ref(), &order));
+                self.last_order = Some(order);
+            }
+            Happening::Repeat => {
+                if let Some(order) = &self.last_order {
+                    let again = Wish::follow(self.wish.as_ref(), order);
+                    assert_eq!(Some(&again), self.wish.as_ref(), "an order that comes twice changes nothing");
+                }
+            }
+            Happening::Arrives => {
+                if let Some(blob) = plan.fetch.first() {
+                    self.arrives(blob.digest);
+                }
+            }
+            Happening::Succeeds => self.ends(Ok(())),
+            Happening::FailsForNow => self.ends(Err(false)),
+            Happening::FailsForGood => self.ends(Err(true)),
+            Happening::Withheld(i) => {
+                let withheld = Bundle::Withheld { code: "x".to_owned(), sentence: Sentence::default() };
+                self.world.bundles.insert(bundle(i).sha256, withheld);
+            }
+            Happening::Damaged(i) => {
+                self.world.bundles.remove(&bundle(i).sha256);
+            }
+            Happening::Waits => self.now = self.now.plus(Duration::from_secs(60)),
+        }
+    }
+
+    /// A blob's digest stands for its bundle here: first its manifest comes, then its one file.
+    fn arrives(&mut self, digest: Digest) {
+        let next = match &self.world.bundles[&digest] {
+            Bundle::Allowed(Content::Unread { .. }) => Content::Partial {
+                missing: vec![Blob { digest, length: 5 }],
+                received_bytes: 0,
+                total_bytes: 5,
+            },
+            _ => Content::Stored,
+        };
+        self.world.bundles.insert(digest, Bundle::Allowed(next));
+    }
+
+    fn ends(&mut self, outcome: Result<(), bool>) {
+        let Some(Busy { slot, bundle, doing }) = self.world.busy.take() else { return };
+        let digest = bundle.sha256;
+        let asked_in = self.wish.as_ref().map_or(0, |wish| wish.generation);
+        let (code, sentence) = ("x".to_owned(), Sentence::default());
+        match (outcome, doing) {
+            (Ok(()), Doing::Verifying) => {
+                self.world.bundles.insert(digest, Bundle::Allowed(Content::Verified));
+            }
+            (Ok(()), Doing::Testing) => {
+                self.world.bundles.insert(digest, Bundle::Allowed(Content::Proven));
+            }
+            (Ok(()), Doing::Activating) => {
+                self.activations.push((slot.clone(), digest, asked_in));
+                let previous = self.world.slots.remove(&slot).and_then(|occupied| occupied.current);
+                self.world.slots.insert(slot, Occupied { current: Some(bundle), previous });
+            }
+            (Err(true), _) => {
+                self.world.bad.insert(digest, Bad { asked_in, code, sentence });
+            }
+            (Err(false), _) => {
+                let attempts = self.world.setbacks.get(&digest).map_or(1, |s| s.attempts + 1);
+                self.world.setbacks.insert(digest, Setback { at: self.now, attempts, code, sentence });
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_rules_hold_and_a_willing_world_gets_what_is_wished(
+        story in proptest::collection::vec(happening(), 1..120),
+        last in proptest::collection::vec((0_u8..3, 0_u8..BUNDLES), 0..4),
+    ) {
+        let mut device = Box::default();
+        for happening in story {
+            let plan = device.look();
+            device.act(plan.clone());
+            device.happens(happening, &plan);
+        }
+        // From here on nothing fails, and a last order asks anew for whatever it names.
+        device.ends(Ok(()));
+        device.world.bad.clear();
+        device.world.bundles.clear();
+        device.happens(Happening::Order(last), &Plan::default());
+        for _ in 0..200 {
+            let plan = device.look();
+            device.act(plan.clone());
+            device.happens(Happening::Arrives, &plan);
+            device.happens(Happening::Succeeds, &plan);
+            device.happens(Happening::Waits, &plan);
+        }
+        let wish = device.wish.clone().unwrap_or_default();
+        for (slot, wanted) in &wish.slots {
+            prop_assert_eq!(device.world.slots[slot].current.as_ref(), Some(&wanted.bundle));
+        }
+        prop_assert_eq!(device.world.slots.len(), wish.slots.len());
+    }
+
+    #[test]
+    fn only_the_newest_order_counts(
+        orders in proptest::collection::vec(proptest::collection::vec((0_u8..3, 0_u8..BUNDLES), 0..4), 1..6),
+        swaps in proptest::collection::vec((0_usize..6, 0_usize..6), 0..12),
+    ) {
+        let mut orders: Vec<Order> = (1_u64..).zip(&orders).map(|(version, want)| order(version, want)).collect();
+        let newest = orders.last().cloned().unwrap();
+        let n = orders.len();
+        for (a, b) in swaps {
+            orders.swap(a % n, b % n);
+        }
+        let wish = orders.iter().fold(None, |wish, order| Some(Wish::follow(wish.as_ref(), order))).unwrap();
+        prop_assert_eq!(wish.generation, newest.version);
+        prop_assert_eq!(wish.slots.len(), newest.want.len());
+        for want in &newest.want {
+            prop_assert_eq!(wish.slots[&want.slot].bundle.sha256, want.sha256);
+        }
+    }
+}
+
+#[test]
+fn a_bad_bundle_waits_for_an_order_that_asks_anew() {
+    let mut device = Box::default();
+    device.happens(Happening::Order(vec![(0, 1)]), &Plan::default());
+    let digest = bundle(1).sha256;
+    device.world.bundles.insert(digest, Bundle::Allowed(Content::Proven));
+    let bad = Bad { asked_in: 1, code: "golden_mismatch".to_owned(), sentence: "x".into() };
+    device.world.bad.insert(digest, bad);
+    let check = |device: &mut Box, starts: bool| assert_eq!(device.look().start.is_some(), starts);
+    check(&mut device, false);
+    device.happens(Happening::Order(vec![(0, 1), (1, 1)]), &Plan::default());
+    // The other slot asks for it for the first time, the first one only repeats.
+    assert!(
+        matches!(device.look().start, Some(Start::Activate { slot, .. }) if slot == super::tests::slot(1))
+    );
+    device.happens(Happening::Order(vec![]), &Plan::default());
+    check(&mut device, false);
+    device.happens(Happening::Order(vec![(0, 1)]), &Plan::default());
+    check(&mut device, true);
+}
+
+#[test]
+fn without_an_order_everything_goes_on_and_with_an_empty_one_it_ends() {
+    let mut device = Box::default();
+    let occupied = Occupied { current: Some(bundle(0)), previous: None };
+    device.world.slots.insert(slot(0), occupied);
+    let plan = device.look();
+    assert_eq!((plan.start, plan.phases), (None, vec![(slot(0), Phase::Running { bundle: bundle(0) })]));
+    device.happens(Happening::Order(vec![]), &Plan::default());
+    let plan = device.look();
+    assert_eq!(plan.start, Some(Start::Clear { slot: slot(0) }));
+    assert_eq!(plan.phases, vec![(slot(0), Phase::Empty)]);
+}
+
+#[test]
+fn setbacks_are_retried_ever_later() {
+    let check = |attempts, wait_s| {
+        let setback = Setback {
+            at: Timestamp::default(),
+            attempts,
+            code: String::new(),
+            sentence: Sentence::default(),
+        };
+        assert_eq!(setback.again(), Timestamp::from_seconds(wait_s));
+    };
+    check(1, 10);
+    check(3, 40);
+    check(7, 600);
+    check(u32::MAX, 600);
+}

@@ -1,0 +1,97 @@
+//! What is so on this box, as the hands report it.
+
+use std::collections::BTreeMap;
+
+use muster_protocol::ids::{Digest, SlotName};
+use muster_protocol::message::Sentence;
+use muster_protocol::message::up::BundleRef;
+use muster_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::blobs::Blob;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct World {
+    pub slots: BTreeMap<SlotName, Occupied>,
+    /// What is known of each bundle that is wished for and does not run.
+    pub bundles: BTreeMap<Digest, Bundle>,
+    pub busy: Option<Busy>,
+    pub bad: BTreeMap<Digest, Bad>,
+    pub setbacks: BTreeMap<Digest, Setback>,
+}
+
+/// What a slot runs, and what it can go back to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Occupied {
+    pub current: Option<BundleRef>,
+    pub previous: Option<BundleRef>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Bundle {
+    /// The catalogue does not allow a change to it now.
+    Withheld {
+        code: String,
+        sentence: Sentence,
+    },
+    Allowed(Content),
+}
+
+/// How far a bundle has come.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// Its manifest is not here.
+    Unread {
+        manifest: Blob,
+        received_bytes: u64,
+    },
+    /// Its manifest is here and cannot be used on this box.
+    Refused {
+        code: String,
+        sentence: Sentence,
+    },
+    Partial {
+        missing: Vec<Blob>,
+        received_bytes: u64,
+        total_bytes: u64,
+    },
+    /// All files are here by name.
+    Stored,
+    /// All files were read and have the digests that the manifest names.
+    Verified,
+    /// It answered its golden inputs as it should, in a process of its own.
+    Proven,
+}
+
+/// What is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Busy {
+    pub slot: SlotName,
+    pub bundle: BundleRef,
+    pub doing: Doing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    Verifying,
+    Testing,
+    Activating,
+}
+
+/// A bundle that failed here for good: not tried again until a newer order asks for it anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bad {
+    /// Version of the order that had asked for it.
+    pub asked_in: u64,
+    pub code: String,
+    pub sentence: Sentence,
+}
+
+/// A step that failed for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setback {
+    pub at: Timestamp,
+    pub attempts: u32,
+    pub code: String,
+    pub sentence: Sentence,
+}

@@ -1,0 +1,263 @@
+//! The door: builds every part once, then carries what happens to the one loop until the agent is told to stop.
+//!
+//! ```text
+//!   link ─▶ ┐                               ┌─▶ link          wants, state, events, reports
+//!   download ▶ │  one Event ─▶ Agent ─▶ plan │─▶ download      what to fetch
+//!   hands ─▶ │   (never waits)               │─▶ hands         verify, self-test, load: each in a task of its own
+//!   time ──▶ ┘                               └─▶ serve         what answers applications
+//! ```
+//! The loop never waits for a part that may be waiting for the loop: it hands over what fits and repeats the rest.
+
+mod agent;
+mod bundles;
+mod deeds;
+mod event;
+mod orders;
+mod outbox;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use muster_protocol::ids::{BootId, DeviceId};
+use muster_protocol::message::EventKind;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::activate::{Workbench, this_program};
+use crate::blobs::Blobs;
+use crate::capabilities;
+use crate::clock::{TrustClock, WorldClock};
+use crate::config::{Config, ConfigError, Environment};
+use crate::disk::{self, DiskError};
+use crate::download;
+use crate::engine::{Engine, EngineError};
+use crate::identity::{self, IdentityError, StateDir};
+use crate::ledger::{Ledger, Recovered, SlotFiles};
+use crate::link::{self, BackOff, LinkConfig};
+use crate::serve::{self, ServeConfig, ServeError, SlotLimits, Slots};
+use crate::spool::{Bounds, Spool, SpoolError};
+use crate::trust::{StoreError, TrustStore};
+use agent::{Agent, Parts};
+use event::Event;
+
+/// Results of hands waiting for the loop.
+const QUEUE: usize = 64;
+/// How long the parts may take to stop, each.
+const STOP: Duration = Duration::from_millis(400);
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("the configuration is wrong")]
+    Config(#[from] ConfigError),
+    #[error("MUSTER_LOG is not understood; write for instance 'debug' or 'muster_agent=debug,info'")]
+    Log(#[source] tracing_subscriber::filter::ParseError),
+    #[error("the inference runtime cannot be used; run 'make runtime' or 'scripts/get-runtime.sh {}'", dir.display())]
+    Runtime {
+        dir: PathBuf,
+        #[source]
+        source: EngineError,
+    },
+    #[error("this box's identity cannot be established")]
+    Identity(#[from] IdentityError),
+    #[error("the agent's state is not usable")]
+    State(#[from] DiskError),
+    #[error("the agent's outbox is not usable")]
+    Spool(#[from] SpoolError),
+    #[error("cannot read the pinned root {}; set 'root' to the root.json of your fleet", path.display())]
+    Root {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the trust store cannot be opened")]
+    Trust(#[source] StoreError),
+    #[error("applications cannot be served on {address}")]
+    Serve {
+        address: SocketAddr,
+        #[source]
+        source: ServeError,
+    },
+    #[error("the system does not give the agent what it needs")]
+    System(#[source] std::io::Error),
+}
+
+impl RunError {
+    /// Documented in `--help`.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Log(_) => 2,
+            Self::Runtime { .. } => 3,
+            Self::Identity(_) | Self::State(_) | Self::Spool(_) => 4,
+            Self::Root { .. } | Self::Trust(_) => 5,
+            Self::Serve { .. } | Self::System(_) => 1,
+        }
+    }
+}
+
+/// Runs the agent until SIGTERM or Ctrl-C.
+pub fn run(config: &Path) -> Result<(), RunError> {
+    let environment = Environment::read();
+    let filter = EnvFilter::try_new(environment.log.as_deref().unwrap_or("info")).map_err(RunError::Log)?;
+    // Fails only if a logger is set already, which then serves.
+    let _logger = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
+    // More than one provider may be linked in; without a choice made here the first use of TLS would panic.
+    let _provider = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let config = Config::load(config, &environment)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(RunError::System)?;
+    let result = runtime.block_on(live(config));
+    runtime.shutdown_timeout(STOP);
+    result
+}
+
+/// From opened files to the last word.
+async fn live(config: Config) -> Result<(), RunError> {
+    let clock = TrustClock::system();
+    let world = WorldClock::new(clock.clone(), config.scale);
+    let missing = |source| RunError::Runtime { dir: config.runtime_dir.clone(), source };
+    let installed = Engine::inspect(&config.runtime_dir).map_err(missing)?;
+    let opened = Opened::open(&config)?;
+    let engine = Engine::open(&config.runtime_dir).map_err(missing)?;
+    let capabilities = capabilities::look(&installed);
+    let exe = this_program().map_err(RunError::System)?;
+    let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [Ok(terminate), Ok(interrupt)] = &mut signals else {
+        return Err(RunError::System(std::io::Error::other("signals cannot be caught")));
+    };
+
+    let stop = CancellationToken::new();
+    let (state, shown) = watch::channel(serde_json::Value::Null);
+    let slots = {
+        let world = world.clone();
+        Slots::new(std::sync::Arc::new(move || world.now()), SlotLimits::default())
+    };
+    let serving = serve::start(
+        ServeConfig { listen: config.listen, ..ServeConfig::default() },
+        slots.clone(),
+        shown,
+        stop.clone(),
+    )
+    .await
+    .map_err(|source| RunError::Serve { address: config.listen, source })?;
+    let address = format!("http://{}", serving.addr);
+    disk::write_json(&config.state_dir.join("addresses.json"), &serde_json::json!({ "oip": address }))?;
+
+    let mut tasks = JoinSet::new();
+    let link_config = LinkConfig {
+        broker: config.mqtt,
+        device: opened.device.clone(),
+        boot: opened.boot.clone(),
+        back_off: BackOff::of(&config.mqtt),
+    };
+    let (link, mut heard) = link::start(link_config, &mut tasks);
+    let (tell, mut told) = mpsc::channel(QUEUE);
+    let downloader = download::start(opened.blobs.clone(), link.clone(), tell).map_err(RunError::System)?;
+    let (done, mut deeds) = mpsc::channel(QUEUE);
+    tracing::info!(
+        device.id = %opened.device,
+        name = config.name,
+        oip = address,
+        runtime = engine.runtime_version(),
+        "the agent runs"
+    );
+    let workbench =
+        Workbench { blobs: opened.blobs.clone(), engine, runtime_dir: config.runtime_dir.clone(), exe };
+    let parts = Parts {
+        config,
+        clock,
+        world,
+        capabilities,
+        slots,
+        workbench,
+        link: link.clone(),
+        downloader,
+        done,
+        state,
+    };
+    let mut agent = Agent::new(parts, opened);
+    agent.begin();
+    loop {
+        let wake = Instant::from_std(agent.next_wake());
+        let event = tokio::select! {
+            Some(heard) = heard.recv() => Event::from_link(heard),
+            Some(told) = told.recv() => Event::from_download(told),
+            Some(done) = deeds.recv() => done,
+            () = tokio::time::sleep_until(wake) => Event::Time,
+            _ = caught(terminate, interrupt) => break,
+        };
+        agent.handle(event);
+    }
+    tracing::info!("the agent stops");
+    agent.end();
+    // The receiver is still here, so the link can hand over what it has and come to the farewell.
+    let drain = async { while heard.recv().await.is_some() {} };
+    tokio::select! {
+        () = link.close() => {}
+        () = drain => {}
+    }
+    stop.cancel();
+    if tokio::time::timeout(STOP, serving.stopped()).await.is_err() {
+        tracing::warn!("applications still had requests open when the agent stopped");
+    }
+    Ok(())
+}
+
+async fn caught(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Everything that is kept on disk, opened.
+#[derive(Debug)]
+struct Opened {
+    _held: StateDir,
+    device: DeviceId,
+    boot: BootId,
+    blobs: Blobs,
+    ledger: Ledger,
+    files: SlotFiles,
+    spool: Spool,
+    trust: TrustStore,
+}
+
+impl Opened {
+    fn open(config: &Config) -> Result<Self, RunError> {
+        let held = StateDir::open(&config.state_dir)?;
+        let (device, boot) = (held.device()?, identity::boot()?);
+        let root = std::fs::read(&config.root)
+            .map_err(|source| RunError::Root { path: config.root.clone(), source })?;
+        let trust = TrustStore::open(&held.path().join("trust"), &root).map_err(RunError::Trust)?;
+        let blobs = Blobs::open(held.path())?;
+        let mut ledger = Ledger::open(held.path())?;
+        let (files, recovered) = SlotFiles::open(held.path())?;
+        for what in recovered {
+            match what {
+                Recovered::Finished { slot, bundle } => {
+                    tracing::info!(%slot, bundle = %bundle.path, "finished the activation that was interrupted");
+                }
+                Recovered::Undone { slot, bundle } => {
+                    tracing::warn!(%slot, bundle = %bundle.path, "undid the activation that was interrupted");
+                    ledger.interrupted(bundle.sha256)?;
+                }
+            }
+        }
+        let mut spool = Spool::open(&held.path().join("spool"), boot.clone(), Bounds::default())?;
+        let agent_version = env!("CARGO_PKG_VERSION").to_owned();
+        spool.event(TrustClock::system().now(), EventKind::Started { agent_version })?;
+        Ok(Self { _held: held, device, boot, blobs, ledger, files, spool, trust })
+    }
+}

@@ -1,0 +1,339 @@
+//! Begins what the mind decided, and takes in how it ended. Every deed that takes time runs in a task of its own and
+//! comes back as an event.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use muster_protocol::ids::{Digest, SlotName};
+use muster_protocol::message::EventKind;
+use muster_protocol::message::up::{BundleRef, Running};
+
+use super::agent::Agent;
+use super::bundles::Proof;
+use super::event::{Event, Restored};
+use crate::activate::{ActivateError, Blame, Chosen, Loaded, Workbench, verify};
+use crate::blobs::Blobs;
+use crate::chain;
+use crate::disk::DiskError;
+use crate::ledger::SlotRecord;
+use crate::reconcile::{Bad, Busy, Doing, Start};
+use crate::selftest::SelfTestReport;
+
+/// A model that does not load within this time does not load.
+const LOAD_MAX: Duration = Duration::from_mins(2);
+
+impl Agent {
+    pub(super) fn start(&mut self, start: Start) {
+        match start {
+            Start::Clear { slot } => self.clear(&slot),
+            Start::Verify { slot, bundle } => {
+                let blobs = self.parts.workbench.blobs.clone();
+                self.begin_deed(slot, bundle, Doing::Verifying, |chosen, slot, bundle| async move {
+                    let result = aside(move || verify(&blobs, &chosen)).await;
+                    Event::Verified { slot, bundle, result }
+                });
+            }
+            Start::Test { slot, bundle } => {
+                let workbench = self.parts.workbench.clone();
+                self.begin_deed(slot, bundle, Doing::Testing, |chosen, slot, bundle| async move {
+                    Event::Tested { slot, bundle, result: workbench.prove(&chosen).await }
+                });
+            }
+            Start::Activate { slot, bundle } => {
+                if let Err(error) = self.files.begin(&slot, &bundle) {
+                    return self.failed(&bundle, &error.into());
+                }
+                let workbench = self.parts.workbench.clone();
+                self.begin_deed(slot, bundle, Doing::Activating, |chosen, slot, bundle| async move {
+                    Event::Loaded { slot, bundle, result: load(&workbench, &chosen).await }
+                });
+            }
+        }
+    }
+
+    fn begin_deed<F>(
+        &mut self,
+        slot: SlotName,
+        bundle: BundleRef,
+        doing: Doing,
+        deed: impl FnOnce(Chosen, SlotName, BundleRef) -> F,
+    ) where
+        F: Future<Output = Event> + Send + 'static,
+    {
+        let Some(chosen) = self.chosen(&bundle).cloned() else { return };
+        tracing::info!(%slot, bundle = %bundle.path, ?doing, "begins");
+        self.busy = Some(Busy { slot: slot.clone(), bundle: bundle.clone(), doing });
+        self.spawn(deed(chosen, slot, bundle));
+    }
+
+    fn spawn(&mut self, deed: impl Future<Output = Event> + Send + 'static) {
+        let done = self.parts.done.clone();
+        self.tasks.spawn(async move {
+            let event = deed.await;
+            if done.send(event).await.is_err() {
+                tracing::debug!("the loop ended before a deed did");
+            }
+        });
+    }
+
+    pub(super) fn verified(
+        &mut self,
+        slot: &SlotName,
+        bundle: &BundleRef,
+        result: Result<(), ActivateError>,
+    ) {
+        self.busy = None;
+        match result {
+            Ok(()) => {
+                tracing::info!(%slot, bundle = %bundle.path, "every file is whole");
+                self.proofs.insert(bundle.sha256, Proof::Verified);
+            }
+            Err(error) => self.failed(bundle, &error),
+        }
+    }
+
+    pub(super) fn tested(
+        &mut self,
+        slot: &SlotName,
+        bundle: &BundleRef,
+        result: Result<SelfTestReport, ActivateError>,
+    ) {
+        self.busy = None;
+        match result {
+            Ok(report) => {
+                tracing::info!(%slot, bundle = %bundle.path, duration_ms = report.elapsed_ms, "the self-test passed");
+                self.proofs.insert(bundle.sha256, Proof::Tested(report));
+            }
+            Err(error) => self.failed(bundle, &error),
+        }
+    }
+
+    pub(super) fn loaded(
+        &mut self,
+        slot: &SlotName,
+        bundle: &BundleRef,
+        result: Result<Loaded, ActivateError>,
+    ) {
+        self.busy = None;
+        let wished = self.ledger.wish().and_then(|wish| wish.slots.get(slot)).map(|wanted| &wanted.bundle);
+        let result = match result {
+            // The order changed while it loaded: nobody wants it now.
+            Ok(_) if wished != Some(bundle) => Err(None),
+            Ok(loaded) => {
+                self.take_over(slot, bundle, loaded).map_err(|error| Some(ActivateError::from(error)))
+            }
+            Err(error) => Err(Some(error)),
+        };
+        let Err(error) = result else { return };
+        if let Err(error) = self.files.abort(slot) {
+            tracing::error!(%slot, error = chain(&error), "cannot take back the activation's journal");
+        }
+        if let Some(error) = error {
+            self.failed(bundle, &error);
+        }
+    }
+
+    /// First it answers, then it is committed: a bundle that cannot be committed is taken back at once.
+    fn take_over(&mut self, slot: &SlotName, bundle: &BundleRef, loaded: Loaded) -> Result<(), DiskError> {
+        let Loaded { served, provider, load_ms } = loaded;
+        let variant = self.chosen(bundle).map(|chosen| chosen.variant.id.clone()).unwrap_or_default();
+        let since = self.parts.clock.now();
+        let running = Running { bundle: bundle.clone(), variant, provider: provider.clone(), since };
+        self.parts.slots.activate(slot, served);
+        match self.files.commit(slot, &running) {
+            Ok(record) => self.records.insert(slot.clone(), record),
+            Err(error) => {
+                if self.parts.slots.revert(slot).is_none() {
+                    self.parts.slots.clear(slot);
+                }
+                return Err(error);
+            }
+        };
+        let self_test_ms = match self.proofs.remove(&bundle.sha256) {
+            Some(Proof::Tested(report)) => report.elapsed_ms,
+            Some(Proof::Verified) | None => 0,
+        };
+        if let Err(error) = self.ledger.absolve(&bundle.sha256) {
+            tracing::error!(error = chain(&error), "cannot note that the bundle runs");
+        }
+        self.setbacks.remove(&bundle.sha256);
+        self.forget_failure(slot);
+        self.collect = true;
+        tracing::info!(%slot, bundle = %bundle.path, provider = ?provider.provider, load_ms, "activated");
+        let (slot, bundle) = (slot.clone(), bundle.clone());
+        self.event(EventKind::Activated { slot, bundle, provider, load_ms, self_test_ms });
+        Ok(())
+    }
+
+    /// Whatever ran goes on. The bundle is remembered as bad if it is to blame, and tried again later if not.
+    fn failed(&mut self, bundle: &BundleRef, error: &ActivateError) {
+        self.proofs.remove(&bundle.sha256);
+        match error.blame() {
+            Blame::Moment => self.set_back(bundle, error.code(), error.sentence()),
+            Blame::Bundle => self.condemn(bundle.sha256, error),
+        }
+    }
+
+    fn condemn(&mut self, bundle: Digest, error: &ActivateError) {
+        let asked_in = self.ledger.wish().map_or(0, |wish| wish.generation);
+        let bad = Bad { asked_in, code: error.code(), sentence: error.sentence() };
+        if let Err(error) = self.ledger.condemn(bundle, bad) {
+            tracing::error!(
+                error = chain(&error),
+                "cannot note that a bundle failed here; it will be tried again"
+            );
+        }
+    }
+
+    fn clear(&mut self, slot: &SlotName) {
+        if let Err(error) = self.files.clear(slot) {
+            // It stays on disk, so it stays in the world, and is cleared when the disk allows.
+            tracing::error!(%slot, error = chain(&error), "cannot clear the slot");
+            return;
+        }
+        self.parts.slots.clear(slot);
+        self.records.remove(slot);
+        self.forget_failure(slot);
+        self.collect = true;
+        tracing::info!(%slot, "cleared");
+        self.event(EventKind::Cleared { slot: slot.clone() });
+    }
+
+    /// Loads what ran before the restart, in a task, so that the box is heard while that takes its time.
+    pub(super) fn restore(&mut self) {
+        self.records = match self.files.all() {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::error!(error = chain(&error), "cannot read what the slots ran");
+                return;
+            }
+        };
+        let (records, workbench) = (self.records.clone(), self.parts.workbench.clone());
+        self.spawn(async move {
+            let mut restored = Vec::new();
+            for (slot, record) in records {
+                let previous = match &record.previous {
+                    Some(previous) => Some(again(&workbench, &previous.bundle).await),
+                    None => None,
+                };
+                let current = match &record.current {
+                    Some(current) => again(&workbench, &current.bundle).await,
+                    None => continue,
+                };
+                restored.push(Restored { slot, record, current, previous });
+            }
+            Event::Restored(restored)
+        });
+    }
+
+    pub(super) fn restored(&mut self, slots: Vec<Restored>) {
+        self.restoring = false;
+        for Restored { slot, record, current, previous } in slots {
+            if let Err(error) = self.put_back(&slot, record, current, previous) {
+                tracing::error!(%slot, error = chain(&error), "cannot write what the slot runs");
+            }
+        }
+    }
+
+    fn put_back(
+        &mut self,
+        slot: &SlotName,
+        record: SlotRecord,
+        current: Result<Loaded, ActivateError>,
+        previous: Option<Result<Loaded, ActivateError>>,
+    ) -> Result<(), DiskError> {
+        let Some(running) = record.current.clone() else { return Ok(()) };
+        let mut record = record;
+        match previous {
+            Some(Ok(loaded)) => self.parts.slots.activate(slot, loaded.served),
+            Some(Err(error)) => {
+                tracing::warn!(%slot, error = chain(&error), "what ran before cannot be loaded any more");
+                self.files.forget_previous(slot)?;
+                record.previous = None;
+            }
+            None => {}
+        }
+        match current {
+            Ok(loaded) => {
+                self.parts.slots.activate(slot, loaded.served);
+                let provider = loaded.provider;
+                record.current = Some(Running { provider, ..running });
+                self.records.insert(slot.clone(), record);
+            }
+            Err(error) => {
+                let record = self.files.revert(slot)?;
+                let to = record.current.as_ref().map(|running| running.bundle.clone());
+                tracing::error!(%slot, error = chain(&error), to = ?to, "what ran cannot run any more");
+                if record.current.is_some() {
+                    self.records.insert(slot.clone(), record);
+                } else {
+                    self.records.remove(slot);
+                }
+                if error.blame() == Blame::Bundle {
+                    self.condemn(running.bundle.sha256, &error);
+                }
+                let (slot, from) = (slot.clone(), running.bundle);
+                let (code, sentence) = (error.code(), error.sentence());
+                self.event(EventKind::Reverted { slot, from, to, code, sentence });
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes content that no slot runs, can go back to, or is wished to run; not while anything may be needing it.
+    pub(super) fn collect_garbage(&mut self) {
+        if !self.collect || self.restoring || self.busy.is_some() || self.fetches() {
+            return;
+        }
+        self.collect = false;
+        let running = self.records.values().flat_map(|record| [&record.current, &record.previous]).flatten();
+        let mut bundles: Vec<BundleRef> = running.map(|running| running.bundle.clone()).collect();
+        let wished = self.ledger.wish().into_iter().flat_map(|wish| wish.slots.values());
+        bundles.extend(wished.map(|wanted| wanted.bundle.clone()));
+        let mut keep: BTreeSet<Digest> = BTreeSet::new();
+        for bundle in &bundles {
+            keep.insert(bundle.sha256);
+            match Chosen::read(&self.parts.workbench.blobs, bundle) {
+                Ok(Some(chosen)) => keep.extend(chosen.files().map(|file| file.digest)),
+                // Without its manifest, or with one that is refused, a bundle has no files worth keeping.
+                Ok(None) | Err(_) => {}
+            }
+        }
+        match self.parts.workbench.blobs.collect(&keep) {
+            Ok(0) => {}
+            Ok(freed_bytes) => tracing::info!(freed_bytes, "removed content that nobody needs"),
+            Err(error) => tracing::warn!(error = chain(&error), "cannot remove content that nobody needs"),
+        }
+    }
+}
+
+/// Checks and loads a bundle that was committed. Expiry of its signatures is not looked at: it ran, so it may run.
+async fn again(workbench: &Workbench, bundle: &BundleRef) -> Result<Loaded, ActivateError> {
+    let (blobs, bundle) = (workbench.blobs.clone(), bundle.clone());
+    let chosen = aside(move || whole(&blobs, &bundle)).await?;
+    load(workbench, &chosen).await
+}
+
+fn whole(blobs: &Blobs, bundle: &BundleRef) -> Result<Chosen, ActivateError> {
+    let chosen = Chosen::read(blobs, bundle)?
+        .ok_or_else(|| ActivateError::Damaged(format!("the manifest {}", bundle.path)))?;
+    verify(blobs, &chosen)?;
+    Ok(chosen)
+}
+
+async fn load(workbench: &Workbench, chosen: &Chosen) -> Result<Loaded, ActivateError> {
+    match tokio::time::timeout(LOAD_MAX, workbench.load(chosen)).await {
+        Ok(result) => result,
+        Err(_) => Err(ActivateError::LoadTime { limit_s: LOAD_MAX.as_secs() }),
+    }
+}
+
+/// Runs what blocks where it may.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ActivateError> + Send + 'static,
+) -> Result<T, ActivateError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(ActivateError::Interrupted(error)),
+    }
+}

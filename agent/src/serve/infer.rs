@@ -1,0 +1,86 @@
+//! One inference request, from body to body, and what is counted of it.
+
+use std::sync::{Arc, Mutex};
+
+use axum::http::StatusCode;
+
+use super::error::Refusal;
+use super::slots::{Lookup, Serving, Slots, lock};
+use crate::engine::InferError;
+use crate::labels::{Prediction, Predictions};
+use crate::measure::Outcome;
+use crate::oip::{self, NamedTensor, Request};
+use crate::stopwatch::Stopwatch;
+
+/// Finds what serves under a model's name, and, if one was named, its version.
+pub(super) fn find(
+    slots: &Slots,
+    name: &str,
+    version: Option<&str>,
+) -> Result<(Arc<Serving>, Arc<Mutex<Predictions>>), Refusal> {
+    match slots.look_up(name) {
+        Lookup::Serving(serving, predictions) => {
+            let running = serving.manifest.version.as_str();
+            match version.filter(|&wanted| wanted != running) {
+                None => Ok((serving, predictions)),
+                Some(wanted) => {
+                    let wanted: String = wanted.chars().take(80).collect();
+                    let sentence = format!("'{name}' runs in version {running}, not {wanted}");
+                    Err(Refusal::new(StatusCode::NOT_FOUND, sentence))
+                }
+            }
+        }
+        Lookup::NotReady => {
+            let sentence = format!("the model '{name}' is ordered for this box and not ready yet; try again");
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence))
+        }
+        Lookup::Unknown => Err(Refusal::unknown_model(name)),
+    }
+}
+
+/// Answers one request.
+pub(super) async fn infer(
+    slots: &Slots,
+    name: &str,
+    version: Option<&str>,
+    body: &[u8],
+) -> Result<Vec<u8>, Refusal> {
+    let watch = Stopwatch::start();
+    let (serving, predictions) = find(slots, name, version)?;
+    let request = oip::parse(body, &serving.manifest.signature).inspect_err(|_| {
+        serving.stats().record(Outcome::Refused);
+    })?;
+    let Request { id, inputs, outputs: wanted } = request;
+    let answered = serving.model.infer(inputs.clone()).await.and_then(|outputs| promised(&serving, outputs));
+    let mut outputs = answered.map_err(|error| {
+        let malformed = matches!(error, InferError::NotFinite { .. });
+        serving.stats().record(if malformed { Outcome::Refused } else { Outcome::Failed });
+        tracing::warn!(slot = name, bundle = %serving.bundle.sha256.short(), %error, "a request was not answered");
+        Refusal::from(error)
+    })?;
+    let now = slots.world_now();
+    serving.panes().observe(now, &inputs, &outputs);
+    if let Some(id) = &id {
+        let scores = Prediction::of(&serving.manifest, &outputs);
+        lock(&predictions).remember(id, serving.bundle.sha256, now, &inputs, scores);
+    }
+    let rows = inputs.first().map_or(1, |input| input.tensor.rows()) as u64;
+    oip::select(&mut outputs, &wanted);
+    let answer = oip::write(name, serving.manifest.version.as_str(), id.as_deref(), &outputs);
+    serving.stats().record(Outcome::Answered { rows, took: watch.elapsed() });
+    Ok(answer)
+}
+
+/// The outputs that the manifest promises, in its order. JSON has no NaN, and an application should not get one.
+fn promised(serving: &Serving, mut outputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, InferError> {
+    let names: Vec<String> =
+        serving.manifest.signature.outputs.iter().map(|output| output.name.clone()).collect();
+    oip::select(&mut outputs, &names);
+    let not_finite = outputs.iter().find(|output| output.tensor.values.first_not_finite().is_some());
+    match not_finite {
+        Some(output) => {
+            Err(InferError::Failed(format!("output '{}' holds a number that is not finite", output.name)))
+        }
+        None => Ok(outputs),
+    }
+}

@@ -1,0 +1,162 @@
+//! Paths to answers. Every answer has a JSON body, and every error is `{"error": "…"}`.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tower_http::timeout::TimeoutLayer;
+
+use super::error::Refusal;
+use super::metadata::IndexRequest;
+use super::slots::Slots;
+use super::{infer, labels, metadata};
+
+/// Longest life of a request, sending it included; above the model's own patience.
+const REQUEST_TIME: Duration = Duration::from_secs(60);
+
+#[derive(Clone)]
+struct App {
+    slots: Slots,
+    state: watch::Receiver<Value>,
+}
+
+type Answer = Result<Response, Refusal>;
+type Body = Result<Bytes, BytesRejection>;
+
+pub(super) fn router(slots: Slots, state: watch::Receiver<Value>, body_bytes_max: usize) -> Router {
+    Router::new()
+        .route("/v2", get(server))
+        .route("/v2/", get(server))
+        .route("/v2/health/live", get(live))
+        .route("/v2/health/ready", get(ready))
+        .route("/v2/models/{model}", get(model))
+        .route("/v2/models/{model}/versions/{version}", get(model_version))
+        .route("/v2/models/{model}/ready", get(model_ready))
+        .route("/v2/models/{model}/versions/{version}/ready", get(model_version_ready))
+        .route("/v2/models/{model}/infer", post(model_infer))
+        .route("/v2/models/{model}/versions/{version}/infer", post(model_version_infer))
+        .route("/v2/repository/index", post(index))
+        .route("/v2/repository/models/{model}/load", post(loading))
+        .route("/v2/repository/models/{model}/unload", post(loading))
+        .route("/muster/v1/labels", post(take_labels))
+        .route("/muster/v1/state", get(show_state))
+        .fallback(no_path)
+        .method_not_allowed_fallback(no_method)
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIME))
+        .with_state(App { slots, state })
+}
+
+async fn server() -> Response {
+    axum::Json(metadata::server()).into_response()
+}
+
+/// Both words in both answers: clients differ in which one they look for.
+async fn live(State(app): State<App>) -> Response {
+    axum::Json(json!({ "live": true, "ready": app.slots.ready() })).into_response()
+}
+
+async fn ready(State(app): State<App>) -> Response {
+    let ready = app.slots.ready();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(json!({ "live": true, "ready": ready }))).into_response()
+}
+
+async fn model(State(app): State<App>, Path(model): Path<String>) -> Answer {
+    describe(&app, &model, None)
+}
+
+async fn model_version(State(app): State<App>, Path((model, version)): Path<(String, String)>) -> Answer {
+    describe(&app, &model, Some(&version))
+}
+
+async fn model_ready(State(app): State<App>, Path(model): Path<String>) -> Answer {
+    say_ready(&app, &model, None)
+}
+
+async fn model_version_ready(
+    State(app): State<App>,
+    Path((model, version)): Path<(String, String)>,
+) -> Answer {
+    say_ready(&app, &model, Some(&version))
+}
+
+async fn model_infer(State(app): State<App>, Path(model): Path<String>, body: Body) -> Answer {
+    let answer = infer::infer(&app.slots, &model, None, &received(body)?).await?;
+    Ok(json_bytes(answer))
+}
+
+async fn model_version_infer(
+    State(app): State<App>,
+    Path((model, version)): Path<(String, String)>,
+    body: Body,
+) -> Answer {
+    let answer = infer::infer(&app.slots, &model, Some(&version), &received(body)?).await?;
+    Ok(json_bytes(answer))
+}
+
+async fn index(State(app): State<App>, body: Body) -> Answer {
+    let body = received(body)?;
+    // Clients send nothing where they ask for everything.
+    let request = if body.trim_ascii().is_empty() {
+        IndexRequest::default()
+    } else {
+        serde_json::from_slice(&body)
+            .map_err(|error| Refusal::bad(format!("the body is not an index request: {error}")))?
+    };
+    Ok(axum::Json(metadata::index(&app.slots, &request)).into_response())
+}
+
+async fn loading() -> Refusal {
+    let sentence = "the fleet's order decides what is loaded on this box; start a rollout instead";
+    Refusal::new(StatusCode::FORBIDDEN, sentence)
+}
+
+async fn take_labels(State(app): State<App>, body: Body) -> Answer {
+    let tally = labels::accept(&app.slots, &received(body)?).await?;
+    Ok(axum::Json(tally).into_response())
+}
+
+async fn show_state(State(app): State<App>) -> Response {
+    let state = app.state.borrow().clone();
+    axum::Json(state).into_response()
+}
+
+async fn no_path() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path; the protocol's paths begin with /v2")
+}
+
+async fn no_method() -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path exists, but not with this method")
+}
+
+fn describe(app: &App, name: &str, version: Option<&str>) -> Answer {
+    let (serving, _) = infer::find(&app.slots, name, version)?;
+    Ok(axum::Json(metadata::model(name, &serving)).into_response())
+}
+
+fn say_ready(app: &App, name: &str, version: Option<&str>) -> Answer {
+    infer::find(&app.slots, name, version)?;
+    Ok(axum::Json(json!({ "name": name, "ready": true })).into_response())
+}
+
+fn received(body: Body) -> Result<Bytes, Refusal> {
+    body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is larger than this server takes; send fewer rows at once",
+        ),
+        status => Refusal::new(status, "the body could not be read to its end"),
+    })
+}
+
+fn json_bytes(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}

@@ -1,0 +1,356 @@
+//! Who serves in which slot. Swapping is one pointer: a request keeps the model that it began with.
+//!
+//! Beside each bundle stands its meter (stats and panes). A meter outlives its bundle until everything in it has been
+//! reported, and is found again when the bundle comes back, so a pane is never counted in two pieces.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use muster_protocol::ids::{Digest, SlotName};
+use muster_protocol::limits::{LABEL_BLOCKS_PER_REPORT_MAX, PANES_PER_REPORT_MAX, SLOTS_MAX};
+use muster_protocol::manifest::{Manifest, ReferenceFile, Signature};
+use muster_protocol::message::up::BundleRef;
+use muster_protocol::message::{LabelBlock, ModelStats, Pane};
+use muster_protocol::time::Timestamp;
+
+use crate::engine::Model;
+use crate::labels::{Predictions, RingLimits};
+use crate::measure::{MeasureError, Panes, Stats};
+
+/// Tells the world time.
+pub type WorldNow = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Counts of streams in one hand-over of panes: what surely fits one report (a stream takes at most some 220 bytes).
+const STREAMS_PER_REPORT: usize = 1_800;
+/// Meters of bundles that are gone but not yet reported.
+const METERS_MAX: usize = 16;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlotLimits {
+    pub ring: RingLimits,
+}
+
+/// A handle on all slots.
+#[derive(Clone)]
+pub struct Slots(Arc<Shared>);
+
+struct Shared {
+    world_now: WorldNow,
+    limits: SlotLimits,
+    table: RwLock<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    wished: BTreeSet<SlotName>,
+    slots: BTreeMap<SlotName, Slot>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    current: Option<Arc<Serving>>,
+    previous: Option<Arc<Serving>>,
+    meters: BTreeMap<Digest, Arc<Meter>>,
+    predictions: Arc<Mutex<Predictions>>,
+}
+
+/// A loaded model with the manifest that it keeps to: checked, ready to be activated.
+#[derive(Debug)]
+pub struct Served {
+    model: Model,
+    manifest: Manifest,
+    bundle: BundleRef,
+    panes: Panes,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServedError {
+    #[error("the manifest's {side} '{name}' is not one of the model's: {known}")]
+    UnknownTensor { side: &'static str, name: String, known: String },
+    #[error("the model's input '{0}' is not in the manifest")]
+    MissingInput(String),
+    #[error("the manifest's {side} '{name}' differs from the model's in datatype or shape")]
+    OtherTensor { side: &'static str, name: String },
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
+}
+
+impl ServedError {
+    /// Stable word for events and states.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownTensor { .. } | Self::MissingInput(_) | Self::OtherTensor { .. } => {
+                "signature_mismatch"
+            }
+            Self::Measure(_) => "reference_mismatch",
+        }
+    }
+}
+
+/// What answers in a slot, and what counts it.
+#[derive(Debug)]
+pub(super) struct Serving {
+    pub(super) model: Model,
+    pub(super) manifest: Manifest,
+    pub(super) bundle: BundleRef,
+    meter: Arc<Meter>,
+}
+
+#[derive(Debug)]
+struct Meter {
+    panes: Mutex<Panes>,
+    stats: Mutex<Stats>,
+}
+
+/// What a request finds under a model's name.
+pub(super) enum Lookup {
+    Serving(Arc<Serving>, Arc<Mutex<Predictions>>),
+    /// It is wished for and not there yet.
+    NotReady,
+    Unknown,
+}
+
+impl Served {
+    /// Pairs a model with its manifest; refused where the two do not agree.
+    pub fn new(
+        model: Model,
+        manifest: Manifest,
+        bundle: BundleRef,
+        reference: Option<ReferenceFile>,
+    ) -> Result<Self, ServedError> {
+        agree(&manifest.signature, model.signature())?;
+        let panes = Panes::new(bundle.sha256, &manifest, reference.as_ref())?;
+        Ok(Self { model, manifest, bundle, panes })
+    }
+}
+
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Slots").field(&*self.0.read()).finish()
+    }
+}
+
+impl Slots {
+    pub fn new(world_now: WorldNow, limits: SlotLimits) -> Self {
+        Self(Arc::new(Shared { world_now, limits, table: RwLock::default() }))
+    }
+
+    /// Says which slots should serve: the box is ready when each of them does.
+    pub fn wish(&self, slots: BTreeSet<SlotName>) {
+        self.0.write().wished = slots;
+    }
+
+    /// From now on `served` answers in `slot`; what did becomes `previous` and stays loaded. Requests in flight end on
+    /// the model that they began with.
+    pub fn activate(&self, slot: &SlotName, served: Served) {
+        let Served { model, manifest, bundle, panes } = served;
+        let mut table = self.0.write();
+        let place = table.slots.entry(slot.clone()).or_insert_with(|| self.new_slot(slot));
+        let fresh = || Arc::new(Meter { panes: Mutex::new(panes), stats: Mutex::default() });
+        let meter = Arc::clone(place.meters.entry(bundle.sha256).or_insert_with(fresh));
+        let replaced = place.current.replace(Arc::new(Serving { model, manifest, bundle, meter }));
+        let same = replaced.as_ref().map(|old| old.bundle.sha256)
+            == place.current.as_ref().map(|new| new.bundle.sha256);
+        if !same && replaced.is_some() {
+            place.previous = replaced;
+        }
+    }
+
+    /// The previous bundle answers again, at once; what did is dropped. None, and nothing changed, without a previous.
+    pub fn revert(&self, slot: &SlotName) -> Option<BundleRef> {
+        let mut table = self.0.write();
+        let place = table.slots.get_mut(slot)?;
+        let previous = place.previous.take()?;
+        let bundle = previous.bundle.clone();
+        place.current = Some(previous);
+        Some(bundle)
+    }
+
+    /// Nothing serves in the slot any more.
+    pub fn clear(&self, slot: &SlotName) {
+        if let Some(place) = self.0.write().slots.get_mut(slot) {
+            place.current = None;
+            place.previous = None;
+        }
+    }
+
+    pub fn current(&self, slot: &SlotName) -> Option<BundleRef> {
+        self.0.read().slots.get(slot)?.current.as_ref().map(|serving| serving.bundle.clone())
+    }
+
+    pub fn previous(&self, slot: &SlotName) -> Option<BundleRef> {
+        self.0.read().slots.get(slot)?.previous.as_ref().map(|serving| serving.bundle.clone())
+    }
+
+    /// Takes the finished panes, as many as fit one report; call again for more. `now` is world time.
+    pub fn panes(&self, now: Timestamp) -> Vec<Pane> {
+        let mut taken = Vec::new();
+        let mut streams = 0;
+        let mut table = self.0.write();
+        for (slot, place) in &mut table.slots {
+            for meter in place.meters.values() {
+                let mut panes = lock(&meter.panes);
+                let fits = (STREAMS_PER_REPORT.saturating_sub(streams)) / panes.streams().max(1);
+                let fits = if taken.is_empty() { fits.max(1) } else { fits };
+                let more = panes.take(slot, now, fits.min(PANES_PER_REPORT_MAX - taken.len()));
+                streams += more.len() * panes.streams();
+                taken.extend(more);
+                let dropped = panes.take_dropped();
+                if dropped > 0 {
+                    tracing::warn!(%slot, dropped, "finished panes were dropped because no report took them");
+                }
+            }
+            place.forget_idle_meters();
+        }
+        let Table { wished, slots } = &mut *table;
+        slots.retain(|slot, place| wished.contains(slot) || !place.is_spent());
+        taken
+    }
+
+    /// Takes the counts of requests since the last call: those in use first, at most what fits one report.
+    pub fn stats(&self) -> Vec<ModelStats> {
+        let table = self.0.read();
+        let mut all = Vec::new();
+        for (slot, place) in &table.slots {
+            let current = place.current.as_ref().map(|serving| serving.bundle.sha256);
+            for (&bundle, meter) in &place.meters {
+                let in_use = current == Some(bundle);
+                if in_use || !lock(&meter.stats).is_empty() {
+                    all.push((!in_use, slot, bundle, meter));
+                }
+            }
+        }
+        all.sort_by_key(|&(idle, slot, bundle, _)| (idle, slot, bundle));
+        let fitting = all.into_iter().take(SLOTS_MAX);
+        fitting.map(|(_, slot, bundle, meter)| lock(&meter.stats).take(slot.clone(), bundle)).collect()
+    }
+
+    /// Takes the sums of matured labels, as many blocks as fit one report.
+    pub fn label_blocks(&self) -> Vec<LabelBlock> {
+        let mut blocks = Vec::new();
+        for place in self.0.read().slots.values() {
+            blocks.extend(lock(&place.predictions).take_blocks(LABEL_BLOCKS_PER_REPORT_MAX - blocks.len()));
+        }
+        blocks
+    }
+
+    pub(super) fn world_now(&self) -> Timestamp {
+        (self.0.world_now)()
+    }
+
+    pub(super) fn ready(&self) -> bool {
+        let table = self.0.read();
+        table.wished.iter().all(|slot| table.slots.get(slot).is_some_and(|place| place.current.is_some()))
+    }
+
+    pub(super) fn look_up(&self, name: &str) -> Lookup {
+        let Ok(slot) = name.parse::<SlotName>() else { return Lookup::Unknown };
+        let table = self.0.read();
+        match table.slots.get(&slot).and_then(|place| Some((place, place.current.as_ref()?))) {
+            Some((place, serving)) => Lookup::Serving(Arc::clone(serving), Arc::clone(&place.predictions)),
+            None if table.wished.contains(&slot) => Lookup::NotReady,
+            None => Lookup::Unknown,
+        }
+    }
+
+    /// The current and previous bundles of a slot, as they are at this moment.
+    pub(super) fn pair(&self, slot: &SlotName) -> Option<(Arc<Serving>, Arc<Serving>)> {
+        let table = self.0.read();
+        let place = table.slots.get(slot)?;
+        Some((Arc::clone(place.current.as_ref()?), Arc::clone(place.previous.as_ref()?)))
+    }
+
+    /// Every slot that serves or should, by name.
+    pub(super) fn list(&self) -> Vec<(SlotName, Option<Arc<Serving>>)> {
+        let table = self.0.read();
+        let serving = table.slots.iter().filter(|(_, place)| place.current.is_some()).map(|(slot, _)| slot);
+        let names: BTreeSet<&SlotName> = table.wished.iter().chain(serving).collect();
+        let current = |slot: &SlotName| table.slots.get(slot).and_then(|place| place.current.clone());
+        names.into_iter().map(|slot| (slot.clone(), current(slot))).collect()
+    }
+
+    fn new_slot(&self, slot: &SlotName) -> Slot {
+        let predictions = Predictions::new(slot.clone(), self.0.limits.ring);
+        let (current, previous, meters) = Default::default();
+        Slot { current, previous, meters, predictions: Arc::new(Mutex::new(predictions)) }
+    }
+}
+
+impl Serving {
+    pub(super) fn stats(&self) -> MutexGuard<'_, Stats> {
+        lock(&self.meter.stats)
+    }
+
+    pub(super) fn panes(&self) -> MutexGuard<'_, Panes> {
+        lock(&self.meter.panes)
+    }
+}
+
+impl Slot {
+    /// Meters whose bundle is neither current nor previous go once they hold nothing; the bound is for a box that
+    /// swaps faster than it reports.
+    fn forget_idle_meters(&mut self) {
+        let loaded = [&self.current, &self.previous];
+        let kept: BTreeSet<Digest> =
+            loaded.into_iter().flatten().map(|serving| serving.bundle.sha256).collect();
+        let mut spare = METERS_MAX;
+        self.meters.retain(|bundle, meter| {
+            if kept.contains(bundle) {
+                return true;
+            }
+            // A request in flight still holds it and will count.
+            let in_use = Arc::strong_count(meter) > 1;
+            let holds = in_use || !lock(&meter.panes).is_idle() || !lock(&meter.stats).is_empty();
+            spare = spare.saturating_sub(usize::from(holds));
+            holds && spare > 0
+        });
+    }
+
+    fn is_spent(&self) -> bool {
+        self.current.is_none() && self.meters.is_empty() && !lock(&self.predictions).has_blocks()
+    }
+}
+
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread that panicked while counting left a count behind, nothing worse: go on with it.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The manifest may promise fewer outputs than the model has, and fix dimensions that the model leaves free.
+fn agree(manifest: &Signature, model: &Signature) -> Result<(), ServedError> {
+    let sides = [("input", &manifest.inputs, &model.inputs), ("output", &manifest.outputs, &model.outputs)];
+    for (side, promised, real) in sides {
+        for tensor in promised {
+            let Some(found) = real.iter().find(|found| found.name == tensor.name) else {
+                let known =
+                    real.iter().map(|found| format!("'{}'", found.name)).collect::<Vec<_>>().join(", ");
+                return Err(ServedError::UnknownTensor { side, name: tensor.name.clone(), known });
+            };
+            let fits = |(&promised, &real): (&i64, &i64)| {
+                promised == real || promised < 0 && side == "output" || real < 0
+            };
+            // Scikit-learn exports leave out an output's shape altogether.
+            let shapes = found.shape.is_empty() && side == "output"
+                || found.shape.len() == tensor.shape.len() && tensor.shape.iter().zip(&found.shape).all(fits);
+            if found.datatype != tensor.datatype || !shapes {
+                return Err(ServedError::OtherTensor { side, name: tensor.name.clone() });
+            }
+        }
+    }
+    match model.inputs.iter().find(|input| manifest.inputs.iter().all(|promised| promised.name != input.name))
+    {
+        Some(missing) => Err(ServedError::MissingInput(missing.name.clone())),
+        None => Ok(()),
+    }
+}

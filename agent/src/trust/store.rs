@@ -1,0 +1,314 @@
+//! The store: opens what is at rest, takes what comes, keeps what is true.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use muster_protocol::ids::{BundlePath, DeviceId};
+use muster_protocol::limits::{DELEGATIONS_MAX, ROOT_STEPS_MAX};
+use muster_protocol::time::Timestamp;
+use muster_protocol::trust::{
+    FileName, Files, LookupError, Order, OrderContext, OrderRefusal, Outcome, Refreshed, Target, TrustError,
+    TrustedSet, Verdict, Versions, Write,
+};
+use serde::Serialize;
+
+use super::floor::Floor;
+use super::folder::{Folder, FolderError};
+
+const ORDER_FILE: &str = "order.json";
+/// Received files that wait for others, bytes in all.
+const RECEIVED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the trust store failed")]
+    Folder(#[from] FolderError),
+    #[error("the root this box was set up with cannot be used; bring it a good root.json")]
+    Pinned(#[source] TrustError),
+    #[error("{} was altered at rest; move the folder away to start anew from the root the box was set up with", path.display())]
+    Corrupt {
+        path: PathBuf,
+        #[source]
+        source: TrustError,
+    },
+    #[error("{} was altered at rest; remove it, the fleet sends the order again", path.display())]
+    CorruptOrder {
+        path: PathBuf,
+        #[source]
+        source: Box<OrderRefusal>,
+    },
+    #[error("{} was altered at rest; remove it if this box's clock is right", path.display())]
+    CorruptFloor {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("{} is not the root this box was set up with; to change whom it trusts, move the folder away", path.display())]
+    OtherRoot { path: PathBuf },
+    #[error("the floors cannot be written as JSON")]
+    Encode(#[source] serde_json::Error),
+    #[error("more trust files were received than fit; {name} is left out")]
+    Full { name: String },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    #[error("trust metadata was refused")]
+    Trust(#[from] TrustError),
+    #[error("trust metadata was not adopted because it could not be saved")]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    #[error("the order was refused")]
+    Refused(#[from] OrderRefusal),
+    #[error("the order was not accepted because it could not be saved")]
+    Store(#[from] StoreError),
+}
+
+/// What this box believes, for its reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoreVersions {
+    #[serde(flatten)]
+    pub trusted: Versions,
+    pub order: u64,
+}
+
+#[derive(Debug)]
+pub struct TrustStore {
+    folder: Folder,
+    trusted: TrustedSet,
+    /// What has come and is not trusted yet, by its name on the wire.
+    received: Files,
+    floor: Floor,
+    order: Option<Order>,
+}
+
+impl TrustStore {
+    /// Opens the store in `dir`; one that is empty starts from the root this box was set up with.
+    pub fn open(dir: &Path, pinned_root: &[u8]) -> Result<Self, StoreError> {
+        let pinned = TrustedSet::from_root(pinned_root).map_err(StoreError::Pinned)?;
+        let folder = Folder::open(dir)?;
+        let stored = folder.read_all()?;
+        let pinned_name = FileName::Root(pinned.versions().root).wire();
+        match stored.get(&pinned_name) {
+            Some(bytes) if bytes != pinned_root => {
+                return Err(StoreError::OtherRoot { path: folder.path_of(&pinned_name) });
+            }
+            Some(_) => {}
+            None => folder.write(&pinned_name, pinned_root)?,
+        }
+        let trusted = TrustedSet::load(pinned_root, &stored)
+            .map_err(|source| StoreError::Corrupt { path: blamed(&folder, &source), source })?;
+        let order = load_order(&folder, &stored, &trusted)?;
+        let mut floor = match stored.get(Floor::FILE) {
+            None => Floor::default(),
+            Some(bytes) => serde_json::from_slice(bytes)
+                .map_err(|source| StoreError::CorruptFloor { path: folder.path_of(Floor::FILE), source })?,
+        };
+        // A crash between the two writes of an order leaves the floor one behind.
+        let authentic = stored.get(ORDER_FILE).and_then(|bytes| Order::authentic(bytes, &trusted).ok());
+        if let Some(order) = authentic.filter(|order| order.version > floor.order_version(&trusted)) {
+            floor = floor.with_order(order.version, &trusted);
+        }
+        Ok(Self { folder, trusted, received: Files::new(), floor, order })
+    }
+
+    /// The time it is at least: never earlier than what a verified file says of when it was signed.
+    pub fn now(&self, system: Timestamp) -> Timestamp {
+        system.max(self.floor.time)
+    }
+
+    /// Takes a trust file as it came. Whether a [`Self::refresh`] may find something new in it.
+    pub fn offer(&mut self, name: &str, bytes: &[u8]) -> Result<bool, RefreshError> {
+        let file: FileName = name.parse().map_err(RefreshError::Trust)?;
+        if bytes.len() > file.bytes_max() {
+            let (file, length, max) = (file.wire(), bytes.len(), file.bytes_max());
+            return Err(TrustError::TooLarge { file, length, max }.into());
+        }
+        let known = match file {
+            FileName::Root(version) => version <= self.trusted.versions().root,
+            FileName::Timestamp | FileName::Snapshot | FileName::Targets | FileName::Delegated(_) => {
+                self.trusted.file(name) == Some(bytes)
+            }
+        };
+        if known {
+            self.received.remove(name);
+            return Ok(false);
+        }
+        if self.received.get(name).is_some_and(|before| before == bytes) {
+            return Ok(false);
+        }
+        let others: usize =
+            self.received.iter().filter(|(other, _)| *other != name).map(|(_, b)| b.len()).sum();
+        let names_max = ROOT_STEPS_MAX + DELEGATIONS_MAX + 3;
+        let is_new = !self.received.contains_key(name);
+        if others + bytes.len() > RECEIVED_BYTES_MAX || (is_new && self.received.len() >= names_max) {
+            return Err(StoreError::Full { name: name.to_owned() }.into());
+        }
+        self.received.insert(name.to_owned(), bytes.to_vec());
+        Ok(true)
+    }
+
+    /// Moves to the newest whole state that the received files make. An error leaves the state before, but for roots
+    /// that were adopted: those hold whatever else an attacker keeps back.
+    pub fn refresh(&mut self, system: Timestamp) -> Result<Refreshed, RefreshError> {
+        let mut next = self.trusted.clone();
+        let roots = next.update_roots(&self.received);
+        if !roots.adopted.is_empty() {
+            self.save(&roots.adopted)?;
+            self.trusted = next.clone();
+        }
+        if let Some(refused) = roots.refused {
+            return Err(refused.into());
+        }
+        let mut done = next.refresh(&self.received, self.now(system))?;
+        self.save(&done.writes)?;
+        if let Some(issued) = done.issued {
+            self.save_floor(self.floor.at_least(issued))?;
+        }
+        self.trusted = next;
+        if !roots.adopted.is_empty() && done.outcome == Outcome::Unchanged {
+            done.outcome = Outcome::Updated;
+        }
+        done.writes.splice(0..0, roots.adopted);
+        self.forget();
+        Ok(done)
+    }
+
+    /// Accepts an order if everything speaks for it. It is on disk before this returns.
+    pub fn accept_order(
+        &mut self,
+        bytes: &[u8],
+        device: &DeviceId,
+        system: Timestamp,
+    ) -> Result<Verdict, AcceptError> {
+        let floor = self.floor.order_version(&self.trusted);
+        let context = OrderContext { trusted: &self.trusted, device, floor, now: self.now(system) };
+        let verdict = Order::check(bytes, &context)?;
+        if let Verdict::Accepted(order) = &verdict {
+            self.folder.write(ORDER_FILE, bytes).map_err(StoreError::from)?;
+            self.save_floor(self.floor.with_order(order.version, &self.trusted))?;
+            self.order = Some(order.clone());
+        }
+        Ok(verdict)
+    }
+
+    /// The order accepted last, however old: what this box runs until there is another.
+    pub fn order(&self) -> Option<&Order> {
+        self.order.as_ref()
+    }
+
+    /// What the catalogue says of a bundle, if it allows a change now. Ask right before changing.
+    pub fn lookup(&self, path: &BundlePath, system: Timestamp) -> Result<Target, LookupError> {
+        self.trusted.lookup(path, self.now(system))
+    }
+
+    pub fn trusted(&self) -> &TrustedSet {
+        &self.trusted
+    }
+
+    pub fn versions(&self) -> StoreVersions {
+        StoreVersions { trusted: self.trusted.versions(), order: self.floor.order_version(&self.trusted) }
+    }
+
+    fn save(&self, writes: &[Write]) -> Result<(), StoreError> {
+        for write in writes {
+            self.folder.write(&write.stored_name(), &write.bytes)?;
+        }
+        Ok(())
+    }
+
+    fn save_floor(&mut self, floor: Floor) -> Result<(), StoreError> {
+        if floor != self.floor {
+            let bytes = serde_json::to_vec(&floor).map_err(StoreError::Encode)?;
+            self.folder.write(Floor::FILE, &bytes)?;
+            self.floor = floor;
+        }
+        Ok(())
+    }
+
+    /// Drops from memory what is trusted now, and from disk what no longer is. What cannot be removed is in nobody's
+    /// way: it is tried again next time.
+    fn forget(&mut self) {
+        let versions = self.trusted.versions();
+        self.received.retain(|name, bytes| match name.parse() {
+            Ok(FileName::Root(version)) => version > versions.root,
+            Ok(_) => self.trusted.file(name) != Some(bytes),
+            Err(_) => false,
+        });
+        let current: BTreeSet<String> = self
+            .trusted
+            .files()
+            .keys()
+            .filter_map(|name| {
+                let file: FileName = name.parse().ok()?;
+                let version = match &file {
+                    FileName::Root(version) => Some(*version),
+                    FileName::Timestamp => versions.timestamp,
+                    FileName::Snapshot => versions.snapshot,
+                    FileName::Targets => versions.targets,
+                    FileName::Delegated(role) => versions.delegated.get(role).copied(),
+                };
+                Some(file.stored(version?))
+            })
+            .collect();
+        for name in self.folder.names().unwrap_or_default() {
+            if is_versioned(&name)
+                && !current.contains(&name)
+                && let Err(error) = self.folder.remove(&name)
+            {
+                tracing::debug!(trust.file = name, error = %error, "an old trust file stays");
+            }
+        }
+    }
+}
+
+/// `7.snapshot.json`, `4.targets.json`, `3.auto-er-beds.json`; never a root: the chain is kept for ever.
+fn is_versioned(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(version, rest)| {
+        version.parse::<u64>().is_ok()
+            && match rest.parse() {
+                Ok(FileName::Snapshot | FileName::Targets | FileName::Delegated(_)) => true,
+                Ok(FileName::Root(_) | FileName::Timestamp) | Err(_) => false,
+            }
+    })
+}
+
+/// The order at rest. Its keys may have been replaced since: then an earlier root must vouch for it.
+fn load_order(folder: &Folder, stored: &Files, trusted: &TrustedSet) -> Result<Option<Order>, StoreError> {
+    let Some(bytes) = stored.get(ORDER_FILE) else { return Ok(None) };
+    let refusal = match Order::authentic(bytes, trusted) {
+        Ok(order) => return Ok(Some(order)),
+        Err(refusal) => refusal,
+    };
+    let roots = stored.iter().filter(|(name, _)| matches!(name.parse(), Ok(FileName::Root(_))));
+    let mut earlier = roots.filter_map(|(_, root)| TrustedSet::from_root(root).ok());
+    match earlier.find_map(|root| Order::authentic(bytes, &root).ok()) {
+        Some(order) => Ok(Some(order)),
+        None => Err(StoreError::CorruptOrder { path: folder.path_of(ORDER_FILE), source: Box::new(refusal) }),
+    }
+}
+
+/// The file at rest that an error names by its name on the wire.
+fn blamed(folder: &Folder, error: &TrustError) -> PathBuf {
+    let file = match error {
+        TrustError::UnknownFile { name: file }
+        | TrustError::TooLarge { file, .. }
+        | TrustError::Malformed { file, .. }
+        | TrustError::Document { file, .. }
+        | TrustError::Key { file, .. }
+        | TrustError::Signature { file, .. }
+        | TrustError::Rollback { file, .. }
+        | TrustError::Mismatch { file, .. }
+        | TrustError::Expired { file, .. }
+        | TrustError::Refused { file, .. } => file,
+    };
+    let names = folder.names().unwrap_or_default();
+    let stored = names.into_iter().rfind(|name| name.ends_with(file.as_str()));
+    folder.path_of(&stored.unwrap_or_else(|| file.clone()))
+}
+
+#[cfg(test)]
+mod tests;

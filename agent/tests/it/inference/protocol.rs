@@ -1,0 +1,135 @@
+//! The Open Inference Protocol over REST, as clients of other servers speak it.
+
+use muster_agent::serve::{self, ServeConfig, ServeError};
+use serde_json::{Value, json};
+
+use super::{Box, logistic};
+
+fn error(answer: &(u16, Value)) -> (u16, &str) {
+    (answer.0, answer.1["error"].as_str().unwrap_or_else(|| panic!("no error in {answer:?}")))
+}
+
+#[tokio::test]
+async fn health_and_metadata() {
+    let agent = Box::start().await;
+    assert_eq!(agent.get("/v2/health/live").await, (200, json!({ "live": true, "ready": true })));
+    agent.slots.wish([Box::slot()].into());
+    assert_eq!(agent.get("/v2/health/live").await.0, 200);
+    assert_eq!(agent.get("/v2/health/ready").await, (503, json!({ "live": true, "ready": false })));
+    assert_eq!(error(&agent.get("/v2/models/m/ready").await).0, 503);
+    assert_eq!(error(&agent.infer("", 4, &[0.0; 4]).await).0, 503);
+    let (_, index) = agent.post("/v2/repository/index", "").await;
+    assert_eq!(index[0]["state"], "UNAVAILABLE");
+    assert_eq!(agent.post("/v2/repository/index", r#"{"ready":true}"#).await, (200, json!([])));
+
+    agent.slots.activate(&Box::slot(), logistic("1.0", "logistic.onnx"));
+    assert_eq!(agent.get("/v2/health/ready").await, (200, json!({ "live": true, "ready": true })));
+    assert_eq!(agent.get("/v2").await.1["name"], "muster-agent");
+    for path in ["/v2/models/m", "/v2/models/m/versions/1.0"] {
+        let (status, model) = agent.get(path).await;
+        assert_eq!(
+            (status, &model["versions"], &model["platform"]),
+            (200, &json!(["1.0"]), &json!("onnxruntime_openvino"))
+        );
+        assert_eq!(model["inputs"], json!([{ "name": "x", "datatype": "FP32", "shape": [-1, 4] }]));
+    }
+    assert_eq!(
+        agent.get("/v2/models/m/versions/1.0/ready").await,
+        (200, json!({ "name": "m", "ready": true }))
+    );
+    let (_, index) = agent.post("/v2/repository/index", r#"{"ready":true}"#).await;
+    assert_eq!(index, json!([{ "name": "m", "version": "1.0", "state": "READY", "reason": "" }]));
+    assert_eq!(agent.get("/muster/v1/state").await, (200, json!({ "observed_generation": 7 })));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn inference_flat_nested_and_selected() {
+    let agent = Box::start().await;
+    agent.slots.activate(&Box::slot(), logistic("1.0", "logistic.onnx"));
+    let (status, flat) = agent.infer("r-1", 4, &[0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 0.5]).await;
+    assert_eq!(
+        (status, &flat["id"], &flat["model_name"], &flat["model_version"]),
+        (200, &json!("r-1"), &json!("m"), &json!("1.0"))
+    );
+    assert_eq!(
+        (&flat["outputs"][0]["name"], &flat["outputs"][0]["shape"]),
+        (&json!("score"), &json!([2, 1]))
+    );
+    let first = flat["outputs"][0]["data"][0].as_f64().unwrap();
+    assert!((first - 0.524_979).abs() < 1e-5, "{first}");
+
+    let nested = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[2,4],"data":[[0,0,0,0],[1,2,3,0.5]]}],
+        "outputs":[{"name":"score"}],"parameters":{"priority":1}}"#;
+    let (status, nested) = agent.post("/v2/models/m/versions/1.0/infer", nested).await;
+    assert_eq!((status, &nested["outputs"]), (200, &flat["outputs"]));
+    assert_eq!(nested.get("id"), None);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_malformed_is_refused_with_a_sentence() {
+    let agent = Box::start().await;
+    agent.slots.activate(&Box::slot(), logistic("1.0", "logistic.onnx"));
+    let input = |name: &str, datatype: &str, shape: Value, data: &str| {
+        format!(r#"{{"inputs":[{{"name":"{name}","datatype":"{datatype}","shape":{shape},"data":{data}}}]}}"#)
+    };
+    let cases = [
+        (String::from("hello"), "not an inference request"),
+        (String::from("{}"), "missing field `inputs`"),
+        (input("y", "FP32", json!([1, 4]), "[0,0,0,0]"), "no input 'y'"),
+        (input("x", "FP64", json!([1, 4]), "[0,0,0,0]"), "takes FP32"),
+        (input("x", "FP32", json!([1, 3]), "[0,0,0]"), "takes [-1, 4]"),
+        (input("x", "FP32", json!([4]), "[0,0,0,0]"), "takes [-1, 4]"),
+        (input("x", "FP32", json!([1, 4]), "[0,0,0]"), "3 elements"),
+        (input("x", "FP32", json!([1, 4]), "[0,0,0,NaN]"), "NaN"),
+        (input("x", "FP32", json!([1, 4]), "[0,0,0,1e60]"), "not a finite number"),
+        (input("x", "FP32", json!([1, 4]), "[0,0,0,null]"), "no null"),
+        (
+            String::from(r#"{"inputs":[],"parameters":{"binary_data_output":true}}"#),
+            "binary tensor data is not supported yet",
+        ),
+    ];
+    let count = cases.len() as u64;
+    for (body, expect) in cases {
+        let answer = agent.post("/v2/models/m/infer", body.clone()).await;
+        let (status, sentence) = error(&answer);
+        assert!(status == 400 && sentence.contains(expect), "{body}: {answer:?}");
+    }
+    let stats = agent.slots.stats();
+    assert_eq!((stats[0].requests, stats[0].refused, stats[0].failures), (count, count, 0));
+    assert_eq!(agent.infer("", 4, &[0.0; 4]).await.0, 200);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn unknown_things_and_forbidden_things() {
+    let agent = Box::start().await;
+    agent.slots.activate(&Box::slot(), logistic("1.0", "logistic.onnx"));
+    for path in
+        ["/v2/models/n", "/v2/models/m/versions/2", "/v2/models/a%2Fb", "/nothing", "/v2/models/M/ready"]
+    {
+        assert_eq!(error(&agent.get(path).await).0, 404, "{path}");
+    }
+    assert_eq!(error(&agent.post("/v2/models/n/infer", "{}").await).0, 404);
+    assert_eq!(error(&agent.post("/v2/repository/models/m/load", "").await).0, 403);
+    assert_eq!(error(&agent.post("/v2/repository/models/m/unload", "{}").await).0, 403);
+    assert_eq!(error(&agent.get("/v2/models/m/infer").await).0, 405);
+    assert_eq!(error(&agent.post("/v2/models/m/infer", vec![b' '; 65 * 1024]).await).0, 413);
+    agent.slots.clear(&Box::slot());
+    assert_eq!(error(&agent.infer("", 4, &[0.0; 4]).await).0, 404);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn only_loopback_is_served() {
+    let agent = Box::start().await;
+    let (_, state) = tokio::sync::watch::channel(Value::Null);
+    let config = ServeConfig { listen: ([0, 0, 0, 0], 0).into(), ..ServeConfig::default() };
+    let refused = serve::start(config, agent.slots.clone(), state.clone(), agent.stop.clone()).await;
+    assert!(matches!(refused, Err(ServeError::NotLoopback(_))));
+    let config = ServeConfig { listen: agent.server.addr, ..ServeConfig::default() };
+    let taken = serve::start(config, agent.slots.clone(), state, agent.stop.clone()).await;
+    assert!(matches!(taken, Err(ServeError::Bind { .. })));
+    agent.stop().await;
+}

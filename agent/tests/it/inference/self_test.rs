@@ -1,0 +1,163 @@
+//! The limited child: golden answers match or the model does not serve; nothing it does can hang or kill the agent.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use muster_agent::selftest::{self, GoldenPair, SelfTestError, SelfTestReport, SelfTestSpec};
+use muster_protocol::manifest::{InferencePrecision, VariantLimits};
+use muster_protocol::message::Provider;
+
+use super::{ask, fixture, runtime_dir};
+
+const AGENT: &str = env!("CARGO_BIN_EXE_muster-agent");
+
+fn spec(model: &str) -> SelfTestSpec {
+    SelfTestSpec::new(fixture(model), InferencePrecision::F32, runtime_dir())
+}
+
+/// What `eval` itself answers, as `muster bundle build` makes golden outputs.
+fn golden(model: &str, columns: usize, data: &[f32]) -> GoldenPair {
+    let request = ask("golden", columns, data);
+    let mut eval = Command::new(AGENT)
+        .args(["eval", "--model"])
+        .arg(fixture(model))
+        .arg("--runtime")
+        .arg(runtime_dir())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writeln!(eval.stdin.take().unwrap(), "{request}").unwrap();
+    let output = eval.wait_with_output().unwrap();
+    assert!(output.status.success());
+    // Laid out over lines, as a person might keep it in a repository.
+    let request: serde_json::Value = serde_json::from_str(&request).unwrap();
+    GoldenPair {
+        request: serde_json::to_vec_pretty(&request).unwrap(),
+        response: output.stdout,
+        tolerance_abs: 1e-5,
+    }
+}
+
+fn logistic_golden() -> GoldenPair {
+    golden("logistic.onnx", 4, &[0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 0.5, -1.0, 0.3, 0.2, 1.0])
+}
+
+async fn run(spec: &SelfTestSpec) -> Result<SelfTestReport, SelfTestError> {
+    selftest::run(Path::new(AGENT), spec).await
+}
+
+#[tokio::test]
+async fn the_same_model_passes_on_openvino() {
+    let limits = VariantLimits { load_ms_max: 60_000, memory_bytes_max: 2 << 30, p95_ms_max: 10_000.0 };
+    let report = run(&SelfTestSpec { golden: Some(logistic_golden()), limits, ..spec("logistic.onnx") })
+        .await
+        .unwrap();
+    assert_eq!((report.provider.provider, report.provider.reason.as_ref()), (Provider::OpenVino, None));
+    assert!(
+        report.worst_difference <= 1e-6 && report.p95_us >= report.p50_us && report.p50_us > 0,
+        "{report:?}"
+    );
+    assert!(report.rss_bytes > 10 << 20 && report.elapsed_ms >= report.load_ms, "{report:?}");
+}
+
+#[tokio::test]
+async fn one_changed_weight_is_refused_by_name() {
+    let error = run(&SelfTestSpec { golden: Some(logistic_golden()), ..spec("logistic_changed.onnx") })
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), "golden_mismatch");
+    // The first row is all zeros, so no weight shows there.
+    assert!(
+        error.to_string().contains("of 'score'") && error.to_string().contains("2 of 3 elements"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn golden_files_must_fit() {
+    let GoldenPair { request, response, tolerance_abs } = logistic_golden();
+    let check = async |request: &[u8], response: &[u8], code: &str| {
+        let golden = GoldenPair { request: request.to_vec(), response: response.to_vec(), tolerance_abs };
+        let error = run(&SelfTestSpec { golden: Some(golden), ..spec("logistic.onnx") }).await.unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+    };
+    check(b"not json", &response, "golden_unreadable").await;
+    check(&request, b"not json", "golden_unreadable").await;
+    check(&request, &golden("line.onnx", 2, &[1.0, 2.0]).response, "golden_shape").await;
+    check(&golden("line.onnx", 2, &[1.0, 2.0]).request, &response, "request_refused").await;
+}
+
+#[tokio::test]
+async fn promised_limits_are_kept() {
+    let check = async |limits: VariantLimits, code: &str| {
+        let error = run(&SelfTestSpec { golden: Some(logistic_golden()), limits, ..spec("logistic.onnx") })
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+    };
+    check(VariantLimits { load_ms_max: 1, ..VariantLimits::default() }, "limit_load").await;
+    check(VariantLimits { memory_bytes_max: 1, ..VariantLimits::default() }, "limit_memory").await;
+    check(VariantLimits { p95_ms_max: 1e-9, ..VariantLimits::default() }, "limit_latency").await;
+}
+
+#[tokio::test]
+async fn a_model_that_never_ends_is_stopped_at_its_deadline() {
+    let began = Instant::now();
+    let error =
+        run(&SelfTestSpec { deadline: Duration::from_secs(3), ..spec("endless.onnx") }).await.unwrap_err();
+    assert_eq!(error.code(), "timed_out");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_model_that_never_ends_is_stopped_by_its_cpu_limit() {
+    let error = run(&SelfTestSpec { cpu_s: 2, ..spec("endless.onnx") }).await.unwrap_err();
+    assert_eq!(error.code(), "killed", "{error}");
+}
+
+#[tokio::test]
+async fn a_model_that_takes_too_much_memory_is_refused() {
+    let golden = golden("line.onnx", 2, &[1.0, 2.0]);
+    let request = ask("", 1, &[1.0]).into_bytes();
+    let golden = GoldenPair { request, ..golden };
+    let error =
+        run(&SelfTestSpec { golden: Some(golden), memory_mb: 3072, ..spec("huge.onnx") }).await.unwrap_err();
+    assert!(matches!(error.code(), "inference_failed" | "model_refused" | "killed"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_model_is_refused_with_its_own_words() {
+    let mut page = tempfile::NamedTempFile::new().unwrap();
+    page.write_all(b"<html>404</html>").unwrap();
+    let wrong = SelfTestSpec { model: page.path().to_owned(), ..spec("logistic.onnx") };
+    let error = run(&wrong).await.unwrap_err();
+    assert_eq!(error.code(), "model_refused", "{error}");
+    let missing = SelfTestSpec { runtime_dir: PathBuf::from("/nonexistent"), ..spec("logistic.onnx") };
+    let error = run(&missing).await.unwrap_err();
+    assert!(error.code() == "runtime_missing" && error.to_string().contains("make runtime"), "{error}");
+}
+
+#[tokio::test]
+async fn children_that_misbehave_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = async |name: &str, script: &str, code: &str| {
+        let exe = dir.path().join(name);
+        std::fs::write(&exe, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&exe, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let spec = SelfTestSpec { deadline: Duration::from_secs(2), ..spec("logistic.onnx") };
+        let error = selftest::run(&exe, &spec).await.unwrap_err();
+        assert_eq!(error.code(), code, "{name}: {error}");
+    };
+    check("hangs", "exec sleep 60", "timed_out").await;
+    check("dies", "kill -9 $$", "killed").await;
+    check("babbles", "echo hello; echo world >&2", "garbled").await;
+    check("fails", "exit 7", "garbled").await;
+    check("lies", "echo '{\"error\":\"e\",\"code\":\"golden\"}' >&2; exit 2", "model_refused").await;
+    check("floods", "exec yes", "garbled").await;
+    let error = selftest::run(&dir.path().join("none"), &spec("logistic.onnx")).await.unwrap_err();
+    assert_eq!(error.code(), "start_failed");
+}

@@ -1,0 +1,39 @@
+//! The agent's life against a fleet: the real program, a real broker, real signatures, real OpenVINO.
+//!
+//! The fleet is a double that publishes, serves content and acknowledges as the tests say; what it hears is kept, and
+//! every test waits until it has heard what it waits for.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod activation;
+mod broker;
+mod bundle;
+mod crashes;
+mod downloads;
+mod fleet;
+mod process;
+mod refusals;
+mod spooling;
+mod starting;
+
+use std::time::Duration;
+
+/// Longer than anything takes on a loaded machine, shorter than anybody's patience.
+const PATIENCE: Duration = Duration::from_mins(1);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Waits until `look` finds something.
+async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    match tokio::time::timeout(PATIENCE, found).await {
+        Ok(found) => found,
+        Err(_) => panic!("waited in vain for {what}"),
+    }
+}

@@ -1,0 +1,133 @@
+//! Content that is interrupted, altered or not there.
+
+use std::fs;
+
+use muster_protocol::limits::CHUNK_BYTES;
+use muster_protocol::message::{EventKind, Phase};
+
+use super::activation::{ROW, SCORE};
+use super::broker::Broker;
+use super::bundle::{build, fixture, heavy, logistic};
+use super::fleet::{Fleet, root, slot};
+use super::process::{Agent, set_up};
+use super::until;
+
+fn ballast(chunks: usize) -> Vec<u8> {
+    (0..chunks * CHUNK_BYTES - 100).map(|i| u8::try_from((i * 31 + i / CHUNK_BYTES) % 251).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_broker_killed_in_the_middle_of_a_download_costs_no_chunk_that_was_received() {
+    let mut broker = Broker::start().await;
+    let fleet = Fleet::start(broker.address);
+    let dir = tempfile::tempdir().unwrap();
+    set_up(dir.path(), broker.address, &root());
+    let agent = Agent::start(dir.path());
+    let device = agent.device().await;
+    let bundle = heavy("1", &ballast(12));
+    fleet.publish(&[&bundle]);
+    // The manifest and the three small files take a chunk each.
+    fleet.inner().chunks_left = Some(4 + 5);
+    fleet.order(&device, 1, &[("m", &bundle)]);
+    let weight = bundle.digest_of("ballast.bin");
+    let marks = agent.state_path(&format!("staging/{weight}.have"));
+    let received = || fs::read(&marks).unwrap_or_default().iter().filter(|&&mark| mark == b'1').count();
+    until("five chunks", || (received() == 5).then_some(())).await;
+    let state = fleet
+        .state(
+            "progress",
+            |s| matches!(s.slots[0].phase, Phase::Downloading { total_bytes, .. } if total_bytes > 1 << 20),
+        )
+        .await;
+    assert!(
+        matches!(&state.slots[0].phase, Phase::Downloading { bundle: b, .. } if *b == bundle.reference())
+    );
+    broker.kill();
+    {
+        let mut inner = fleet.inner();
+        inner.chunks_left = None;
+        inner.chunks_sent.clear();
+    }
+    broker.restart().await;
+    fleet.activated(&bundle, 1).await;
+    let again: Vec<u32> = fleet
+        .inner()
+        .chunks_sent
+        .iter()
+        .filter(|(digest, _)| *digest == weight)
+        .map(|(_, index)| *index)
+        .collect();
+    assert_eq!(again.len(), 12 - 5, "only what was lacking travelled: {again:?}");
+    agent.scores(ROW, SCORE).await;
+}
+
+#[tokio::test]
+async fn an_agent_killed_in_the_middle_of_a_download_goes_on_where_it_was() {
+    let broker = Broker::start().await;
+    let fleet = Fleet::start(broker.address);
+    let dir = tempfile::tempdir().unwrap();
+    set_up(dir.path(), broker.address, &root());
+    let agent = Agent::start(dir.path());
+    let device = agent.device().await;
+    let bundle = heavy("1", &ballast(12));
+    fleet.publish(&[&bundle]);
+    fleet.inner().chunks_left = Some(4 + 7);
+    fleet.order(&device, 1, &[("m", &bundle)]);
+    let weight = bundle.digest_of("ballast.bin");
+    let marks = agent.state_path(&format!("staging/{weight}.have"));
+    let received = || fs::read(&marks).unwrap_or_default().iter().filter(|&&mark| mark == b'1').count();
+    until("seven chunks", || (received() == 7).then_some(())).await;
+    agent.kill();
+    {
+        let mut inner = fleet.inner();
+        inner.chunks_left = None;
+        inner.chunks_sent.clear();
+    }
+    let agent = Agent::start(dir.path());
+    fleet.activated(&bundle, 1).await;
+    assert_eq!(
+        fleet.inner().chunks_sent.len(),
+        12 - 7,
+        "neither small files nor received chunks travel twice"
+    );
+    agent.scores(ROW, SCORE).await;
+}
+
+#[tokio::test]
+async fn altered_and_missing_content_is_named_and_had_when_it_is_repaired() {
+    let broker = Broker::start().await;
+    let fleet = Fleet::start(broker.address);
+    let dir = tempfile::tempdir().unwrap();
+    set_up(dir.path(), broker.address, &root());
+    let agent = Agent::start(dir.path());
+    let device = agent.device().await;
+    let good = logistic("1");
+    let altered = build("2", fixture("logistic_b.onnx"), &[0.450_166, 0.645_656_3], b"altered", |_| ());
+    let missing = build("3", fixture("logistic.onnx"), &[0.524_979_19, 0.586_617_6], b"missing", |_| ());
+    fleet.publish(&[&good, &altered, &missing]);
+    let (flipped, gone) = (altered.digest_of("model.onnx"), missing.digest_of("ballast.bin"));
+    {
+        let mut inner = fleet.inner();
+        inner.blobs.get_mut(&flipped).unwrap()[100] ^= 1;
+        inner.blobs.remove(&gone);
+    }
+    fleet.order(&device, 1, &[("m", &good), ("n", &altered), ("o", &missing)]);
+    let code = async |name: &'static str| {
+        let failed = fleet
+            .event(
+                name,
+                |kind| matches!(kind, EventKind::ActivationFailed { slot: s, .. } if *s == slot(name)),
+            )
+            .await;
+        let EventKind::ActivationFailed { code, .. } = failed else { panic!("{failed:?}") };
+        code
+    };
+    assert_eq!(code("n").await, "content_damaged");
+    assert_eq!(code("o").await, "content_unknown");
+    assert!(!agent.state_path(&format!("blobs/{}/{flipped}", &flipped.to_string()[..2])).exists());
+    agent.scores(ROW, SCORE).await;
+    // Nobody has to order it again.
+    fleet.publish(&[&altered, &missing]);
+    fleet.activated(&altered, 1).await;
+    fleet.activated(&missing, 1).await;
+}

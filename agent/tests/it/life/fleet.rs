@@ -1,0 +1,314 @@
+//! A fleet server reduced to what a box sees of it: signed files, content, acknowledgements. Keeps all it hears.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use muster_agent::clock::TrustClock;
+use muster_protocol::chunk::{Answer, Chunk, Want, chunk_count};
+use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};
+use muster_protocol::limits::CHUNK_BYTES;
+use muster_protocol::message::{
+    Ack, Event, EventKind, Hello, Message as _, Presence, Report, State, Status, VERSION,
+};
+use muster_protocol::time::Timestamp;
+use muster_protocol::topic::{Down, Topic, Up, every_device};
+use muster_protocol::trust::author::{self, Keys, OrderSpec, Pin, RootSpec, TargetsSpec};
+use muster_protocol::trust::{SecretKey, Sign as _, Want as OrderWant};
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{Filter, Packet};
+use rumqttc::v5::{AsyncClient, Event as MqttEvent, MqttOptions};
+use tokio::task::JoinSet;
+
+use super::bundle::Bundle;
+use super::until;
+
+const LIFE: Duration = Duration::from_hours(24);
+
+pub(super) struct Fleet {
+    inner: Arc<Mutex<Inner>>,
+    catalogue: Mutex<(u64, TargetsSpec)>,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Default)]
+pub(super) struct Inner {
+    /// Published again on every connection: the broker forgets when it is killed.
+    retained: Vec<(Topic, Vec<u8>)>,
+    client: Option<AsyncClient>,
+    pub(super) blobs: BTreeMap<Digest, Vec<u8>>,
+    /// Chunks that may still be sent; beyond, requests are not answered.
+    pub(super) chunks_left: Option<u32>,
+    pub(super) chunks_sent: Vec<(Digest, u32)>,
+    pub(super) silent: bool,
+    pub(super) events: BTreeMap<(BootId, u64), Event>,
+    /// Order of first arrival.
+    pub(super) arrived: Vec<Event>,
+    pub(super) reports: BTreeMap<(BootId, u64), Report>,
+    pub(super) states: Vec<State>,
+    pub(super) hellos: Vec<Hello>,
+    pub(super) statuses: Vec<Status>,
+}
+
+fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed([seed; 32])
+}
+
+fn expires() -> Timestamp {
+    TrustClock::system().now().plus(LIFE)
+}
+
+/// The root that all boxes of these tests are set up with.
+pub(super) fn root() -> Vec<u8> {
+    let keys = |seed| Keys::one(key(seed).key());
+    let spec = RootSpec {
+        version: 1,
+        expires: Timestamp::from_seconds(4_000_000_000),
+        root: keys(1),
+        targets: keys(2),
+        snapshot: keys(3),
+        timestamp: keys(3),
+        order: keys(4),
+        tls_roots: vec![],
+    };
+    author::sign(author::root(&spec).unwrap(), &[&key(1)]).unwrap()
+}
+
+impl Fleet {
+    pub(super) fn start(broker: SocketAddr) -> Self {
+        let inner = Arc::new(Mutex::new(Inner::default()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(live(broker, Arc::clone(&inner)));
+        Self { inner, catalogue: Mutex::new((0, TargetsSpec::empty())), _tasks: tasks }
+    }
+
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    /// Puts bundles into the catalogue and publishes it, with all their content to be had.
+    pub(super) fn publish(&self, bundles: &[&Bundle]) {
+        for bundle in bundles {
+            let mut inner = self.inner();
+            inner.blobs.insert(Digest::of(&bundle.manifest), bundle.manifest.clone());
+            inner.blobs.extend(bundle.files.iter().map(|(_, bytes)| (Digest::of(bytes), bytes.clone())));
+        }
+        let files = self.catalogue_with(bundles);
+        self.retain(files);
+    }
+
+    /// The trust files of a catalogue that these bundles are added to, not published.
+    pub(super) fn catalogue_with(&self, bundles: &[&Bundle]) -> Vec<(Topic, Vec<u8>)> {
+        let mut catalogue = self.catalogue.lock().unwrap();
+        let (version, spec) = &mut *catalogue;
+        *version += 1;
+        let mut next = spec.clone().next(expires());
+        for bundle in bundles {
+            let custom = serde_json::json!({ "model": "m" });
+            next.put(&author::target(bundle.path.clone(), &bundle.manifest, custom));
+        }
+        *spec = next.clone();
+        let targets = author::sign(next.envelope().unwrap(), &[&key(2)]).unwrap();
+        let pins = BTreeMap::from([("targets.json".to_owned(), Pin::of(next.version(), &targets))]);
+        let snapshot =
+            author::sign(author::snapshot(*version, expires(), &pins).unwrap(), &[&key(3)]).unwrap();
+        let pin = Pin::of(*version, &snapshot);
+        let issued = TrustClock::system().now();
+        let timestamp =
+            author::sign(author::timestamp(*version, expires(), issued, pin).unwrap(), &[&key(3)]).unwrap();
+        let named = [("targets.json", targets), ("snapshot.json", snapshot), ("timestamp.json", timestamp)];
+        named.map(|(name, bytes)| (Topic::Trust(name.to_owned()), bytes)).into()
+    }
+
+    pub(super) fn catalogue_version(&self) -> u64 {
+        self.catalogue.lock().unwrap().1.version()
+    }
+
+    pub(super) fn order(&self, device: &DeviceId, version: u64, wants: &[(&str, &Bundle)]) {
+        let bytes = self.signed_order(device, version, wants, &key(4));
+        self.retain(vec![(Topic::Down(device.clone(), Down::Order), bytes)]);
+    }
+
+    pub(super) fn signed_order(
+        &self,
+        device: &DeviceId,
+        version: u64,
+        wants: &[(&str, &Bundle)],
+        signer: &SecretKey,
+    ) -> Vec<u8> {
+        let want = wants.iter().map(|(slot, bundle)| {
+            let reference = bundle.reference();
+            OrderWant { slot: slot.parse().unwrap(), bundle: reference.path, sha256: reference.sha256 }
+        });
+        let spec = OrderSpec {
+            device: device.clone(),
+            version,
+            issued: TrustClock::system().now(),
+            expires: expires(),
+            catalogue: self.catalogue_version(),
+            want: want.collect(),
+        };
+        author::sign(author::order(&spec).unwrap(), &[signer]).unwrap()
+    }
+
+    pub(super) fn retain(&self, files: Vec<(Topic, Vec<u8>)>) {
+        let mut inner = self.inner();
+        for (topic, bytes) in files {
+            inner.retained.retain(|(other, _)| *other != topic);
+            inner.retained.push((topic.clone(), bytes.clone()));
+            inner.send(&topic, true, bytes);
+        }
+    }
+
+    pub(super) fn say(&self, topic: &str, bytes: &[u8]) {
+        let inner = self.inner();
+        let client = inner.client.as_ref().unwrap();
+        client.try_publish(topic, QoS::AtLeastOnce, false, bytes.to_vec()).unwrap();
+    }
+
+    pub(super) async fn event(&self, what: &str, matches: impl Fn(&EventKind) -> bool) -> EventKind {
+        until(what, || self.inner().arrived.iter().map(|event| event.kind.clone()).find(|kind| matches(kind)))
+            .await
+    }
+
+    /// Waits until this bundle was activated `times` times in all.
+    pub(super) async fn activated(&self, wanted: &Bundle, times: usize) {
+        let sha256 = wanted.reference().sha256;
+        until(&format!("activation {times} of {}", wanted.path), || {
+            let is = |event: &&Event| matches!(&event.kind, EventKind::Activated { bundle, .. } if bundle.sha256 == sha256);
+            (self.inner().arrived.iter().filter(is).count() >= times).then_some(())
+        })
+        .await;
+    }
+
+    pub(super) async fn state(&self, what: &str, matches: impl Fn(&State) -> bool) -> State {
+        until(what, || self.inner().states.last().filter(|state| matches(state)).cloned()).await
+    }
+
+    pub(super) async fn presence(&self, wanted: Presence) -> Status {
+        until("the presence", || {
+            self.inner().statuses.last().filter(|status| status.presence == wanted).cloned()
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn send(&self, topic: &Topic, retain: bool, bytes: Vec<u8>) {
+        if let Some(client) = &self.client {
+            let qos = match topic {
+                Topic::Down(_, Down::Chunk | Down::Ack) => QoS::AtMostOnce,
+                _ => QoS::AtLeastOnce,
+            };
+            drop(client.try_publish(topic.to_string(), qos, retain, bytes));
+        }
+    }
+
+    fn hear(&mut self, topic: &str, payload: &[u8]) {
+        let Ok(Topic::Up(device, up)) = topic.parse() else { panic!("a box spoke on {topic}") };
+        match up {
+            Up::Hello => self.hellos.push(Hello::from_json(payload).unwrap()),
+            Up::Status => self.statuses.push(Status::from_json(payload).unwrap()),
+            Up::State => {
+                let state = State::from_json(payload).unwrap();
+                self.states.push(state.clone());
+                self.acknowledge(&device, &state.boot);
+            }
+            Up::Event => {
+                let event = Event::from_json(payload).unwrap();
+                let boot = event.boot.clone();
+                if self.events.insert((boot.clone(), event.sequence), event.clone()).is_none() {
+                    self.arrived.push(event);
+                }
+                self.acknowledge(&device, &boot);
+            }
+            Up::Report => {
+                let report = Report::decode(payload).unwrap();
+                let boot = report.boot.clone();
+                self.reports.insert((boot.clone(), report.sequence), report);
+                self.acknowledge(&device, &boot);
+            }
+            Up::Want => self.serve(&device, &Want::from_json(payload).unwrap()),
+        }
+    }
+
+    fn acknowledge(&self, device: &DeviceId, boot: &BootId) {
+        if self.silent {
+            return;
+        }
+        let contiguous =
+            |numbers: BTreeSet<u64>| (1..).take_while(|n| numbers.contains(n)).last().unwrap_or(0);
+        let of = |key: &(BootId, u64)| (key.0 == *boot).then_some(key.1);
+        let state = self.states.iter().filter(|state| state.boot == *boot).map(|state| state.sequence).max();
+        let ack = Ack {
+            v: VERSION,
+            boot: boot.clone(),
+            event: contiguous(self.events.keys().filter_map(of).collect()),
+            report: contiguous(self.reports.keys().filter_map(of).collect()),
+            state: state.unwrap_or(0),
+        };
+        self.send(&Topic::Down(device.clone(), Down::Ack), false, ack.to_json());
+    }
+
+    fn serve(&mut self, device: &DeviceId, want: &Want) {
+        let mut digest_prefix = [0; 16];
+        digest_prefix.copy_from_slice(&want.digest.as_bytes()[..16]);
+        let topic = Topic::Down(device.clone(), Down::Chunk);
+        let blob = self.blobs.get(&want.digest).cloned();
+        for index in want.indices().unwrap() {
+            if self.chunks_left == Some(0) {
+                return;
+            }
+            self.chunks_left = self.chunks_left.map(|left| left - 1);
+            self.chunks_sent.push((want.digest, index));
+            let (total, answer) = match &blob {
+                Some(blob) => {
+                    let start = index as usize * CHUNK_BYTES;
+                    let end = (start + CHUNK_BYTES).min(blob.len());
+                    (chunk_count(blob.len() as u64), Answer::Bytes(&blob[start..end]))
+                }
+                None => (0, Answer::Unknown),
+            };
+            let chunk = Chunk { token: want.token, index, total, digest_prefix, answer };
+            self.send(&topic, false, chunk.encode());
+        }
+    }
+}
+
+pub(super) fn slot(name: &str) -> SlotName {
+    name.parse().unwrap()
+}
+
+/// Connects, and again whenever the broker dies.
+async fn live(broker: SocketAddr, inner: Arc<Mutex<Inner>>) {
+    loop {
+        let mut options = MqttOptions::new("fleet", broker.ip().to_string(), broker.port());
+        options.set_clean_start(true);
+        options.set_max_packet_size(Some(1 << 20));
+        let mut network = options.network_options();
+        network.set_tcp_nodelay(true);
+        options.set_network_options(network);
+        let (client, mut events) = AsyncClient::new(options, 2_000);
+        while let Ok(event) = events.poll().await {
+            match event {
+                MqttEvent::Incoming(Packet::ConnAck(_)) => {
+                    let filters = Up::ALL.iter().map(|&up| Filter::new(every_device(up), QoS::AtLeastOnce));
+                    client.try_subscribe_many(filters).unwrap();
+                    let mut inner = inner.lock().unwrap();
+                    inner.client = Some(client.clone());
+                    for (topic, bytes) in inner.retained.clone() {
+                        inner.send(&topic, true, bytes);
+                    }
+                }
+                MqttEvent::Incoming(Packet::Publish(publish)) if !publish.payload.is_empty() => {
+                    let topic = String::from_utf8(publish.topic.to_vec()).unwrap();
+                    inner.lock().unwrap().hear(&topic, &publish.payload);
+                }
+                MqttEvent::Incoming(_) | MqttEvent::Outgoing(_) => {}
+            }
+        }
+        inner.lock().unwrap().client = None;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

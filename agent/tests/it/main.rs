@@ -1,0 +1,4 @@
+//! The agent's stories, in one binary: real processes, real sockets, real models.
+
+mod inference;
+mod life;

@@ -1,0 +1,347 @@
+// What the fleet server answers under /api/v1, field by field. Times are RFC 3339; ids and digests are opaque text.
+
+export type Verdict = "pass" | "fail" | "insufficient";
+
+export interface Page<T> {
+  items: T[];
+  next?: string | null;
+}
+
+export interface Reason {
+  code: string;
+  sentence: string;
+}
+
+export interface WaitingOn extends Reason {
+  next?: string | null;
+  devices?: number | null;
+}
+
+export type NeedKind =
+  | "rollout_held"
+  | "incident_open"
+  | "approval"
+  | "device_silent"
+  | "activation_failed"
+  | "retrain_failed";
+
+export interface Need {
+  kind: NeedKind;
+  id: string;
+  title: string;
+  detail: string;
+  since: string;
+  link: string;
+}
+
+export interface DeviceCounts {
+  total: number;
+  online: number;
+  offline: number;
+  running: number;
+  failing: number;
+}
+
+export interface ModelSpread {
+  model: string;
+  bundles: { bundle: string; version: string; devices: number }[];
+}
+
+export interface Overview {
+  needs_you: Need[];
+  devices: DeviceCounts;
+  rollouts: RolloutSummary[];
+  models: ModelSpread[];
+  incidents_open: number;
+  world_now: string;
+  now: string;
+}
+
+/** Path and version are absent where the registry does not know the digest any more. */
+export interface BundleRef {
+  path?: string | null;
+  sha256: string;
+  version?: string | null;
+}
+
+export interface SlotPhase {
+  is: "empty" | "downloading" | "verifying" | "self_testing" | "activating" | "running" | "failed";
+  bundle?: BundleRef;
+  received_bytes?: number;
+  total_bytes?: number;
+  code?: string;
+  sentence?: string;
+}
+
+export interface RunningBundle extends BundleRef {
+  provider: string;
+  provider_reason?: string | null;
+  since: string;
+  variant?: string;
+}
+
+export interface Slot {
+  slot: string;
+  phase: SlotPhase;
+  current?: RunningBundle | null;
+  previous?: BundleRef | null;
+  wanted?: BundleRef | null;
+}
+
+export interface Capabilities {
+  arch: string;
+  cpu_model: string;
+  cores: number;
+  memory_bytes: number;
+  cpu_flags: string[];
+  devices: string[];
+  runtime: string;
+}
+
+export interface Health {
+  cpu_percent?: number | null;
+  memory_used_bytes?: number | null;
+  memory_total_bytes?: number | null;
+  agent_rss_bytes?: number | null;
+  disk_free_bytes?: number | null;
+  temperature_c?: number | null;
+  uptime_s?: number | null;
+  at: string;
+}
+
+export interface Device {
+  id: string;
+  name: string;
+  site: string;
+  presence: "online" | "offline";
+  last_seen?: string | null;
+  agent_version: string;
+  capabilities?: Capabilities | null;
+  order_version: number;
+  observed_generation: number;
+  slots: Slot[];
+  refusal?: Reason | null;
+  health?: Health | null;
+  waiting_on?: WaitingOn | null;
+}
+
+export interface Telemetry {
+  at: string;
+  cpu_percent?: number | null;
+  agent_rss_bytes?: number | null;
+  requests?: number | null;
+  failures?: number | null;
+  p95_us?: number | null;
+}
+
+export interface DeviceDetail extends Device {
+  recent_events: { at: string; kind: string; sentence: string }[];
+  telemetry: Telemetry[];
+}
+
+export interface Bundle extends BundleRef {
+  path: string;
+  model: string;
+  version: string;
+  signer: "human" | "builder";
+  created: string;
+  accepted?: string | null;
+  size_bytes: number;
+  description?: string | null;
+  evaluation?: unknown;
+  lineage?: unknown;
+  devices_running: number;
+  catalogued: boolean;
+}
+
+export type RolloutPhaseName =
+  | "draft"
+  | "running"
+  | "paused"
+  | "held"
+  | "rolling_back"
+  | "rolled_back"
+  | "aborted"
+  | "completed";
+
+export interface RolloutPhase {
+  is: RolloutPhaseName;
+  since?: string | null;
+  /** Name of the stage that is or was open. */
+  stage?: string | null;
+  reason?: Reason | null;
+}
+
+export interface GateLayer {
+  layer: string;
+  verdict: Verdict;
+  measured?: number | string | null;
+  limit?: number | string | null;
+  n?: number | null;
+  missing?: number | string | null;
+  sentence: string;
+}
+
+export interface Stage {
+  name: string;
+  target_devices: number;
+  handed: number;
+  activated: number;
+  failed: number;
+  pending: number;
+  bake_until?: string | null;
+  state: "waiting" | "handing_out" | "baking" | "judging" | "passed" | "failed" | "stopped";
+  gate?: { verdict?: Verdict | null; layers: GateLayer[]; asked_at?: string | null } | null;
+}
+
+export interface TimelineEntry {
+  at: string;
+  world_at?: string | null;
+  kind: string;
+  sentence: string;
+}
+
+export interface Actor {
+  kind: "person" | "policy" | "fleet";
+  name: string;
+  trigger?: string | null;
+}
+
+export interface RolloutSummary {
+  id: string;
+  model: string;
+  slot: string;
+  bundle: BundleRef;
+  from: (BundleRef & { devices: number })[];
+  phase: RolloutPhase;
+  stages: Stage[];
+  created: string;
+  reason?: string | null;
+  started_by?: Actor | null;
+}
+
+export interface Rollout extends RolloutSummary {
+  waiting_on: WaitingOn[];
+  timeline: TimelineEntry[];
+  revision: number;
+}
+
+export type RolloutAction = "pause" | "resume" | "promote" | "abort" | "rollback";
+
+export type RolloutDeviceState =
+  | "waiting"
+  | "offered"
+  | "staging"
+  | "activating"
+  | "baking"
+  | "done"
+  | "failed"
+  | "reverted"
+  | "lost"
+  | "excluded";
+
+export interface RolloutDevice {
+  device: string;
+  name: string;
+  site: string;
+  stage?: number | string | null;
+  state: RolloutDeviceState;
+  code: string;
+  sentence: string;
+  next?: string | null;
+  since?: string | null;
+}
+
+export interface IncidentStream {
+  name: string;
+  effect_sd?: number | null;
+  psi?: number | null;
+  b?: number | null;
+  windows?: number | null;
+  devices?: number | null;
+}
+
+export interface Incident {
+  id: string;
+  model: string;
+  bundle: string | BundleRef;
+  state: "open" | "acknowledged" | "closed";
+  handled?: { at: string; by: string; reason: string } | null;
+  opened: string;
+  onset?: string | null;
+  world_opened?: string | null;
+  scope: { devices: string[]; sites: string[] };
+  streams: IncidentStream[];
+  sentence: string;
+  trigger?: string | null;
+}
+
+export type StreamState = "ok" | "warn" | "drift" | "insufficient";
+
+export interface StreamWindow {
+  name: string;
+  state: StreamState;
+  b?: number | null;
+  psi_adj?: number | null;
+  mean_shift_sd?: number | null;
+  js?: number | null;
+}
+
+export interface DriftWindow {
+  device: string;
+  site: string;
+  bundle: string | BundleRef;
+  from: string;
+  to: string;
+  n: number;
+  streams: StreamWindow[];
+}
+
+export interface Drift {
+  streams: string[];
+  windows: DriftWindow[];
+}
+
+export interface Histogram {
+  edges?: number[] | null;
+  categories?: string[] | null;
+  reference: number[];
+  current: number[];
+}
+
+export type RunState = "collecting" | "queued" | "claimed" | "succeeded" | "failed" | "rejected";
+
+export interface Trigger {
+  id: string;
+  kind: string;
+  incident?: string | null;
+  onset?: string | null;
+  streams?: string[] | null;
+  reason?: string | null;
+}
+
+export interface Run {
+  id: string;
+  model: string;
+  state: RunState;
+  trigger?: Trigger | null;
+  created: string;
+  claimed_by?: string | null;
+  heartbeat_at?: string | null;
+  progress?: { fraction?: number | null; message?: string | null } | null;
+  log_tail?: string[] | null;
+  result?: { bundle?: BundleRef | string | null; [metric: string]: unknown } | null;
+  failure?: Reason | null;
+  timeline?: TimelineEntry[] | null;
+  rollout?: string | null;
+}
+
+export interface LogEntry {
+  id: number | string;
+  at: string;
+  world_at?: string | null;
+  kind: string;
+  subject?: string | null;
+  sentence: string;
+  actor?: string | { kind: string; name: string } | null;
+}

@@ -1,0 +1,162 @@
+// Lines over time, drawn by uPlot. Loaded only by pages that show a chart. A data table always stands beside it.
+import { useComputedColorScheme } from "@mantine/core";
+import { useEffect, useRef } from "react";
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+import { seriesColour, seriesDash } from "../palette";
+import { stamp, stampDay } from "../format";
+import { text } from "../strings";
+
+export interface Line {
+  label: string;
+  values: (number | null)[];
+}
+
+interface SeriesProps {
+  /** Seconds since 1970, ascending. */
+  x: number[];
+  lines: Line[];
+  print: (value: number | null) => string;
+  height: number;
+  label: string;
+  sync?: string;
+  fromZero?: boolean;
+  /** Inside this distance from zero nothing can alarm. */
+  band?: number;
+  /** Points that stand out: alarms. */
+  marked?: (line: number, index: number) => boolean;
+}
+
+const dayS = 86_400;
+
+export default function Series(props: SeriesProps) {
+  const place = useRef<HTMLDivElement>(null);
+  const chart = useRef<uPlot | null>(null);
+  const scheme = useComputedColorScheme("light", { getInitialValueInEffect: false });
+  const latest = useRef(props);
+  useEffect(() => {
+    latest.current = props;
+  });
+  const { x, lines, height } = props;
+  const shape = `${scheme} ${height} ${lines.map((line) => line.label).join("|")}`;
+
+  // A new chart for new lines or colours; new figures only move the old one.
+  // oxlint-disable-next-line react/exhaustive-deps
+  useEffect(() => {
+    const node = place.current;
+    if (node === null) return undefined;
+    const made = new uPlot(optionsFor(latest, node), dataOf(latest.current), node);
+    chart.current = made;
+    const watcher = new ResizeObserver(() => made.setSize({ width: node.clientWidth, height: latest.current.height }));
+    watcher.observe(node);
+    return () => {
+      watcher.disconnect();
+      made.destroy();
+      chart.current = null;
+    };
+  }, [shape]);
+
+  useEffect(() => {
+    chart.current?.setData(dataOf(latest.current));
+  }, [x, lines]);
+
+  return <div className="chart" ref={place} role="img" aria-label={props.label} />;
+}
+
+function dataOf({ x, lines }: SeriesProps): uPlot.AlignedData {
+  return [x, ...lines.map((line) => line.values)];
+}
+
+function optionsFor(latest: React.RefObject<SeriesProps>, node: HTMLElement): uPlot.Options {
+  const { lines, height, sync, fromZero, band } = latest.current;
+  const style = getComputedStyle(node);
+  const value = (name: string): string => style.getPropertyValue(name.replace(/^var\((.*)\)$/, "$1")).trim();
+  const axis = {
+    stroke: value("--m-soft"),
+    grid: { stroke: value("--m-grid"), width: 1 },
+    ticks: { stroke: value("--m-grid"), width: 1, size: 4 },
+    font: "11px system-ui, sans-serif",
+  };
+  return {
+    width: Math.max(node.clientWidth, 120),
+    height,
+    tzDate: (s) => uPlot.tzDate(new Date(s * 1_000), "Etc/UTC"),
+    cursor: { ...(sync === undefined ? {} : { sync: { key: sync } }), drag: { x: false, y: false } },
+    legend: { show: lines.length > 1, live: lines.length <= 3 },
+    scales: {
+      x: { time: true },
+      y: {
+        range: (_, low, high) => range(low, high, fromZero === true, band),
+      },
+    },
+    axes: [
+      { ...axis, size: 30, values: (_, ticks) => ticks.map((s) => tick(s, ticks)) },
+      { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => latest.current.print(v)) },
+    ],
+    series: [
+      { label: text.when, value: (_, s) => (s == null ? "" : stamp(s * 1_000)) },
+      ...lines.map((line, index): uPlot.Series => {
+        const stroke = value(seriesColour(index));
+        return {
+          label: line.label,
+          stroke,
+          width: 1.6,
+          dash: seriesDash(index),
+          spanGaps: false,
+          points: { show: false },
+          value: (_, v) => latest.current.print(v),
+        };
+      }),
+    ],
+    hooks: {
+      drawClear: [(u) => drawBand(u, latest.current.band, value("--m-band"))],
+      draw: [(u) => drawMarks(u, latest.current, (index) => value(seriesColour(index)), value("--m-panel"))],
+    },
+  };
+}
+
+function range(low: number | null, high: number | null, fromZero: boolean, band: number | undefined): [number, number] {
+  const least = band === undefined ? 0 : band * 1.6;
+  const bottom = fromZero ? 0 : Math.min(low ?? 0, -least);
+  const top = Math.max(high ?? 1, least, fromZero ? Number.MIN_VALUE : bottom);
+  const room = (top - bottom) * 0.1 || 1;
+  return [fromZero ? 0 : bottom - room, top + room];
+}
+
+function tick(s: number, ticks: number[]): string {
+  const wide = (ticks.at(-1) ?? 0) - (ticks[0] ?? 0) >= 2 * dayS;
+  if (wide) return stampDay(s * 1_000);
+  const step = (ticks[1] ?? 0) - (ticks[0] ?? 0);
+  const clock = new Date(s * 1_000).toISOString();
+  return step < 60 ? clock.slice(11, 19) : clock.slice(11, 16);
+}
+
+function drawBand(u: uPlot, band: number | undefined, colour: string): void {
+  if (band === undefined) return;
+  const top = u.valToPos(band, "y", true);
+  const bottom = u.valToPos(-band, "y", true);
+  u.ctx.save();
+  u.ctx.fillStyle = colour;
+  u.ctx.fillRect(u.bbox.left, top, u.bbox.width, bottom - top);
+  u.ctx.restore();
+}
+
+function drawMarks(u: uPlot, { x, lines, marked }: SeriesProps, colour: (line: number) => string, ground: string): void {
+  if (marked === undefined) return;
+  const side = 4 * devicePixelRatio;
+  u.ctx.save();
+  lines.forEach((line, l) => {
+    line.values.forEach((y, i) => {
+      if (y === null || !marked(l, i)) return;
+      const [px, py] = [u.valToPos(x[i] ?? 0, "x", true), u.valToPos(y, "y", true)];
+      u.ctx.fillStyle = colour(l);
+      u.ctx.strokeStyle = ground;
+      u.ctx.lineWidth = devicePixelRatio;
+      u.ctx.beginPath();
+      u.ctx.rect(px - side, py - side, 2 * side, 2 * side);
+      u.ctx.fill();
+      u.ctx.stroke();
+    });
+  });
+  u.ctx.restore();
+}

@@ -1,0 +1,118 @@
+// Drift: what alarmed, on which streams, since when, and what changed.
+import { NativeSelect, SegmentedControl } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { useNavigate, useSearch } from "@tanstack/react-router";
+import { bundlesQuery, driftQuery, incidentsQuery, overviewQuery } from "../api/queries";
+import type { Drift } from "../api/types";
+import { Heatmap } from "../charts/Heatmap";
+import { columnsOf, worstStream } from "../charts/heat";
+import { Answer } from "../parts/Answer";
+import { Empty } from "../parts/Empty";
+import { Note, PageHead, Panel } from "../parts/Panel";
+import { spans, type DriftSearch, type Span } from "../search";
+import { text } from "../strings";
+import { Incidents } from "./Incidents";
+import { StreamEffect } from "./StreamEffect";
+import { StreamHistogram } from "./StreamHistogram";
+
+const say = text.drift;
+const defaultSpan: Span = "28";
+
+export function DriftPage() {
+  const search = useSearch({ from: "/drift" });
+  const navigate = useNavigate();
+  const set = (change: DriftSearch): void => void navigate({ to: "/drift", search: { ...search, ...change }, replace: true, resetScroll: false });
+  const models = useModels();
+  const model = search.model ?? models[0];
+  return (
+    <>
+      <PageHead title={say.title} />
+      <div className="stack">
+        <Incidents />
+        {model === undefined ? (
+          <Empty title={say.empty} why={say.emptyWhy} commands={[text.commands.publish, text.commands.rollout]} />
+        ) : (
+          <Streams model={model} models={models} search={search} set={set} />
+        )}
+      </div>
+    </>
+  );
+}
+
+/** Models with an incident come first: they are why one opens this page. */
+function useModels(): string[] {
+  const incidents = useQuery(incidentsQuery).data ?? [];
+  const running = useQuery(overviewQuery).data?.models ?? [];
+  const bundles = useQuery(bundlesQuery()).data ?? [];
+  const alarmed = incidents.filter((incident) => incident.state !== "closed");
+  return [...new Set([...alarmed, ...running, ...bundles].map((one) => one.model))];
+}
+
+interface StreamsProps {
+  model: string;
+  models: string[];
+  search: DriftSearch;
+  set: (change: DriftSearch) => void;
+}
+
+function Streams({ model, models, search, set }: StreamsProps) {
+  const asked = useQuery(driftQuery(model));
+  return (
+    <Answer of={asked} rows={8}>
+      {(drift) => (
+        <>
+          <Filter model={model} models={models} drift={drift} search={search} set={set} />
+          {drift.windows.length === 0 ? (
+            <Empty title={say.empty} why={say.emptyWhy} />
+          ) : (
+            <Pictures model={model} drift={drift} search={search} set={set} />
+          )}
+        </>
+      )}
+    </Answer>
+  );
+}
+
+function Pictures({ model, drift, search, set }: { model: string; drift: Drift; search: DriftSearch; set: StreamsProps["set"] }) {
+  const chosen = search.device === undefined ? drift : { ...drift, windows: drift.windows.filter((w) => w.device === search.device) };
+  const columns = columnsOf(chosen, Number(search.span ?? defaultSpan));
+  const stream = search.stream !== undefined && drift.streams.includes(search.stream) ? search.stream : worstStream(columns, drift.streams);
+  const first = columns[0]?.from;
+  const shown = { ...chosen, windows: chosen.windows.filter((w) => first !== undefined && Date.parse(w.from) >= Date.parse(first)) };
+  if (columns.length === 0) return <Note>{say.noneForDevice}</Note>;
+  return (
+    <>
+      <Panel title={say.heat} aside={say.heatHint}>
+        <Heatmap streams={drift.streams} columns={columns} stream={stream} search={{ ...search, model }} />
+      </Panel>
+      {stream !== undefined && (
+        <div className="cols-even">
+          <StreamEffect drift={shown} stream={stream} />
+          <StreamHistogram drift={shown} stream={stream} at={search.at} pick={(at) => set({ at })} />
+        </div>
+      )}
+    </>
+  );
+}
+
+function Filter({ model, models, drift, search, set }: StreamsProps & { drift: Drift }) {
+  const devices = new Map(drift.windows.map((window) => [window.device, window.site]));
+  return (
+    <div className="filters" style={{ marginBottom: 0 }}>
+      <NativeSelect size="xs" label={say.model} value={model} data={[...new Set([model, ...models])]} onChange={(event) => set({ model: event.currentTarget.value, stream: undefined, device: undefined, at: undefined })} />
+      <NativeSelect
+        size="xs"
+        label={say.device}
+        value={search.device ?? ""}
+        data={[{ value: "", label: say.allDevices }, ...[...devices].map(([value, site]) => ({ value, label: `${site} · ${value.slice(0, 8)}` }))]}
+        onChange={(event) => set({ device: event.currentTarget.value || undefined, at: undefined })}
+      />
+      <div>
+        <div className="small strong" id="span" style={{ marginBottom: 3 }}>
+          {say.windows}
+        </div>
+        <SegmentedControl size="xs" aria-labelledby="span" data={[...spans]} value={search.span ?? defaultSpan} onChange={(span) => set({ span: span as Span })} />
+      </div>
+    </div>
+  );
+}

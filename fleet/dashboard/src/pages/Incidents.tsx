@@ -1,0 +1,118 @@
+// Open and past alarms, with the two acts a person has.
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
+import { useState } from "react";
+import { post } from "../api/client";
+import { incidentsQuery } from "../api/queries";
+import type { Incident } from "../api/types";
+import { figure, plural, signed } from "../format";
+import { Act } from "../parts/Act";
+import { Answer } from "../parts/Answer";
+import { Note, Panel } from "../parts/Panel";
+import { ReasonDialog } from "../parts/ReasonDialog";
+import { State } from "../parts/State";
+import { Ago, Stamp } from "../parts/Time";
+import { text } from "../strings";
+
+const say = text.drift;
+const streamsShown = 6;
+const closedShown = 3;
+
+type Verb = "acknowledge" | "close";
+
+export function Incidents() {
+  const asked = useQuery(incidentsQuery);
+  return (
+    <Answer of={asked} rows={2}>
+      {(all) => {
+        const open = newest(all.filter((incident) => incident.state !== "closed"));
+        const closed = newest(all.filter((incident) => incident.state === "closed"));
+        return (
+          <Panel title={say.incidents} aside={open.length > 0 ? say.open(open.length) : undefined} tone={open.some((i) => i.state === "open") ? "bad" : undefined}>
+            {all.length === 0 ? (
+              <Note>{say.incidentsNone}</Note>
+            ) : (
+              <ul className="list">
+                {[...open, ...closed.slice(0, closedShown)].map((incident) => (
+                  <One key={incident.id} incident={incident} />
+                ))}
+              </ul>
+            )}
+          </Panel>
+        );
+      }}
+    </Answer>
+  );
+}
+
+function newest(incidents: Incident[]): Incident[] {
+  return incidents.toSorted((a, b) => Date.parse(b.opened) - Date.parse(a.opened));
+}
+
+function One({ incident }: { incident: Incident }) {
+  const [asking, setAsking] = useState<Verb | null>(null);
+  const cache = useQueryClient();
+  const act = async (verb: Verb, reason: string): Promise<void> => {
+    await post(`/incidents/${encodeURIComponent(incident.id)}/${verb}`, { reason });
+    await Promise.all([cache.invalidateQueries({ queryKey: ["incidents"] }), cache.invalidateQueries({ queryKey: ["overview"] })]);
+  };
+  const { devices, sites } = incident.scope;
+  return (
+    <li data-row="">
+      <div className="spread">
+        <span className="row">
+          <State is={incident.state} />
+          <Link to="/drift" search={{ model: incident.model }} className="strong">
+            {incident.model}
+          </Link>
+          <span className="soft small">
+            <Ago at={incident.opened} />
+          </span>
+        </span>
+        <span className="row">
+          <Act
+            label={say.acknowledge}
+            whyNot={incident.state === "open" ? null : incident.state === "closed" ? say.alreadyClosed : say.alreadyAcknowledged}
+            onClick={() => setAsking("acknowledge")}
+          />
+          <Act label={say.closeIncident} whyNot={incident.state === "closed" ? say.alreadyClosed : null} onClick={() => setAsking("close")} />
+        </span>
+      </div>
+      <p style={{ margin: "4px 0" }}>{incident.sentence}</p>
+      {incident.state !== "closed" && (
+        <p className="row" style={{ gap: "2px 14px" }}>
+          {incident.streams
+            .toSorted((a, b) => Math.abs(b.effect_sd ?? 0) - Math.abs(a.effect_sd ?? 0))
+            .slice(0, streamsShown)
+            .map((stream) => (
+              <span key={stream.name} className="nowrap num">
+                <Link to="/drift" search={{ model: incident.model, stream: stream.name }} resetScroll={false}>
+                  {stream.name}
+                </Link>{" "}
+                <span className="soft">{stream.effect_sd == null ? `PSI ${figure(stream.psi)}` : `${signed(stream.effect_sd)} sd`}</span>
+              </span>
+            ))}
+          {incident.streams.length > streamsShown && <span className="soft">{say.andMore(incident.streams.length - streamsShown)}</span>}
+        </p>
+      )}
+      <p className="soft small row num" style={{ marginTop: 2, gap: "2px 16px" }}>
+        <span>
+          {say.scope}: {sites.join(", ")} ({plural(devices.length, "device")})
+        </span>
+        <span>
+          {say.onset}: <Stamp at={incident.onset} />
+        </span>
+        {incident.trigger != null && <span>{say.triggered}</span>}
+      </p>
+      {asking !== null && (
+        <ReasonDialog
+          title={`${asking === "close" ? say.closeIncident : say.acknowledge}: ${incident.model}`}
+          effect={asking === "close" ? say.closeEffect(devices.length) : say.acknowledgeEffect}
+          confirm={asking === "close" ? say.closeIncident : say.acknowledge}
+          act={(reason) => act(asking, reason)}
+          onClose={() => setAsking(null)}
+        />
+      )}
+    </li>
+  );
+}

@@ -1,0 +1,249 @@
+// One rollout, live: where it stands, why it is not further, and the acts that a person may take.
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { Link, useParams } from "@tanstack/react-router";
+import { useState } from "react";
+import { post } from "../api/client";
+import { rolloutDevicesQuery, rolloutQuery } from "../api/queries";
+import type { Rollout, RolloutAction, RolloutDevice, Stage } from "../api/types";
+import { count, none, plural, short } from "../format";
+import { rolloutTone } from "../palette";
+import { Act } from "../parts/Act";
+import { Answer } from "../parts/Answer";
+import { Log, Subject } from "../parts/Log";
+import { Note, PageHead, Panel } from "../parts/Panel";
+import { ReasonDialog } from "../parts/ReasonDialog";
+import { Stages } from "../parts/Stages";
+import { State } from "../parts/State";
+import { Table } from "../parts/Table";
+import { Ago, Stamp } from "../parts/Time";
+import { text } from "../strings";
+import { actions, moved, whyNot } from "./actions";
+import { Gate } from "./Gate";
+import { before } from "./RolloutCard";
+import { versionOf } from "./version";
+
+const say = text.rollout;
+
+export function RolloutPage() {
+  const { id } = useParams({ from: "/rollouts/$id" });
+  const asked = useQuery(rolloutQuery(id));
+  const crumb = <Link to="/rollouts">{text.rollouts.title}</Link>;
+  return (
+    <Answer of={asked} rows={8}>
+      {(rollout) => (
+        <>
+          <PageHead
+            title={`${rollout.model} ${versionOf(rollout.bundle)}`}
+            crumb={crumb}
+            state={<State is={rollout.phase.is} tone={rolloutTone(rollout.phase.is)} />}
+          >
+            <Actions rollout={rollout} />
+          </PageHead>
+          <div className="stack">
+            {rollout.phase.reason != null && <Why rollout={rollout} />}
+            <StagesPanel stages={rollout.stages} />
+            <div className="cols-wide">
+              <div className="stack">
+                {rollout.stages.filter((stage) => stage.gate != null || stage.state !== "waiting").map((stage) => (
+                  <Gate key={stage.name} stage={stage} />
+                ))}
+                <Devices id={id} />
+              </div>
+              <div className="stack">
+                <Waiting rollout={rollout} />
+                <Facts rollout={rollout} />
+                <Panel title={say.timeline}>
+                  {rollout.timeline.length === 0 ? (
+                    <Note>{say.timelineNone}</Note>
+                  ) : (
+                    <Log lines={rollout.timeline.toReversed().map((entry, i) => ({ ...entry, key: `${entry.at} ${i}` }))} />
+                  )}
+                </Panel>
+              </div>
+            </div>
+          </div>
+        </>
+      )}
+    </Answer>
+  );
+}
+
+function Why({ rollout: { phase } }: { rollout: Rollout }) {
+  const tone = rolloutTone(phase.is);
+  return (
+    <div className="panel" data-tone={tone === "bad" ? "bad" : "warn"}>
+      <p className="body">
+        <span className="strong">{phase.reason?.sentence}</span>{" "}
+        {phase.since != null && (
+          <span className="soft">
+            <Ago at={phase.since} />
+          </span>
+        )}
+      </p>
+    </div>
+  );
+}
+
+function Actions({ rollout }: { rollout: Rollout }) {
+  const [asking, setAsking] = useState<RolloutAction | null>(null);
+  const cache = useQueryClient();
+  const { done, left } = moved(rollout);
+  const act = async (action: RolloutAction, reason: string): Promise<void> => {
+    const now = await post<Rollout>(
+      `/rollouts/${encodeURIComponent(rollout.id)}/${action}`,
+      { reason },
+      // Refused if the rollout moved on since this was drawn: the numbers in the dialog would no longer hold.
+      { "if-match": `"${rollout.revision}"` },
+    );
+    if (now !== undefined) cache.setQueryData(rolloutQuery(rollout.id).queryKey, now);
+    await cache.invalidateQueries({ queryKey: ["rollouts"] });
+  };
+  return (
+    <>
+      {actions.map((action) => (
+        <Act
+          key={action}
+          label={text.actions[action]}
+          whyNot={whyNot(action, rollout)}
+          danger={action === "abort" || action === "rollback"}
+          onClick={() => setAsking(action)}
+        />
+      ))}
+      {asking !== null && (
+        <ReasonDialog
+          title={`${text.actions[asking]}: ${rollout.model} ${versionOf(rollout.bundle)}`}
+          effect={text.actions.effects[asking](done, left)}
+          confirm={text.actions[asking]}
+          danger={asking === "abort" || asking === "rollback"}
+          act={(reason) => act(asking, reason)}
+          onClose={() => setAsking(null)}
+        />
+      )}
+    </>
+  );
+}
+
+function StagesPanel({ stages }: { stages: Stage[] }) {
+  return (
+    <Panel title={say.stages}>
+      <div className="body">
+        <Stages stages={stages} />
+      </div>
+      <Table
+        label={say.stages}
+        rows={stages}
+        rowKey={(stage) => stage.name}
+        columns={[
+          { head: say.stage, cell: (stage) => <span className="strong">{stage.name}</span> },
+          { head: say.state, cell: (stage) => <State is={stage.state} /> },
+          { head: say.target, right: true, cell: (stage) => count(stage.target_devices) },
+          { head: say.handed, right: true, cell: (stage) => count(stage.handed) },
+          { head: say.activated, right: true, cell: (stage) => count(stage.activated) },
+          { head: say.failed, right: true, cell: (stage) => (stage.failed > 0 ? <span style={{ color: "var(--m-bad)", fontWeight: 600 }}>{count(stage.failed)}</span> : "0") },
+          { head: say.pending, right: true, cell: (stage) => count(stage.pending) },
+          { head: say.bakeUntil, cell: (stage) => <Ago at={stage.bake_until} /> },
+          { head: say.gate, cell: (stage) => (stage.gate?.verdict == null ? none : <State is={stage.gate.verdict} />) },
+        ]}
+      />
+    </Panel>
+  );
+}
+
+function Waiting({ rollout: { waiting_on } }: { rollout: Rollout }) {
+  return (
+    <Panel title={say.waiting}>
+      {waiting_on.length === 0 ? (
+        <Note>{say.waitingNone}</Note>
+      ) : (
+        <ul className="list">
+          {waiting_on.map((waiting, index) => (
+            <li key={`${waiting.code} ${index}`} data-row="">
+              <p>{waiting.sentence}</p>
+              <p className="soft small">
+                {waiting.devices != null && waiting.devices > 0 && `${plural(waiting.devices, "device")}. `}
+                {waiting.next != null && waiting.next !== "" && `${say.next}: ${waiting.next}`}
+              </p>
+            </li>
+          ))}
+        </ul>
+      )}
+    </Panel>
+  );
+}
+
+function Facts({ rollout }: { rollout: Rollout }) {
+  const by = rollout.started_by;
+  return (
+    <Panel title={say.definition}>
+      <dl className="body facts num">
+        <dt>{say.bundle}</dt>
+        <dd>
+          {versionOf(rollout.bundle)}{" "}
+          <span className="mono soft" title={rollout.bundle.sha256}>
+            {short(rollout.bundle.sha256, 12)}
+          </span>
+        </dd>
+        <dt>{say.before}</dt>
+        <dd>{before(rollout)}</dd>
+        <dt>{say.slot}</dt>
+        <dd>{rollout.slot}</dd>
+        <dt>{say.started}</dt>
+        <dd>
+          <Stamp at={rollout.created} />
+          {by != null && (
+            <>
+              {` ${text.rollouts.by.toLowerCase()} ${by.name}`}
+              {by.trigger != null && <span className="soft mono"> {short(by.trigger, 12)}</span>}
+            </>
+          )}
+        </dd>
+        {rollout.reason != null && rollout.reason !== "" && (
+          <>
+            <dt>{text.rollouts.reason}</dt>
+            <dd>{rollout.reason}</dd>
+          </>
+        )}
+        <dt>{say.id}</dt>
+        <dd className="mono">{rollout.id}</dd>
+      </dl>
+    </Panel>
+  );
+}
+
+function Devices({ id }: { id: string }) {
+  const asked = useQuery(rolloutDevicesQuery(id));
+  return (
+    <Panel title={say.devices} aside={asked.data === undefined ? undefined : count(asked.data.length)}>
+      <Answer of={asked}>
+        {(devices) =>
+          devices.length === 0 ? (
+            <Note>{say.devicesNone}</Note>
+          ) : (
+            <Table<RolloutDevice>
+              label={say.devices}
+              rows={devices}
+              rowKey={(device) => device.device}
+              columns={[
+                { head: text.devices.name, cell: (device) => <Subject of={device.device}>{device.name}</Subject> },
+                { head: text.devices.site, cell: (device) => device.site },
+                { head: say.stage, cell: (device) => device.stage ?? none },
+                { head: say.state, cell: (device) => <State is={device.state} /> },
+                {
+                  head: say.why,
+                  wide: true,
+                  cell: (device) => (
+                    <>
+                      {device.sentence}
+                      {device.next != null && device.next !== "" && <span className="soft"> {`${say.next}: ${device.next}`}</span>}
+                    </>
+                  ),
+                },
+                { head: text.device.since, cell: (device) => <Ago at={device.since} /> },
+              ]}
+            />
+          )
+        }
+      </Answer>
+    </Panel>
+  );
+}

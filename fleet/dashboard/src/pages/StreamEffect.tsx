@@ -1,0 +1,80 @@
+// One stream's shift over the windows, a line for each device, with the band in which nothing can alarm.
+import { lazy, Suspense } from "react";
+import type { Drift } from "../api/types";
+import { bandSd, effectOf } from "../charts/heat";
+import { count, figure, moment, signed, stamp } from "../format";
+import { Panel } from "../parts/Panel";
+import { State } from "../parts/State";
+import { Figures } from "../parts/Table";
+import { text } from "../strings";
+
+const Series = lazy(() => import("../charts/Series"));
+const say = text.drift;
+const linesMax = 14;
+
+interface Point {
+  device: string;
+  site: string;
+  from: string;
+  to: string;
+  n: number;
+  state: string;
+  effect: number | null;
+  b: number | null | undefined;
+}
+
+export function StreamEffect({ drift, stream }: { drift: Drift; stream: string }) {
+  const points = pointsOf(drift, stream);
+  const times = [...new Set(points.map((point) => point.from))].toSorted((a, b) => (moment(a) ?? 0) - (moment(b) ?? 0));
+  const devices = [...new Map(points.map((point) => [point.device, point.site]))].slice(0, linesMax);
+  const at = new Map(points.map((point) => [`${point.device} ${point.from}`, point]));
+  const found = (device: string, time: string): Point | undefined => at.get(`${device} ${time}`);
+  return (
+    <Panel title={say.chart(stream)}>
+      <div className="body">
+        <Suspense fallback={<div style={{ height: 230 }} />}>
+          <Series
+            x={times.map((time) => (moment(time) ?? 0) / 1_000)}
+            lines={devices.map(([device, site]) => ({ label: site, values: times.map((time) => found(device, time)?.effect ?? null) }))}
+            print={(value) => signed(value)}
+            height={230}
+            label={say.chart(stream)}
+            band={bandSd}
+            marked={(line, index) => {
+              const [device, time] = [devices[line]?.[0], times[index]];
+              return device !== undefined && time !== undefined && found(device, time)?.state === "drift";
+            }}
+          />
+        </Suspense>
+        <p className="soft small" style={{ marginTop: 4 }}>
+          {say.band}
+        </p>
+        <Figures<Point>
+          summary={text.showTable}
+          label={say.chart(stream)}
+          rows={points.toReversed()}
+          rowKey={(point) => `${point.device} ${point.from}`}
+          columns={[
+            { head: say.from, cell: (point) => <span className="nowrap">{stamp(point.from)}</span> },
+            { head: say.device, cell: (point) => point.site },
+            { head: say.state, cell: (point) => <State is={point.state} word={say.states[point.state]} /> },
+            { head: say.effect, right: true, cell: (point) => signed(point.effect) },
+            { head: say.b, right: true, cell: (point) => figure(point.b) },
+            { head: say.n, right: true, cell: (point) => count(point.n) },
+          ]}
+        />
+      </div>
+    </Panel>
+  );
+}
+
+function pointsOf(drift: Drift, name: string): Point[] {
+  return drift.windows
+    .flatMap((window) => {
+      const stream = window.streams.find((one) => one.name === name);
+      if (stream === undefined) return [];
+      const { device, site, from, to, n } = window;
+      return [{ device, site, from, to, n, state: stream.state, effect: effectOf(stream), b: stream.b }];
+    })
+    .toSorted((a, b) => (moment(a.from) ?? 0) - (moment(b.from) ?? 0));
+}

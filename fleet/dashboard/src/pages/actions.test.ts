@@ -1,0 +1,47 @@
+import { describe, expect, test } from "vitest";
+import type { RolloutAction, RolloutPhaseName, Stage } from "../api/types";
+import { actions, moved, whyNot } from "./actions";
+import { metricsOf } from "./metrics";
+
+const stage = (target_devices: number, handed: number, activated: number): Stage => ({ name: "s", target_devices, handed, activated, failed: 0, pending: 0, state: "baking" });
+const rollout = (is: RolloutPhaseName, stages = [stage(1, 1, 1), stage(5, 2, 1)]) => ({ phase: { is }, stages });
+
+describe("acts", () => {
+  test.each<[RolloutPhaseName, RolloutAction[]]>([
+    ["draft", ["abort"]],
+    ["running", ["pause", "promote", "abort", "rollback"]],
+    ["paused", ["resume", "promote", "abort", "rollback"]],
+    ["held", ["resume", "promote", "abort", "rollback"]],
+    ["rolling_back", []],
+    ["rolled_back", []],
+    ["aborted", ["rollback"]],
+    ["completed", ["rollback"]],
+  ])("%s allows %j; the others say why not", (is, allowed) => {
+    expect(actions.filter((action) => whyNot(action, rollout(is)) === null)).toEqual(allowed);
+    for (const action of actions) expect(whyNot(action, rollout(is))).not.toBe("");
+  });
+
+  test("nothing to roll back before the first hand-out", () => {
+    expect(whyNot("rollback", rollout("running", [stage(1, 0, 0)]))).toBe("No device has the new bundle");
+  });
+
+  test("a failing gate is not promoted over", () => {
+    const failing = { ...stage(1, 1, 1), name: "canary", gate: { verdict: "fail" as const, layers: [] } };
+    expect(whyNot("promote", { phase: { is: "held", stage: "canary" }, stages: [failing] })).toContain("gate fails");
+    expect(whyNot("promote", { phase: { is: "held", stage: "half" }, stages: [failing] })).toBeNull();
+  });
+
+  test("the dialog's numbers", () => expect(moved(rollout("running"))).toEqual({ done: 2, left: 3 }));
+});
+
+describe("champion against challenger", () => {
+  test("both shapes", () => {
+    expect(metricsOf({ evaluation: { recent: { champion: { log_loss: 0.4 }, challenger: { log_loss: 0.3 } } } })).toEqual([{ name: "recent · log loss", champion: 0.4, challenger: 0.3 }]);
+    expect(metricsOf({ metrics: { auroc: { champion: 0.7, challenger: 0.8 } } })).toEqual([{ name: "auroc", champion: 0.7, challenger: 0.8 }]);
+  });
+  test("a bundle's evaluation", () => {
+    const evaluation = { metric: "log_loss", sets: [{ name: "recent", rows: 900, challenger: 0.3, champion: 0.4 }, { name: "frozen", rows: 9, challenger: 1, champion: null }] };
+    expect(metricsOf({ evaluation })).toEqual([{ name: "log loss · recent", champion: 0.4, challenger: 0.3 }, { name: "log loss · frozen", champion: null, challenger: 1 }]);
+  });
+  test.each([null, undefined, 3, "x", [1], {}, { champion: "0.3" }])("nothing in %j", (result) => expect(metricsOf(result)).toEqual([]));
+});

@@ -1,0 +1,45 @@
+// Which acts a rollout allows now, and in words why not. The server decides again; this only spares a refusal.
+import type { Rollout, RolloutAction, Stage } from "../api/types";
+import { words } from "../format";
+import { text } from "../strings";
+
+export const actions: RolloutAction[] = ["pause", "resume", "promote", "abort", "rollback"];
+
+const why = text.actions.why;
+
+export function moved(rollout: Pick<Rollout, "stages">): { done: number; left: number } {
+  const done = rollout.stages.reduce((sum, stage) => sum + stage.activated, 0);
+  const handed = rollout.stages.reduce((sum, stage) => sum + stage.handed, 0);
+  const target = rollout.stages.reduce((sum, stage) => sum + stage.target_devices, 0);
+  return { done, left: Math.max(0, target - handed) };
+}
+
+/** Null where the act is possible. */
+export function whyNot(action: RolloutAction, { phase, stages }: Pick<Rollout, "phase" | "stages">): string | null {
+  switch (phase.is) {
+    case "completed":
+    case "aborted":
+      return action === "rollback" ? nothingMoved(stages) : why.ended(words(phase.is));
+    case "rolled_back":
+      return why.ended(words(phase.is));
+    case "rolling_back":
+      return why.rollingBack;
+    case "draft":
+      return action === "abort" ? null : why.draft;
+    case "running":
+      if (action === "resume") return why.notPaused;
+      break;
+    case "paused":
+      if (action === "pause") return why.alreadyPaused;
+      break;
+    case "held":
+      if (action === "pause") return why.heldPause;
+      break;
+  }
+  if (action === "promote" && stages.find((stage) => stage.name === phase.stage)?.gate?.verdict === "fail") return why.gateFails;
+  return action === "rollback" ? nothingMoved(stages) : null;
+}
+
+function nothingMoved(stages: Stage[]): string | null {
+  return stages.some((stage) => stage.handed > 0) ? null : why.nothingMoved;
+}

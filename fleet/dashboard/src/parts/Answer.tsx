@@ -1,0 +1,53 @@
+// What stands where an answer of the server will stand: still loading, failed, or there.
+import { Button, Skeleton } from "@mantine/core";
+import { ApiError } from "../api/client";
+import { text } from "../strings";
+
+interface Asked<T> {
+  data: T | undefined;
+  error: Error | null;
+  refetch: () => unknown;
+}
+
+interface AnswerProps<T> {
+  of: Asked<T>;
+  rows?: number;
+  children: (data: T) => React.ReactNode;
+}
+
+/** Once there is an answer it stays, even when the next one fails: old figures beat none, and the badge says so. */
+export function Answer<T>({ of, rows = 4, children }: AnswerProps<T>) {
+  if (of.data !== undefined) return <>{children(of.data)}</>;
+  if (of.error !== null) return <Problem error={of.error} retry={() => void of.refetch()} />;
+  return (
+    <div className="body stack" role="status" aria-label={text.loading}>
+      {Array.from({ length: rows }, (_, i) => (
+        <Skeleton key={i} height={16} width={`${92 - i * 13}%`} />
+      ))}
+    </div>
+  );
+}
+
+export function Problem({ error, retry }: { error: Error; retry?: () => void }) {
+  const faults = error instanceof ApiError ? error.faults : [];
+  return (
+    <div className="panel" data-tone="bad" role="alert">
+      <div className="body">
+        <p className="strong">{text.problem.title}</p>
+        <p>{error.message}</p>
+        {faults.length > 0 && (
+          <ul>
+            {faults.map((fault) => (
+              <li key={fault}>{fault}</li>
+            ))}
+          </ul>
+        )}
+        {retry !== undefined && (
+          <Button mt="sm" size="xs" variant="default" onClick={retry}>
+            {text.retry}
+          </Button>
+        )}
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,69 @@
+// Before an act: its effect in numbers, and a reason that the audit log keeps.
+import { Button, Modal, Textarea } from "@mantine/core";
+import { useState } from "react";
+import { text } from "../strings";
+
+interface ReasonDialogProps {
+  title: string;
+  effect: string;
+  confirm: string;
+  danger?: boolean;
+  act: (reason: string) => Promise<unknown>;
+  onClose: () => void;
+}
+
+const reasonMin = 3;
+const reasonMax = 500;
+
+export function ReasonDialog({ title, effect, confirm, danger = false, act, onClose }: ReasonDialogProps) {
+  const [reason, setReason] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [failure, setFailure] = useState<string | null>(null);
+  const enough = reason.trim().length >= reasonMin;
+
+  const submit = async (): Promise<void> => {
+    setBusy(true);
+    setFailure(null);
+    try {
+      await act(reason.trim());
+      onClose();
+    } catch (cause) {
+      setFailure(cause instanceof Error ? cause.message : String(cause));
+      setBusy(false);
+    }
+  };
+
+  return (
+    <Modal opened onClose={onClose} title={<span className="strong">{title}</span>}>
+      <form
+        className="dialog"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (enough && !busy) void submit();
+        }}
+      >
+        <p>{effect}</p>
+        <Textarea
+          label={text.actions.reason}
+          description={text.actions.reasonHint}
+          placeholder={text.actions.reasonPlaceholder}
+          value={reason}
+          onChange={(event) => setReason(event.currentTarget.value)}
+          maxLength={reasonMax}
+          error={failure}
+          rows={3}
+          required
+          data-autofocus
+        />
+        <div className="row" style={{ justifyContent: "flex-end" }}>
+          <Button variant="default" onClick={onClose}>
+            {text.actions.cancel}
+          </Button>
+          <Button type="submit" color={danger ? "bad" : "blue"} disabled={!enough} loading={busy}>
+            {confirm}
+          </Button>
+        </div>
+      </form>
+    </Modal>
+  );
+}

@@ -1,0 +1,87 @@
+// The URL is the state: what each page reads out of it. Parse once, here; junk in an address becomes the default.
+
+export interface DevicesSearch {
+  q?: string;
+  site?: string;
+  presence?: "online" | "offline";
+  phase?: string;
+  model?: string;
+}
+
+export interface DriftSearch {
+  model?: string;
+  device?: string;
+  stream?: string;
+  span?: Span;
+  at?: string;
+}
+
+export interface RolloutsSearch {
+  model?: string;
+  state?: string;
+}
+
+export interface ModelsSearch {
+  model?: string;
+}
+
+export const spans = ["14", "28", "90"] as const;
+export type Span = (typeof spans)[number];
+
+const textMax = 128;
+
+export function devicesSearch(raw: Record<string, unknown>): DevicesSearch {
+  return pruned({
+    q: word(raw["q"]),
+    site: word(raw["site"]),
+    presence: oneOf(raw["presence"], ["online", "offline"] as const),
+    phase: word(raw["phase"]),
+    model: word(raw["model"]),
+  });
+}
+
+export function driftSearch(raw: Record<string, unknown>): DriftSearch {
+  return pruned({
+    model: word(raw["model"]),
+    device: word(raw["device"]),
+    stream: word(raw["stream"]),
+    span: oneOf(raw["span"], spans),
+    at: word(raw["at"]),
+  });
+}
+
+export function rolloutsSearch(raw: Record<string, unknown>): RolloutsSearch {
+  return pruned({ model: word(raw["model"]), state: word(raw["state"]) });
+}
+
+export function modelsSearch(raw: Record<string, unknown>): ModelsSearch {
+  return pruned({ model: word(raw["model"]) });
+}
+
+/** Plain `?q=bed-2&site=er-1`, as people write and share it; the router's own form quotes strings as JSON. */
+export function parseAddress(search: string): Record<string, unknown> {
+  return Object.fromEntries(new URLSearchParams(search));
+}
+
+export function printAddress(search: Record<string, unknown>): string {
+  const out = new URLSearchParams();
+  for (const [key, value] of Object.entries(search)) {
+    if (value !== undefined && value !== null && value !== "") out.set(key, String(value));
+  }
+  const printed = out.toString();
+  return printed === "" ? "" : `?${printed}`;
+}
+
+function word(value: unknown): string | undefined {
+  if (typeof value !== "string" && typeof value !== "number") return undefined;
+  const text = String(value).trim().slice(0, textMax);
+  return text === "" ? undefined : text;
+}
+
+function oneOf<T extends string>(value: unknown, allowed: readonly T[]): T | undefined {
+  return allowed.find((choice) => choice === String(value));
+}
+
+function pruned<T extends object>(fields: T): T {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as T;
+}

@@ -1,0 +1,120 @@
+// A stand-in for the fleet server while developing pages: `npm run fake-api`, then `MUSTER_SERVER=… npm run dev`.
+// Serves dist/ too, with the headers that the real server sends, so that the built page can be looked at.
+import { createReadStream, existsSync } from "node:fs";
+import { createServer } from "node:http";
+import { extname, join, normalize } from "node:path";
+import { fileURLToPath } from "node:url";
+import { fixture, nowIso } from "./fixture.mjs";
+
+const dist = fileURLToPath(new URL("../dist", import.meta.url));
+const types = { ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html; charset=utf-8" };
+const policy = "default-src 'self'; style-src 'self' 'unsafe-inline'";
+const nobody = { needs_you: [], devices: { total: 0, online: 0, offline: 0, running: 0, failing: 0 }, rollouts: [], models: [], incidents_open: 0 };
+
+export function startFake({ port = 0, devices = 6, empty = false } = {}) {
+  const streams = new Set();
+  let eventId = 100;
+  const server = createServer((request, response) => {
+    const url = new URL(request.url, "http://fake");
+    if (url.pathname === "/api/v1/events") return listen(request, response);
+    if (url.pathname.startsWith("/api/v1/")) return answer(request, response, url);
+    return file(request, response, url.pathname);
+  });
+
+  function listen(request, response) {
+    response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+    response.write(": here\n\n");
+    streams.add(response);
+    request.on("close", () => streams.delete(response));
+  }
+
+  function emit(kind, subject) {
+    eventId += 1;
+    for (const stream of streams) stream.write(`id: ${eventId}\nevent: ${kind}\ndata: ${JSON.stringify({ subject })}\n\n`);
+  }
+
+  function answer(request, response, url) {
+    const path = url.pathname.slice("/api/v1".length);
+    const q = url.searchParams;
+    const send = (body, status = 200) => {
+      response.writeHead(status, { "content-type": status < 400 ? "application/json" : "application/problem+json" });
+      response.end(JSON.stringify(body));
+    };
+    const missing = () => send({ type: "about:blank", title: "Not found", status: 404, code: "not_found", detail: `There is no ${path.split("/")[1]} of this name.` }, 404);
+    const one = (found) => (found === undefined ? missing() : send(found));
+    const page = (items) => send({ items: empty ? [] : items });
+
+    if (request.method === "POST") return act(path, send, missing);
+    if (path === "/overview") return send(empty ? { ...nobody, world_now: nowIso(), now: nowIso() } : fixture.overview(devices));
+    if (path === "/devices") return send(list(q));
+    if (path === "/log") return page(fixture.log());
+    if (path === "/bundles") return page(fixture.bundles(q.get("model")));
+    if (path === "/incidents") return page(fixture.incidents());
+    if (path === "/rollouts") return page(fixture.rollouts());
+    if (path === "/runs") return page(fixture.runs());
+    if (path === "/drift") return send(empty ? { streams: [], windows: [] } : fixture.drift(q.get("model")));
+    if (path === "/drift/histogram") return send(fixture.histogram(q.get("stream")));
+    const [, kind, id, more] = path.split("/");
+    if (kind === "rollouts" && more === "devices") return send(fixture.rolloutDevices);
+    if (kind === "rollouts") return one(fixture.rollouts().find((rollout) => rollout.id === id));
+    if (kind === "runs") return one(fixture.runs().find((run) => run.id === id));
+    if (kind === "devices") {
+      const n = Array.from({ length: devices }, (_, i) => i).find((i) => fixture.device(i).id === id);
+      return one(n === undefined ? undefined : fixture.deviceDetail(n));
+    }
+    return missing();
+  }
+
+  function act(path, send, missing) {
+    const [, kind, id, verb] = path.split("/");
+    const rollout = fixture.rollouts().find((one) => one.id === id);
+    if (kind === "rollouts" && rollout !== undefined) {
+      if (verb === "abort") return send({ type: "about:blank", title: "Conflict", status: 409, code: "stale_revision", detail: "The rollout moved on to revision 13 since this page was drawn: look again." }, 409);
+      emit("rollout_paused", id);
+      return send({ ...rollout, phase: { is: "paused", since: nowIso(), stage: 1, reason: null } });
+    }
+    return kind === "incidents" ? send({}) : missing();
+  }
+
+  function list(q) {
+    const start = Number(q.get("cursor") ?? 0);
+    const limit = Number(q.get("limit") ?? 100);
+    const all = empty ? [] : Array.from({ length: devices }, (_, i) => fixture.device(i));
+    const has = (device, key, of) => q.get(key) === null || of(device).includes(q.get(key));
+    const found = all.filter(
+      (device) =>
+        has(device, "q", (d) => `${d.name} ${d.id}`) && has(device, "site", (d) => [d.site]) && has(device, "presence", (d) => [d.presence]) &&
+        has(device, "phase", (d) => d.slots.map((s) => s.phase.is)) && has(device, "model", (d) => d.slots.map((s) => s.slot)),
+    );
+    const next = start + limit < found.length ? String(start + limit) : undefined;
+    return { items: found.slice(start, start + limit), next };
+  }
+
+  return new Promise((resolve) => {
+    server.listen(port, "127.0.0.1", () => {
+      resolve({
+        url: `http://127.0.0.1:${server.address().port}`,
+        emit,
+        stop: () => new Promise((done) => {
+          for (const stream of streams) stream.end();
+          server.close(done);
+          server.closeAllConnections();
+        }),
+      });
+    });
+  });
+}
+
+function file(request, response, path) {
+  const wanted = join(dist, normalize(path));
+  const found = path !== "/" && wanted.startsWith(dist) && existsSync(wanted) ? wanted : join(dist, "index.html");
+  const headers = { "content-type": types[extname(found)] ?? "application/octet-stream", "content-security-policy": policy, "x-content-type-options": "nosniff" };
+  const small = (request.headers["accept-encoding"] ?? "").includes("br") && existsSync(`${found}.br`);
+  response.writeHead(200, small ? { ...headers, "content-encoding": "br" } : headers);
+  createReadStream(small ? `${found}.br` : found).pipe(response);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const fake = await startFake({ port: Number(process.env.PORT ?? 8480), devices: Number(process.env.DEVICES ?? 6), empty: process.env.EMPTY === "1" });
+  console.log(`fake fleet API on ${fake.url}`);
+}

@@ -1,0 +1,233 @@
+//! `builder.toml`: which models this builder trains, with which command, and where everything is.
+//!
+//! Relative paths are relative to the file. What is wrong is named with its field; nothing has a silent fallback.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use muster_protocol::ids::ModelName;
+use serde::Deserialize;
+
+use super::eval::Evaluator;
+
+/// What a child gets of our own environment. Everything else stays here: a trainer has no business with our secrets.
+const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What the fleet calls this builder.
+    pub name: String,
+    /// Address of the fleet server.
+    #[serde(default = "default_fleet")]
+    pub fleet: String,
+    pub work_dir: PathBuf,
+    /// The delegated key that signs `auto-<model>.json`.
+    pub key: PathBuf,
+    /// The root that this builder trusts.
+    pub root: PathBuf,
+    /// The program `muster-agent`.
+    pub agent: PathBuf,
+    pub runtime: PathBuf,
+    #[serde(default = "default_provider")]
+    pub provider: String,
+    /// Memory of one evaluation, MiB of address space.
+    #[serde(default = "default_eval_memory")]
+    pub eval_memory_mb: u64,
+    #[serde(default = "default_eval_timeout")]
+    pub eval_timeout_s: u64,
+    /// Between two questions for a run.
+    #[serde(default = "default_poll")]
+    pub poll_s: f64,
+    pub models: Vec<Model>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    pub model: ModelName,
+    /// The trainer and its arguments.
+    pub command: Vec<String>,
+    /// Where the trainer is started.
+    #[serde(default = "here")]
+    pub cwd: PathBuf,
+    /// Given to the trainer as `MUSTER_DATA`.
+    pub data: PathBuf,
+    #[serde(default = "default_timeout")]
+    pub timeout_s: u64,
+    /// Address space of the trainer, MiB. Numeric libraries reserve much more than they use.
+    #[serde(default = "default_memory")]
+    pub memory_mb: u64,
+    /// How much worse than the champion on old rows is still good, in units of the primary metric.
+    #[serde(default)]
+    pub frozen_tolerance: f64,
+    /// Length of a pane of the bundles, world seconds; the champion's if absent.
+    #[serde(default)]
+    pub pane_s: Option<u64>,
+    /// Added to the trainer's environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path} could not be read")]
+    Read {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path} is not a builder configuration: {what}")]
+    Wrong { path: String, what: String },
+}
+
+impl Config {
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
+        let folder = std::path::absolute(path).ok().and_then(|path| path.parent().map(Path::to_owned));
+        Self::parse(&text, &folder.unwrap_or_default())
+            .map_err(|what| ConfigError::Wrong { path: shown, what })
+    }
+
+    fn parse(text: &str, folder: &Path) -> Result<Self, String> {
+        let mut config: Self =
+            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        config.check()?;
+        let paths =
+            [&mut config.work_dir, &mut config.key, &mut config.root, &mut config.agent, &mut config.runtime];
+        let of_models = config.models.iter_mut().flat_map(|model| [&mut model.cwd, &mut model.data]);
+        for path in paths.into_iter().chain(of_models) {
+            // Joining an absolute path yields that path.
+            *path = folder.join(&path);
+        }
+        Ok(config)
+    }
+
+    pub fn evaluator(&self) -> Evaluator {
+        Evaluator {
+            agent: self.agent.clone(),
+            runtime: self.runtime.clone(),
+            provider: self.provider.clone(),
+            memory_mb: self.eval_memory_mb,
+            wall: Duration::from_secs(self.eval_timeout_s),
+            env: inherited(),
+        }
+    }
+
+    pub fn model(&self, name: &ModelName) -> Option<&Model> {
+        self.models.iter().find(|model| model.model == *name)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.name.is_empty() || self.name.len() > 64 || self.name.chars().any(char::is_control) {
+            return Err("name: use 1 to 64 printable characters".to_owned());
+        }
+        if self.models.is_empty() {
+            return Err("models: name at least one, as [[models]]".to_owned());
+        }
+        if !(0.05..=3600.0).contains(&self.poll_s) {
+            return Err("poll_s: use 0.05 to 3600 seconds".to_owned());
+        }
+        if self.eval_timeout_s == 0 {
+            return Err("eval_timeout_s: must not be 0".to_owned());
+        }
+        for (at, model) in self.models.iter().enumerate() {
+            let name = &model.model;
+            if model.command.first().is_none_or(String::is_empty) {
+                return Err(format!("models: '{name}' has no command"));
+            }
+            if model.timeout_s == 0 || model.memory_mb == 0 {
+                return Err(format!("models: '{name}' needs a timeout_s and a memory_mb above 0"));
+            }
+            if !model.frozen_tolerance.is_finite() || model.frozen_tolerance < 0.0 {
+                return Err(format!("models: the frozen_tolerance of '{name}' must be 0 or more"));
+            }
+            if self.models[..at].iter().any(|other| other.model == *name) {
+                return Err(format!("models: '{name}' is there twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The allowed part of our own environment.
+pub fn inherited() -> Vec<(OsString, OsString)> {
+    let mut env: Vec<(OsString, OsString)> =
+        std::env::vars_os().filter(|(name, _)| INHERITED.iter().any(|allowed| name == allowed)).collect();
+    if !env.iter().any(|(name, _)| name == "PATH") {
+        env.push(("PATH".into(), PATH_DEFAULT.into()));
+    }
+    env
+}
+
+fn default_fleet() -> String {
+    crate::client::DEFAULT_SERVER.to_owned()
+}
+fn default_provider() -> String {
+    "auto".to_owned()
+}
+fn default_eval_memory() -> u64 {
+    8192
+}
+fn default_eval_timeout() -> u64 {
+    300
+}
+fn default_poll() -> f64 {
+    2.0
+}
+fn default_timeout() -> u64 {
+    3600
+}
+fn default_memory() -> u64 {
+    8192
+}
+fn here() -> PathBuf {
+    PathBuf::from(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        name = "builder-1"
+        work_dir = "work"
+        key = "/etc/muster/builder.key"
+        root = "root.json"
+        agent = "muster-agent"
+        runtime = "runtime"
+        [[models]]
+        model = "er"
+        command = ["python3", "train.py"]
+        data = "warehouse"
+    "#;
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let config = Config::parse(GOOD, Path::new("/srv")).unwrap();
+        assert_eq!(config.work_dir, Path::new("/srv/work"));
+        assert_eq!(config.key, Path::new("/etc/muster/builder.key"));
+        assert_eq!(config.models[0].data, Path::new("/srv/warehouse"));
+        assert_eq!(config.fleet, "http://127.0.0.1:8480");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let check = |from: &str, to: &str, expect: &str| {
+            let error = Config::parse(&GOOD.replace(from, to), Path::new("/")).unwrap_err();
+            assert!(error.contains(expect), "{error}");
+        };
+        check("name = \"builder-1\"", "name = \"\"", "name: use 1 to 64");
+        check("name = \"builder-1\"", "", "missing field `name`");
+        check("root = \"root.json\"", "root = \"r\"\ncolour = 1", "unknown field `colour`");
+        check("[\"python3\", \"train.py\"]", "[]", "'er' has no command");
+        check("\"er\"", "\"ER\"", "is not a model name");
+        check("data = \"warehouse\"", "data = \"w\"\nfrozen_tolerance = -1.0", "must be 0 or more");
+        check("data = \"warehouse\"", "data = \"w\"\ntimeout_s = 0", "needs a timeout_s");
+    }
+}

@@ -1,0 +1,118 @@
+//! Uploads a bundle, and signs it into the model's `auto` file with the delegated key.
+//!
+//! Blobs first, then the file that lists them: the server accepts a list only when it has what is listed. The key is
+//! read for the signature and forgotten; the server never sees it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use muster_protocol::ids::{BundlePath, BundleSigner, Digest};
+use muster_protocol::time::Timestamp;
+use muster_protocol::trust::author;
+
+use super::bundle::BundleFolder;
+use crate::client::{Client, ClientError, PublishedBundle};
+use crate::publisher::{auto, keys};
+
+/// How long a builder's signature allows change; it is renewed with every bundle it publishes.
+const VALID: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Somebody else may publish for the same model between our look and our upload.
+const TRIES: usize = 3;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    #[error("the bundle could not be uploaded")]
+    Client(#[from] ClientError),
+    #[error("the builder's key cannot be used")]
+    Key(#[from] keys::KeyFileError),
+    #[error("the bundle could not be signed")]
+    Sign(#[from] auto::AutoError),
+    #[error("{path} could not be read")]
+    Root {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the fleet has no {0} yet; the publisher has to publish a release first")]
+    NoFile(&'static str),
+}
+
+impl PublishError {
+    /// Stable, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Client(_) => "publish_failed",
+            Self::Key(_) | Self::Sign(_) | Self::Root { .. } | Self::NoFile(_) => "sign_failed",
+        }
+    }
+}
+
+/// Uploads all files and the manifest; `each` hears a file's name when it is there.
+pub async fn upload(
+    client: &Client,
+    bundle: &BundleFolder,
+    each: impl Fn(&str) + Send + Sync,
+) -> Result<(), ClientError> {
+    for file in &bundle.manifest.files {
+        client.put_blob(&file.sha256, &bundle.path.join(&file.path)).await?;
+        each(&file.path);
+    }
+    client.put_blob(&bundle.sha256, &bundle.path.join(super::bundle::MANIFEST_FILE)).await?;
+    each(super::bundle::MANIFEST_FILE);
+    Ok(())
+}
+
+/// Signs the bundle into `auto-<model>.json` and puts that file to the server.
+pub async fn publish_auto(
+    client: &Client,
+    bundle: &BundleFolder,
+    root: &Path,
+    key: &Path,
+    now: Timestamp,
+) -> Result<PublishedBundle, PublishError> {
+    let unreadable = |source| PublishError::Root { path: root.display().to_string(), source };
+    let root = std::fs::read(root).map_err(unreadable)?;
+    let signer = keys::load(key)?;
+    let model = &bundle.manifest.model;
+    let path = BundlePath::new(model.clone(), bundle.manifest.version.clone(), BundleSigner::Builder);
+    let custom =
+        serde_json::json!({ "model": model, "version": bundle.manifest.version, "hardware": ["CPU"] });
+    let target = author::target(path.clone(), &bundle.manifest_bytes, custom);
+    let name = format!("{}.json", author::auto_role(model));
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let targets = client.trust_file("targets.json").await?.ok_or(PublishError::NoFile("targets.json"))?;
+        let current = client.trust_file(&name).await?;
+        let expires = now.plus(VALID);
+        let signed =
+            auto::publish(&root, &targets, current.as_deref(), model, target.clone(), &signer, expires)?;
+        match client.put_trust_file(&name, signed).await {
+            Ok(()) => return Ok(PublishedBundle { path, sha256: bundle.sha256 }),
+            Err(error) if error.status() == Some(409) && tries < TRIES => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Downloads a bundle's manifest and files into a folder, each checked against its digest.
+pub async fn download(client: &Client, sha256: &Digest, folder: &Path) -> Result<(), ClientError> {
+    let failed = |source| ClientError::File { path: folder.display().to_string(), source };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let manifest_path = folder.join(super::bundle::MANIFEST_FILE);
+    client.get_blob(sha256, &manifest_path, muster_protocol::limits::MANIFEST_BYTES_MAX).await?;
+    let bytes = std::fs::read(&manifest_path).map_err(failed)?;
+    let manifest = muster_protocol::manifest::Manifest::parse(&bytes).map_err(|error| ClientError::File {
+        path: manifest_path.display().to_string(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, error),
+    })?;
+    for file in &manifest.files {
+        // A manifest that parsed has only paths that stay inside the folder.
+        let path = folder.join(&file.path);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        client.get_blob(&file.sha256, &path, file.length).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! How wrong a model's answers are: log loss, Brier score, AUC and absolute error, from labels and predictions alone.
+
+use muster_protocol::manifest::Task;
+use serde::Serialize;
+
+use super::output::Metric;
+use super::rows::Rows;
+
+/// Predictions are f32: nothing closer to 0 or 1 than its precision can be told from certainty.
+const PROBABILITY_MIN: f64 = f32::EPSILON as f64;
+
+/// The figures of one model on one set of rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Scores {
+    pub rows: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brier: Option<f64>,
+    /// Absent where only one class is present.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auc: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mae: Option<f64>,
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum ScoreError {
+    #[error("row {row}: the label {label} is not {expect}")]
+    Label { row: usize, label: f32, expect: String },
+    #[error("row {row}: the answer {answer} is not a probability")]
+    Probability { row: usize, answer: f32 },
+    #[error("{labels} labels and {answers} answers do not pair up")]
+    Length { labels: usize, answers: usize },
+    #[error("the first output has {found} columns, which does not fit the task")]
+    Columns { found: usize },
+}
+
+impl Scores {
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        match metric {
+            Metric::LogLoss => self.log_loss,
+            Metric::Brier => self.brier,
+            Metric::Mae => self.mae,
+        }
+    }
+}
+
+/// Scores the model's first output.
+pub fn score(task: Task, labels: &[f32], answers: &Rows) -> Result<Scores, ScoreError> {
+    if labels.len() != answers.len() {
+        return Err(ScoreError::Length { labels: labels.len(), answers: answers.len() });
+    }
+    let columns = answers.width();
+    match task {
+        Task::Binary if columns == 1 => binary(labels, &answers.column(0).collect::<Vec<_>>()),
+        Task::Classification if columns > 1 => classification(labels, answers),
+        Task::Regression if columns == 1 => {
+            let errors =
+                labels.iter().zip(answers.column(0)).map(|(&y, p)| (f64::from(y) - f64::from(p)).abs());
+            Ok(Scores { rows: labels.len(), mae: Some(mean(errors, labels.len())), ..Scores::default() })
+        }
+        Task::Binary | Task::Classification | Task::Regression => Err(ScoreError::Columns { found: columns }),
+    }
+}
+
+fn binary(labels: &[f32], answers: &[f32]) -> Result<Scores, ScoreError> {
+    let (mut log_loss, mut brier) = (0.0, 0.0);
+    for (row, (&y, &p)) in labels.iter().zip(answers).enumerate() {
+        if y != 0.0 && y != 1.0 {
+            return Err(ScoreError::Label { row, label: y, expect: "0 or 1".to_owned() });
+        }
+        let (y, p) = (f64::from(y), probability(row, p)?);
+        brier += (p - y).powi(2);
+        let of_truth = if y == 1.0 { p } else { 1.0 - p };
+        log_loss -= of_truth.clamp(PROBABILITY_MIN, 1.0 - PROBABILITY_MIN).ln();
+    }
+    let n = real(labels.len());
+    Ok(Scores {
+        rows: labels.len(),
+        log_loss: Some(log_loss / n),
+        brier: Some(brier / n),
+        auc: auc(labels, answers),
+        mae: None,
+    })
+}
+
+fn classification(labels: &[f32], answers: &Rows) -> Result<Scores, ScoreError> {
+    let (mut log_loss, mut brier) = (0.0, 0.0);
+    for (row, (&y, answer)) in labels.iter().zip(answers.iter()).enumerate() {
+        let truth = (0..answer.len()).find(|&class| real(class) == f64::from(y));
+        let Some(truth) = truth else {
+            let expect = format!("a class from 0 to {}", answer.len() - 1);
+            return Err(ScoreError::Label { row, label: y, expect });
+        };
+        for (class, &p) in answer.iter().enumerate() {
+            let p = probability(row, p)?;
+            brier += (p - f64::from(u8::from(class == truth))).powi(2);
+            if class == truth {
+                log_loss -= p.clamp(PROBABILITY_MIN, 1.0 - PROBABILITY_MIN).ln();
+            }
+        }
+    }
+    let n = real(labels.len());
+    Ok(Scores {
+        rows: labels.len(),
+        log_loss: Some(log_loss / n),
+        brier: Some(brier / n),
+        ..Scores::default()
+    })
+}
+
+/// The probability that a positive is ranked above a negative; ties count half.
+fn auc(labels: &[f32], answers: &[f32]) -> Option<f64> {
+    let mut ranked: Vec<(f32, bool)> =
+        answers.iter().copied().zip(labels.iter().map(|&y| y == 1.0)).collect();
+    ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut below, mut wins) = (0.0, 0.0);
+    for ties in ranked.chunk_by(|a, b| a.0 == b.0) {
+        let positives = real(ties.iter().filter(|(_, positive)| *positive).count());
+        let negatives = real(ties.len()) - positives;
+        wins += positives * (below + negatives / 2.0);
+        below += negatives;
+    }
+    let positives = real(ranked.len()) - below;
+    (positives > 0.0 && below > 0.0).then(|| wins / (positives * below))
+}
+
+fn probability(row: usize, answer: f32) -> Result<f64, ScoreError> {
+    // A little beyond the ends is rounding.
+    if (-1e-5..=1.0 + 1e-5).contains(&answer) {
+        Ok(f64::from(answer).clamp(0.0, 1.0))
+    } else {
+        Err(ScoreError::Probability { row, answer })
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>, n: usize) -> f64 {
+    values.sum::<f64>() / real(n)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rows are bounded far below 2^52")]
+fn real(n: usize) -> f64 {
+    n as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(width: usize, values: &[f32]) -> Rows {
+        let mut rows = Rows::new(width);
+        rows.extend(values.iter().copied());
+        rows
+    }
+
+    fn near(value: Option<f64>, expect: f64) {
+        assert!((value.unwrap() - expect).abs() < 1e-6, "{value:?} is not {expect}");
+    }
+
+    #[test]
+    fn binary_scores_are_those_of_scikit_learn() {
+        // sklearn.metrics: log_loss 0.4338645, brier 0.1375, auc 0.75
+        let scores = score(Task::Binary, &[0.0, 0.0, 1.0, 1.0], &rows(1, &[0.1, 0.4, 0.35, 0.8])).unwrap();
+        near(scores.auc, 0.75);
+        near(scores.brier, (0.01 + 0.16 + 0.4225 + 0.04) / 4.0);
+        near(scores.log_loss, -(0.9_f64.ln() + 0.6_f64.ln() + 0.35_f64.ln() + 0.8_f64.ln()) / 4.0);
+    }
+
+    #[test]
+    fn ties_count_half_and_one_class_has_no_auc() {
+        near(score(Task::Binary, &[0.0, 1.0], &rows(1, &[0.5, 0.5])).unwrap().auc, 0.5);
+        assert_eq!(score(Task::Binary, &[1.0, 1.0], &rows(1, &[0.5, 0.6])).unwrap().auc, None);
+    }
+
+    #[test]
+    fn certainty_that_is_wrong_costs_much_but_not_everything() {
+        let scores = score(Task::Binary, &[0.0], &rows(1, &[1.0])).unwrap();
+        assert!(scores.log_loss.unwrap() > 10.0 && scores.log_loss.unwrap().is_finite());
+    }
+
+    #[test]
+    fn other_tasks() {
+        let scores = score(Task::Regression, &[1.0, 2.0], &rows(1, &[2.0, 0.0])).unwrap();
+        near(scores.mae, 1.5);
+        let scores =
+            score(Task::Classification, &[2.0, 0.0], &rows(3, &[0.1, 0.1, 0.8, 1.0, 0.0, 0.0])).unwrap();
+        near(scores.log_loss, -(0.8_f32 as f64).ln() / 2.0);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let check = |task, labels: &[f32], width, answers: &[f32], expect: &str| {
+            assert_eq!(score(task, labels, &rows(width, answers)).unwrap_err().to_string(), expect);
+        };
+        check(Task::Binary, &[2.0], 1, &[0.5], "row 0: the label 2 is not 0 or 1");
+        check(Task::Binary, &[1.0], 1, &[1.5], "row 0: the answer 1.5 is not a probability");
+        check(Task::Binary, &[1.0, 0.0], 1, &[0.5], "2 labels and 1 answers do not pair up");
+        check(
+            Task::Binary,
+            &[1.0],
+            2,
+            &[0.5, 0.5],
+            "the first output has 2 columns, which does not fit the task",
+        );
+        check(Task::Classification, &[3.0], 2, &[0.5, 0.5], "row 0: the label 3 is not a class from 0 to 1");
+    }
+}

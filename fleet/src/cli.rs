@@ -1,0 +1,201 @@
+//! The command line of operators, publishers and builders: noun and verb, with the words of the REST API.
+//!
+//! Owns what a person types and reads. It reaches the fleet only by [`crate::client`]; keys and roots are handled
+//! offline by [`crate::publisher`], and no private key ever goes into a request.
+
+mod act;
+mod builder;
+mod bundle;
+mod device;
+mod drift;
+mod duration;
+mod error;
+mod journal;
+mod keys;
+mod output;
+mod policy;
+mod release;
+mod rollout;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use muster_protocol::time::Timestamp;
+
+use crate::client::{Client, DEFAULT_SERVER};
+use crate::clock::TrustClock;
+pub use error::CliError;
+use output::{Format, Output};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    an error; what it is and what to do next is on stderr
+  2    the command line is wrong, or a confirmation is missing
+  3    the watched rollout was aborted or rolled back, or the watched run failed
+  4    no fleet server answers
+  124  the time given with --timeout has passed
+
+Examples:
+  muster device list
+  muster rollout create --model deterioration --bundle bundles/deterioration/1.json --reason 'first release'
+  muster rollout watch ro-… --timeout 10m
+  muster -o json drift list | jq '.items[0].sentence'";
+
+/// Edge-AI fleet operations: devices, bundles, rollouts, drift, retraining.
+#[derive(Debug, Parser)]
+#[command(name = "muster", version, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    /// Address of the fleet server.
+    #[arg(long, global = true, env = "MUSTER_SERVER", default_value = DEFAULT_SERVER)]
+    server: String,
+    /// Who you are, for the log.
+    #[arg(long = "as", global = true, env = "USER", default_value = "operator", value_name = "NAME")]
+    actor: String,
+    /// How to print.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    output: Format,
+    /// The publisher's folder, with its keys, drafts and signed files.
+    #[arg(long, global = true, env = "MUSTER_WORKSPACE", default_value = ".muster/publisher")]
+    workspace: PathBuf,
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+#[derive(Debug, Subcommand)]
+enum Noun {
+    /// Boxes: what runs where.
+    #[command(subcommand, visible_alias = "d")]
+    Device(device::Verb),
+    /// Model packages: build, list, add to the catalogue.
+    #[command(subcommand, visible_alias = "b")]
+    Bundle(bundle::Verb),
+    /// The signed catalogue.
+    #[command(subcommand)]
+    Release(release::Verb),
+    /// Signing keys, made and kept here.
+    #[command(subcommand)]
+    Key(keys::KeyVerb),
+    /// The root: whom every box trusts.
+    #[command(subcommand)]
+    Root(keys::RootVerb),
+    /// Moving boxes from one bundle to another, in stages.
+    #[command(subcommand, visible_alias = "ro")]
+    Rollout(rollout::Verb),
+    /// Drift incidents.
+    #[command(subcommand)]
+    Drift(drift::Verb),
+    /// Retraining runs.
+    #[command(subcommand)]
+    Run(run::Verb),
+    /// When a model is retrained by itself.
+    #[command(subcommand)]
+    Policy(policy::Verb),
+    /// Trust files on the server.
+    #[command(subcommand)]
+    Trust(journal::TrustVerb),
+    /// What happened, the newest first.
+    Log(journal::LogArgs),
+    /// Takes retraining runs and works on them.
+    #[command(subcommand)]
+    Builder(builder::Verb),
+}
+
+/// What every command gets.
+#[derive(Debug)]
+struct Context {
+    server: String,
+    actor: String,
+    workspace: PathBuf,
+    output: Output,
+}
+
+impl Context {
+    fn client(&self) -> Result<Client, CliError> {
+        Ok(Client::new(&self.server)?.acting_as(&self.actor))
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    // clap prints its own help and errors, and ends with 2 where they are errors.
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&CliError::other(error)),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), CliError> {
+    let Cli { server, actor, output, workspace, noun } = cli;
+    let context = &mut Context { server, actor, workspace, output: Output::standard(output) };
+    match noun {
+        Noun::Device(verb) => device::run(context, verb).await,
+        Noun::Bundle(verb) => bundle::run(context, verb).await,
+        Noun::Release(verb) => release::run(context, verb).await,
+        Noun::Key(verb) => keys::key(context, verb),
+        Noun::Root(verb) => keys::root(context, verb),
+        Noun::Rollout(verb) => rollout::run(context, verb).await,
+        Noun::Drift(verb) => drift::run(context, verb).await,
+        Noun::Run(verb) => run::run(context, verb).await,
+        Noun::Policy(verb) => policy::run(context, verb).await,
+        Noun::Trust(verb) => journal::trust(context, verb).await,
+        Noun::Log(args) => journal::log(context, args).await,
+        Noun::Builder(verb) => builder::run(context, verb).await,
+    }
+}
+
+fn report(error: &CliError) -> ExitCode {
+    // Stderr may be gone too; the exit code says it all the same.
+    Output::standard(Format::Table).say(&error.message()).ok();
+    error.exit_code()
+}
+
+/// Real time.
+fn now() -> Timestamp {
+    TrustClock.now()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lines_people_type() {
+        let check = |line: &str, valid: bool| {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert_eq!(parsed.is_ok(), valid, "{line}: {:?}", parsed.err().map(|error| error.to_string()));
+        };
+        check("muster device list", true);
+        check("muster d ls -o name", true);
+        check("muster rollout create --model er --bundle bundles/er/1.json --reason x", true);
+        check(
+            "muster rollout create --model er --bundle b --stage canary=1,bake=1h --stage all=100% --reason x",
+            true,
+        );
+        check("muster rollout create --model er --bundle b --stage canary=none --reason x", false);
+        check("muster rollout abort ro-1 --reason bad --yes", true);
+        check("muster rollout abort ro-1", false);
+        check("muster rollout watch ro-1 --timeout 10m", true);
+        check("muster rollout watch ro-1 --timeout ten", false);
+        check("muster bundle build --from out --model er --version 1 --out b --agent a --runtime r", true);
+        check("muster bundle build --from out --model ER --version 1 --out b", false);
+        check("muster builder run --config builder.toml --once", true);
+        check("muster device", false);
+        check("muster devise list", false);
+    }
+}

@@ -1,0 +1,123 @@
+//! `muster bundle`: build one from a trainer's output, look at those of the fleet, put one into the catalogue.
+
+mod build;
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use muster_protocol::ids::{BundlePath, BundleSigner};
+use muster_protocol::trust::author;
+use serde_json::Value;
+
+use super::output::{Column, text};
+use super::{CliError, Context};
+use crate::builder::bundle::BundleFolder;
+use crate::builder::publish::upload;
+use crate::publisher::Workspace;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Lists the bundles that the fleet knows.
+    #[command(visible_alias = "ls")]
+    List {
+        #[arg(long)]
+        model: Option<String>,
+    },
+    /// Shows one bundle.
+    Show {
+        /// SHA-256 of its manifest.
+        sha256: String,
+    },
+    /// Makes a bundle from a trainer's output.
+    Build(build::Args),
+    /// Uploads a bundle's files and adds it to the draft of the catalogue; `muster release publish` signs it.
+    Add {
+        /// The bundle's folder.
+        folder: PathBuf,
+        /// Only add to the draft; upload later with `muster bundle push`.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Uploads a bundle's files.
+    Push {
+        /// The bundle's folder.
+        folder: PathBuf,
+    },
+}
+
+const COLUMNS: &[Column] = &[
+    Column { title: "PATH", cell: |b| text(b, "/path") },
+    Column { title: "SHA256", cell: |b| text(b, "/sha256").chars().take(12).collect() },
+    Column { title: "SIGNER", cell: |b| text(b, "/signer") },
+    Column { title: "CREATED", cell: |b| text(b, "/created") },
+    Column { title: "DEVICES", cell: |b| text(b, "/devices_running") },
+    Column { title: "CATALOGUED", cell: |b| text(b, "/catalogued") },
+];
+
+const FIELDS: &[Column] = &[
+    Column { title: "Path", cell: |b| text(b, "/path") },
+    Column { title: "SHA-256", cell: |b| text(b, "/sha256") },
+    Column { title: "Description", cell: |b| text(b, "/description") },
+    Column { title: "Signer", cell: |b| text(b, "/signer") },
+    Column { title: "Created", cell: |b| text(b, "/created") },
+    Column { title: "Accepted", cell: |b| text(b, "/accepted") },
+    Column { title: "Bytes", cell: |b| text(b, "/size_bytes") },
+    Column { title: "Devices", cell: |b| text(b, "/devices_running") },
+    Column { title: "Catalogued", cell: |b| text(b, "/catalogued") },
+    Column { title: "Figures", cell: figures },
+];
+
+pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliError> {
+    match verb {
+        Verb::List { model } => {
+            let query: Vec<_> = model.into_iter().map(|model| ("model", model)).collect();
+            let answer = context.client()?.list("/api/v1/bundles", &query).await?;
+            context.output.list(&answer, "/sha256", COLUMNS)
+        }
+        Verb::Show { sha256 } => {
+            let answer = context.client()?.get(&format!("/api/v1/bundles/{sha256}"), &[]).await?;
+            context.output.show(&answer, "/sha256", FIELDS)
+        }
+        Verb::Build(args) => build::run(context, args).await,
+        Verb::Add { folder, offline } => add(context, &folder, offline).await,
+        Verb::Push { folder } => {
+            let bundle = BundleFolder::open(&folder).map_err(CliError::other)?;
+            push(context, &bundle).await?;
+            context.output.line(&bundle.sha256.to_string())
+        }
+    }
+}
+
+async fn add(context: &mut Context, folder: &Path, offline: bool) -> Result<(), CliError> {
+    let bundle = BundleFolder::open(folder).map_err(CliError::other)?;
+    if !offline {
+        push(context, &bundle).await?;
+    }
+    let (model, version) = (&bundle.manifest.model, &bundle.manifest.version);
+    let path = BundlePath::new(model.clone(), version.clone(), BundleSigner::Human);
+    let custom = serde_json::json!({ "model": model, "version": version, "hardware": ["CPU"] });
+    let target = author::target(path.clone(), &bundle.manifest_bytes, custom);
+    Workspace::at(&context.workspace).add_bundle(&target).map_err(CliError::other)?;
+    context
+        .output
+        .say(&format!("{path} is in the draft of the catalogue; next: muster release publish --key NAME"))?;
+    context.output.line(&path.to_string())
+}
+
+async fn push(context: &mut Context, bundle: &BundleFolder) -> Result<(), CliError> {
+    let client = context.client()?;
+    upload(&client, bundle, |_| ()).await?;
+    let files = bundle.manifest.files.len() + 1;
+    context.output.say(&format!("{files} files of {} are on {}", bundle.sha256.short(), client.server()))
+}
+
+fn figures(bundle: &Value) -> String {
+    let sets = bundle.pointer("/evaluation/sets").and_then(Value::as_array);
+    let metric = text(bundle, "/evaluation/metric");
+    let one = |set: &Value| {
+        let champion = text(set, "/champion");
+        let against = if champion.is_empty() { String::new() } else { format!(" (champion {champion})") };
+        format!("{} {metric} {}{against}", text(set, "/name"), text(set, "/challenger"))
+    };
+    sets.into_iter().flatten().map(one).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,94 @@
+//! Content and trust files on their way to and from the server.
+
+use std::path::Path;
+
+use muster_protocol::ids::Digest;
+use reqwest::{Method, StatusCode, header};
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Client, ClientError};
+
+/// Longest trust file that is read into memory.
+const TRUST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upload {
+    Sent,
+    /// The server had it: content never travels twice.
+    Present,
+}
+
+impl Client {
+    pub async fn has_blob(&self, digest: &Digest) -> Result<bool, ClientError> {
+        match self.send(self.request(Method::HEAD, &blob_path(digest))).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.status() == Some(404) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Uploads a file unless the server has it; the server checks the digest.
+    pub async fn put_blob(&self, digest: &Digest, path: &Path) -> Result<Upload, ClientError> {
+        if self.has_blob(digest).await? {
+            return Ok(Upload::Present);
+        }
+        let unreadable = |source| ClientError::File { path: path.display().to_string(), source };
+        let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+        let length = file.metadata().await.map_err(unreadable)?.len();
+        let body = reqwest::Body::wrap_stream(tokio_util::io::ReaderStream::new(file));
+        let request = self
+            .request(Method::PUT, &blob_path(digest))
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .header(header::CONTENT_LENGTH, length)
+            .body(body);
+        self.send(request).await?;
+        Ok(Upload::Sent)
+    }
+
+    /// Downloads a blob into a new file of at most `max` bytes and checks what came.
+    pub async fn get_blob(&self, digest: &Digest, path: &Path, max: u64) -> Result<u64, ClientError> {
+        use sha2::Digest as _;
+        let unwritable = |source| ClientError::File { path: path.display().to_string(), source };
+        let mut response = self.send(self.request(Method::GET, &blob_path(digest))).await?;
+        let mut file = tokio::fs::File::create_new(path).await.map_err(unwritable)?;
+        let mut hash = sha2::Sha256::new();
+        let mut length = 0_u64;
+        while let Some(chunk) = response.chunk().await.map_err(|source| self.network(source))? {
+            length += chunk.len() as u64;
+            if length > max {
+                let max = usize::try_from(max).unwrap_or(usize::MAX);
+                return Err(ClientError::TooLong { path: blob_path(digest), max });
+            }
+            hash.update(&chunk);
+            file.write_all(&chunk).await.map_err(unwritable)?;
+        }
+        file.flush().await.map_err(unwritable)?;
+        let found = Digest::from_bytes(hash.finalize().into());
+        if found == *digest {
+            Ok(length)
+        } else {
+            Err(ClientError::Digest { wanted: digest.to_string(), found: found.to_string() })
+        }
+    }
+
+    /// A trust file by its name on the wire; `None` if the server has none of that name.
+    pub async fn trust_file(&self, name: &str) -> Result<Option<Vec<u8>>, ClientError> {
+        match self.send(self.request(Method::GET, &format!("/api/v1/trust/{name}"))).await {
+            Ok(response) => self.bytes(response, TRUST_BYTES_MAX).await.map(Some),
+            Err(error) if error.status() == Some(StatusCode::NOT_FOUND.as_u16()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub async fn put_trust_file(&self, name: &str, bytes: Vec<u8>) -> Result<(), ClientError> {
+        let request = self
+            .request(Method::PUT, &format!("/api/v1/trust/{name}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(bytes);
+        self.send(request).await.map(drop)
+    }
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("/api/v1/blobs/{digest}")
+}

@@ -1,0 +1,130 @@
+//! The builder's side of retraining runs: take one, keep its lease, say how it ended.
+
+use muster_protocol::ids::{BundlePath, Digest, ModelName, RunId};
+use reqwest::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{ANSWER_TIMEOUT, Client, ClientError};
+
+/// A run that this builder holds the lease of.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Claim {
+    pub run: ClaimedRun,
+    /// The trainer's `muster-run/1` document; handed on as it is.
+    pub request: Value,
+    /// What runs now; absent before a model's first bundle.
+    #[serde(default)]
+    pub champion: Option<Champion>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct ClaimedRun {
+    pub id: RunId,
+    pub model: ModelName,
+}
+
+/// A bundle by its identity; what it is called stands in its manifest.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Champion {
+    pub sha256: Digest,
+}
+
+/// What the builder says every few seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Heartbeat {
+    pub builder: String,
+    /// 0 to 1.
+    pub progress: f64,
+    pub message: String,
+    /// Lines since the last heartbeat.
+    pub log: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeartbeatAnswer {
+    GoOn,
+    /// Somebody cancelled the run.
+    Cancel,
+    /// The lease ran out and the run may belong to somebody else by now.
+    LeaseLost,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    Published { bundle: PublishedBundle, evaluation: Value },
+    Rejected { code: String, sentence: String, evaluation: Value },
+    Failed { code: String, sentence: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PublishedBundle {
+    pub path: BundlePath,
+    pub sha256: Digest,
+}
+
+impl Client {
+    /// Takes the oldest waiting run of these models, if there is one.
+    pub async fn claim_run(&self, builder: &str, models: &[ModelName]) -> Result<Option<Claim>, ClientError> {
+        let path = "/api/v1/runs/claim";
+        let body = serde_json::json!({ "builder": builder, "models": models });
+        let response =
+            self.send(self.request(Method::POST, path).timeout(ANSWER_TIMEOUT).json(&body)).await?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        self.decode(response, path).await.map(Some)
+    }
+
+    pub async fn heartbeat(
+        &self,
+        run: &RunId,
+        heartbeat: &Heartbeat,
+    ) -> Result<HeartbeatAnswer, ClientError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(default)]
+            cancel: bool,
+        }
+        let path = format!("/api/v1/runs/{run}/heartbeat");
+        match self.json::<Answer>(self.request(Method::POST, &path).json(heartbeat), &path).await {
+            Ok(Answer { cancel: true }) => Ok(HeartbeatAnswer::Cancel),
+            Ok(Answer { cancel: false }) => Ok(HeartbeatAnswer::GoOn),
+            // A run that is gone cannot be ours any more.
+            Err(error) if matches!(error.status(), Some(404 | 409)) => Ok(HeartbeatAnswer::LeaseLost),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub async fn finish_run(&self, run: &RunId, builder: &str, outcome: &Finish) -> Result<(), ClientError> {
+        let body = serde_json::json!({ "builder": builder, "outcome": outcome });
+        self.post(&format!("/api/v1/runs/{run}/finish"), &[], &body).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_have_the_shape_of_the_contract() {
+        let failed =
+            Finish::Failed { code: "trainer_exit".to_owned(), sentence: "it exited with 1".to_owned() };
+        assert_eq!(
+            serde_json::to_value(failed).unwrap(),
+            serde_json::json!({"failed": {"code": "trainer_exit", "sentence": "it exited with 1"}})
+        );
+        let published = Finish::Published {
+            bundle: PublishedBundle {
+                path: "bundles/er/auto/1.json".parse().unwrap(),
+                sha256: Digest::of(b"m"),
+            },
+            evaluation: Value::Null,
+        };
+        assert_eq!(
+            serde_json::to_value(published).unwrap()["published"]["bundle"]["path"],
+            "bundles/er/auto/1.json"
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! Layer 3: does it answer in time? A limit, not a comparison: the application's deadline does not move.
+
+use muster_protocol::ids::DeviceId;
+use muster_protocol::message::report::LATENCY_BOUNDS_US;
+
+use super::{DeviceEvidence, GateLimits, Install, Layer, LayerVerdict, Verdict, devices};
+
+pub(super) fn judge(evidence: &[(DeviceId, DeviceEvidence)], limits: &GateLimits) -> LayerVerdict {
+    let mut missing = Vec::new();
+    let mut slow = 0_usize;
+    let mut judged = 0_usize;
+    let mut worst: Option<f64> = None;
+    for (id, device) in evidence.iter().filter(|(_, device)| device.install == Install::Succeeded) {
+        let requests: u64 = device.latency.iter().sum();
+        if requests < limits.latency_requests_min.max(1) {
+            missing.push(id.clone());
+            continue;
+        }
+        judged += 1;
+        let p95 = p95_ms(&device.latency);
+        worst = Some(worst.map_or(p95, |w| w.max(p95)));
+        // The lower edge of the bucket must be beyond the limit: a bucket that holds the limit accuses nobody.
+        if p95_floor_ms(&device.latency) >= limits.latency_p95_ms_max {
+            slow += 1;
+        }
+    }
+    let n = evidence.iter().map(|(_, device)| device.latency.iter().sum::<u64>()).sum();
+    // One slow box may be a slow box; more than half of those judged are the bundle.
+    let (verdict, sentence) = if slow * 2 > judged {
+        (Verdict::Fail, format!("{slow} of {} answer too slowly", devices(judged)))
+    } else if judged == 0 {
+        (Verdict::Insufficient, format!("no device has answered {} requests yet", limits.latency_requests_min))
+    } else {
+        (Verdict::Pass, format!("the slowest of {} answers 95 % within {:.1} ms", devices(judged), worst.unwrap_or(0.0)))
+    };
+    LayerVerdict {
+        layer: Layer::Latency,
+        verdict,
+        measured: worst,
+        limit: Some(limits.latency_p95_ms_max),
+        n,
+        missing,
+        sentence,
+    }
+}
+
+/// Upper edge of the bucket that holds the 95th percentile, milliseconds; the last bucket has none and is shown doubled.
+pub fn p95_ms(histogram: &[u64]) -> f64 {
+    let bucket = p95_bucket(histogram);
+    match LATENCY_BOUNDS_US.get(bucket) {
+        Some(&edge) => f64::from(edge) / 1000.0,
+        None => f64::from(LATENCY_BOUNDS_US[LATENCY_BOUNDS_US.len() - 1]) * 2.0 / 1000.0,
+    }
+}
+
+fn p95_floor_ms(histogram: &[u64]) -> f64 {
+    match p95_bucket(histogram).checked_sub(1) {
+        Some(below) => f64::from(LATENCY_BOUNDS_US[below.min(LATENCY_BOUNDS_US.len() - 1)]) / 1000.0,
+        None => 0.0,
+    }
+}
+
+fn p95_bucket(histogram: &[u64]) -> usize {
+    let total: u64 = histogram.iter().sum();
+    let rank = (total * 95).div_ceil(100).max(1);
+    let mut seen = 0;
+    histogram
+        .iter()
+        .position(|&count| {
+            seen += count;
+            seen >= rank
+        })
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::device;
+    use super::*;
+
+    fn check(histograms: &[Vec<u64>], expect: Verdict) {
+        let evidence: Vec<_> = (1..)
+            .zip(histograms)
+            .map(|(n, latency)| {
+                let latency = latency.clone();
+                (device(n), DeviceEvidence { install: Install::Succeeded, latency, ..DeviceEvidence::default() })
+            })
+            .collect();
+        assert_eq!(judge(&evidence, &GateLimits::default()).verdict, expect, "{histograms:?}");
+    }
+
+    #[test]
+    fn latencies() {
+        let fast = vec![100; 5];
+        let mut slow = vec![0; 16];
+        slow[15] = 100;
+        check(&[], Verdict::Insufficient);
+        check(&[vec![10]], Verdict::Insufficient);
+        check(std::slice::from_ref(&fast), Verdict::Pass);
+        check(std::slice::from_ref(&slow), Verdict::Fail);
+        check(&[fast.clone(), fast, slow], Verdict::Pass);
+    }
+
+    #[test]
+    fn percentiles() {
+        assert!((p95_ms(&[95, 5]) - 0.05).abs() < 1e-9);
+        assert!((p95_ms(&[94, 6]) - 0.1).abs() < 1e-9);
+        assert!(p95_ms(&[]).is_finite());
+    }
+}

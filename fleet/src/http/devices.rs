@@ -1,0 +1,264 @@
+//! Boxes: who they are, what answers on them, what they wait for.
+
+mod view;
+mod waiting;
+
+use axum::extract::State;
+use muster_protocol::ids::{DeviceId, ModelName, SiteName};
+use muster_protocol::message::report::LATENCY_BOUNDS_US;
+use muster_protocol::message::{ModelStats, Presence};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::extract::{Id, Json, Query};
+use super::page::{List, Paging, parsed};
+use super::problem::{Answer, Code, Problem, ProblemBody};
+use super::time::Time;
+use crate::store::devices::{self, Device, DeviceFilter, DeviceKey};
+use crate::store::reports::ReportEntry;
+use crate::store::{Control, Page, events, reports};
+
+use view::{DeviceView, phase_name};
+
+/// Events and reports shown with one device.
+const EVENTS_SHOWN: u32 = 50;
+const TELEMETRY_SHOWN: u32 = 120;
+/// Devices looked at for one page, where the page is filtered by what they run.
+const SCANNED_MAX: usize = 10_000;
+const STEP: u32 = 500;
+const PHASES: [&str; 7] =
+    ["empty", "downloading", "verifying", "self_testing", "activating", "running", "failed"];
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct DeviceQuery {
+    /// Part of the name or the id.
+    q: Option<String>,
+    site: Option<String>,
+    /// `online` or `offline`.
+    presence: Option<String>,
+    /// Phase of any slot, such as `failed`.
+    phase: Option<String>,
+    /// Model that any slot runs or wants.
+    model: Option<String>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// What a device runs, as far as a filter asks.
+#[derive(Debug, Default)]
+struct Running {
+    phase: Option<String>,
+    model: Option<ModelName>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeviceDetail {
+    #[serde(flatten)]
+    device: DeviceView,
+    /// The newest first.
+    recent_events: Vec<EventView>,
+    /// The oldest first.
+    telemetry: Vec<TelemetryPoint>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeviceEvent)]
+struct EventView {
+    at: Time,
+    kind: String,
+    sentence: String,
+}
+
+/// One report.
+#[derive(Debug, Serialize, ToSchema)]
+struct TelemetryPoint {
+    /// When the report came.
+    at: Time,
+    /// End of its span, world time.
+    world_at: Time,
+    cpu_percent: f32,
+    agent_rss_bytes: u64,
+    requests: u64,
+    failures: u64,
+    /// Upper bound of the histogram's bucket that holds the 95th percentile; absent without requests.
+    p95_us: Option<u32>,
+}
+
+impl From<ReportEntry> for TelemetryPoint {
+    fn from(report: ReportEntry) -> Self {
+        let sum = |count: fn(&ModelStats) -> u64| report.models.iter().map(count).sum();
+        Self {
+            at: report.received.into(),
+            world_at: report.to.into(),
+            cpu_percent: report.health.cpu_percent,
+            agent_rss_bytes: report.health.agent_rss_bytes,
+            requests: sum(|stats| stats.requests),
+            failures: sum(|stats| stats.failures),
+            p95_us: p95(&report.models),
+        }
+    }
+}
+
+/// Devices, by site and name
+#[utoipa::path(get, path = "/devices", tag = "devices", operation_id = "list_devices", params(DeviceQuery),
+    responses((status = 200, body = List<DeviceView>), (status = 400, body = ProblemBody)))]
+async fn list(State(app): State<App>, Query(query): Query<DeviceQuery>) -> Answer<Json<List<DeviceView>>> {
+    let DeviceQuery { q, site, presence, phase, model, limit, cursor } = query;
+    let filter = DeviceFilter {
+        site: parsed::<SiteName>("site", site.as_deref())?,
+        presence: presence_of(presence.as_deref())?,
+        text: q.filter(|text| !text.is_empty()),
+    };
+    let running = Running { phase: phase_of(phase)?, model: parsed("model", model.as_deref())? };
+    let paging = Paging { limit, cursor };
+    let mut db = app.fleet.store.read().await?;
+    let read = matching(&mut db, &filter, &running, paging.key()?, paging.limit()? as usize + 1).await?;
+    let (shown, next) = paging.cut(read, Device::key)?;
+    let mut items = Vec::with_capacity(shown.len());
+    let mut telemetry = app.fleet.store.read_telemetry().await?;
+    for device in shown {
+        items.push(DeviceView::load(&mut db, &mut telemetry, device).await?);
+    }
+    Ok(Json(List { items, next }))
+}
+
+/// One device, with what it last said
+#[utoipa::path(get, path = "/devices/{id}", tag = "devices", operation_id = "get_device",
+    params(("id" = String, Path)),
+    responses((status = 200, body = DeviceDetail), (status = 404, body = ProblemBody)))]
+async fn get(State(app): State<App>, Id(id): Id<DeviceId>) -> Answer<Json<DeviceDetail>> {
+    let mut db = app.fleet.store.read().await?;
+    let mut telemetry = app.fleet.store.read_telemetry().await?;
+    let device = devices::get(&mut db, &id).await?.ok_or_else(|| Problem::not_found("device", &id))?;
+    let events = events::list(&mut db, &id, &Page::first(EVENTS_SHOWN)).await?;
+    let reports = reports::list(&mut telemetry, &id, &Page::first(TELEMETRY_SHOWN)).await?;
+    let event = |event: events::DeviceEvent| EventView {
+        at: event.received.into(),
+        kind: event.label,
+        sentence: event.sentence,
+    };
+    Ok(Json(DeviceDetail {
+        device: DeviceView::load(&mut db, &mut telemetry, device).await?,
+        recent_events: events.into_iter().map(event).collect(),
+        telemetry: reports.into_iter().rev().map(TelemetryPoint::from).collect(),
+    }))
+}
+
+/// What devices run is in their documents, so a filter by it reads on until the page is full.
+async fn matching(
+    db: &mut Control,
+    filter: &DeviceFilter,
+    running: &Running,
+    after: Option<DeviceKey>,
+    wanted: usize,
+) -> Answer<Vec<Device>> {
+    let mut found = Vec::new();
+    let mut page = Page { after, limit: STEP };
+    for _ in 0..SCANNED_MAX / STEP as usize {
+        let read = devices::list(db, filter, &page).await?;
+        let full = read.len() == STEP as usize;
+        page.after = read.last().map(Device::key);
+        found.extend(read.into_iter().filter(|device| running.holds(device)));
+        if !full || found.len() >= wanted {
+            break;
+        }
+    }
+    found.truncate(wanted);
+    Ok(found)
+}
+
+impl Running {
+    fn holds(&self, device: &Device) -> bool {
+        if self.phase.is_none() && self.model.is_none() {
+            return true;
+        }
+        let Some(state) = &device.state else { return false };
+        state.slots.iter().any(|slot| {
+            self.phase.as_deref().is_none_or(|phase| phase == phase_name(&slot.phase))
+                && self.model.as_ref().is_none_or(|model| {
+                    slot.slot.as_str() == model.as_str()
+                        || slot.current.as_ref().is_some_and(|running| running.bundle.path.model() == model)
+                })
+        })
+    }
+}
+
+fn presence_of(text: Option<&str>) -> Answer<Option<Presence>> {
+    match text {
+        None | Some("") => Ok(None),
+        Some("online") => Ok(Some(Presence::Online)),
+        Some("offline") => Ok(Some(Presence::Offline)),
+        Some(_) => Err(Problem::new(Code::BadQuery, "presence: write online or offline")),
+    }
+}
+
+fn phase_of(text: Option<String>) -> Answer<Option<String>> {
+    let Some(phase) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    if PHASES.contains(&phase.as_str()) {
+        Ok(Some(phase))
+    } else {
+        Err(Problem::new(Code::BadQuery, format!("phase: write one of {}", PHASES.join(", "))))
+    }
+}
+
+fn p95(models: &[ModelStats]) -> Option<u32> {
+    let mut buckets = [0_u64; LATENCY_BOUNDS_US.len() + 1];
+    for (bucket, n) in models.iter().flat_map(|model| model.latency.iter().enumerate()) {
+        if let Some(sum) = buckets.get_mut(bucket) {
+            *sum += u64::from(*n);
+        }
+    }
+    let total: u64 = buckets.iter().sum();
+    let rank = (total * 95).div_ceil(100);
+    let mut seen = 0;
+    let bucket = buckets.iter().position(|n| {
+        seen += n;
+        total > 0 && seen >= rank
+    })?;
+    // What is slower than the last bound is shown as that bound: it is a lower one there.
+    LATENCY_BOUNDS_US.get(bucket).or(LATENCY_BOUNDS_US.last()).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_protocol::ids::Digest;
+
+    use super::*;
+
+    #[test]
+    fn percentiles_are_bucket_bounds() {
+        let check = |latency: &[u32], expect: Option<u32>| {
+            let stats = ModelStats {
+                slot: "er".parse().unwrap(),
+                bundle: Digest::of(b""),
+                requests: 0,
+                rows: 0,
+                failures: 0,
+                refused: 0,
+                latency: latency.to_vec(),
+            };
+            assert_eq!(p95(&[stats]), expect, "{latency:?}");
+        };
+        check(&[], None);
+        check(&[0, 0, 0], None);
+        check(&[100], Some(50));
+        check(&[94, 6], Some(100));
+        check(&[95, 5], Some(50));
+        check(&[0; 15].iter().copied().chain([9]).collect::<Vec<_>>(), Some(819_200));
+    }
+
+    #[test]
+    fn wrong_filters_are_refused() {
+        assert!(presence_of(Some("away")).is_err());
+        assert!(phase_of(Some("sleeping".to_owned())).is_err());
+        assert_eq!(phase_of(Some("failed".to_owned())).unwrap().as_deref(), Some("failed"));
+    }
+}

@@ -1,0 +1,271 @@
+//! A device as the API shows it.
+
+use muster_protocol::ids::DeviceId;
+use muster_protocol::message::up::{Phase, Running, SlotState};
+use muster_protocol::message::{Capabilities, Presence, Provider};
+use muster_protocol::trust::Want;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::super::parts::{BundleName, Reason, WaitingFor};
+use super::super::problem::Answer;
+use super::super::time::Time;
+use super::waiting::waiting_on;
+use crate::store::devices::Device;
+use crate::store::reports::HealthAt;
+use crate::store::{Control, Telemetry, orders, reports};
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Device)]
+pub(crate) struct DeviceView {
+    id: String,
+    name: String,
+    site: String,
+    /// `online` or `offline`.
+    presence: &'static str,
+    presence_since: Time,
+    last_seen: Time,
+    agent_version: String,
+    capabilities: CapabilitiesView,
+    /// Version of its newest order; 0 before the first.
+    order_version: u64,
+    /// Version of the order that its state answers.
+    observed_generation: u64,
+    slots: Vec<SlotView>,
+    refusal: Option<Reason>,
+    health: Option<HealthView>,
+    /// Why it does not run what it should, if it does not.
+    waiting_on: Option<WaitingFor>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Capabilities)]
+struct CapabilitiesView {
+    arch: String,
+    cpu_model: String,
+    cores: u32,
+    memory_bytes: u64,
+    cpu_flags: Vec<String>,
+    devices: Vec<String>,
+    runtime: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Slot)]
+struct SlotView {
+    slot: String,
+    phase: PhaseView,
+    /// What answers applications now.
+    current: Option<RunningView>,
+    /// What it can go back to at once.
+    previous: Option<BundleName>,
+    /// What its newest order wants.
+    wanted: Option<BundleName>,
+}
+
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = SlotPhase)]
+struct PhaseView {
+    /// `empty`, `downloading`, `verifying`, `self_testing`, `activating`, `running` or `failed`.
+    is: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<BundleName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    received_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sentence: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RunningBundle)]
+struct RunningView {
+    path: String,
+    version: String,
+    sha256: String,
+    variant: String,
+    /// `openvino` or `onnx_cpu`.
+    provider: &'static str,
+    /// Why it is not the preferred one.
+    provider_reason: Option<String>,
+    since: Time,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Health)]
+struct HealthView {
+    cpu_percent: f32,
+    memory_used_bytes: u64,
+    memory_total_bytes: u64,
+    agent_rss_bytes: u64,
+    disk_free_bytes: u64,
+    temperature_c: Option<f32>,
+    uptime_s: u64,
+    /// Reports that wait on the box.
+    spooled: u32,
+    at: Time,
+}
+
+impl DeviceView {
+    pub(super) async fn load(db: &mut Control, telemetry: &mut Telemetry, device: Device) -> Answer<Self> {
+        let order = orders::get(db, &device.id).await?;
+        let health = reports::health_of(telemetry, &device.id).await?;
+        let (version, wants) = order.map_or((0, Vec::new()), |order| (order.version, order.wants));
+        Ok(Self::of(device, (version, &wants), health))
+    }
+
+    fn of(device: Device, (order_version, wants): (u64, &[Want]), health: Option<HealthAt>) -> Self {
+        let waiting_on = waiting_on(&device, order_version, wants);
+        let Device { id, name, site, agent_version, capabilities, presence, state, .. } = device;
+        let (mut slots, refusal, observed) = match state {
+            None => (Vec::new(), None, 0),
+            Some(state) => {
+                let slots = state.slots.into_iter().map(|slot| SlotView::of(slot, wants)).collect();
+                let refusal = state
+                    .refusal
+                    .map(|refusal| Reason { code: refusal.code, sentence: refusal.sentence.into() });
+                (slots, refusal, state.observed_generation)
+            }
+        };
+        slots.extend(unheard(&slots, wants));
+        Self {
+            id: DeviceId::into(id),
+            name,
+            site: site.into(),
+            presence: match presence {
+                Presence::Online => "online",
+                Presence::Offline => "offline",
+            },
+            presence_since: device.presence_since.into(),
+            last_seen: device.last_seen.into(),
+            agent_version,
+            capabilities: capabilities.into(),
+            order_version,
+            observed_generation: observed,
+            slots,
+            refusal,
+            health: health.map(HealthView::from),
+            waiting_on,
+        }
+    }
+}
+
+/// Slots that are ordered and that the device has not spoken of yet.
+fn unheard(slots: &[SlotView], wants: &[Want]) -> Vec<SlotView> {
+    let new = wants.iter().filter(|want| slots.iter().all(|slot| slot.slot != want.slot.as_str()));
+    new.map(|want| SlotView {
+        slot: want.slot.to_string(),
+        phase: PhaseView { is: "empty", ..PhaseView::default() },
+        current: None,
+        previous: None,
+        wanted: Some(wanted(want)),
+    })
+    .collect()
+}
+
+fn wanted(want: &Want) -> BundleName {
+    BundleName {
+        path: Some(want.bundle.to_string()),
+        version: Some(want.bundle.version().to_string()),
+        sha256: want.sha256.to_string(),
+    }
+}
+
+impl SlotView {
+    fn of(state: SlotState, wants: &[Want]) -> Self {
+        let SlotState { slot, phase, current, previous } = state;
+        Self {
+            wanted: wants.iter().find(|want| want.slot == slot).map(wanted),
+            slot: slot.into(),
+            phase: phase.into(),
+            current: current.map(RunningView::from),
+            previous: previous.as_ref().map(BundleName::from),
+        }
+    }
+}
+
+/// A phase's word.
+pub(super) fn phase_name(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Empty => "empty",
+        Phase::Downloading { .. } => "downloading",
+        Phase::Verifying { .. } => "verifying",
+        Phase::SelfTesting { .. } => "self_testing",
+        Phase::Activating { .. } => "activating",
+        Phase::Running { .. } => "running",
+        Phase::Failed { .. } => "failed",
+    }
+}
+
+impl From<Phase> for PhaseView {
+    fn from(phase: Phase) -> Self {
+        let is = phase_name(&phase);
+        match phase {
+            Phase::Empty => Self { is, ..Self::default() },
+            Phase::Downloading { bundle, received_bytes, total_bytes } => Self {
+                is,
+                bundle: Some(BundleName::from(&bundle)),
+                received_bytes: Some(received_bytes),
+                total_bytes: Some(total_bytes),
+                ..Self::default()
+            },
+            Phase::Verifying { bundle }
+            | Phase::SelfTesting { bundle }
+            | Phase::Activating { bundle }
+            | Phase::Running { bundle } => {
+                Self { is, bundle: Some(BundleName::from(&bundle)), ..Self::default() }
+            }
+            Phase::Failed { bundle, code, sentence } => Self {
+                is,
+                bundle: Some(BundleName::from(&bundle)),
+                code: Some(code),
+                sentence: Some(sentence.into()),
+                ..Self::default()
+            },
+        }
+    }
+}
+
+impl From<Running> for RunningView {
+    fn from(running: Running) -> Self {
+        let Running { bundle, variant, provider, since } = running;
+        Self {
+            version: bundle.path.version().to_string(),
+            path: bundle.path.into(),
+            sha256: bundle.sha256.into(),
+            variant,
+            provider: match provider.provider {
+                Provider::OpenVino => "openvino",
+                Provider::OnnxCpu => "onnx_cpu",
+            },
+            provider_reason: provider.reason.map(String::from),
+            since: since.into(),
+        }
+    }
+}
+
+impl From<Capabilities> for CapabilitiesView {
+    fn from(has: Capabilities) -> Self {
+        let Capabilities { arch, cpu_model, cores, memory_bytes, cpu_flags, devices, runtime } = has;
+        Self { arch, cpu_model, cores, memory_bytes, cpu_flags, devices, runtime }
+    }
+}
+
+impl From<HealthAt> for HealthView {
+    fn from(HealthAt { received, health }: HealthAt) -> Self {
+        Self {
+            cpu_percent: health.cpu_percent,
+            memory_used_bytes: health.memory_used_bytes,
+            memory_total_bytes: health.memory_total_bytes,
+            agent_rss_bytes: health.agent_rss_bytes,
+            disk_free_bytes: health.disk_free_bytes,
+            temperature_c: health.temperature_c,
+            uptime_s: health.uptime_s,
+            spooled: health.spooled,
+            at: received.into(),
+        }
+    }
+}

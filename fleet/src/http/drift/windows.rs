@@ -1,0 +1,176 @@
+//! Loads the windows of a model's devices, and replays them through the watch that the alarm itself uses.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use muster_protocol::ids::{DeviceId, Digest, ModelName, SiteName, SlotName, StreamName};
+use muster_protocol::manifest::{Manifest, ReferenceFile};
+
+use super::super::App;
+use super::super::problem::Answer;
+use super::super::survey;
+use super::{DriftWindow, StreamWindow};
+use crate::drift::Watch;
+use crate::store::windows::Window;
+use crate::store::{Page, bundles, windows};
+
+/// Windows shown of each device and bundle.
+const SHOWN: u32 = 90;
+/// The alarm remembers three windows: so many more are read for it, and not shown.
+const MEMORY: u32 = 3;
+/// Devices shown at once.
+const DEVICES_MAX: usize = 50;
+/// Bundles of the model looked at, the newest first.
+const BUNDLES_MAX: u32 = 10;
+/// A drift reference's size, bytes.
+pub(super) const REFERENCE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A bundle with what it is tested against.
+pub(super) struct Monitored {
+    pub(super) sha256: Digest,
+    pub(super) manifest: Manifest,
+    pub(super) reference: ReferenceFile,
+}
+
+/// Windows of one device and bundle, the oldest first.
+pub(super) struct Series {
+    device: Named,
+    bundle: Arc<Monitored>,
+    windows: Vec<Window>,
+}
+
+#[derive(Clone)]
+struct Named {
+    id: DeviceId,
+    name: String,
+    site: SiteName,
+    slots: BTreeSet<SlotName>,
+}
+
+/// The model's newest bundles that have a reference.
+pub(super) async fn monitored(app: &App, model: &ModelName) -> Answer<Vec<Arc<Monitored>>> {
+    let newest =
+        bundles::list(&mut app.fleet.store.read().await?, Some(model), &Page::first(BUNDLES_MAX)).await?;
+    let mut monitored = Vec::new();
+    for bundle in newest {
+        monitored.extend(open(app, bundle).await?.map(Arc::new));
+    }
+    Ok(monitored)
+}
+
+/// A bundle's reference, if it monitors anything.
+pub(super) async fn open(app: &App, bundle: bundles::Bundle) -> Answer<Option<Monitored>> {
+    let bundles::Bundle { sha256, manifest, reference: Some(reference), .. } = bundle else {
+        return Ok(None);
+    };
+    let Some(bytes) = app.fleet.blobs.read(&reference, REFERENCE_BYTES_MAX).await? else { return Ok(None) };
+    let names = manifest.monitoring.streams.iter().map(|stream| &stream.name);
+    match ReferenceFile::parse(&bytes, names) {
+        Ok(reference) => Ok(Some(Monitored { sha256, manifest, reference })),
+        Err(error) => {
+            tracing::warn!(bundle.sha256 = %sha256, error = &error as &dyn std::error::Error, "a drift reference is damaged");
+            Ok(None)
+        }
+    }
+}
+
+/// The newest windows of each device and bundle, and how many devices were left out.
+pub(super) async fn load(
+    app: &App,
+    bundles: Vec<Arc<Monitored>>,
+    only: Option<&DeviceId>,
+) -> Answer<(Vec<Series>, usize)> {
+    let Some(model) = bundles.first().map(|bundle| bundle.manifest.model.clone()) else {
+        return Ok((Vec::new(), 0));
+    };
+    let (mut devices, mut left_out) = (Vec::new(), 0);
+    survey::each(&mut app.fleet.store.read().await?, |device| {
+        if only.is_some_and(|only| *only != device.id) {
+            return;
+        }
+        let slots = device.state.iter().flat_map(|state| &state.slots).filter(|slot| {
+            let current = slot.current.as_ref().map(|running| &running.bundle);
+            let known = current.into_iter().chain(&slot.previous).any(|bundle| *bundle.path.model() == model);
+            known || slot.slot.as_str() == model.as_str()
+        });
+        let slots: BTreeSet<SlotName> = slots.map(|slot| slot.slot.clone()).collect();
+        if slots.is_empty() {
+            return;
+        }
+        if devices.len() < DEVICES_MAX {
+            let (id, name, site) = (device.id.clone(), device.name.clone(), device.site.clone());
+            devices.push(Named { id, name, site, slots });
+        } else {
+            left_out += 1;
+        }
+    })
+    .await?;
+    let mut telemetry = app.fleet.store.read_telemetry().await?;
+    let mut series = Vec::new();
+    for device in devices {
+        for bundle in &bundles {
+            for slot in &device.slots {
+                let mut found =
+                    windows::recent(&mut telemetry, &device.id, slot, &bundle.sha256, SHOWN + MEMORY).await?;
+                found.reverse();
+                close(&mut found, bundle);
+                if !found.is_empty() {
+                    series.push(Series { device: device.clone(), bundle: bundle.clone(), windows: found });
+                }
+            }
+        }
+    }
+    Ok((series, left_out))
+}
+
+/// Drops the last window while panes of it may still come: it is not tested yet.
+fn close(windows: &mut Vec<Window>, bundle: &Monitored) {
+    let panes = bundle.manifest.monitoring.window_s / bundle.manifest.monitoring.pane_s.max(1);
+    if windows.last().is_some_and(|last| last.panes < panes) {
+        windows.pop();
+    }
+}
+
+/// Tests every window. Costs time; no I/O.
+pub(super) fn read(series: Vec<Series>, only: Option<&StreamName>) -> (Vec<String>, Vec<DriftWindow>) {
+    let mut streams: Vec<String> = Vec::new();
+    let mut shown = Vec::new();
+    for Series { device, bundle, windows } in series {
+        let monitoring = &bundle.manifest.monitoring;
+        let names = monitoring.streams.iter().map(|stream| stream.name.as_str());
+        for name in names.filter(|name| only.is_none_or(|only| only.as_str() == *name)) {
+            if !streams.iter().any(|known| known == name) {
+                streams.push(name.to_owned());
+            }
+        }
+        let unshown = windows.len().saturating_sub(SHOWN as usize);
+        let mut watch = Watch::default();
+        for (index, window) in windows.iter().enumerate() {
+            // Counts that do not fit their reference are named in the log by whoever raises alarms.
+            let Ok(reading) = watch.read((monitoring, &bundle.reference), window.from, &window.streams)
+            else {
+                continue;
+            };
+            if index < unshown {
+                continue;
+            }
+            let kept =
+                reading.streams.into_iter().filter(|stream| only.is_none_or(|only| *only == stream.name));
+            shown.push(DriftWindow {
+                device: device.id.to_string(),
+                device_name: device.name.clone(),
+                site: device.site.to_string(),
+                bundle: bundle.sha256.to_string(),
+                version: bundle.manifest.version.to_string(),
+                from: reading.from.into(),
+                to: reading.to.into(),
+                n: reading.rows,
+                streams: kept.map(StreamWindow::from).collect(),
+            });
+        }
+    }
+    shown.sort_by(|a, b| {
+        (&a.site, &a.device_name, &a.device, a.from).cmp(&(&b.site, &b.device_name, &b.device, b.from))
+    });
+    (streams, shown)
+}

@@ -1,0 +1,257 @@
+//! The first page: what needs a person, and how the fleet is.
+
+use axum::extract::State;
+use muster_protocol::message::{Phase, Presence};
+use muster_protocol::time::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::extract::Json;
+use super::problem::Answer;
+use super::rollouts::{self, RolloutSummary};
+use super::survey::Survey;
+use super::time::Time;
+use crate::drift::{Incident, Reach};
+use crate::retrain::{Policy, RolloutPolicy, Run, RunState};
+use crate::rollout::{Phase as RolloutPhase, Rollout};
+use crate::store::devices::Device;
+use crate::store::{Control, Page, Versioned, incidents, policies, runs};
+
+/// Needs of one kind that are shown.
+const SHOWN: usize = 50;
+/// A box may restart before anybody is told, real time.
+const SILENT_MS: i64 = 60_000;
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(overview))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Overview {
+    /// What a person has to decide or look at, the most urgent kind first; at most 50 of each.
+    needs_you: Vec<Need>,
+    devices: DeviceCounts,
+    /// Running, paused, held or rolling back; the newest first.
+    rollouts: Vec<RolloutSummary>,
+    models: Vec<ModelSpread>,
+    incidents_open: u64,
+    world_now: Time,
+    now: Time,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Need {
+    /// `rollout_held`, `incident_open`, `approval`, `activation_failed`, `retrain_failed` or `device_silent`.
+    kind: &'static str,
+    id: String,
+    title: String,
+    detail: String,
+    since: Time,
+    /// Where in the dashboard to decide.
+    link: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct DeviceCounts {
+    total: u64,
+    online: u64,
+    offline: u64,
+    /// Devices on which some slot answers.
+    running: u64,
+    /// Devices on which some slot cannot have its wish, or that refuse their order.
+    failing: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ModelSpread {
+    model: String,
+    bundles: Vec<BundleSpread>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct BundleSpread {
+    /// SHA-256 of the bundle's manifest.
+    bundle: String,
+    version: String,
+    devices: u64,
+}
+
+/// How the fleet is, and what needs a person
+#[utoipa::path(get, path = "/overview", tag = "overview", operation_id = "get_overview",
+    responses((status = 200, body = Overview)))]
+async fn overview(State(app): State<App>) -> Answer<Json<Overview>> {
+    let moment = app.fleet.clocks.moment();
+    let mut db = app.fleet.store.read().await?;
+    let (mut failing, mut silent) = (Vec::new(), Vec::new());
+    let survey = Survey::with(&mut db, |device| {
+        failing.extend(cannot(device).filter(|_| failing.len() < SHOWN));
+        silent.extend(is_silent(device, moment.at).filter(|_| silent.len() < SHOWN));
+    })
+    .await?;
+    let open = open_rollouts(&mut db).await?;
+    let mut needs_you: Vec<Need> =
+        open.iter().filter_map(|open| held(&app, &open.document)).take(SHOWN).collect();
+    needs_you.extend(drifting(&app, &mut db).await?);
+    needs_you.extend(retrained(&app, &mut db).await?);
+    needs_you.extend(failing);
+    needs_you.extend(silent);
+    let models = survey.models.iter().map(|(model, bundles)| ModelSpread {
+        model: model.to_string(),
+        bundles: bundles
+            .iter()
+            .map(|((path, sha256), devices)| BundleSpread {
+                bundle: sha256.to_string(),
+                version: path.version().to_string(),
+                devices: *devices,
+            })
+            .collect(),
+    });
+    Ok(Json(Overview {
+        needs_you,
+        devices: DeviceCounts {
+            total: survey.total,
+            online: survey.online,
+            offline: survey.total - survey.online,
+            running: survey.running,
+            failing: survey.failing,
+        },
+        rollouts: rollouts::summaries(&app, &mut db, &open).await?,
+        models: models.collect(),
+        incidents_open: incidents::count_in(&mut db, "open").await?,
+        world_now: moment.world_at.into(),
+        now: moment.at.into(),
+    }))
+}
+
+async fn open_rollouts(db: &mut Control) -> Answer<Vec<Versioned<Rollout>>> {
+    let mut open = Vec::new();
+    for phase in ["running", "paused", "held", "rolling_back"] {
+        let page = Page::first(u32::try_from(SHOWN).unwrap_or(u32::MAX));
+        open.extend(crate::store::rollouts::list::<Rollout>(db, None, Some(phase), &page).await?);
+    }
+    open.sort_by_key(|rollout| std::cmp::Reverse(rollout.document.created));
+    Ok(open)
+}
+
+fn held(app: &App, rollout: &Rollout) -> Option<Need> {
+    let (since, detail) = match &rollout.phase {
+        RolloutPhase::Held { since, cause, .. } => (*since, cause.sentence.clone()),
+        RolloutPhase::Running { .. }
+        | RolloutPhase::Paused { .. }
+        | RolloutPhase::RollingBack { .. }
+        | RolloutPhase::RolledBack { .. }
+        | RolloutPhase::Aborted { .. }
+        | RolloutPhase::Completed { .. } => return None,
+    };
+    Some(Need {
+        kind: "rollout_held",
+        id: rollout.id.to_string(),
+        title: format!("The rollout of {} {} waits for you", rollout.model, rollout.bundle.path.version()),
+        detail,
+        since: app.real(since),
+        link: format!("/rollouts/{}", rollout.id),
+    })
+}
+
+async fn drifting(app: &App, db: &mut Control) -> Answer<Vec<Need>> {
+    let page = Page::first(u32::try_from(SHOWN).unwrap_or(u32::MAX));
+    let open = incidents::list::<Incident>(db, None, Some("open"), &page).await?;
+    let need = |incident: Incident| Need {
+        kind: "incident_open",
+        id: incident.id.to_string(),
+        title: match incident.reach {
+            Reach::Cohort => format!("The world of {} has changed", incident.model),
+            Reach::Devices => format!("Some boxes see other data for {}", incident.model),
+        },
+        detail: incident.sentence(),
+        since: app.real(incident.opened),
+        link: "/drift".to_owned(),
+    };
+    Ok(open.into_iter().map(|incident| need(incident.document)).collect())
+}
+
+/// Of each model the newest run, where it failed or where its bundle waits for a person.
+async fn retrained(app: &App, db: &mut Control) -> Answer<Vec<Need>> {
+    let newest = runs::list::<Run>(db, None, None, &Page::first(500)).await?;
+    let mut seen = std::collections::BTreeSet::new();
+    let mut needs = Vec::new();
+    for run in newest.into_iter().map(|run| run.document) {
+        if !seen.insert(run.model.clone()) || needs.len() >= SHOWN {
+            continue;
+        }
+        let (kind, title, detail) = match &run.state {
+            RunState::Published { bundle, .. } if run.rollout.is_none() => {
+                let policy =
+                    policies::get::<Policy>(db, &run.model).await?.map(|policy| policy.document.rollout);
+                if matches!(policy, Some(RolloutPolicy::Automatic { .. })) {
+                    continue;
+                }
+                let title = format!("A retrained {} waits for its rollout", run.model);
+                (
+                    "approval",
+                    title,
+                    format!("{} was published; its policy leaves the rollout to you", bundle.path),
+                )
+            }
+            RunState::Failed { cause } => {
+                ("retrain_failed", format!("The retraining of {} failed", run.model), cause.sentence.clone())
+            }
+            RunState::Published { .. }
+            | RunState::Rejected { .. }
+            | RunState::Cancelled { .. }
+            | RunState::Collecting { .. }
+            | RunState::Queued { .. }
+            | RunState::Claimed { .. } => continue,
+        };
+        let since = run.timeline.last().map_or_else(|| app.real(run.created), |step| step.at.into());
+        needs.push(Need {
+            kind,
+            id: run.id.to_string(),
+            title,
+            detail,
+            since,
+            link: format!("/runs/{}", run.id),
+        });
+    }
+    Ok(needs)
+}
+
+fn cannot(device: &Device) -> Option<Need> {
+    let state = device.state.as_ref()?;
+    let failed = state.slots.iter().find_map(|slot| match &slot.phase {
+        Phase::Failed { bundle, sentence, .. } => {
+            Some(format!("{} {}: {sentence}", slot.slot, bundle.path.version()))
+        }
+        Phase::Empty
+        | Phase::Downloading { .. }
+        | Phase::Verifying { .. }
+        | Phase::SelfTesting { .. }
+        | Phase::Activating { .. }
+        | Phase::Running { .. } => None,
+    });
+    let refused = state.refusal.as_ref().map(|refusal| format!("it refuses its order: {}", refusal.sentence));
+    Some(Need {
+        kind: "activation_failed",
+        id: device.id.to_string(),
+        title: format!("{} cannot run what it should", device.name),
+        detail: failed.or(refused)?,
+        since: state.at.into(),
+        link: format!("/devices/{}", device.id),
+    })
+}
+
+fn is_silent(device: &Device, now: Timestamp) -> Option<Need> {
+    let since = device.presence_since;
+    let long = now.as_millis().saturating_sub(since.as_millis()) >= SILENT_MS;
+    (device.presence == Presence::Offline && long).then(|| Need {
+        kind: "device_silent",
+        id: device.id.to_string(),
+        title: format!("{} is offline", device.name),
+        detail: "it keeps answering its ward by itself; orders wait for it".to_owned(),
+        since: since.into(),
+        link: format!("/devices/{}", device.id),
+    })
+}

@@ -1,0 +1,249 @@
+//! When a model's owner wants it trained again.
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use muster_protocol::ids::ModelName;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::extract::{Acting, Id, IfMatch, Json, Query};
+use super::page::{Key, List, Paging};
+use super::plan::{StageBody, plan};
+use super::problem::{Answer, Code, Problem, ProblemBody};
+use crate::retrain::{Policy, PolicyError, RolloutPolicy};
+use crate::rollout::Plan;
+use crate::store::log::{self, NewEntry};
+use crate::store::{Saved, policies};
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put))
+}
+
+/// All spans are seconds of world time.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Policy)]
+struct PolicyBody {
+    #[schema(value_type = String)]
+    model: ModelName,
+    enabled: bool,
+    trigger: TriggerBody,
+    /// Least time between two runs.
+    cooldown_s: u64,
+    /// How much of the new world must have been seen before training on it.
+    min_data_s: u64,
+    max_runs_per_week: u32,
+    rollout: RolloutBody,
+    /// Which clock the spans are of; always the same word.
+    #[serde(default)]
+    on: Clock,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[schema(as = PolicyTrigger)]
+enum TriggerBody {
+    Drift {
+        /// Share of a bundle's monitored streams that must drift, above 0 and up to 1.
+        share_of_streams: f64,
+    },
+}
+
+/// What happens with a bundle that a run published.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = PolicyRollout)]
+struct RolloutBody {
+    /// Otherwise it waits for a person.
+    automatic: bool,
+    /// One device first, then everybody, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stages: Option<Vec<StageBody>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+enum Clock {
+    #[default]
+    #[serde(rename = "world clock")]
+    World,
+}
+
+impl TryFrom<PolicyBody> for Policy {
+    type Error = Problem;
+
+    fn try_from(body: PolicyBody) -> Result<Self, Problem> {
+        let PolicyBody { model, enabled, trigger, cooldown_s, min_data_s, max_runs_per_week, rollout, on: _ } =
+            body;
+        let TriggerBody::Drift { share_of_streams } = trigger;
+        let policy = Self {
+            model,
+            enabled,
+            drift_share: share_of_streams,
+            cooldown_s,
+            min_data_s,
+            runs_per_week_max: max_runs_per_week,
+            rollout: if rollout.automatic {
+                RolloutPolicy::Automatic { plan: plan(rollout.stages, None)? }
+            } else {
+                RolloutPolicy::Manual
+            },
+        };
+        policy.check()?;
+        Ok(policy)
+    }
+}
+
+impl From<PolicyError> for Problem {
+    fn from(error: PolicyError) -> Self {
+        let pointer = match &error {
+            PolicyError::Share => "/trigger/drift/share_of_streams",
+            PolicyError::Cooldown => "/cooldown_s",
+            PolicyError::Runs => "/max_runs_per_week",
+            PolicyError::Plan(source) => return Self::invalid("/rollout/stages", source.to_string()),
+        };
+        Self::invalid(pointer, error.to_string())
+    }
+}
+
+impl From<Policy> for PolicyBody {
+    fn from(policy: Policy) -> Self {
+        let stages = |plan: &Plan| plan.stages.iter().map(StageBody::from).collect();
+        let rollout = match &policy.rollout {
+            RolloutPolicy::Manual => RolloutBody { automatic: false, stages: None },
+            RolloutPolicy::Automatic { plan } => RolloutBody { automatic: true, stages: Some(stages(plan)) },
+        };
+        Self {
+            model: policy.model,
+            enabled: policy.enabled,
+            trigger: TriggerBody::Drift { share_of_streams: policy.drift_share },
+            cooldown_s: policy.cooldown_s,
+            min_data_s: policy.min_data_s,
+            max_runs_per_week: policy.runs_per_week_max,
+            rollout,
+            on: Clock::World,
+        }
+    }
+}
+
+impl Key for ModelName {
+    type Text = String;
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(text: String) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// Policies, by model
+#[utoipa::path(get, path = "/policies", tag = "retraining", operation_id = "list_policies", params(Paging),
+    responses((status = 200, body = List<PolicyBody>), (status = 400, body = ProblemBody)))]
+async fn list(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<Json<List<PolicyBody>>> {
+    let read = policies::list::<Policy>(&mut app.fleet.store.read().await?, &paging.page()?).await?;
+    let (shown, next) = paging.cut(read, |(model, _)| model.clone())?;
+    Ok(Json(List { items: shown.into_iter().map(|(_, policy)| policy.document.into()).collect(), next }))
+}
+
+/// A model's policy
+#[utoipa::path(get, path = "/policies/{model}", tag = "retraining", operation_id = "get_policy",
+    params(("model" = String, Path)),
+    responses((status = 200, body = PolicyBody, headers(("etag" = String, description = "Its revision"))),
+        (status = 404, description = "The model has none", body = ProblemBody)))]
+async fn get(State(app): State<App>, Id(model): Id<ModelName>) -> Answer<Response> {
+    let found = policies::get::<Policy>(&mut app.fleet.store.read().await?, &model).await?;
+    let found = found.ok_or_else(|| Problem::not_found("policy of", &model))?;
+    Ok(with_revision(found.document, found.revision))
+}
+
+/// Sets a model's policy
+#[utoipa::path(put, path = "/policies/{model}", tag = "retraining", operation_id = "put_policy",
+    params(("model" = String, Path), ("if-match" = Option<String>, Header, description = "The revision you saw")),
+    request_body = PolicyBody,
+    responses((status = 200, body = PolicyBody), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody)))]
+async fn put(
+    State(app): State<App>,
+    Id(model): Id<ModelName>,
+    seen: IfMatch,
+    acting: Acting,
+    Json(body): Json<PolicyBody>,
+) -> Answer<Response> {
+    if body.model != model {
+        let detail = format!("the policy is of {}, the address of {model}", body.model);
+        return Err(Problem::invalid("/model", detail));
+    }
+    let policy = Policy::try_from(body)?;
+    let mut tx = app.fleet.store.write().await?;
+    let before = policies::get::<Policy>(&mut tx, &model).await?.map_or(0, |before| before.revision);
+    seen.check(before)?;
+    let revision = match policies::save(&mut tx, &model, before, &policy).await? {
+        Saved::Saved { revision } => revision,
+        Saved::Stale => {
+            return Err(Problem::new(Code::Stale, "somebody was faster").next("look again, then repeat"));
+        }
+    };
+    let on = if policy.enabled { "enabled" } else { "disabled" };
+    let entry = NewEntry {
+        when: app.fleet.clocks.moment(),
+        kind: "policy.set",
+        subject: model.to_string(),
+        sentence: format!("set the retrain policy of {model} ({on})").into(),
+        actor: acting.for_log(),
+    };
+    log::append(&mut tx, &entry).await?;
+    tx.commit().await?;
+    Ok(with_revision(policy, revision))
+}
+
+fn with_revision(policy: Policy, revision: u64) -> Response {
+    let mut response = Json(PolicyBody::from(policy)).into_response();
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn with(edit: impl FnOnce(&mut Value)) -> Result<Policy, String> {
+        let mut body = json!({"model": "er", "enabled": true, "trigger": {"drift": {"share_of_streams": 0.2}},
+            "cooldown_s": 86400, "min_data_s": 86400, "max_runs_per_week": 7, "rollout": {"automatic": true},
+            "on": "world clock"});
+        edit(&mut body);
+        let body: PolicyBody = serde_json::from_value(body).map_err(|error| error.to_string())?;
+        Policy::try_from(body).map_err(|problem| format!("{problem:?}"))
+    }
+
+    #[test]
+    fn policies_come_back_as_they_were_written() {
+        let policy = with(|_| ()).unwrap();
+        assert!(matches!(&policy.rollout, RolloutPolicy::Automatic { plan } if plan.stages.len() == 2));
+        let written = serde_json::to_value(PolicyBody::from(policy.clone())).unwrap();
+        let back = Policy::try_from(serde_json::from_value::<PolicyBody>(written).unwrap()).unwrap();
+        assert_eq!(back, policy);
+    }
+
+    #[test]
+    fn wrong_policies_are_refused() {
+        let check = |edit: fn(&mut Value), part: &str| {
+            let refused = with(edit).unwrap_err();
+            assert!(refused.contains(part), "{refused}");
+        };
+        check(|p| p["trigger"]["drift"]["share_of_streams"] = 0.into(), "share");
+        check(|p| p["cooldown_s"] = 1.into(), "cooldown");
+        check(|p| p["max_runs_per_week"] = 0.into(), "disable the policy");
+        check(|p| p["on"] = "wall clock".into(), "world clock");
+        check(|p| p["trigger"] = json!({"moon": {}}), "unknown variant");
+        check(|p| p["rollout"]["stages"] = json!([]), "stages");
+        check(|p| p["colour"] = "blue".into(), "unknown field");
+    }
+}

@@ -1,0 +1,184 @@
+//! Rollouts: begin one, look at it, act on it. The engine itself runs in a task; here people meet it.
+
+mod new;
+mod verbs;
+mod view;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use muster_protocol::ids::{DeviceId, ModelName, RolloutId};
+use muster_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::extract::{Id, Json, Query};
+use super::page::{List, Paging, parsed};
+use super::parts::timeline;
+use super::problem::{Answer, Code, Problem, ProblemBody};
+use super::time::Time;
+use crate::rollout::explain::explain;
+use crate::rollout::{Member, Members, Rollout, advance};
+use crate::store::{Control, NewestFirst, Page, Versioned, rollouts};
+use crate::tasks::view::{fleet_view, members};
+
+pub(super) use view::RolloutSummary;
+use view::{RolloutView, summary};
+
+const PHASES: [&str; 7] =
+    ["running", "paused", "held", "rolling_back", "rolled_back", "aborted", "completed"];
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list, new::create))
+        .routes(routes!(get))
+        .routes(routes!(devices))
+        .routes(routes!(verbs::pause))
+        .routes(routes!(verbs::resume))
+        .routes(routes!(verbs::abort))
+        .routes(routes!(verbs::rollback))
+        .routes(routes!(verbs::promote))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct RolloutQuery {
+    model: Option<String>,
+    /// `running`, `paused`, `held`, `rolling_back`, `rolled_back`, `aborted` or `completed`.
+    phase: Option<String>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// Why one device is where it is: exactly one sentence.
+#[derive(Debug, Serialize, ToSchema)]
+struct RolloutDevice {
+    device: String,
+    name: String,
+    site: String,
+    /// Name of its stage.
+    stage: String,
+    /// `waiting`, `offered`, `baking`, `done`, `failed`, `reverted`, `returning` or `returned`.
+    state: &'static str,
+    code: &'static str,
+    sentence: String,
+    /// What happens next, or what a person can do.
+    next: String,
+    since: Option<Time>,
+}
+
+/// Rollouts, the newest first
+#[utoipa::path(get, path = "/rollouts", tag = "rollouts", operation_id = "list_rollouts", params(RolloutQuery),
+    responses((status = 200, body = List<RolloutSummary>), (status = 400, body = ProblemBody)))]
+async fn list(
+    State(app): State<App>,
+    Query(query): Query<RolloutQuery>,
+) -> Answer<Json<List<RolloutSummary>>> {
+    let RolloutQuery { model, phase, limit, cursor } = query;
+    let model: Option<ModelName> = parsed("model", model.as_deref())?;
+    let phase = phase.filter(|phase| !phase.is_empty());
+    if phase.as_deref().is_some_and(|phase| !PHASES.contains(&phase)) {
+        return Err(Problem::new(Code::BadQuery, format!("phase: write one of {}", PHASES.join(", "))));
+    }
+    let paging = Paging { limit, cursor };
+    let mut db = app.fleet.store.read().await?;
+    let read = rollouts::list::<Rollout>(&mut db, model.as_ref(), phase.as_deref(), &paging.page()?).await?;
+    let (shown, next) = paging.cut(read, |rollout| NewestFirst {
+        at: rollout.document.created,
+        id: rollout.document.id.to_string(),
+    })?;
+    let items = summaries(&app, &mut db, &shown).await?;
+    Ok(Json(List { items, next }))
+}
+
+/// One rollout
+#[utoipa::path(get, path = "/rollouts/{id}", tag = "rollouts", operation_id = "get_rollout",
+    params(("id" = String, Path)),
+    responses((status = 200, body = RolloutView, headers(("etag" = String, description = "Its revision"))),
+        (status = 404, body = ProblemBody)))]
+async fn get(State(app): State<App>, Id(id): Id<RolloutId>) -> Answer<Response> {
+    show(&app, &id).await
+}
+
+/// Why each device is where it is
+#[utoipa::path(get, path = "/rollouts/{id}/devices", tag = "rollouts", operation_id = "list_rollout_devices",
+    params(("id" = String, Path), Paging),
+    responses((status = 200, body = List<RolloutDevice>), (status = 404, body = ProblemBody)))]
+async fn devices(
+    State(app): State<App>,
+    Id(id): Id<RolloutId>,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<List<RolloutDevice>>> {
+    let mut db = app.fleet.store.read().await?;
+    let Versioned { document: rollout, .. } = load(&mut db, &id).await?;
+    let Page { after, limit } = paging.page()?;
+    let page = rollouts::devices::<Member>(&mut db, &id, &Page { after, limit }).await?;
+    let (page, next) = paging.cut(page, |(device, _)| device.clone())?;
+    let members: Members = page.into_iter().collect();
+    let fleet = fleet_view(&mut db, &mut app.fleet.store.read_telemetry().await?, &rollout).await?;
+    let items = explain(&rollout, &members, &fleet).into_iter().map(|said| {
+        let device = fleet.devices.get(&said.device);
+        RolloutDevice {
+            name: device.map_or_else(String::new, |device| device.name.clone()),
+            site: device.map_or_else(String::new, |device| device.site.to_string()),
+            stage: rollout.plan.stages.get(said.stage).map_or_else(String::new, |stage| stage.name.clone()),
+            device: said.device.into(),
+            state: said.state,
+            code: said.code,
+            sentence: said.sentence,
+            next: said.next,
+            since: said.since.map(|since| app.real(since)),
+        }
+    });
+    Ok(Json(List { items: items.collect(), next }))
+}
+
+impl super::page::Key for DeviceId {
+    type Text = String;
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(text: String) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+pub(super) async fn summaries(
+    app: &App,
+    db: &mut Control,
+    rollouts: &[Versioned<Rollout>],
+) -> Answer<Vec<RolloutSummary>> {
+    let mut items = Vec::with_capacity(rollouts.len());
+    for rollout in rollouts {
+        let members = members(db, &rollout.document).await?;
+        items.push(summary(app, &rollout.document, &members));
+    }
+    Ok(items)
+}
+
+/// A rollout as it stands, with its revision as `ETag`.
+async fn show(app: &App, id: &RolloutId) -> Answer<Response> {
+    let mut db = app.fleet.store.read().await?;
+    let Versioned { revision, document: rollout } = load(&mut db, id).await?;
+    let members = members(&mut db, &rollout).await?;
+    let timeline = timeline(&mut db, id.as_str()).await?;
+    // The engine says what it waits for whenever it is asked, so nothing of that is stored.
+    let fleet = fleet_view(&mut db, &mut app.fleet.store.read_telemetry().await?, &rollout).await?;
+    let now: Timestamp = app.fleet.clocks.world.now();
+    let look = advance(&rollout, &members, &fleet, now);
+    let view = RolloutView::of(summary(app, &rollout, &members), look.waiting_on, timeline, revision);
+    let mut response = Json(view).into_response();
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(response)
+}
+
+async fn load(db: &mut Control, id: &RolloutId) -> Answer<Versioned<Rollout>> {
+    rollouts::get(db, id).await?.ok_or_else(|| Problem::not_found("rollout", id))
+}

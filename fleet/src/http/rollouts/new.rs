@@ -1,0 +1,241 @@
+//! A new rollout: everything that can be known beforehand is checked beforehand, and the same way when only rehearsed.
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use muster_protocol::ids::{BundlePath, DeviceId, Digest, ModelName, RolloutId, SlotName, TriggerId};
+use muster_protocol::message::up::BundleRef;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::super::App;
+use super::super::extract::{Acting, Json, Query};
+use super::super::parts::BundleName;
+use super::super::plan::{SelectorBody, StageBody, plan};
+use super::super::problem::{Answer, Code, Problem, ProblemBody};
+use super::super::survey;
+use super::{RolloutView, show};
+use crate::mint;
+use crate::rollout::plan::draw;
+use crate::rollout::{Actor, Plan, Rollout};
+use crate::store::{Control, bundles, log};
+use crate::tasks::runs as task;
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewRollout)]
+pub(super) struct NewBody {
+    #[schema(value_type = String)]
+    model: ModelName,
+    /// A bundle's path in the catalogue, or the SHA-256 of its manifest.
+    bundle: String,
+    /// The model's name, if absent.
+    #[schema(value_type = Option<String>)]
+    slot: Option<SlotName>,
+    /// One device first, then everybody, if absent.
+    stages: Option<Vec<StageBody>>,
+    selector: Option<SelectorBody>,
+    #[serde(default)]
+    reason: String,
+    started_by: Option<StarterBody>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Starter)]
+struct StarterBody {
+    kind: StarterKind,
+    #[serde(default)]
+    name: String,
+    #[schema(value_type = Option<String>)]
+    trigger: Option<TriggerId>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum StarterKind {
+    Person,
+    Policy,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct NewQuery {
+    /// Only says what would happen.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What a rollout would do.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RolloutRehearsal)]
+pub(super) struct Rehearsal {
+    dry_run: bool,
+    bundle: BundleName,
+    slot: String,
+    cohort: usize,
+    stages: Vec<RehearsedStage>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct RehearsedStage {
+    name: String,
+    /// Devices of this stage alone.
+    target_devices: usize,
+    /// Devices of this stage and all before it.
+    reaches: usize,
+    bake_s: u64,
+    deadline_s: u64,
+    /// Names of the first devices, in the order in which they are asked.
+    first: Vec<String>,
+}
+
+/// Names shown of each stage.
+const NAMES_SHOWN: usize = 20;
+
+struct Checked {
+    model: ModelName,
+    slot: SlotName,
+    bundle: BundleRef,
+    plan: Plan,
+    started_by: Actor,
+    reason: String,
+}
+
+/// Begins a rollout, or says what it would do
+#[utoipa::path(post, path = "/rollouts", tag = "rollouts", operation_id = "create_rollout", params(NewQuery),
+    request_body = NewBody,
+    responses((status = 201, description = "Begun", body = RolloutView),
+        (status = 200, description = "What it would do", body = Rehearsal),
+        (status = 409, description = "Another rollout of the slot is open", body = ProblemBody),
+        (status = 422, description = "It cannot work", body = ProblemBody)))]
+pub(super) async fn create(
+    State(app): State<App>,
+    Query(query): Query<NewQuery>,
+    acting: Acting,
+    Json(body): Json<NewBody>,
+) -> Answer<Response> {
+    if query.dry_run {
+        let mut db = app.fleet.store.read().await?;
+        let checked = check(&mut db, body, &acting).await?;
+        return Ok(Json(rehearse(&mut db, checked).await?).into_response());
+    }
+    let mut tx = app.fleet.store.write().await?;
+    let checked = check(&mut tx, body, &acting).await?;
+    if cohort(&mut tx, &checked).await?.is_empty() {
+        return Err(empty_cohort());
+    }
+    let moment = app.fleet.clocks.moment();
+    let id = RolloutId::mint(mint::random()?);
+    let Checked { model, slot, bundle, plan, started_by, reason } = checked;
+    let rollout = Rollout::start(id, (model, slot), bundle, plan, (started_by, reason), moment.world_at)
+        .map_err(|error| Problem::invalid("/stages", error.to_string()))?;
+    let actor = match &rollout.started_by {
+        Actor::Policy { .. } => log::Actor::Policy(rollout.model.clone()),
+        Actor::Person { .. } | Actor::Engine => acting.for_log(),
+    };
+    task::create(&mut tx, &rollout, actor, moment).await?;
+    tx.commit().await?;
+    let mut response = show(&app, &rollout.id).await?;
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/rollouts/{}", rollout.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Checked> {
+    let NewBody { model, bundle, slot, stages, selector, reason, started_by } = body;
+    if reason.chars().count() > 500 {
+        return Err(Problem::invalid("/reason", "a reason has at most 500 characters"));
+    }
+    let slot = match slot {
+        Some(slot) => slot,
+        None => model.as_str().parse().map_err(|error| Problem::invalid("/slot", format!("{error}")))?,
+    };
+    let plan = plan(stages, selector)?;
+    let bundle = find(db, &bundle).await?;
+    if *bundle.path.model() != model {
+        let detail = format!("{} is a bundle of {}, not of {model}", bundle.path, bundle.path.model());
+        return Err(Problem::invalid("/bundle", detail));
+    }
+    if let Some(open) = task::open_in_slot(db, &slot).await? {
+        let detail = format!("rollout {open} of slot '{slot}' is open");
+        return Err(Problem::new(Code::RolloutOpen, detail).next("wait for it, abort it or roll it back"));
+    }
+    let started_by = match started_by {
+        Some(StarterBody { kind: StarterKind::Policy, trigger, .. }) => Actor::Policy { trigger },
+        Some(StarterBody { kind: StarterKind::Person, name, .. }) if !name.trim().is_empty() => {
+            Actor::Person { name: name.trim().chars().take(64).collect() }
+        }
+        Some(StarterBody { kind: StarterKind::Person, .. }) | None => {
+            Actor::Person { name: acting.0.clone() }
+        }
+    };
+    Ok(Checked { model, slot, bundle, plan, started_by, reason: reason.trim().to_owned() })
+}
+
+async fn find(db: &mut Control, text: &str) -> Answer<BundleRef> {
+    let found = if let Ok(sha256) = text.parse::<Digest>() {
+        bundles::get(db, &sha256).await?
+    } else {
+        let path: BundlePath = text.parse().map_err(|error| {
+            Problem::invalid("/bundle", format!("write a path or 64 hexadecimal digits: {error}"))
+        })?;
+        bundles::at_path(db, &path).await?
+    };
+    match found {
+        Some(bundle) if bundle.catalogued => Ok(BundleRef { path: bundle.path, sha256: bundle.sha256 }),
+        Some(_) | None => {
+            let detail =
+                format!("the catalogue does not list {}", text.chars().take(200).collect::<String>());
+            Err(Problem::new(Code::NotCatalogued, detail).next("publish it first: `muster release publish`"))
+        }
+    }
+}
+
+/// Devices that match, with their names, in the order in which they are asked.
+async fn cohort(db: &mut Control, checked: &Checked) -> Answer<Vec<(DeviceId, String)>> {
+    let mut cohort = Vec::new();
+    survey::each(db, |device| {
+        if checked.plan.selector.matches(&device.id, &device.site) {
+            cohort.push((device.id.clone(), device.name.clone()));
+        }
+    })
+    .await?;
+    cohort.sort_by_key(|(id, _)| draw(&checked.bundle.sha256, id));
+    Ok(cohort)
+}
+
+async fn rehearse(db: &mut Control, checked: Checked) -> Answer<Rehearsal> {
+    let cohort = cohort(db, &checked).await?;
+    if cohort.is_empty() {
+        return Err(empty_cohort());
+    }
+    let targets = checked.plan.targets(cohort.len());
+    let mut before = 0;
+    let stages = checked.plan.stages.iter().zip(targets).map(|(stage, reaches)| {
+        let devices = cohort.get(before..reaches).unwrap_or_default();
+        before = reaches;
+        RehearsedStage {
+            name: stage.name.clone(),
+            target_devices: devices.len(),
+            reaches,
+            bake_s: stage.bake_s,
+            deadline_s: stage.deadline_s,
+            first: devices.iter().take(NAMES_SHOWN).map(|(_, name)| name.clone()).collect(),
+        }
+    });
+    Ok(Rehearsal {
+        dry_run: true,
+        bundle: BundleName::from(&checked.bundle),
+        slot: checked.slot.to_string(),
+        stages: stages.collect(),
+        cohort: cohort.len(),
+    })
+}
+
+fn empty_cohort() -> Problem {
+    Problem::new(Code::EmptyCohort, "no device matches the selector")
+        .next("widen the selector, or start an agent first")
+}

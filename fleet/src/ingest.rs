@@ -1,0 +1,186 @@
+//! Takes in what devices say: decode → one transaction → commit → acknowledge.
+//!
+//! ```text
+//!   broker ─▶ link ─▶ up to 200 at once ─▶ decode ─▶ telemetry commit ─▶ control commit ─▶ acks ─▶ broker
+//!                                             └ malformed: counted, named in the log now and then
+//! ```
+//! Batches grow with the load: what came while one was being written is the next, and nobody waits for a batch to fill.
+//! An acknowledgement is sent only after both commits. The telemetry commits first; if the control commit then fails,
+//! the device repeats itself and its reports are known already.
+//!
+//! Never trusts a device further than its own rows.
+
+mod decode;
+mod take;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_protocol::ids::{BootId, DeviceId};
+use muster_protocol::message::{Ack, Message as _, VERSION};
+use muster_protocol::topic::{Down, Topic};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clocks;
+use crate::link::{Delivery, Inbound, Outbound, Publisher};
+use crate::store::{Store, StoreError, positions};
+use decode::Fact;
+use take::Windows;
+
+const BATCH: usize = 200;
+/// Tries of one batch before it is given up; devices then send it again.
+const TRIES: u32 = 3;
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Malformed messages are named in the server's log at most once in this time.
+const NAMING_PAUSE: Duration = Duration::from_secs(10);
+
+/// What went through, for `/metrics`.
+#[derive(Debug, Default)]
+pub struct IngestCounters {
+    pub messages: AtomicU64,
+    pub batches: AtomicU64,
+    /// Repeats of what was committed before.
+    pub duplicates: AtomicU64,
+    /// Messages that came before one that is still missing.
+    pub gaps: AtomicU64,
+    pub malformed: AtomicU64,
+    /// Messages of devices that never said hello.
+    pub strangers: AtomicU64,
+    /// Panes whose bundle or streams are not known here.
+    pub unfit_panes: AtomicU64,
+}
+
+#[derive(Debug)]
+pub struct Ingest {
+    store: Store,
+    publisher: Publisher,
+    clocks: Clocks,
+    counters: Arc<IngestCounters>,
+    windows: Windows,
+    named: Option<tokio::time::Instant>,
+}
+
+/// Whose positions moved, or should be told again.
+type Touched = BTreeSet<(DeviceId, BootId)>;
+
+impl Ingest {
+    pub fn new(store: Store, publisher: Publisher, clocks: Clocks) -> Self {
+        Self {
+            store,
+            publisher,
+            clocks,
+            counters: Arc::new(IngestCounters::default()),
+            windows: Windows::default(),
+            named: None,
+        }
+    }
+
+    pub fn counters(&self) -> Arc<IngestCounters> {
+        self.counters.clone()
+    }
+
+    pub async fn run(mut self, mut messages: mpsc::Receiver<Inbound>, stop: CancellationToken) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let came = tokio::select! {
+                () = stop.cancelled() => return,
+                came = messages.recv_many(&mut batch, BATCH) => came,
+            };
+            if came == 0 {
+                return;
+            }
+            self.take_in(&batch).await;
+            batch.clear();
+        }
+    }
+
+    async fn take_in(&mut self, batch: &[Inbound]) {
+        count(&self.counters.messages, batch.len());
+        count(&self.counters.batches, 1);
+        let facts: Vec<(DeviceId, Fact)> = batch.iter().filter_map(|inbound| self.decode(inbound)).collect();
+        for attempt in 1..=TRIES {
+            match self.commit(&facts).await {
+                Ok(acks) => return self.acknowledge(acks).await,
+                Err(error) if error.is_transient() && attempt < TRIES => {
+                    tokio::time::sleep(RETRY_PAUSE * attempt).await;
+                }
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, messages = facts.len(), "cannot take messages in; devices will repeat them");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn decode(&mut self, inbound: &Inbound) -> Option<(DeviceId, Fact)> {
+        match Fact::decode(inbound.up, &inbound.payload) {
+            Ok(fact) => Some((inbound.device.clone(), fact)),
+            Err(error) => {
+                count(&self.counters.malformed, 1);
+                let now = tokio::time::Instant::now();
+                if self.named.is_none_or(|named| now.duration_since(named) >= NAMING_PAUSE) {
+                    self.named = Some(now);
+                    let kind = inbound.up.as_str();
+                    tracing::warn!(device.id = %inbound.device, kind, error = &error as &dyn std::error::Error, "a message that cannot be read");
+                }
+                None
+            }
+        }
+    }
+
+    /// All facts in their order, in one transaction of each database. Returns what may be acknowledged.
+    async fn commit(&mut self, facts: &[(DeviceId, Fact)]) -> Result<Vec<(DeviceId, Ack)>, StoreError> {
+        let moment = self.clocks.moment();
+        let mut control = self.store.write().await?;
+        let mut telemetry = self.store.write_telemetry().await?;
+        let mut touched = Touched::new();
+        for (device, fact) in facts {
+            let mut taker = take::Taker {
+                control: &mut control,
+                telemetry: &mut telemetry,
+                counters: &self.counters,
+                windows: &mut self.windows,
+                moment,
+            };
+            if let Some(boot) = taker.take(device, fact).await? {
+                touched.insert((device.clone(), boot));
+            }
+        }
+        let mut acks = BTreeMap::new();
+        for (device, boot) in touched {
+            let ack = Ack {
+                v: VERSION,
+                event: positions::get(&mut control, &device, &boot, positions::Stream::Event).await?,
+                state: positions::get(&mut control, &device, &boot, positions::Stream::State).await?,
+                report: positions::of_reports(&mut telemetry, &device, &boot).await?,
+                boot: boot.clone(),
+            };
+            acks.insert((device, boot), ack);
+        }
+        telemetry.commit().await?;
+        control.commit().await?;
+        Ok(acks.into_iter().map(|((device, _), ack)| (device, ack)).collect())
+    }
+
+    async fn acknowledge(&self, acks: Vec<(DeviceId, Ack)>) {
+        for (device, ack) in acks {
+            let message = Outbound {
+                topic: Topic::Down(device, Down::Ack),
+                payload: Bytes::from(ack.to_json()),
+                delivery: Delivery::Fleeting,
+            };
+            if self.publisher.send(message).await.is_err() {
+                tracing::debug!("an acknowledgement was not sent; the device repeats itself");
+            }
+        }
+    }
+}
+
+fn count(counter: &AtomicU64, by: usize) {
+    counter.fetch_add(by as u64, Ordering::Relaxed);
+}

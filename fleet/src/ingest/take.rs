@@ -1,0 +1,256 @@
+//! One fact into the databases.
+//!
+//! Events and reports are taken go-back-N: the next number only. `held_from` says that what is missing below it is gone
+//! for good, so that the position may jump over it. A state is whole: the newest wins.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muster_protocol::ids::{BootId, DeviceId, Digest};
+use muster_protocol::message::{Event, Hello, Pane, Presence, Report, Sentence, State, Status};
+use muster_protocol::topic::{Down, Topic};
+
+use super::decode::Fact;
+use super::{IngestCounters, count, words};
+use crate::clock::Moment;
+use crate::store::devices::Greeting;
+use crate::store::events::NewEvent;
+use crate::store::log::{Actor, NewEntry};
+use crate::store::outbox::Message;
+use crate::store::windows::Merged;
+use crate::store::{
+    Control, ControlTx, StoreError, TelemetryTx, bundles, devices, events, labels, log, orders, outbox, positions,
+    reports, stats, windows,
+};
+
+/// Bundles whose monitoring is remembered.
+const WINDOWS_MAX: usize = 256;
+
+/// How the panes of each bundle are merged. A bundle never changes, so neither does this.
+#[derive(Debug, Default)]
+pub(super) struct Windows(BTreeMap<Digest, Monitored>);
+
+#[derive(Clone, Copy, Debug)]
+struct Monitored {
+    window: Duration,
+    streams: usize,
+}
+
+pub(super) struct Taker<'a> {
+    pub(super) control: &'a mut ControlTx,
+    pub(super) telemetry: &'a mut TelemetryTx,
+    pub(super) counters: &'a IngestCounters,
+    pub(super) windows: &'a mut Windows,
+    pub(super) moment: Moment,
+}
+
+/// Where a numbered message stands to those committed before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Next,
+    Duplicate,
+    /// One before it is still missing.
+    Early,
+}
+
+impl Taker<'_> {
+    /// Takes a fact in. Returns the boot whose positions the device should be told.
+    pub(super) async fn take(&mut self, device: &DeviceId, fact: &Fact) -> Result<Option<BootId>, StoreError> {
+        if let Fact::Hello(hello) = fact {
+            self.hello(device, hello).await?;
+            return Ok(Some(hello.boot.clone()));
+        }
+        if !devices::seen(self.control, device, self.moment.at).await? {
+            count(&self.counters.strangers, 1);
+            return Ok(None);
+        }
+        match fact {
+            Fact::Hello(hello) => Ok(Some(hello.boot.clone())),
+            Fact::Status(status) => {
+                self.status(device, status).await?;
+                Ok(None)
+            }
+            Fact::State(state) => {
+                self.state(device, state).await?;
+                Ok(Some(state.boot.clone()))
+            }
+            Fact::Event(event) => {
+                self.event(device, event).await?;
+                Ok(Some(event.boot.clone()))
+            }
+            Fact::Report(report) => {
+                self.report(device, report).await?;
+                Ok(Some(report.boot.clone()))
+            }
+        }
+    }
+
+    async fn hello(&mut self, device: &DeviceId, hello: &Hello) -> Result<(), StoreError> {
+        match devices::hello(self.control, device, hello, self.moment.at).await? {
+            Greeting::Stranger => {
+                let sentence = format!("{} at {} said hello for the first time and was registered", hello.name, hello.site);
+                self.log(device, "device.registered", sentence).await?;
+            }
+            Greeting::Known { was: Presence::Offline } => {
+                self.log(device, "device.online", format!("{} is online", hello.name)).await?;
+            }
+            Greeting::Known { was: Presence::Online } => {}
+            Greeting::Late => return Ok(()),
+        }
+        // The broker may have lost the order, or the box its memory of it.
+        if let Some(order) = orders::get(self.control, device).await?
+            && order.version > hello.order_version
+        {
+            let topic = Topic::Down(device.clone(), Down::Order);
+            outbox::push(self.control, &Message { topic, payload: order.bytes, retain: true }).await?;
+        }
+        Ok(())
+    }
+
+    async fn status(&mut self, device: &DeviceId, status: &Status) -> Result<(), StoreError> {
+        if !devices::presence(self.control, device, status, self.moment.at).await? {
+            return Ok(());
+        }
+        let name = devices::get(self.control, device).await?.map_or_else(|| device.to_string(), |device| device.name);
+        match status.presence {
+            Presence::Online => self.log(device, "device.online", format!("{name} is online")).await,
+            Presence::Offline => self.log(device, "device.offline", format!("{name} is offline")).await,
+        }
+    }
+
+    async fn state(&mut self, device: &DeviceId, state: &State) -> Result<(), StoreError> {
+        let stream = positions::Stream::State;
+        if state.sequence <= positions::get(self.control, device, &state.boot, stream).await? {
+            count(&self.counters.duplicates, 1);
+            return Ok(());
+        }
+        // A state of an earlier boot says nothing of now; it is acknowledged so that the box can forget it.
+        devices::state(self.control, device, state).await?;
+        positions::set(self.control, device, &state.boot, stream, state.sequence, self.moment.at).await
+    }
+
+    async fn event(&mut self, device: &DeviceId, event: &Event) -> Result<(), StoreError> {
+        let stream = positions::Stream::Event;
+        let contiguous = positions::get(self.control, device, &event.boot, stream).await?;
+        if self.place(contiguous, event.sequence, event.held_from) != Place::Next {
+            return Ok(());
+        }
+        let (label, kind) = words::names(&event.kind);
+        let sentence = Sentence::from(words::sentence(&event.kind));
+        let new = NewEvent { event, received: self.moment.at, label, sentence: sentence.as_str() };
+        events::add(self.control, device, new).await?;
+        self.log(device, kind, sentence).await?;
+        positions::set(self.control, device, &event.boot, stream, event.sequence, self.moment.at).await
+    }
+
+    async fn report(&mut self, device: &DeviceId, report: &Report) -> Result<(), StoreError> {
+        let contiguous = positions::of_reports(self.telemetry, device, &report.boot).await?;
+        if self.place(contiguous, report.sequence, report.held_from) != Place::Next {
+            return Ok(());
+        }
+        let at = self.moment.at;
+        reports::add(self.telemetry, device, report, at).await?;
+        for model in &report.models {
+            stats::add(self.telemetry, device, report.from, model).await?;
+        }
+        stats::trim(self.telemetry, device, report.to).await?;
+        for pane in &report.panes {
+            self.pane(device, pane).await?;
+        }
+        for block in &report.labels {
+            labels::add(self.telemetry, device, block).await?;
+        }
+        positions::set_of_reports(self.telemetry, device, &report.boot, report.sequence, at).await
+    }
+
+    async fn pane(&mut self, device: &DeviceId, pane: &Pane) -> Result<(), StoreError> {
+        let merged = match self.windows.of(self.control, &pane.bundle).await? {
+            Some(monitored) if monitored.streams == pane.streams.len() => {
+                windows::merge(self.telemetry, device, pane, monitored.window, self.moment.at).await?
+            }
+            Some(_) | None => Merged::Unfit,
+        };
+        if merged == Merged::Unfit {
+            count(&self.counters.unfit_panes, 1);
+            tracing::debug!(device.id = %device, bundle = %pane.bundle, "a pane that fits no bundle known here");
+        }
+        Ok(())
+    }
+
+    fn place(&self, contiguous: u64, sequence: u64, held_from: u64) -> Place {
+        let place = place(contiguous, sequence, held_from);
+        match place {
+            Place::Next => {}
+            Place::Duplicate => count(&self.counters.duplicates, 1),
+            Place::Early => count(&self.counters.gaps, 1),
+        }
+        place
+    }
+
+    async fn log(
+        &mut self,
+        device: &DeviceId,
+        kind: &'static str,
+        sentence: impl Into<Sentence>,
+    ) -> Result<(), StoreError> {
+        let entry = NewEntry {
+            when: self.moment,
+            kind,
+            subject: device.to_string(),
+            sentence: sentence.into(),
+            actor: Actor::Device(device.clone()),
+        };
+        log::append(self.control, &entry).await?;
+        Ok(())
+    }
+}
+
+impl Windows {
+    async fn of(&mut self, db: &mut Control, bundle: &Digest) -> Result<Option<Monitored>, StoreError> {
+        if let Some(monitored) = self.0.get(bundle) {
+            return Ok(Some(*monitored));
+        }
+        let Some(found) = bundles::get(db, bundle).await? else { return Ok(None) };
+        let monitoring = &found.manifest.monitoring;
+        let monitored =
+            Monitored { window: Duration::from_secs(monitoring.window_s), streams: monitoring.streams.len() };
+        if self.0.len() >= WINDOWS_MAX {
+            self.0.clear();
+        }
+        self.0.insert(*bundle, monitored);
+        Ok(Some(monitored))
+    }
+}
+
+fn place(contiguous: u64, sequence: u64, held_from: u64) -> Place {
+    let contiguous = contiguous.max(held_from.saturating_sub(1));
+    if sequence <= contiguous {
+        Place::Duplicate
+    } else if sequence == contiguous + 1 {
+        Place::Next
+    } else {
+        Place::Early
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_back_n() {
+        let check = |contiguous, sequence, held_from, expect| {
+            assert_eq!(place(contiguous, sequence, held_from), expect, "{contiguous} {sequence} {held_from}");
+        };
+        check(0, 1, 1, Place::Next);
+        check(3, 4, 1, Place::Next);
+        check(3, 3, 1, Place::Duplicate);
+        check(3, 5, 1, Place::Early);
+        check(3, 5, 4, Place::Early);
+        // 4 is gone for good.
+        check(3, 5, 5, Place::Next);
+        check(3, 7, 5, Place::Early);
+        check(0, u64::MAX, u64::MAX, Place::Next);
+        check(u64::MAX, u64::MAX, 1, Place::Duplicate);
+    }
+}

@@ -1,0 +1,36 @@
+//! The fleet server, the operators' CLI and the builder.
+//!
+//! ```text
+//!   doors   http · cli · builder          where the world comes in
+//!   deeds   ingest · intake · tasks       load → decide → save → say
+//!   hands   store · blob · broker · link · deliver · signer    touch one thing each
+//!   mind    rollout · gate · drift · retrain                   decide; pure; no clock, no I/O
+//! ```
+//! Imports point down only. `cli` and `builder` reach the server only over REST.
+
+pub mod addresses;
+pub mod blob;
+pub mod broker;
+pub mod builder;
+pub mod catalogue;
+pub mod cli;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod deliver;
+pub mod drift;
+pub mod gate;
+pub mod http;
+pub mod ingest;
+pub mod intake;
+pub mod link;
+pub mod mint;
+pub mod orders;
+pub mod publisher;
+pub mod retrain;
+pub mod rollout;
+pub mod say;
+pub mod serve;
+pub mod signer;
+pub mod store;
+pub mod tasks;

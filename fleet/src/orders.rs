@@ -1,0 +1,143 @@
+//! Hands wishes to devices: signs the order, saves it and its message with the deed that decided it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_protocol::ids::DeviceId;
+use muster_protocol::topic::{Down, Topic};
+use muster_protocol::trust::author::ORDER_LIFE;
+use muster_protocol::trust::Want;
+
+use crate::catalogue::{Catalogue, CatalogueError};
+use crate::clock::Clocks;
+use crate::signer::{OrderRequest, Signer, SignerError};
+use crate::store::orders::StoredOrder;
+use crate::store::outbox::{self, Message};
+use crate::store::{ControlTx, Store, StoreError, orders};
+
+/// An order is signed anew when it has this left: a box that is off for so long still finds a good one.
+const RENEW_BEFORE: Duration = Duration::from_secs(ORDER_LIFE.as_secs() / 2);
+/// Orders renewed in one transaction.
+const RENEW_BATCH: u32 = 100;
+
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    signer: Arc<Signer>,
+    catalogue: Catalogue,
+    clocks: Clocks,
+}
+
+/// What became of a wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// The device's newest order says so already.
+    Unchanged { version: u64 },
+    Signed { version: u64 },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    #[error("nothing is published yet; publish a catalogue before you order anything")]
+    NoCatalogue,
+    #[error("the order cannot be signed")]
+    Sign(#[from] SignerError),
+    #[error("the catalogue cannot be read")]
+    Catalogue(#[from] CatalogueError),
+    #[error("the order cannot be saved")]
+    Store(#[from] StoreError),
+}
+
+impl OrderError {
+    /// Stable name for machines.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoCatalogue => "no_catalogue",
+            Self::Sign(error) => error.code(),
+            Self::Catalogue(_) | Self::Store(_) => "internal",
+        }
+    }
+}
+
+impl Handed {
+    /// The version that the device will report as `observed_generation` once it acts on it.
+    pub fn version(self) -> u64 {
+        match self {
+            Self::Unchanged { version } | Self::Signed { version } => version,
+        }
+    }
+}
+
+impl Orders {
+    pub fn new(signer: Arc<Signer>, catalogue: Catalogue, clocks: Clocks) -> Self {
+        Self { signer, catalogue, clocks }
+    }
+
+    /// Orders a device to run exactly `wants`, from the commit of `tx` on. The devices' own check has passed when this
+    /// returns: every bundle is catalogued now, with that digest.
+    pub async fn set_wants(
+        &self,
+        tx: &mut ControlTx,
+        device: &DeviceId,
+        wants: &[Want],
+    ) -> Result<Handed, OrderError> {
+        let last = orders::get(tx, device).await?;
+        if let Some(last) = &last
+            && same(&last.wants, wants)
+            && last.expires > self.clocks.trust.now().plus(RENEW_BEFORE)
+        {
+            return Ok(Handed::Unchanged { version: last.version });
+        }
+        let version = self.sign(tx, device, wants, last.map_or(0, |last| last.version)).await?;
+        Ok(Handed::Signed { version })
+    }
+
+    /// Signs orders anew that would expire before long. Returns how many. One that can no longer be signed, because its
+    /// bundle was yanked, is left to expire: what runs goes on running.
+    pub async fn resign_due(&self, store: &Store) -> Result<u32, OrderError> {
+        let mut renewed = 0;
+        let mut tx = store.write().await?;
+        let before = self.clocks.trust.now().plus(RENEW_BEFORE);
+        for due in orders::expiring(&mut tx, before, RENEW_BATCH).await? {
+            match self.sign(&mut tx, &due.device, &due.wants, due.version).await {
+                Ok(_) => renewed += 1,
+                Err(OrderError::Sign(error)) => {
+                    tracing::warn!(device.id = %due.device, error = &error as &dyn std::error::Error, "an order cannot be renewed and will expire");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        tx.commit().await?;
+        Ok(renewed)
+    }
+
+    async fn sign(
+        &self,
+        tx: &mut ControlTx,
+        device: &DeviceId,
+        wants: &[Want],
+        last_version: u64,
+    ) -> Result<u64, OrderError> {
+        let trusted = self.catalogue.published(tx).await?.ok_or(OrderError::NoCatalogue)?;
+        let now = self.clocks.trust.now();
+        let request = OrderRequest { device: device.clone(), want: wants.to_vec(), last_version };
+        let signed = self.signer.order(&trusted, request, now)?;
+        let order = StoredOrder {
+            device: device.clone(),
+            version: signed.version,
+            issued: now,
+            expires: signed.expires,
+            wants: wants.to_vec(),
+            bytes: signed.bytes,
+        };
+        orders::put(tx, &order).await?;
+        let topic = Topic::Down(device.clone(), Down::Order);
+        outbox::push(tx, &Message { topic, payload: order.bytes, retain: true }).await?;
+        Ok(signed.version)
+    }
+}
+
+/// The same wish, in whatever order of slots.
+fn same(a: &[Want], b: &[Want]) -> bool {
+    a.len() == b.len() && a.iter().all(|want| b.contains(want))
+}

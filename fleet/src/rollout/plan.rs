@@ -1,0 +1,242 @@
+//! What an operator asks for: stages, each with a size, a bake, a deadline and a gate. A plan that contradicts itself is
+//! refused before it starts, with the stage and the reason.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use muster_protocol::ids::{DeviceId, Digest, SiteName};
+use serde::{Deserialize, Serialize};
+
+use crate::gate::GateLimits;
+
+pub const STAGES_MAX: usize = 20;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    pub stages: Vec<StagePlan>,
+    #[serde(default)]
+    pub selector: Selector,
+    /// Devices that may be installing at the same moment.
+    #[serde(default = "in_flight_max")]
+    pub in_flight_max: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StagePlan {
+    pub name: String,
+    pub size: Size,
+    /// Share of the stage's asked devices that must be baked before the gate is asked, percent.
+    #[serde(default = "quorum_percent")]
+    pub quorum_percent: f64,
+    /// How long a device must live with the bundle before it counts, seconds of world time.
+    pub bake_s: u64,
+    /// When an undecided stage stops waiting and asks a person, seconds of world time after it opened.
+    pub deadline_s: u64,
+    #[serde(default)]
+    pub gate: GateLimits,
+}
+
+/// Devices in this stage and all before it together.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Size {
+    Count(u32),
+    Percent(f64),
+}
+
+/// Which devices: all, or those of some sites, or a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Selector {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sites: Option<BTreeSet<SiteName>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub devices: Option<BTreeSet<DeviceId>>,
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    #[error("a plan has 1 to {STAGES_MAX} stages, this one has {0}")]
+    Stages(usize),
+    #[error("stage '{stage}': {what}")]
+    Stage { stage: String, what: String },
+    #[error("stage '{later}' is smaller than '{earlier}' before it; sizes count the stages before them too")]
+    Shrinks { earlier: String, later: String },
+    #[error("the last stage '{0}' must be 100 percent, so that nobody is left behind; narrow the selector instead")]
+    NotEverybody(String),
+    #[error("at least one device must be allowed in flight")]
+    InFlight,
+    #[error("two stages are called '{0}'")]
+    Twice(String),
+}
+
+fn in_flight_max() -> u32 {
+    100
+}
+
+fn quorum_percent() -> f64 {
+    100.0
+}
+
+impl Plan {
+    pub fn check(&self) -> Result<(), PlanError> {
+        if self.stages.is_empty() || self.stages.len() > STAGES_MAX {
+            return Err(PlanError::Stages(self.stages.len()));
+        }
+        if self.in_flight_max == 0 {
+            return Err(PlanError::InFlight);
+        }
+        let mut names = BTreeSet::new();
+        for stage in &self.stages {
+            stage.check()?;
+            if !names.insert(stage.name.as_str()) {
+                return Err(PlanError::Twice(stage.name.clone()));
+            }
+        }
+        for pair in self.stages.windows(2) {
+            let shrinks = match (pair[0].size, pair[1].size) {
+                (Size::Count(a), Size::Count(b)) => b <= a,
+                (Size::Percent(a), Size::Percent(b)) => b <= a,
+                // A count and a share can only be compared once the cohort is known; targets() never shrinks.
+                (Size::Count(_), Size::Percent(_)) | (Size::Percent(_), Size::Count(_)) => false,
+            };
+            if shrinks {
+                return Err(PlanError::Shrinks { earlier: pair[0].name.clone(), later: pair[1].name.clone() });
+            }
+        }
+        match self.stages.last() {
+            Some(StagePlan { size: Size::Percent(percent), .. }) if *percent >= 100.0 => Ok(()),
+            Some(last) => Err(PlanError::NotEverybody(last.name.clone())),
+            None => Err(PlanError::Stages(0)),
+        }
+    }
+
+    /// How many devices of a cohort of `cohort` each stage reaches, counting the stages before it.
+    pub fn targets(&self, cohort: usize) -> Vec<usize> {
+        let mut reached = 0;
+        let last = self.stages.len().saturating_sub(1);
+        let targets = self.stages.iter().enumerate().map(|(i, stage)| {
+            let target = match stage.size {
+                _ if i == last => cohort,
+                Size::Count(count) => count as usize,
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    clippy::cast_precision_loss,
+                    reason = "0 to 100 percent of a cohort, rounded up"
+                )]
+                Size::Percent(percent) => (percent / 100.0 * cohort as f64).ceil() as usize,
+            };
+            reached = target.clamp(reached, cohort);
+            reached
+        });
+        targets.collect()
+    }
+
+    /// The stage of the device at `rank` of the drawn order.
+    pub fn stage_of(&self, rank: usize, cohort: usize) -> usize {
+        let targets = self.targets(cohort);
+        targets.iter().position(|&target| rank < target).unwrap_or(self.stages.len().saturating_sub(1))
+    }
+}
+
+impl StagePlan {
+    pub fn bake(&self) -> Duration {
+        Duration::from_secs(self.bake_s)
+    }
+
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(self.deadline_s)
+    }
+
+    fn check(&self) -> Result<(), PlanError> {
+        let refuse = |what: &str| Err(PlanError::Stage { stage: self.name.clone(), what: what.to_owned() });
+        if self.name.is_empty() || self.name.len() > 40 {
+            return refuse("give it a name of 1 to 40 characters");
+        }
+        match self.size {
+            Size::Count(0) => return refuse("a stage of no device decides nothing"),
+            Size::Percent(percent) if !(percent > 0.0 && percent <= 100.0) => {
+                return refuse("write a share above 0 and up to 100 percent");
+            }
+            Size::Count(_) | Size::Percent(_) => {}
+        }
+        if !(self.quorum_percent > 0.0 && self.quorum_percent <= 100.0) {
+            return refuse("the quorum is a share above 0 and up to 100 percent");
+        }
+        if self.deadline_s <= self.bake_s {
+            return refuse("the deadline must come after the bake, or the gate can never be asked");
+        }
+        Ok(())
+    }
+}
+
+impl Selector {
+    pub fn matches(&self, device: &DeviceId, site: &SiteName) -> bool {
+        self.sites.as_ref().is_none_or(|sites| sites.contains(site))
+            && self.devices.as_ref().is_none_or(|devices| devices.contains(device))
+    }
+}
+
+/// Where a device stands in the draw: a hash of bundle and device, so that the same ward is not always first.
+pub fn draw(bundle: &Digest, device: &DeviceId) -> Digest {
+    let mut bytes = bundle.as_bytes().to_vec();
+    bytes.extend_from_slice(device.as_str().as_bytes());
+    Digest::of(&bytes)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn stage(name: &str, size: Size) -> StagePlan {
+        StagePlan {
+            name: name.to_owned(),
+            size,
+            quorum_percent: 100.0,
+            bake_s: 3600,
+            deadline_s: 360_000,
+            gate: GateLimits::default(),
+        }
+    }
+
+    pub(crate) fn plan(sizes: &[Size]) -> Plan {
+        let stages = sizes.iter().enumerate().map(|(i, &size)| stage(&format!("s{i}"), size)).collect();
+        Plan { stages, selector: Selector::default(), in_flight_max: 100 }
+    }
+
+    #[test]
+    fn targets_never_shrink_and_end_with_everybody() {
+        let check = |sizes: &[Size], cohort, expect: &[usize]| assert_eq!(plan(sizes).targets(cohort), expect);
+        check(&[Size::Count(1), Size::Percent(50.0), Size::Percent(100.0)], 3, &[1, 2, 3]);
+        check(&[Size::Count(10), Size::Percent(50.0), Size::Percent(100.0)], 3, &[3, 3, 3]);
+        check(&[Size::Count(10), Size::Percent(10.0), Size::Percent(100.0)], 50, &[10, 10, 50]);
+        check(&[Size::Percent(1.0), Size::Percent(100.0)], 0, &[0, 0]);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let refused = |sizes: &[Size]| plan(sizes).check().unwrap_err();
+        plan(&[Size::Count(1), Size::Percent(100.0)]).check().unwrap();
+        assert_eq!(refused(&[]), PlanError::Stages(0));
+        assert!(matches!(refused(&[Size::Percent(50.0), Size::Percent(20.0)]), PlanError::Shrinks { .. }));
+        assert!(matches!(refused(&[Size::Count(5)]), PlanError::NotEverybody(_)));
+        assert!(matches!(refused(&[Size::Percent(f64::NAN)]), PlanError::Stage { .. }));
+        assert!(matches!(refused(&[Size::Count(0), Size::Percent(100.0)]), PlanError::Stage { .. }));
+        let mut never = plan(&[Size::Percent(100.0)]);
+        never.stages[0].deadline_s = never.stages[0].bake_s;
+        assert!(matches!(never.check(), Err(PlanError::Stage { .. })));
+    }
+
+    #[test]
+    fn the_draw_depends_on_the_bundle() {
+        let devices: Vec<DeviceId> = (0..20).map(|n| DeviceId::mint([n; 16])).collect();
+        let first = |bundle: &[u8]| {
+            let bundle = Digest::of(bundle);
+            devices.iter().min_by_key(|device| draw(&bundle, device)).unwrap().clone()
+        };
+        assert!((0..10_u8).map(|n| first(&[n])).collect::<BTreeSet<_>>().len() > 3);
+    }
+}

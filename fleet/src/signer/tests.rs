@@ -1,0 +1,263 @@
+//! Publisher, builder, fleet and device together, each with its own keys.
+
+use std::time::Duration;
+
+use muster_protocol::ids::{BundlePath, Digest, ModelName};
+use muster_protocol::trust::author::Keys;
+use muster_protocol::trust::{LookupError, Target, Verdict};
+use tempfile::TempDir;
+
+use super::*;
+use crate::publisher::auto::{self, AutoError};
+use crate::publisher::{PublisherError, RootRequest, Workspace};
+
+const HUMAN: &str = "bundles/er-beds/1.0.0.json";
+const AUTO: &str = "bundles/er-beds/auto/7.json";
+
+fn now() -> Timestamp {
+    "2026-11-24T02:00:00Z".parse().unwrap()
+}
+
+fn later(days: u32) -> Timestamp {
+    now().plus(Duration::from_hours(24) * days)
+}
+
+fn model() -> ModelName {
+    "er-beds".parse().unwrap()
+}
+
+fn listed(path: &str) -> Target {
+    author::target(path.parse().unwrap(), path.as_bytes(), serde_json::json!({"model": "er-beds"}))
+}
+
+fn want(path: &str) -> Want {
+    let sha256 = Digest::of(path.as_bytes());
+    Want { slot: "er".parse().unwrap(), bundle: path.parse().unwrap(), sha256 }
+}
+
+struct Office {
+    _dir: TempDir,
+    workspace: Workspace,
+    signer: Signer,
+    builder: SecretKey,
+    root: Vec<u8>,
+}
+
+impl Office {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace::at(&dir.path().join("publisher"));
+        let signer = Signer::open(&dir.path().join("fleet")).unwrap();
+        let again = Signer::open(&dir.path().join("fleet")).unwrap();
+        assert_eq!(again.online_key(), signer.online_key(), "keys are kept");
+        let builder = SecretKey::from_seed([3; 32]);
+        let root_keys =
+            vec![workspace.new_key("root-a", "root").unwrap(), workspace.new_key("root-b", "root").unwrap()];
+        let request = RootRequest {
+            root: Keys { keys: root_keys, threshold: 2 },
+            targets: Keys::one(workspace.new_key("release", "targets").unwrap()),
+            online: signer.online_key(),
+            order: signer.order_key(),
+            delegate: vec![(model(), builder.key())],
+            tls_roots: Vec::new(),
+            expires: later(365),
+        };
+        workspace.new_root(&request).unwrap();
+        let first = workspace.sign_root(&secret(&workspace, "root-a")).unwrap();
+        assert_eq!((first.found, first.needed, first.finished), (1, 2, None));
+        let path = workspace.sign_root(&secret(&workspace, "root-b")).unwrap().finished.unwrap();
+        let root = std::fs::read(path).unwrap();
+        Self { _dir: dir, workspace, signer, builder, root }
+    }
+
+    fn release(&self, path: &str) -> Vec<u8> {
+        self.workspace.add_bundle(&listed(path)).unwrap();
+        self.workspace.publish(&[&secret(&self.workspace, "release")], later(90)).unwrap().bytes
+    }
+
+    fn auto(&self, targets: &[u8], current: Option<&[u8]>, path: &str) -> Result<Vec<u8>, AutoError> {
+        auto::publish(&self.root, targets, current, &model(), listed(path), &self.builder, later(90))
+    }
+
+    fn start(&self) -> TrustedSet {
+        TrustedSet::from_root(&self.root).unwrap()
+    }
+}
+
+fn secret(workspace: &Workspace, name: &str) -> SecretKey {
+    keys::load(&workspace.key_path(name)).unwrap()
+}
+
+fn files<const N: usize>(files: [(&str, &[u8]); N]) -> Files {
+    files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect()
+}
+
+fn sent(index: &Index) -> Vec<String> {
+    index.publish.iter().map(|write| write.file.wire()).collect()
+}
+
+#[test]
+fn from_keys_to_an_order_that_a_device_accepts() {
+    let office = Office::new();
+    let targets = office.release(HUMAN);
+    let first = office.signer.index(&office.start(), &files([("targets.json", &targets)]), now()).unwrap();
+    assert_eq!(sent(&first), ["targets.json", "snapshot.json", "timestamp.json"]);
+
+    let auto = office.auto(&targets, None, AUTO).unwrap();
+    let second = office.signer.index(&first.trusted, &files([("auto-er-beds.json", &auto)]), now()).unwrap();
+    assert_eq!(sent(&second), ["auto-er-beds.json", "snapshot.json", "timestamp.json"]);
+
+    // A device that saw only what was sent.
+    let mut device_set = office.start();
+    let sent: Files = first
+        .publish
+        .iter()
+        .chain(&second.publish)
+        .map(|write| (write.file.wire(), write.bytes.clone()))
+        .collect();
+    device_set.refresh(&sent, now()).unwrap();
+    let device = DeviceId::mint([1; 16]);
+    let request = OrderRequest { device: device.clone(), want: vec![want(AUTO)], last_version: 0 };
+    let order = office.signer.order(&second.trusted, request, now()).unwrap();
+    let context = OrderContext { trusted: &device_set, device: &device, floor: 0, now: now() };
+    assert!(matches!(Order::check(&order.bytes, &context), Ok(Verdict::Accepted(_))));
+    assert_eq!(order.version, 1_795_485_600);
+
+    // Every day: nothing new but the index, also after a restart of the server.
+    let stored: Files =
+        first.publish.iter().chain(&second.publish).map(|w| (w.stored_name(), w.bytes.clone())).collect();
+    let loaded = TrustedSet::load(&office.root, &stored).unwrap();
+    let third = office.signer.index(&loaded, &Files::new(), later(6)).unwrap();
+    assert_eq!(self::sent(&third), ["snapshot.json", "timestamp.json"]);
+    assert!(third.trusted.lookup(&AUTO.parse::<BundlePath>().unwrap(), later(12)).is_ok());
+}
+
+#[test]
+fn offline_keys_on_the_server_are_refused() {
+    let office = Office::new();
+    for (name, role) in [("root-a", "root"), ("release", "targets")] {
+        for file in ["online.key", "order.key"] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::copy(office.workspace.key_path(name), dir.path().join(file)).unwrap();
+            let signer = Signer::open(dir.path()).unwrap();
+            let error = signer.check(&office.start()).unwrap_err();
+            assert!(matches!(error, SignerError::Offline { .. }), "{error}");
+            assert!(error.to_string().contains(file) && error.to_string().contains(role), "{error}");
+        }
+    }
+    let stranger = tempfile::tempdir().unwrap();
+    let error = Signer::open(stranger.path()).unwrap().check(&office.start()).unwrap_err();
+    assert_eq!(error.code(), "signer_key_not_named");
+}
+
+#[test]
+fn what_devices_would_refuse_is_not_published() {
+    let office = Office::new();
+    let index = |before: &TrustedSet, new: Files| office.signer.index(before, &new, now());
+    let code = |before: &TrustedSet, new: Files| index(before, new).unwrap_err().code();
+    assert_eq!(code(&office.start(), Files::new()), "signer_no_catalogue");
+    let first = office.release(HUMAN);
+    let published = index(&office.start(), files([("targets.json", &first)])).unwrap().trusted;
+    let second = office.release("bundles/er-beds/2.0.0.json");
+    let newer = index(&published, files([("targets.json", &second)])).unwrap().trusted;
+    assert_eq!(code(&newer, files([("targets.json", &first)])), "trust_rollback");
+    let mut altered = second.clone();
+    altered.push(b' ');
+    assert_eq!(code(&newer, files([("targets.json", &altered)])), "trust_same_version");
+    let forged =
+        author::sign(author::TargetsSpec::empty().next(later(9)).envelope().unwrap(), &[&office.builder]);
+    assert_eq!(code(&office.start(), files([("targets.json", &forged.unwrap())])), "trust_signature");
+    let auto = office.auto(&first, None, AUTO).unwrap();
+    assert_eq!(code(&newer, files([("auto-radiology.json", &auto)])), "trust_delegated");
+    let foreign = author::sign(
+        author::TargetsSpec::empty().next(later(9)).envelope().unwrap(),
+        &[&office.signer.online],
+    );
+    assert_eq!(code(&newer, files([("auto-er-beds.json", &foreign.unwrap())])), "trust_delegated");
+    let request = OrderRequest { device: DeviceId::mint([1; 16]), want: vec![want(AUTO)], last_version: 0 };
+    assert_eq!(office.signer.order(&newer, request, now()).unwrap_err().code(), "bundle_uncatalogued");
+}
+
+#[test]
+fn a_builder_that_stopped_does_not_hold_up_the_others() {
+    let office = Office::new();
+    let targets = office.release(HUMAN);
+    let auto = office.auto(&targets, None, AUTO).unwrap();
+    let both = files([("targets.json", targets.as_slice()), ("auto-er-beds.json", auto.as_slice())]);
+    let mut trusted = office.signer.index(&office.start(), &both, now()).unwrap().trusted;
+    // The builder's file expires after 90 days; the catalogue is signed anew.
+    let targets = office.release("bundles/er-beds/2.0.0.json");
+    trusted = office.signer.index(&trusted, &files([("targets.json", &targets)]), later(80)).unwrap().trusted;
+    let spec = author::TargetsSpec::parse(&targets).unwrap().next(later(300));
+    let renewed = author::sign(spec.envelope().unwrap(), &[&secret(&office.workspace, "release")]).unwrap();
+    for day in [85, 91, 92] {
+        let new = if day == 85 { files([("targets.json", renewed.as_slice())]) } else { Files::new() };
+        trusted = office.signer.index(&trusted, &new, later(day)).unwrap().trusted;
+    }
+    assert!(trusted.lookup(&HUMAN.parse().unwrap(), later(92)).is_ok());
+    let refused = trusted.lookup(&AUTO.parse().unwrap(), later(92)).unwrap_err();
+    assert!(!matches!(refused, LookupError::Absent { .. }), "{refused}");
+}
+
+#[test]
+fn a_builder_keeps_the_newest_twenty_and_signs_over_nothing_forged() {
+    let office = Office::new();
+    let targets = office.release(HUMAN);
+    let mut current = None;
+    for n in 0..25 {
+        current = Some(
+            office.auto(&targets, current.as_deref(), &format!("bundles/er-beds/auto/{n}.json")).unwrap(),
+        );
+    }
+    let current = current.unwrap();
+    let spec = author::TargetsSpec::parse(&current).unwrap();
+    let mut versions: Vec<u32> =
+        spec.targets().iter().map(|t| t.path.version().as_str().parse().unwrap()).collect();
+    versions.sort_unstable();
+    assert_eq!((spec.version(), versions), (25, (5..25).collect()));
+    assert!(matches!(office.auto(&targets, Some(&current), HUMAN), Err(AutoError::Path { .. })));
+    let altered = String::from_utf8(current).unwrap().replace("auto/24", "auto/99").into_bytes();
+    assert!(matches!(office.auto(&targets, Some(&altered), AUTO), Err(AutoError::Forged { .. })));
+    let thief = SecretKey::from_seed([9; 32]);
+    let stolen = auto::publish(&office.root, &targets, None, &model(), listed(AUTO), &thief, later(9));
+    assert!(matches!(stolen, Err(AutoError::NotDelegated { .. })));
+}
+
+#[test]
+fn a_release_needs_the_keys_that_the_root_names() {
+    let office = Office::new();
+    office.workspace.add_bundle(&listed(HUMAN)).unwrap();
+    let error = office.workspace.publish(&[&office.builder], later(9)).unwrap_err();
+    assert!(matches!(error, PublisherError::TooFew { found: 0, needed: 1 }), "{error}");
+    assert!(matches!(
+        office.workspace.remove_bundle(&"bundles/er-beds/9.json".parse().unwrap()),
+        Err(PublisherError::Absent(_))
+    ));
+    office.release(HUMAN);
+    office.workspace.remove_bundle(&HUMAN.parse().unwrap()).unwrap();
+    let release = office.workspace.publish(&[&secret(&office.workspace, "release")], later(9)).unwrap();
+    assert_eq!(
+        (release.version, author::TargetsSpec::parse(&release.bytes).unwrap().targets().len()),
+        (2, 0)
+    );
+}
+
+#[test]
+fn the_next_root_needs_the_old_keys_too() {
+    let office = Office::new();
+    let keys = Keys { keys: vec![office.builder.key()], threshold: 1 };
+    let request = RootRequest {
+        root: keys.clone(),
+        targets: keys,
+        online: office.signer.online_key(),
+        order: office.signer.order_key(),
+        delegate: Vec::new(),
+        tls_roots: Vec::new(),
+        expires: later(365),
+    };
+    office.workspace.new_root(&request).unwrap();
+    assert_eq!(office.workspace.sign_root(&office.builder).unwrap().finished, None);
+    assert_eq!(office.workspace.sign_root(&secret(&office.workspace, "root-a")).unwrap().finished, None);
+    let done = office.workspace.sign_root(&secret(&office.workspace, "root-b")).unwrap();
+    assert!(done.finished.unwrap().ends_with("2.root.json"));
+}

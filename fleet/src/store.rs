@@ -1,0 +1,189 @@
+//! The database: what the fleet knows. The only place with SQL in it.
+//!
+//! ```text
+//!   fleet.db       control plane: devices, catalogue, orders, rollouts, runs, the log, the outbox     Control, ControlTx
+//!   telemetry.db   reports, windows of counts, matured labels                                         Telemetry, TelemetryTx
+//! ```
+//! One aggregate a file; functions take a connection, so that a deed that writes several of them does so at once, and
+//! return domain types: a row never leaves this folder. What leaves the process with a commit goes through
+//! [`outbox`]; whoever waits for news is told by [`Changes`] after the commit, never before.
+//!
+//! Never decides anything. The two files do not share transactions; whoever writes both makes repeats harmless.
+
+pub mod alarms;
+pub mod bundles;
+mod changes;
+mod convert;
+pub mod devices;
+mod documents;
+mod error;
+pub mod events;
+pub mod incidents;
+pub mod labels;
+pub mod log;
+pub mod meta;
+mod open;
+pub mod orders;
+pub mod outbox;
+mod page;
+pub mod policies;
+pub mod positions;
+pub mod reports;
+pub mod rollouts;
+pub mod runs;
+pub mod stats;
+pub mod triggers;
+pub mod trust_files;
+pub mod windows;
+
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+
+pub use changes::Changes;
+pub use documents::{Saved, Versioned};
+pub use error::StoreError;
+pub use page::{LIMIT_MAX, NewestFirst, Page};
+
+use open::Database;
+
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Both databases. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    control: Database,
+    telemetry: Database,
+    changes: Changes,
+}
+
+/// A consistent view of the control plane.
+#[derive(Debug)]
+pub struct Control(Transaction<'static, Sqlite>);
+
+/// A write to the control plane: all of it or, if dropped, nothing. There is one at a time.
+#[derive(Debug)]
+pub struct ControlTx {
+    control: Control,
+    changes: Changes,
+    logged: Option<i64>,
+    says: bool,
+}
+
+/// A consistent view of the telemetry.
+#[derive(Debug)]
+pub struct Telemetry(Transaction<'static, Sqlite>);
+
+/// A write to the telemetry: all of it or, if dropped, nothing. There is one at a time.
+#[derive(Debug)]
+pub struct TelemetryTx {
+    telemetry: Telemetry,
+    changes: Changes,
+}
+
+impl Store {
+    /// Opens the databases in `dir`, makes them if there are none, and brings their tables up to date.
+    pub async fn open(dir: &Path) -> Result<Self> {
+        let control = Database::open(&dir.join("fleet.db"), &sqlx::migrate!("migrations/control")).await?;
+        let telemetry = Database::open(&dir.join("telemetry.db"), &sqlx::migrate!("migrations/telemetry")).await?;
+        Ok(Self { control, telemetry, changes: Changes::default() })
+    }
+
+    pub async fn read(&self) -> Result<Control> {
+        Ok(Control(self.control.read().await?))
+    }
+
+    pub async fn write(&self) -> Result<ControlTx> {
+        let control = Control(self.control.write().await?);
+        Ok(ControlTx { control, changes: self.changes.clone(), logged: None, says: false })
+    }
+
+    pub async fn read_telemetry(&self) -> Result<Telemetry> {
+        Ok(Telemetry(self.telemetry.read().await?))
+    }
+
+    pub async fn write_telemetry(&self) -> Result<TelemetryTx> {
+        let telemetry = Telemetry(self.telemetry.write().await?);
+        Ok(TelemetryTx { telemetry, changes: self.changes.clone() })
+    }
+
+    /// Who is told what after each commit.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// Waits for what is going on and closes the files.
+    pub async fn close(&self) {
+        self.control.close().await;
+        self.telemetry.close().await;
+    }
+}
+
+impl ControlTx {
+    pub async fn commit(self) -> Result<()> {
+        let Self { control, changes, logged, says } = self;
+        control.0.commit().await.map_err(StoreError::query("committing to the control plane"))?;
+        changes.committed(logged, says);
+        Ok(())
+    }
+
+    /// Entries were appended to the log, up to this one.
+    fn logged(&mut self, id: i64) {
+        self.logged = Some(id);
+    }
+
+    /// A message is to leave with the commit.
+    fn says(&mut self) {
+        self.says = true;
+    }
+}
+
+impl TelemetryTx {
+    pub async fn commit(self) -> Result<()> {
+        let Self { telemetry, changes } = self;
+        telemetry.0.commit().await.map_err(StoreError::query("committing telemetry"))?;
+        changes.committed(None, false);
+        Ok(())
+    }
+}
+
+impl Control {
+    fn sql(&mut self) -> &mut SqliteConnection {
+        &mut self.0
+    }
+}
+
+impl Telemetry {
+    fn sql(&mut self) -> &mut SqliteConnection {
+        &mut self.0
+    }
+}
+
+impl Deref for ControlTx {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        &self.control
+    }
+}
+
+impl DerefMut for ControlTx {
+    fn deref_mut(&mut self) -> &mut Control {
+        &mut self.control
+    }
+}
+
+impl Deref for TelemetryTx {
+    type Target = Telemetry;
+
+    fn deref(&self) -> &Telemetry {
+        &self.telemetry
+    }
+}
+
+impl DerefMut for TelemetryTx {
+    fn deref_mut(&mut self) -> &mut Telemetry {
+        &mut self.telemetry
+    }
+}

@@ -1,0 +1,56 @@
+//! What can go wrong with a database, with what we were doing.
+
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot open the database {}; check that the folder is writable and the disk is not full", path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("cannot bring the tables of {} up to date; it may be from a newer version", path.display())]
+    Migrate {
+        path: PathBuf,
+        #[source]
+        source: Box<sqlx::migrate::MigrateError>,
+    },
+    #[error("the database failed while {doing}")]
+    Query {
+        doing: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("the database holds a {what} that cannot be read: {reason}")]
+    Corrupt { what: &'static str, reason: String },
+    #[error("a {what} cannot be written down")]
+    Encode {
+        what: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl StoreError {
+    /// Trying again later may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Query { source, .. } => match source {
+                sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => true,
+                // SQLITE_BUSY and SQLITE_LOCKED.
+                sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "5" || code == "6"),
+                _ => false,
+            },
+            Self::Open { .. } | Self::Migrate { .. } | Self::Corrupt { .. } | Self::Encode { .. } => false,
+        }
+    }
+
+    pub(super) fn query(doing: &'static str) -> impl Fn(sqlx::Error) -> Self {
+        move |source| Self::Query { doing, source }
+    }
+
+    pub(super) fn corrupt(what: &'static str, reason: impl ToString) -> Self {
+        Self::Corrupt { what, reason: reason.to_string() }
+    }
+}

@@ -1,0 +1,160 @@
+//! Predictions whose labels matured, summed by device, slot, bundle and world day.
+//!
+//! A day's pairs may have been made against more than one earlier bundle, so that bundle is part of the key.
+
+use muster_protocol::ids::{DeviceId, Digest, SlotName};
+use muster_protocol::message::LabelBlock;
+use muster_protocol::time::Timestamp;
+
+use super::convert::{column, count, parse, time};
+use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelDay {
+    pub device: DeviceId,
+    pub slot: SlotName,
+    pub bundle: Digest,
+    /// Start of the world day.
+    pub day: Timestamp,
+    pub n: u64,
+    pub label_sum: f64,
+    pub prediction_sum: f64,
+    pub loss_sum: f64,
+    pub loss_sum_sq: f64,
+    pub paired: Option<PairedDay>,
+}
+
+/// The same inputs answered by the bundle before: `diff = loss(bundle) - loss(against)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PairedDay {
+    pub against: Digest,
+    pub n: u64,
+    pub loss_sum: f64,
+    pub diff_sum: f64,
+    pub diff_sum_sq: f64,
+}
+
+#[derive(Clone, Debug)]
+pub struct LabelFilter {
+    pub bundle: Digest,
+    pub device: Option<DeviceId>,
+    /// Days that start here or later.
+    pub since: Timestamp,
+}
+
+/// Lists go by device, slot, day, and the digest of the bundle paired with, empty where there was none.
+pub type LabelKey = (DeviceId, SlotName, Timestamp, String);
+
+impl LabelDay {
+    pub fn key(&self) -> LabelKey {
+        let against = self.paired.as_ref().map_or_else(String::new, |paired| paired.against.to_string());
+        (self.device.clone(), self.slot.clone(), self.day, against)
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    device: String,
+    slot: String,
+    bundle: String,
+    day: i64,
+    against: String,
+    n: i64,
+    label_sum: f64,
+    prediction_sum: f64,
+    loss_sum: f64,
+    loss_sum_sq: f64,
+    pairs: i64,
+    against_loss_sum: f64,
+    diff_sum: f64,
+    diff_sum_sq: f64,
+}
+
+impl TryFrom<Row> for LabelDay {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self> {
+        let paired = if row.against.is_empty() {
+            None
+        } else {
+            Some(PairedDay {
+                against: parse("bundle digest", &row.against)?,
+                n: count(row.pairs),
+                loss_sum: row.against_loss_sum,
+                diff_sum: row.diff_sum,
+                diff_sum_sq: row.diff_sum_sq,
+            })
+        };
+        Ok(Self {
+            device: parse("device id", &row.device)?,
+            slot: parse("slot", &row.slot)?,
+            bundle: parse("bundle digest", &row.bundle)?,
+            day: time(row.day),
+            n: count(row.n),
+            label_sum: row.label_sum,
+            prediction_sum: row.prediction_sum,
+            loss_sum: row.loss_sum,
+            loss_sum_sq: row.loss_sum_sq,
+            paired,
+        })
+    }
+}
+
+const ADD: &str = "insert into label_days (device, slot, bundle, day, against, n, label_sum, prediction_sum, loss_sum, \
+     loss_sum_sq, pairs, against_loss_sum, diff_sum, diff_sum_sq) \
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
+     on conflict (device, slot, bundle, day, against) do update set n = label_days.n + excluded.n, \
+     label_sum = label_days.label_sum + excluded.label_sum, \
+     prediction_sum = label_days.prediction_sum + excluded.prediction_sum, \
+     loss_sum = label_days.loss_sum + excluded.loss_sum, loss_sum_sq = label_days.loss_sum_sq + excluded.loss_sum_sq, \
+     pairs = label_days.pairs + excluded.pairs, \
+     against_loss_sum = label_days.against_loss_sum + excluded.against_loss_sum, \
+     diff_sum = label_days.diff_sum + excluded.diff_sum, diff_sum_sq = label_days.diff_sum_sq + excluded.diff_sum_sq";
+
+/// Adds a block to its day. Call once a block.
+pub async fn add(tx: &mut TelemetryTx, device: &DeviceId, block: &LabelBlock) -> Result<()> {
+    let pairs = block.against.as_ref();
+    sqlx::query(ADD)
+        .bind(device.as_str())
+        .bind(block.slot.as_str())
+        .bind(block.bundle.to_string())
+        .bind(block.day.as_millis())
+        .bind(pairs.map_or_else(String::new, |pairs| pairs.bundle.to_string()))
+        .bind(column(block.n))
+        .bind(block.label_sum)
+        .bind(block.prediction_sum)
+        .bind(block.loss_sum)
+        .bind(block.loss_sum_sq)
+        .bind(pairs.map_or(0, |pairs| column(pairs.n)))
+        .bind(pairs.map_or(0.0, |pairs| pairs.loss_sum))
+        .bind(pairs.map_or(0.0, |pairs| pairs.diff_sum))
+        .bind(pairs.map_or(0.0, |pairs| pairs.diff_sum_sq))
+        .execute(tx.sql())
+        .await
+        .map_err(StoreError::query("adding matured labels"))?;
+    Ok(())
+}
+
+const LIST: &str = "select device, slot, bundle, day, against, n, label_sum, prediction_sum, loss_sum, loss_sum_sq, \
+     pairs, against_loss_sum, diff_sum, diff_sum_sq from label_days \
+     where bundle = $1 and ($2 is null or device = $2) and day >= $3 and (device, slot, day, against) > ($4, $5, $6, $7) \
+     order by device, slot, day, against limit $8";
+
+pub async fn list(db: &mut Telemetry, filter: &LabelFilter, page: &Page<LabelKey>) -> Result<Vec<LabelDay>> {
+    let after = page.after.as_ref();
+    sqlx::query_as::<_, Row>(LIST)
+        .bind(filter.bundle.to_string())
+        .bind(filter.device.as_ref().map(DeviceId::as_str))
+        .bind(filter.since.as_millis())
+        .bind(after.map_or("", |key| key.0.as_str()))
+        .bind(after.map_or("", |key| key.1.as_str()))
+        .bind(after.map_or(i64::MIN, |key| key.2.as_millis()))
+        .bind(after.map_or("", |key| key.3.as_str()))
+        .bind(page.limit())
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("listing matured labels"))?
+        .into_iter()
+        .map(LabelDay::try_from)
+        .collect()
+}

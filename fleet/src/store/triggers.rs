@@ -1,0 +1,63 @@
+//! Every reason to retrain and every refusal to. Written once; the documents are the mind's.
+
+use muster_protocol::ids::{ModelName, TriggerId};
+use muster_protocol::time::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::convert::{from_json, to_json};
+use super::{Control, ControlTx, NewestFirst, Page, Result, StoreError};
+
+const WHAT: &str = "trigger";
+
+const ADD: &str = "insert into triggers (id, model, at, document) values ($1, $2, $3, $4)";
+
+pub async fn add(
+    tx: &mut ControlTx,
+    id: &TriggerId,
+    model: &ModelName,
+    at: Timestamp,
+    document: &impl Serialize,
+) -> Result<()> {
+    sqlx::query(ADD)
+        .bind(id.as_str())
+        .bind(model.as_str())
+        .bind(at.as_millis())
+        .bind(to_json(WHAT, document)?)
+        .execute(tx.sql())
+        .await
+        .map_err(StoreError::query("writing a trigger"))?;
+    Ok(())
+}
+
+const GET: &str = "select document from triggers where id = $1";
+
+pub async fn get<T: DeserializeOwned>(db: &mut Control, id: &TriggerId) -> Result<Option<T>> {
+    let row: Option<(String,)> = sqlx::query_as(GET)
+        .bind(id.as_str())
+        .fetch_optional(db.sql())
+        .await
+        .map_err(StoreError::query("reading a trigger"))?;
+    row.map(|(document,)| from_json(WHAT, &document)).transpose()
+}
+
+const LIST: &str = "select document from triggers where ($1 is null or model = $1) \
+     and (at < $2 or (at = $2 and id < $3)) order by at desc, id desc limit $4";
+
+/// The newest first.
+pub async fn list<T: DeserializeOwned>(
+    db: &mut Control,
+    model: Option<&ModelName>,
+    page: &Page<NewestFirst>,
+) -> Result<Vec<T>> {
+    let (at, id) = page.bound();
+    let rows: Vec<(String,)> = sqlx::query_as(LIST)
+        .bind(model.map(ModelName::as_str))
+        .bind(at)
+        .bind(id)
+        .bind(page.limit())
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("listing triggers"))?;
+    rows.iter().map(|(document,)| from_json(WHAT, document)).collect()
+}

@@ -1,0 +1,119 @@
+//! What the fleet does by itself, all day: look, decide, save, say.
+//!
+//! ```text
+//!   every commit, and when time alone may change an answer
+//!     ├─▶ drift     windows ─▶ alarms ─▶ incidents ─▶ triggers ─▶ runs
+//!     ├─▶ runs      data collected? lease lost? published? ─▶ a rollout
+//!     └─▶ rollouts  what the minds say becomes orders, members and log entries, in one transaction
+//! ```
+//! Each task loads the whole truth, asks its mind and saves with a compare-and-swap; so a server that was killed at any
+//! point continues by doing the same again. A task takes no input: whatever woke it, it looks at everything.
+
+pub mod drift;
+pub mod rollouts;
+pub mod runs;
+pub mod view;
+
+use std::time::Duration;
+
+use muster_protocol::time::Timestamp;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::blob::Blobs;
+use crate::clock::Clocks;
+use crate::mint::MintError;
+use crate::orders::{OrderError, Orders};
+use crate::store::{Store, StoreError};
+
+/// A burst of commits is looked at once.
+const SETTLE: Duration = Duration::from_millis(50);
+/// However quiet it is, look again.
+const IDLE: Duration = Duration::from_secs(5);
+/// After a failure, at first and at most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// The hands that tasks work with.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    pub store: Store,
+    pub blobs: Blobs,
+    pub orders: Orders,
+    pub clocks: Clocks,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    #[error("the database failed")]
+    Store(#[from] StoreError),
+    #[error("a bundle's drift reference could not be read")]
+    Reference(#[source] crate::blob::BlobError),
+    #[error(transparent)]
+    Mint(#[from] MintError),
+    #[error("an order could not be made")]
+    Order(#[from] OrderError),
+}
+
+/// Runs all tasks until `stop`. A failure is logged and tried again; it never ends a task.
+pub async fn run(tasks: Tasks, stop: CancellationToken) {
+    let mut set = JoinSet::new();
+    let (one, two, three) = (tasks.clone(), tasks.clone(), tasks);
+    let (stop_one, stop_two) = (stop.clone(), stop.clone());
+    set.spawn(async move {
+        let mut watchers = drift::Watchers::default();
+        let mut commits = one.store.changes().commits();
+        while !stop_one.is_cancelled() {
+            let looked = watchers.look(&one).await;
+            rest("drift", &one.clocks, looked.map(|()| None), &mut commits, &stop_one).await;
+        }
+    });
+    set.spawn(async move {
+        let mut commits = two.store.changes().commits();
+        while !stop_two.is_cancelled() {
+            let looked = runs::look(&two).await;
+            rest("runs", &two.clocks, looked, &mut commits, &stop_two).await;
+        }
+    });
+    set.spawn(async move {
+        let mut commits = three.store.changes().commits();
+        while !stop.is_cancelled() {
+            let looked = rollouts::look(&three).await;
+            rest("rollouts", &three.clocks, looked, &mut commits, &stop).await;
+        }
+    });
+    while set.join_next().await.is_some() {}
+}
+
+/// Waits until there may be something new: a commit, the world time asked for, or a while.
+async fn rest(
+    task: &'static str,
+    clocks: &Clocks,
+    looked: Result<Option<Timestamp>, TaskError>,
+    commits: &mut tokio::sync::watch::Receiver<u64>,
+    stop: &CancellationToken,
+) {
+    let pause = match looked {
+        Ok(look_again) => {
+            let until = look_again.map(|time| clocks.world.wall_span(time.since(clocks.world.now())));
+            until.unwrap_or(IDLE).clamp(SETTLE, IDLE)
+        }
+        Err(error) => {
+            tracing::error!(task, error = &error as &dyn std::error::Error, "a background task failed; trying again");
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(BACK_OFF.0) => {}
+            }
+            BACK_OFF.1
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(pause) => {}
+        changed = commits.changed() => {
+            if changed.is_ok() {
+                tokio::time::sleep(SETTLE).await;
+                commits.mark_unchanged();
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Triggers become runs, runs move on with time, and what a run published is rolled out where the policy says so.
+
+use muster_protocol::ids::{ModelName, RolloutId, RunId, SlotName, TriggerId};
+use muster_protocol::message::up::BundleRef;
+use muster_protocol::time::Timestamp;
+
+use super::{TaskError, Tasks};
+use crate::retrain::{self, Decision, Policy, RolloutPolicy, Run, RunState, Trigger, TriggerOutcome, Why, decide};
+use crate::rollout::{Actor as Starter, Rollout};
+use crate::store::log::{Actor, Moment, NewEntry};
+use crate::store::{Control, ControlTx, LIMIT_MAX, Page, Saved, Versioned, log, policies, rollouts, runs, triggers};
+
+/// Runs of a model that a decision looks back on.
+const HISTORY: u32 = 100;
+
+/// Looks at every run that may move by itself; answers when time alone may change something.
+pub async fn look(tasks: &Tasks) -> Result<Option<Timestamp>, TaskError> {
+    let mut look_again: Option<Timestamp> = None;
+    for state in ["collecting", "claimed", "succeeded"] {
+        let page = Page::first(LIMIT_MAX);
+        let found = runs::list::<Run>(&mut tasks.store.read().await?, None, Some(state), &page).await?;
+        for run in found {
+            let next = match &run.document.state {
+                RunState::Collecting { until } => Some(*until),
+                // A lease is real time; the world clock is at least as fast, so this looks early rather than late.
+                RunState::Claimed { .. } => Some(tasks.clocks.world.now().plus(retrain::LEASE)),
+                RunState::Queued { .. }
+                | RunState::Published { .. }
+                | RunState::Rejected { .. }
+                | RunState::Failed { .. }
+                | RunState::Cancelled { .. } => None,
+            };
+            if let Some(next) = next {
+                look_again = Some(look_again.map_or(next, |known| known.min(next)));
+            }
+            step(tasks, run).await?;
+        }
+    }
+    Ok(look_again)
+}
+
+async fn step(tasks: &Tasks, loaded: Versioned<Run>) -> Result<(), TaskError> {
+    let Versioned { revision, document: mut run } = loaded;
+    let moment = tasks.clocks.moment();
+    if run.tick(now(moment)) {
+        let mut tx = tasks.store.write().await?;
+        let sentence = match &run.state {
+            RunState::Queued { .. } => format!("{}: the run waits for a builder", run.model),
+            RunState::Failed { cause } => format!("{}: the run failed: {}", run.model, cause.sentence),
+            RunState::Collecting { .. }
+            | RunState::Claimed { .. }
+            | RunState::Published { .. }
+            | RunState::Rejected { .. }
+            | RunState::Cancelled { .. } => format!("{}: the run is {}", run.model, run.state.name()),
+        };
+        let kind = if run.state.is_open() { "run.queued" } else { "run.failed" };
+        return save(&mut tx, revision, &run, Some((kind, sentence)), moment).await?.commit(tx).await;
+    }
+    match run.state.clone() {
+        RunState::Published { bundle, .. } if run.rollout.is_none() => {
+            roll_out(tasks, revision, run, bundle, moment).await
+        }
+        _other => Ok(()),
+    }
+}
+
+/// Starts the rollout that the policy asks for, unless one is open in the slot; then it waits for that.
+async fn roll_out(
+    tasks: &Tasks,
+    revision: u64,
+    mut run: Run,
+    bundle: BundleRef,
+    moment: Moment,
+) -> Result<(), TaskError> {
+    let mut tx = tasks.store.write().await?;
+    let policy = policies::get::<Policy>(&mut tx, &run.model).await?.map(|loaded| loaded.document);
+    let Some(Policy { rollout: RolloutPolicy::Automatic { plan }, .. }) = policy else { return Ok(()) };
+    let Ok(slot) = run.model.as_str().parse::<SlotName>() else { return Ok(()) };
+    if open_in_slot(&mut tx, &slot).await?.is_some() {
+        return Ok(());
+    }
+    let id = RolloutId::mint(crate::mint::random()?);
+    let by = Starter::Policy { trigger: Some(run.trigger.clone()) };
+    let reason = format!("retrained by {} because of {}", run.id, run.trigger);
+    // The policy's plan was checked when it was saved.
+    let Ok(rollout) =
+        Rollout::start(id, (run.model.clone(), slot), bundle, plan, (by, reason), moment.world_at)
+    else {
+        return Ok(());
+    };
+    create(&mut tx, &rollout, Actor::Policy(run.model.clone()), moment).await?;
+    run.rollout = Some(rollout.id.clone());
+    save(&mut tx, revision, &run, None, moment).await?.commit(tx).await
+}
+
+/// Writes a new rollout with its log entry, in the caller's transaction.
+pub async fn create(tx: &mut ControlTx, rollout: &Rollout, actor: Actor, moment: Moment) -> Result<(), TaskError> {
+    rollouts::create(tx, &rollout.id, &rollout.model, rollout.phase.name(), rollout.created, rollout).await?;
+    let stages: Vec<&str> = rollout.plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+    let entry = NewEntry {
+        when: moment,
+        kind: "rollout.started",
+        subject: rollout.id.to_string(),
+        sentence: format!("{} {}: rollout starts ({})", rollout.model, rollout.bundle.path.version(), stages.join(" → "))
+            .into(),
+        actor,
+    };
+    log::append(tx, &entry).await?;
+    Ok(())
+}
+
+/// The open rollout of a slot, if there is one: there may be only one.
+pub async fn open_in_slot(control: &mut Control, slot: &SlotName) -> Result<Option<RolloutId>, TaskError> {
+    for phase in ["running", "paused", "held", "rolling_back"] {
+        let found = rollouts::list::<Rollout>(control, None, Some(phase), &Page::first(LIMIT_MAX)).await?;
+        if let Some(open) = found.into_iter().find(|rollout| rollout.document.slot == *slot) {
+            return Ok(Some(open.document.id));
+        }
+    }
+    Ok(None)
+}
+
+/// What became of a wish to retrain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proposed {
+    Run,
+    Refused {
+        code: String,
+    },
+    /// For the same reason as last time; nothing was recorded again.
+    RefusedAsBefore,
+}
+
+/// Decides on a trigger and records it, run or refusal, in the caller's transaction.
+pub async fn propose(
+    tx: &mut ControlTx,
+    id: TriggerId,
+    model: &ModelName,
+    why: Why,
+    policy: Option<&Policy>,
+    refused_before: Option<&str>,
+    moment: Moment,
+) -> Result<Proposed, TaskError> {
+    let history = runs::list::<Run>(tx, Some(model), None, &Page::first(HISTORY)).await?;
+    let history: Vec<Run> = history.into_iter().map(|loaded| loaded.document).collect();
+    let (outcome, proposed, kind, sentence) = match decide(policy, &why, &history, moment.world_at) {
+        Decision::Refuse(cause) => {
+            if refused_before == Some(cause.code.as_str()) {
+                return Ok(Proposed::RefusedAsBefore);
+            }
+            let sentence = format!("{model}: no retraining: {}", cause.sentence);
+            let proposed = Proposed::Refused { code: cause.code.clone() };
+            (TriggerOutcome::Refused { cause }, proposed, "trigger.refused", sentence)
+        }
+        Decision::Run { not_before } => {
+            let run = RunId::mint(crate::mint::random()?);
+            let trigger = Trigger {
+                id: id.clone(),
+                model: model.clone(),
+                at: moment.world_at,
+                why: why.clone(),
+                outcome: TriggerOutcome::Run { run: run.clone() },
+            };
+            let new = Run::new(run.clone(), &trigger, not_before, now(moment));
+            let columns = runs::RunColumns { state: new.state.name(), lease: None };
+            runs::create(tx, &new.id, model, new.created, columns, &new).await?;
+            let sentence = match &new.state {
+                RunState::Collecting { until } => {
+                    format!("{model}: retraining when enough of the new world was seen, at {until}")
+                }
+                RunState::Queued { .. }
+                | RunState::Claimed { .. }
+                | RunState::Published { .. }
+                | RunState::Rejected { .. }
+                | RunState::Failed { .. }
+                | RunState::Cancelled { .. } => format!("{model}: retraining waits for a builder"),
+            };
+            (TriggerOutcome::Run { run }, Proposed::Run, "trigger.accepted", sentence)
+        }
+    };
+    let actor = match &why {
+        Why::Manual { by, .. } => Actor::Person(by.clone()),
+        Why::Drift { .. } => Actor::Policy(model.clone()),
+    };
+    let trigger = Trigger { id: id.clone(), model: model.clone(), at: moment.world_at, why, outcome };
+    triggers::add(tx, &id, model, trigger.at, &trigger).await?;
+    let entry = NewEntry { when: moment, kind, subject: id.to_string(), sentence: sentence.into(), actor };
+    log::append(tx, &entry).await?;
+    Ok(proposed)
+}
+
+/// Whether a save took; only then the transaction may be committed.
+#[must_use]
+pub struct SaveOutcome(bool);
+
+impl SaveOutcome {
+    pub async fn commit(self, tx: ControlTx) -> Result<(), TaskError> {
+        if self.0 {
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+}
+
+async fn save(
+    tx: &mut ControlTx,
+    revision: u64,
+    run: &Run,
+    said: Option<(&'static str, String)>,
+    moment: Moment,
+) -> Result<SaveOutcome, TaskError> {
+    match runs::save(tx, &run.id, revision, columns(run), run).await? {
+        Saved::Stale => return Ok(SaveOutcome(false)),
+        Saved::Saved { .. } => {}
+    }
+    if let Some((kind, sentence)) = said {
+        let entry =
+            NewEntry { when: moment, kind, subject: run.id.to_string(), sentence: sentence.into(), actor: Actor::Fleet };
+        log::append(tx, &entry).await?;
+    }
+    Ok(SaveOutcome(true))
+}
+
+/// The columns that a run is found by.
+pub fn columns(run: &Run) -> runs::RunColumns<'_> {
+    let lease = match &run.state {
+        RunState::Claimed { builder, lease_until, .. } => Some(runs::Lease { builder, until: *lease_until }),
+        RunState::Collecting { .. }
+        | RunState::Queued { .. }
+        | RunState::Published { .. }
+        | RunState::Rejected { .. }
+        | RunState::Failed { .. }
+        | RunState::Cancelled { .. } => None,
+    };
+    runs::RunColumns { state: run.state.name(), lease }
+}
+
+/// Both clocks in the mind's words.
+pub fn now(moment: Moment) -> retrain::Moment {
+    retrain::Moment { at: moment.at, world: moment.world_at }
+}

@@ -1,0 +1,133 @@
+//! Policies, triggers and runs: a person asks, a builder works, the fleet remembers both.
+
+use axum::body::Body;
+use axum::http::{Method, header};
+use muster_protocol::ids::Digest;
+use serde_json::{Value, json};
+
+use super::{Api, request};
+use crate::publisher::{Bundle, Publisher};
+
+async fn fleet() -> (Api, Publisher, Bundle) {
+    let api = Api::start().await;
+    let bundle = Bundle::make("bundles/er-beds/1.json", b"1");
+    let publisher = Publisher::begin(api.fleet(), &[&bundle]).await;
+    (api, publisher, bundle)
+}
+
+async fn claimed(api: &Api) -> Value {
+    let run = api.post("/api/v1/runs", &json!({"model": "er-beds", "reason": "I want to"})).await;
+    assert_eq!(run.status, 201, "{}", run.text());
+    let claim =
+        api.post("/api/v1/runs/claim", &json!({"builder": "b", "models": ["other", "er-beds"]})).await;
+    assert_eq!(claim.status, 200, "{}", claim.text());
+    assert_eq!(claim.json()["run"]["id"], run.json()["id"]);
+    claim.json()
+}
+
+#[tokio::test]
+async fn policies_are_set_checked_and_versioned() {
+    let api = Api::start().await;
+    let path = "/api/v1/policies/er-beds";
+    let mut policy = json!({"model": "er-beds", "enabled": true, "trigger": {"drift": {"share_of_streams": 0.2}},
+        "cooldown_s": 86400, "min_data_s": 86400, "max_runs_per_week": 7, "rollout": {"automatic": false}});
+    let set = api.json(Method::PUT, path, &policy).await;
+    assert_eq!(
+        (set.status.as_u16(), &set.headers[header::ETAG]),
+        (200, &"\"1\"".parse().unwrap()),
+        "{}",
+        set.text()
+    );
+    assert_eq!(api.see(path).await["on"], "world clock");
+    assert_eq!(api.see("/api/v1/policies").await["items"][0]["model"], "er-beds");
+    let stale = request(Method::PUT, path).header(header::IF_MATCH, "\"0\"");
+    let stale =
+        stale.header(header::CONTENT_TYPE, "application/json").body(Body::from(policy.to_string())).unwrap();
+    api.send(stale).await.is_problem(412, "stale");
+    policy["cooldown_s"] = json!(1);
+    api.json(Method::PUT, path, &policy).await.is_problem(422, "invalid");
+    policy["cooldown_s"] = json!("long");
+    api.json(Method::PUT, path, &policy).await.is_problem(422, "invalid");
+    policy["cooldown_s"] = json!(86400);
+    api.json(Method::PUT, "/api/v1/policies/other", &policy).await.is_problem(422, "invalid");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn runs_asked_for_by_hand_and_refusals_are_kept() {
+    let (api, _, bundle) = fleet().await;
+    api.post("/api/v1/runs", &json!({"model": "unknown", "reason": "x"})).await.is_problem(422, "invalid");
+    api.post("/api/v1/runs", &json!({"model": "er-beds"})).await.is_problem(422, "invalid");
+    let nothing = api.post("/api/v1/runs/claim", &json!({"builder": "b", "models": ["er-beds"]})).await;
+    assert_eq!(nothing.status, 204);
+
+    let claim = claimed(&api).await;
+    assert_eq!(claim["champion"]["sha256"], bundle.sha256().to_string());
+    let request = &claim["request"];
+    assert_eq!((&request["schema"], &request["trigger"]["kind"]), (&json!("muster-run/1"), &json!("manual")));
+    let second = json!({"model": "er-beds", "reason": "again"});
+    api.post("/api/v1/runs", &second).await.is_problem(409, "trigger_refused");
+    let triggers = api.see("/api/v1/triggers").await;
+    let outcomes: Vec<&Value> = triggers["items"].as_array().unwrap().iter().map(|t| &t["outcome"]).collect();
+    assert_eq!(outcomes.len(), 2);
+    assert!(outcomes.contains(&&json!("run")) && outcomes.contains(&&json!("refused")), "{triggers}");
+    assert_eq!(api.see("/api/v1/runs?state=claimed").await["items"].as_array().unwrap().len(), 1);
+    assert_eq!(api.see("/api/v1/runs?state=queued").await["items"], json!([]));
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_holder_of_the_lease_is_heard() {
+    let (api, publisher, _) = fleet().await;
+    let claim = claimed(&api).await;
+    let path = format!("/api/v1/runs/{}", claim["run"]["id"].as_str().unwrap());
+    let beat = json!({"builder": "b", "progress": 0.4, "message": "fitting", "log": ["one", "two"]});
+    let heard = api.post(&format!("{path}/heartbeat"), &beat).await;
+    assert_eq!((heard.status.as_u16(), heard.json()), (200, json!({"cancel": false})));
+    let run = api.see(&path).await;
+    assert_eq!(run["progress"], json!({"fraction": 0.4, "message": "fitting"}));
+    assert_eq!((&run["log_tail"], &run["claimed_by"]), (&json!(["one", "two"]), &json!("b")));
+
+    let mut other = beat.clone();
+    other["builder"] = json!("c");
+    api.post(&format!("{path}/heartbeat"), &other).await.is_problem(409, "lease_lost");
+    other["progress"] = json!(2);
+    api.post(&format!("{path}/heartbeat"), &other).await.is_problem(422, "invalid");
+    other = json!({"builder": "b", "log": vec!["x"; 501]});
+    api.post(&format!("{path}/heartbeat"), &other).await.is_problem(422, "invalid");
+
+    let made = Bundle::make("bundles/er-beds/auto/2.json", b"2");
+    let finish = json!({"builder": "b", "outcome": {"published": {
+        "bundle": {"path": made.path, "sha256": made.sha256()}, "evaluation": {"metric": "log_loss"}}}});
+    api.post(&format!("{path}/finish"), &finish).await.is_problem(422, "not_catalogued");
+    for bytes in made.files.values().chain([&made.manifest]) {
+        api.put_bytes(&format!("/api/v1/blobs/{}", Digest::of(bytes)), bytes.clone()).await;
+    }
+    let accepted = api.put_bytes("/api/v1/trust/auto-er-beds.json", publisher.auto(1, &[&made])).await;
+    assert_eq!(accepted.status, 200, "{}", accepted.text());
+    for _ in 0..2 {
+        let finished = api.post(&format!("{path}/finish"), &finish).await;
+        assert_eq!(finished.status, 200, "{}", finished.text());
+        assert_eq!(finished.json()["state"], "succeeded");
+    }
+    let run = api.see(&path).await;
+    assert_eq!(run["result"]["bundle"]["sha256"], made.sha256().to_string());
+    let needs = api.see("/api/v1/overview").await["needs_you"].clone();
+    assert!(needs.as_array().unwrap().iter().any(|need| need["kind"] == "approval"), "{needs}");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_run_tells_its_builder() {
+    let (api, ..) = fleet().await;
+    let claim = claimed(&api).await;
+    let path = format!("/api/v1/runs/{}", claim["run"]["id"].as_str().unwrap());
+    let cancelled = api.post(&format!("{path}/cancel"), &json!({"reason": "mistake"})).await;
+    assert_eq!(cancelled.json()["state"], "cancelled", "{}", cancelled.text());
+    let heard = api.post(&format!("{path}/heartbeat"), &json!({"builder": "b", "progress": 0.5})).await;
+    assert_eq!(heard.json(), json!({"cancel": true}));
+    api.post(&format!("{path}/cancel"), &json!({"reason": "again"})).await.is_problem(409, "state");
+    let failed = json!({"builder": "b", "outcome": {"failed": {"code": "x", "sentence": "y"}}});
+    api.post(&format!("{path}/finish"), &failed).await.is_problem(409, "state");
+    api.stop().await;
+}

@@ -1,0 +1,202 @@
+//! Devices, drift, incidents and the log as they are shown.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use muster_fleet::drift::{Finding, Incident, IncidentStream, Reach};
+use muster_fleet::store::incidents::{self, IncidentColumns};
+use muster_fleet::store::windows;
+use muster_protocol::drift::Counter;
+use muster_protocol::ids::{DeviceId, IncidentId};
+use muster_protocol::message::Pane;
+use muster_protocol::message::up::BundleRef;
+use muster_protocol::time::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Api, enrol};
+use crate::publisher::{Bundle, Publisher, age_reference, model};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[tokio::test]
+async fn devices_are_found_and_paged() {
+    let api = Api::start().await;
+    let bundle = Bundle::make("bundles/er-beds/1.json", b"1");
+    Publisher::begin(api.fleet(), &[&bundle]).await;
+    let running = BundleRef { path: bundle.path.clone(), sha256: bundle.sha256() };
+    let first = enrol(api.fleet(), 1, Some(&running)).await;
+    for n in 2..=5 {
+        enrol(api.fleet(), n, None).await;
+    }
+    let count = async |query: &str| {
+        api.see(&format!("/api/v1/devices?{query}")).await["items"].as_array().unwrap().len()
+    };
+    assert_eq!(count("").await, 5);
+    assert_eq!(count("site=icu").await, 2);
+    assert_eq!(count("presence=offline").await, 0);
+    assert_eq!(count("q=BOX-3").await, 1);
+    assert_eq!(count("phase=running").await, 1);
+    assert_eq!(count("model=er-beds&phase=empty").await, 4);
+    assert_eq!(count("model=other").await, 0);
+
+    let mut seen = BTreeSet::new();
+    let mut cursor = String::new();
+    loop {
+        let page = api.see(&format!("/api/v1/devices?limit=2{cursor}")).await;
+        seen.extend(page["items"].as_array().unwrap().iter().map(|d| d["id"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seen.len(), 5);
+
+    let device = api.see(&format!("/api/v1/devices/{first}")).await;
+    assert_eq!(device["slots"][0]["current"]["sha256"], bundle.sha256().to_string());
+    assert_eq!((&device["presence"], &device["waiting_on"]), (&json!("online"), &Value::Null));
+    assert_eq!((&device["recent_events"], &device["telemetry"]), (&json!([]), &json!([])));
+    let overview = api.see("/api/v1/overview").await;
+    assert_eq!(
+        overview["devices"],
+        json!({"total": 5, "online": 5, "offline": 0, "running": 1, "failing": 0})
+    );
+    assert_eq!(overview["models"][0]["bundles"][0]["devices"], 1);
+    api.stop().await;
+}
+
+/// Counts a window of ages around `middle` as panes of one day would.
+async fn day(api: &Api, device: &DeviceId, bundle: &Bundle, from: Timestamp, middle: f32) {
+    let mut counter = Counter::new(&age_reference());
+    for i in 0..500_u16 {
+        if let Counter::Numeric(counter) = &mut counter {
+            counter.observe(middle + f32::from(i) / 5.0);
+        }
+    }
+    let pane = Pane {
+        slot: "er-beds".parse().unwrap(),
+        bundle: bundle.sha256(),
+        from,
+        to: from.plus(DAY),
+        streams: vec![counter.counts()],
+    };
+    let mut tx = api.fleet().store.write_telemetry().await.unwrap();
+    let merged = windows::merge(&mut tx, device, &pane, DAY, from).await.unwrap();
+    assert_eq!(merged, windows::Merged::Merged);
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn drift_is_shown_window_by_window() {
+    let api = Api::start().await;
+    // One pane a window, so that each is complete.
+    let bundle = Bundle::with("bundles/er-beds/1.json", b"1", |manifest| {
+        manifest["monitoring"]["pane_s"] = json!(86_400);
+    });
+    Publisher::begin(api.fleet(), &[&bundle]).await;
+    let running = BundleRef { path: bundle.path.clone(), sha256: bundle.sha256() };
+    let device = enrol(api.fleet(), 1, Some(&running)).await;
+    let start = api.fleet().clocks.world.now().floor_to(DAY).minus(DAY * 10);
+    for n in 0..5 {
+        day(&api, &device, &bundle, start.plus(DAY * n), 900.0).await;
+    }
+    let drift = api.see("/api/v1/drift?model=er-beds").await;
+    assert_eq!(drift["streams"], json!(["age"]));
+    let windows = drift["windows"].as_array().unwrap();
+    assert_eq!(windows.len(), 5);
+    assert_eq!((&windows[0]["n"], &windows[0]["device"]), (&json!(500), &json!(device)));
+    assert_eq!(windows[4]["streams"][0]["state"], "drift", "{}", windows[4]);
+    assert_eq!(
+        api.see(&format!("/api/v1/drift?model=er-beds&device={device}&stream=age")).await["windows"],
+        drift["windows"]
+    );
+    assert_eq!(api.see("/api/v1/drift?model=er-beds&stream=other").await["streams"], json!([]));
+    assert_eq!(api.see("/api/v1/drift?model=none").await["windows"], json!([]));
+    api.get("/api/v1/drift").await.is_problem(400, "bad_query");
+    api.get("/api/v1/drift?model=er-beds&device=x").await.is_problem(400, "bad_query");
+
+    let histogram = format!("/api/v1/drift/histogram?bundle={}&stream=age", bundle.sha256());
+    let all = api.see(&histogram).await;
+    assert_eq!(all["windows"], 5);
+    let rows = |side: &str, of: &Value| {
+        of[side].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!((rows("reference", &all), rows("current", &all)), (1000, 2500));
+    assert_eq!(all["edges"].as_array().unwrap().len() + 1, all["current"].as_array().unwrap().len());
+    let (from, to) = (start.plus(DAY), start.plus(DAY * 3));
+    assert_eq!(api.see(&format!("{histogram}&device={device}&from={from}&to={to}")).await["windows"], 2);
+    api.get(&format!("{histogram}&from=yesterday")).await.is_problem(400, "bad_query");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn incidents_are_acknowledged_and_closed_with_a_reason() {
+    let api = Api::start().await;
+    let bundle = Bundle::make("bundles/er-beds/1.json", b"1");
+    Publisher::begin(api.fleet(), &[&bundle]).await;
+    let running = BundleRef { path: bundle.path.clone(), sha256: bundle.sha256() };
+    let device = enrol(api.fleet(), 1, Some(&running)).await;
+    let now = api.fleet().clocks.world.now();
+    let finding = Finding {
+        reach: Reach::Cohort,
+        onset: now.minus(DAY),
+        devices: BTreeSet::from([device]),
+        sites: BTreeSet::from(["er".parse().unwrap()]),
+        streams: vec![IncidentStream {
+            name: "age".parse().unwrap(),
+            effect_sd: Some(1.4),
+            psi_adj: 0.5,
+            b: 0.001,
+            devices: 1,
+        }],
+    };
+    let incident = Incident::open(IncidentId::mint([1; 16]), model(), bundle.sha256(), finding, now);
+    let columns = IncidentColumns {
+        model: &incident.model,
+        bundle: &incident.bundle,
+        state: incident.state.name(),
+        opened: incident.opened,
+    };
+    let mut tx = api.fleet().store.write().await.unwrap();
+    incidents::create(&mut tx, &incident.id, columns, &incident).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let open = api.see("/api/v1/incidents?state=open").await;
+    let shown = &open["items"][0];
+    assert_eq!((&shown["bundle"]["version"], &shown["reach"]), (&json!("1"), &json!("cohort")));
+    assert_eq!(shown["scope"]["sites"], json!(["er"]));
+    assert_eq!(api.see("/api/v1/overview").await["needs_you"][0]["kind"], "incident_open");
+    let path = format!("/api/v1/incidents/{}", incident.id);
+    api.post(&format!("{path}/acknowledge"), &json!({"reason": ""})).await.is_problem(422, "invalid");
+    let acknowledged = api.post(&format!("{path}/acknowledge"), &json!({"reason": "we know"})).await.json();
+    assert_eq!(
+        (&acknowledged["state"], &acknowledged["handled"]["reason"]),
+        (&json!("acknowledged"), &json!("we know"))
+    );
+    api.post(&format!("{path}/acknowledge"), &json!({"reason": "twice"})).await.is_problem(409, "state");
+    assert_eq!(
+        api.post(&format!("{path}/close"), &json!({"reason": "over"})).await.json()["state"],
+        "closed"
+    );
+    api.post(&format!("{path}/close"), &json!({"reason": "twice"})).await.is_problem(409, "state");
+    assert_eq!(api.see("/api/v1/incidents?state=open").await["items"], json!([]));
+    api.get("/api/v1/incidents?state=lost").await.is_problem(400, "bad_query");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn the_log_is_read_back_and_onwards() {
+    let api = Api::start().await;
+    for n in 0..3 {
+        super::live::say(api.fleet(), &format!("entry {n}")).await;
+    }
+    let back = api.see("/api/v1/log?limit=2&subject=test").await;
+    let said = |page: &Value| -> Vec<String> {
+        page["items"].as_array().unwrap().iter().map(|e| e["sentence"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(said(&back), ["entry 2", "entry 1"]);
+    let rest =
+        api.see(&format!("/api/v1/log?limit=2&subject=test&cursor={}", back["next"].as_str().unwrap())).await;
+    assert_eq!(said(&rest), ["entry 0"]);
+    let onwards = api.see(&format!("/api/v1/log?subject=test&after={}", rest["items"][0]["id"])).await;
+    assert_eq!(said(&onwards), ["entry 1", "entry 2"]);
+    api.get("/api/v1/log?after=x").await.is_problem(400, "bad_query");
+    api.stop().await;
+}

@@ -1,0 +1,270 @@
+//! What devices say, from the broker to the database and back as an acknowledgement.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use muster_fleet::store::{
+    Page, devices, events, labels, log, orders, outbox, positions, reports, stats, windows,
+};
+use muster_protocol::drift::Counter;
+use muster_protocol::ids::{BootId, DeviceId};
+use muster_protocol::message::report::PairedLoss;
+use muster_protocol::message::{
+    Health, LabelBlock, Message as _, ModelStats, Pane, Presence, Report, State, Status, VERSION,
+};
+use muster_protocol::time::Timestamp;
+use muster_protocol::topic::{Down, Topic, Up};
+use muster_protocol::trust::Want;
+
+use crate::device::Device;
+use crate::publisher::{Bundle, Publisher, age_reference};
+use crate::server::Server;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[tokio::test]
+async fn a_stranger_says_hello_and_is_registered() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    // Whoever did not say hello is not listened to.
+    device.say(Up::Event, device.event(1, 1).to_json()).await;
+    let ack = device.hello().await;
+    assert_eq!((ack.boot, ack.event, ack.report, ack.state), (device.boot.clone(), 0, 0, 0));
+    assert_eq!(server.fleet.ingest.strangers.load(Ordering::Relaxed), 1);
+    let mut db = server.read().await;
+    let known = devices::get(&mut db, &device.id).await.unwrap().unwrap();
+    assert_eq!((known.presence, known.connection, known.state), (Presence::Online, 1, None));
+    let told = log::after(&mut db, Some(device.id.as_str()), &Page::first(10)).await.unwrap();
+    assert_eq!(told.iter().map(|entry| entry.kind.as_str()).collect::<Vec<_>>(), ["device.registered"]);
+    drop(db);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn events_are_acknowledged_once_committed_and_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    device.hello().await;
+    // (sequence, held_from) → acknowledged up to
+    for (sequence, held_from, expect) in [
+        (1, 1, 1),
+        (1, 1, 1), // a repeat
+        (3, 1, 1), // 2 is missing
+        (2, 1, 2),
+        (3, 1, 3),
+        (7, 6, 3), // 4 and 5 are gone for good, 6 is still to come
+        (6, 6, 6),
+        (7, 6, 7),
+    ] {
+        device.say(Up::Event, device.event(sequence, held_from).to_json()).await;
+        let ack = device.ack().await;
+        assert_eq!(ack.event, expect, "after {sequence}");
+        // What was acknowledged is in the database, not on its way there.
+        let mut db = server.read().await;
+        let safe = positions::get(&mut db, &device.id, &device.boot, positions::Stream::Event).await.unwrap();
+        assert_eq!(safe, expect);
+    }
+    let mut db = server.read().await;
+    let kept = events::list(&mut db, &device.id, &Page::first(100)).await.unwrap();
+    let mut sequences: Vec<u64> = kept.iter().map(|event| event.sequence).collect();
+    sequences.sort_unstable();
+    assert_eq!(sequences, [1, 2, 3, 6, 7]);
+    drop(db);
+    assert_eq!(server.fleet.ingest.duplicates.load(Ordering::Relaxed), 1);
+    assert_eq!(server.fleet.ingest.gaps.load(Ordering::Relaxed), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn malformed_messages_are_counted_and_harm_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    device.hello().await;
+    for up in [Up::Hello, Up::Status, Up::State, Up::Event, Up::Report, Up::Want] {
+        device.say(up, b"{\"v\":1,".to_vec()).await;
+        device.say(up, vec![0xff; 70_000]).await;
+        device.say(up, Vec::new()).await;
+    }
+    device.say(Up::Event, device.event(1, 1).to_json()).await;
+    assert_eq!(device.ack().await.event, 1);
+    // Wants go another way; the five other kinds are counted.
+    assert_eq!(server.fleet.ingest.malformed.load(Ordering::Relaxed), 15);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn presence_follows_the_present_connection_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let mut first = Device::connect(server.mqtt(), 1, 1).await;
+    first.hello().await;
+    let id = first.id.clone();
+    // The second connection takes over; the first one's will comes late.
+    let mut second = Device::connect(server.mqtt(), 1, 2).await;
+    second.hello().await;
+    first.client.vanish();
+    let late = Status { v: VERSION, boot: second.boot.clone(), connection: 1, presence: Presence::Offline };
+    second.say(Up::Status, late.to_json()).await;
+    second.say(Up::Event, second.event(1, 1).to_json()).await;
+    second.ack().await;
+    assert_eq!(presence(&server, &id).await, Presence::Online);
+    second.client.vanish();
+    let gone = async |fleet: &muster_fleet::serve::Fleet| {
+        let mut db = fleet.store.read().await.unwrap();
+        let device = devices::get(&mut db, &id).await.unwrap().unwrap();
+        (device.presence == Presence::Offline).then_some(())
+    };
+    server.until("the device is offline", gone).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_state_of_an_earlier_boot_is_acknowledged_and_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    device.hello().await;
+    let state = |boot: BootId, sequence, observed_generation| State {
+        v: VERSION,
+        boot,
+        sequence,
+        at: Timestamp::from_seconds(1_795_000_000),
+        observed_generation,
+        catalogue: 0,
+        refusal: None,
+        slots: Vec::new(),
+    };
+    for (boot, sequence, generation, expect) in [
+        (device.boot.clone(), 4, 10, 10),
+        (BootId::mint([9; 16]), 9, 11, 10),
+        (device.boot.clone(), 3, 12, 10), // older than what is here
+        (device.boot.clone(), 5, 13, 13),
+    ] {
+        device.say(Up::State, state(boot.clone(), sequence, generation).to_json()).await;
+        let ack = device.ack().await;
+        assert!(ack.boot == boot && ack.state >= sequence);
+        let mut db = server.read().await;
+        let known = devices::get(&mut db, &device.id).await.unwrap().unwrap();
+        assert_eq!((known.state.unwrap().observed_generation, known.order_applied), (expect, expect));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn reports_become_windows_sums_and_label_days_exactly_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
+    Publisher::begin(&server.fleet, &[&bundle]).await;
+    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    device.hello().await;
+    let day = Timestamp::from_seconds(1_795_046_400).floor_to(DAY);
+    for sequence in [1, 2, 2, 1, 3] {
+        let report = report(&device, &bundle, sequence, day);
+        device.say(Up::Report, report.encode().unwrap()).await;
+        device.ack().await;
+    }
+    let mut db = server.fleet.store.read_telemetry().await.unwrap();
+    assert_eq!(reports::list(&mut db, &device.id, &Page::first(10)).await.unwrap().len(), 3);
+    assert_eq!(reports::health_of(&mut db, &device.id).await.unwrap().unwrap().health.uptime_s, 3);
+    let merged = windows::list(&mut db, &windows::WindowFilter::default(), &Page::first(10)).await.unwrap();
+    let [window] = merged.as_slice() else { panic!("{} windows", merged.len()) };
+    assert_eq!((window.from, window.panes, window.streams[0].rows()), (day, 3, 30));
+    let filter = stats::StatsFilter { bundle: bundle.sha256(), device: None, since: day };
+    let hours = stats::list(&mut db, &filter, &Page::first(10)).await.unwrap();
+    let [hour] = hours.as_slice() else { panic!("{} hours", hours.len()) };
+    assert_eq!((hour.requests, hour.failures, hour.latency[2]), (300, 3, 300));
+    let filter = labels::LabelFilter { bundle: bundle.sha256(), device: None, since: day };
+    let days = labels::list(&mut db, &filter, &Page::first(10)).await.unwrap();
+    let [labels] = days.as_slice() else { panic!("{} days", days.len()) };
+    assert_eq!((labels.n, labels.loss_sum, labels.paired.as_ref().unwrap().diff_sum), (6, 1.5, -0.75));
+    drop(db);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_box_that_lost_its_order_gets_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
+    Publisher::begin(&server.fleet, &[&bundle]).await;
+    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    device.hello().await;
+    let want = Want { slot: "beds".parse().unwrap(), bundle: bundle.path.clone(), sha256: bundle.sha256() };
+    let topic = Topic::Down(device.id.clone(), Down::Order);
+    let mut tx = server.fleet.store.write().await.unwrap();
+    let handed = server.fleet.orders.set_wants(&mut tx, &device.id, std::slice::from_ref(&want)).await.unwrap();
+    // Nothing leaves before the commit.
+    assert!(outbox::next(&mut server.read().await, &Page::first(9)).await.unwrap().is_empty());
+    tx.commit().await.unwrap();
+    let order = device.client.next_on(&topic).await.payload;
+    let mut db = server.read().await;
+    assert_eq!(orders::get(&mut db, &device.id).await.unwrap().unwrap().bytes, order);
+    drop(db);
+    // The same wish again is no new order; a hello that knows no order brings the old one.
+    let mut tx = server.fleet.store.write().await.unwrap();
+    let again = server.fleet.orders.set_wants(&mut tx, &device.id, &[want]).await.unwrap();
+    assert_eq!(again, muster_fleet::orders::Handed::Unchanged { version: handed.version() });
+    tx.commit().await.unwrap();
+    device.hello().await;
+    assert_eq!(device.client.next_on(&topic).await.payload, order);
+    server.stop().await;
+}
+
+async fn presence(server: &Server, id: &DeviceId) -> Presence {
+    devices::get(&mut server.read().await, id).await.unwrap().unwrap().presence
+}
+
+fn report(device: &Device, bundle: &Bundle, sequence: u64, day: Timestamp) -> Report {
+    let mut counter = Counter::new(&age_reference());
+    let Counter::Numeric(numeric) = &mut counter else { unreachable!("the reference is numeric") };
+    numeric.observe_all(&[1.0; 10]);
+    let (slot, sha256) = ("beds".parse::<muster_protocol::ids::SlotName>().unwrap(), bundle.sha256());
+    let from = day.plus(Duration::from_secs(600 * sequence));
+    let mut latency = vec![0; 16];
+    latency[2] = 100;
+    Report {
+        boot: device.boot.clone(),
+        sequence,
+        held_from: 1,
+        from,
+        to: from.plus(Duration::from_secs(600)),
+        health: Health { uptime_s: sequence, ..Health::default() },
+        models: vec![ModelStats {
+            slot: slot.clone(),
+            bundle: sha256,
+            requests: 100,
+            rows: 100,
+            failures: 1,
+            refused: 0,
+            latency,
+        }],
+        panes: vec![Pane {
+            slot: slot.clone(),
+            bundle: sha256,
+            from,
+            to: from.plus(Duration::from_secs(600)),
+            streams: vec![counter.counts()],
+        }],
+        labels: vec![LabelBlock {
+            slot,
+            bundle: sha256,
+            day,
+            n: 2,
+            label_sum: 1.0,
+            prediction_sum: 1.0,
+            loss_sum: 0.5,
+            loss_sum_sq: 0.25,
+            against: Some(PairedLoss {
+                bundle: muster_protocol::ids::Digest::of(b"before"),
+                n: 2,
+                loss_sum: 0.75,
+                diff_sum: -0.25,
+                diff_sum_sq: 0.125,
+            }),
+        }],
+    }
+}

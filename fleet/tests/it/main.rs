@@ -1,0 +1,17 @@
+//! Stories of the fleet server: the real server, the real broker in it, real MQTT clients, on loopback and free ports.
+
+mod broker;
+mod builder;
+mod cli;
+mod delivery;
+mod device;
+mod fake_fleet;
+mod http;
+mod ingest;
+mod intake;
+mod onnx;
+mod publisher;
+mod publishing;
+mod restart;
+mod server;
+mod store;

@@ -1,0 +1,142 @@
+//! Stopped, killed and started again: what was committed is there, and what was retained is published again.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use muster_fleet::addresses::Addresses;
+use muster_fleet::serve;
+use muster_fleet::store::{Store, devices, positions};
+use muster_protocol::ids::DeviceId;
+use muster_protocol::message::{Message as _, Presence};
+use muster_protocol::topic::{Down, Topic, Up, every_trust_file};
+use muster_protocol::trust::{Order, OrderContext, TrustedSet, Verdict, Want};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::device::{Client, Device};
+use crate::publisher::{Bundle, Publisher};
+use crate::server::{Server, config};
+
+/// A catalogue, an order for device 1, one event of it.
+async fn prepare(data: &Path) {
+    let server = Server::start(data).await;
+    let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
+    Publisher::begin(&server.fleet, &[&bundle]).await;
+    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    device.hello().await;
+    device.say(Up::Event, device.event(1, 1).to_json()).await;
+    assert_eq!(device.ack().await.event, 1);
+    let want = Want { slot: "beds".parse().unwrap(), bundle: bundle.path.clone(), sha256: bundle.sha256() };
+    let mut tx = server.fleet.store.write().await.unwrap();
+    server.fleet.orders.set_wants(&mut tx, &device.id, &[want]).await.unwrap();
+    tx.commit().await.unwrap();
+    server.kill().await;
+}
+
+/// A box that was away: takes everything retained and checks it as boxes do.
+async fn everything_is_retained(broker: std::net::SocketAddr) {
+    let id = DeviceId::mint([1; 16]);
+    let mut client = Client::connect(broker, id.as_str()).await;
+    assert!(client.subscribe(&every_trust_file()).await);
+    let mut files = muster_protocol::trust::Files::new();
+    while files.len() < 4 {
+        let file = client.next().await;
+        let Ok(Topic::Trust(name)) = std::str::from_utf8(&file.topic).unwrap().parse() else { panic!("{file:?}") };
+        files.insert(name, file.payload.to_vec());
+    }
+    let topic = Topic::Down(id.clone(), Down::Order);
+    assert!(client.subscribe(&topic.to_string()).await);
+    let order = client.next_on(&topic).await.payload;
+    let now = muster_fleet::clock::TrustClock.now();
+    let mut trusted = TrustedSet::from_root(&files["1.root.json"]).unwrap();
+    trusted.refresh(&files, now).unwrap();
+    let context = OrderContext { trusted: &trusted, device: &id, floor: 0, now };
+    assert!(matches!(Order::check(&order, &context), Ok(Verdict::Accepted(order)) if order.want.len() == 1));
+}
+
+#[tokio::test]
+async fn a_killed_server_remembers_and_publishes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path()).await;
+    for _ in 0..2 {
+        let server = Server::start(dir.path()).await;
+        let mut db = server.read().await;
+        let id = DeviceId::mint([1; 16]);
+        let known = devices::get(&mut db, &id).await.unwrap().unwrap();
+        // A broker that has just started has no clients.
+        assert_eq!(known.presence, Presence::Offline);
+        let safe = positions::get(&mut db, &id, &known.boot, positions::Stream::Event).await.unwrap();
+        assert_eq!(safe, 1);
+        drop(db);
+        everything_is_retained(server.mqtt()).await;
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_process_survives_kill_nine_and_ends_at_sigterm() {
+    let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path()).await;
+    std::fs::write(
+        dir.path().join("fleet.toml"),
+        "[http]\nlisten = '127.0.0.1:0'\n[mqtt]\nlisten = '127.0.0.1:0'\n",
+    )
+    .unwrap();
+    for sequence in 2..4 {
+        let (mut child, broker) = spawn(dir.path());
+        everything_is_retained(broker).await;
+        let mut device = Device::connect(broker, 1, sequence).await;
+        device.hello().await;
+        device.say(Up::Event, device.event(sequence, 1).to_json()).await;
+        assert_eq!(device.ack().await.event, sequence);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        let mut db = store.read().await.unwrap();
+        let safe = positions::get(&mut db, &device.id, &device.boot, positions::Stream::Event).await.unwrap();
+        assert_eq!(safe, sequence);
+        drop(db);
+        store.close().await;
+    }
+    let (mut child, _) = spawn(dir.path());
+    let told = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(told.success());
+    assert!(child.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_folder_has_one_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let second = serve::run(config(dir.path()), CancellationToken::new(), oneshot::channel().0).await;
+    assert!(matches!(second, Err(serve::ServeError::Data(_))), "{second:?}");
+    server.stop().await;
+    Server::start(dir.path()).await.stop().await;
+}
+
+/// Starts the real binary and waits until it says where it listens.
+fn spawn(data: &Path) -> (Child, std::net::SocketAddr) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_muster-fleet"))
+        .args(["serve", "--config"])
+        .arg(data.join("fleet.toml"))
+        .arg("--data")
+        .arg(data)
+        .env("RUST_LOG", "info")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = Vec::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        let up = line.contains("the fleet server is up");
+        said.push(line);
+        if up {
+            let text = std::fs::read(data.join("addresses.json")).unwrap();
+            let addresses: Addresses = serde_json::from_slice(&text).unwrap();
+            return (child, addresses.mqtt.strip_prefix("mqtt://").unwrap().parse().unwrap());
+        }
+    }
+    child.kill().unwrap_or_default();
+    panic!("the server did not come up: {said:#?}");
+}

@@ -1,0 +1,74 @@
+//! A fleet server in this process, on a folder of its own.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_fleet::config::Config;
+use muster_fleet::serve::{self, Fleet, ServeError};
+use muster_fleet::store::Control;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// No wait in these tests is longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+pub(crate) struct Server {
+    pub(crate) fleet: Arc<Fleet>,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Server {
+    pub(crate) async fn start(data: &Path) -> Self {
+        let stop = CancellationToken::new();
+        let (ready, is_ready) = oneshot::channel();
+        let running = tokio::spawn(serve::run(config(data), stop.clone(), ready));
+        match is_ready.await {
+            Ok(fleet) => Self { fleet, stop, running },
+            Err(_) => panic!("the server did not start: {:?}", running.await),
+        }
+    }
+
+    /// As Ctrl-C does.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+
+    /// All at once, as nearly as one process can: no farewell to anybody.
+    pub(crate) async fn kill(self) {
+        self.running.abort();
+        assert!(self.running.await.unwrap_err().is_cancelled());
+    }
+
+    pub(crate) fn mqtt(&self) -> SocketAddr {
+        self.fleet.addresses.mqtt.strip_prefix("mqtt://").unwrap().parse().unwrap()
+    }
+
+    pub(crate) async fn read(&self) -> Control {
+        self.fleet.store.read().await.unwrap()
+    }
+
+    /// Looks after every commit until there is an answer.
+    pub(crate) async fn until<T>(&self, what: &str, look: impl AsyncFn(&Fleet) -> Option<T>) -> T {
+        let mut commits = self.fleet.store.changes().commits();
+        let looking = async {
+            loop {
+                commits.mark_unchanged();
+                if let Some(found) = look(&self.fleet).await {
+                    return found;
+                }
+                commits.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("waited in vain until {what}"))
+    }
+}
+
+pub(crate) fn config(data: &Path) -> Config {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    Config { data: data.to_owned(), http: any, mqtt: any, ..Config::default() }
+}

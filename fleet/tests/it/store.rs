@@ -1,0 +1,228 @@
+//! The store's conformance: what every database under it must do. Run here on SQLite.
+
+use muster_fleet::clock::Moment;
+use muster_fleet::store::devices::{DeviceFilter, Greeting};
+use muster_fleet::store::log::{Actor, NewEntry};
+use muster_fleet::store::outbox::Message;
+use muster_fleet::store::runs::{Lease, RunColumns};
+use muster_fleet::store::{
+    NewestFirst, Page, Saved, Store, Versioned, alarms, devices, incidents, log, outbox, policies, rollouts, runs,
+    triggers,
+};
+use muster_protocol::ids::{BootId, DeviceId, Digest, IncidentId, ModelName, RolloutId, RunId, StreamName, TriggerId};
+use muster_protocol::message::{Capabilities, Hello, Presence, VERSION};
+use muster_protocol::time::Timestamp;
+use muster_protocol::topic::Topic;
+use serde_json::{Value, json};
+
+async fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    (dir, store)
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_seconds(seconds)
+}
+
+fn model() -> ModelName {
+    "er-beds".parse().unwrap()
+}
+
+fn hello(name: &str, site: &str) -> Hello {
+    Hello {
+        v: VERSION,
+        boot: BootId::mint([1; 16]),
+        connection: 1,
+        name: name.to_owned(),
+        site: site.parse().unwrap(),
+        agent_version: "1".to_owned(),
+        capabilities: Capabilities::default(),
+        order_version: 0,
+    }
+}
+
+fn entry(subject: &str) -> NewEntry {
+    NewEntry {
+        when: Moment { at: at(1), world_at: at(2) },
+        kind: "test.happened",
+        subject: subject.to_owned(),
+        sentence: "it happened".into(),
+        actor: Actor::Fleet,
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_committed_never_was() {
+    let (_dir, store) = open().await;
+    let mut heard = store.changes().log();
+    let mut commits = store.changes().commits();
+    let mut tx = store.write().await.unwrap();
+    log::append(&mut tx, &entry("a")).await.unwrap();
+    outbox::push(&mut tx, &Message { topic: Topic::Epoch, payload: b"x".to_vec(), retain: true }).await.unwrap();
+    drop(tx);
+    let mut tx = store.write().await.unwrap();
+    assert!(log::after(&mut tx, None, &Page::first(9)).await.unwrap().is_empty());
+    assert!(outbox::next(&mut tx, &Page::first(9)).await.unwrap().is_empty());
+    let id = log::append(&mut tx, &entry("b")).await.unwrap();
+    assert!(heard.try_recv().is_err() && !commits.has_changed().unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(heard.recv().await.unwrap(), id);
+    commits.changed().await.unwrap();
+    let told = log::after(&mut store.read().await.unwrap(), None, &Page::after(id - 1, 9)).await.unwrap();
+    assert_eq!((told.len(), told[0].subject.as_str(), told[0].when.world_at), (1, "b", at(2)));
+}
+
+#[tokio::test]
+async fn readers_see_one_state_and_do_not_wait_for_the_writer() {
+    let (_dir, store) = open().await;
+    let mut reader = store.read().await.unwrap();
+    assert!(log::after(&mut reader, None, &Page::first(9)).await.unwrap().is_empty());
+    let mut tx = store.write().await.unwrap();
+    log::append(&mut tx, &entry("a")).await.unwrap();
+    assert!(log::after(&mut store.read().await.unwrap(), None, &Page::first(9)).await.unwrap().is_empty());
+    tx.commit().await.unwrap();
+    assert!(log::after(&mut reader, None, &Page::first(9)).await.unwrap().is_empty());
+    assert_eq!(log::after(&mut store.read().await.unwrap(), None, &Page::first(9)).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn devices_are_listed_by_site_and_name_page_by_page() {
+    let (_dir, store) = open().await;
+    let mut tx = store.write().await.unwrap();
+    for (n, (name, site)) in [("b", "er-2"), ("a", "er-2"), ("c%", "er-1"), ("cx", "er-1"), ("a", "er-1")].iter().enumerate() {
+        let id = DeviceId::mint([u8::try_from(n).unwrap(); 16]);
+        assert_eq!(devices::hello(&mut tx, &id, &hello(name, site), at(1)).await.unwrap(), Greeting::Stranger);
+    }
+    tx.commit().await.unwrap();
+    let mut db = store.read().await.unwrap();
+    let mut page = Page::first(2);
+    let mut names = Vec::new();
+    loop {
+        let part = devices::list(&mut db, &DeviceFilter::default(), &page).await.unwrap();
+        assert!(part.len() <= 2);
+        let Some(last) = part.last() else { break };
+        page.after = Some(last.key());
+        names.extend(part.iter().map(|device| format!("{} {}", device.site, device.name)));
+    }
+    assert_eq!(names, ["er-1 a", "er-1 c%", "er-1 cx", "er-2 a", "er-2 b"]);
+    let count = async |filter: DeviceFilter| {
+        let mut db = store.read().await.unwrap();
+        devices::list(&mut db, &filter, &Page::first(9)).await.unwrap().len()
+    };
+    let text = |text: &str| DeviceFilter { text: Some(text.to_owned()), ..DeviceFilter::default() };
+    assert_eq!(count(text("C%")).await, 1);
+    assert_eq!(count(text("'; drop table devices; --")).await, 0);
+    assert_eq!(count(DeviceFilter { site: Some("er-2".parse().unwrap()), ..DeviceFilter::default() }).await, 2);
+    let offline = DeviceFilter { presence: Some(Presence::Offline), ..DeviceFilter::default() };
+    assert_eq!(count(offline.clone()).await, 0);
+    drop(db);
+    let mut tx = store.write().await.unwrap();
+    assert_eq!(devices::all_offline(&mut tx, at(2)).await.unwrap(), 5);
+    tx.commit().await.unwrap();
+    assert_eq!(count(offline).await, 5);
+}
+
+#[tokio::test]
+async fn of_two_writers_who_saw_the_same_one_wins() {
+    let (_dir, store) = open().await;
+    let (id, device) = (RolloutId::mint([1; 16]), DeviceId::mint([1; 16]));
+    let mut tx = store.write().await.unwrap();
+    rollouts::create(&mut tx, &id, &model(), "running", at(1), &json!({"n": 1})).await.unwrap();
+    assert_eq!(rollouts::save(&mut tx, &id, 1, "held", &json!({"n": 2})).await.unwrap(), Saved::Saved { revision: 2 });
+    assert_eq!(rollouts::save(&mut tx, &id, 1, "aborted", &json!({"n": 3})).await.unwrap(), Saved::Stale);
+    for n in [1, 2] {
+        rollouts::put_device(&mut tx, &id, &device, &json!({"stage": n})).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let mut db = store.read().await.unwrap();
+    let found: Versioned<Value> = rollouts::get(&mut db, &id).await.unwrap().unwrap();
+    assert_eq!((found.revision, found.document), (2, json!({"n": 2})));
+    let held: Vec<Versioned<Value>> = rollouts::list(&mut db, None, Some("held"), &Page::first(9)).await.unwrap();
+    assert_eq!(held.len(), 1);
+    let records: Vec<(DeviceId, Value)> = rollouts::devices(&mut db, &id, &Page::first(9)).await.unwrap();
+    assert_eq!(records, [(device, json!({"stage": 2}))]);
+    assert!(rollouts::get::<Value>(&mut db, &RolloutId::mint([2; 16])).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn policies_begin_at_revision_one() {
+    let (_dir, store) = open().await;
+    let mut tx = store.write().await.unwrap();
+    assert_eq!(policies::save(&mut tx, &model(), 0, &json!(1)).await.unwrap(), Saved::Saved { revision: 1 });
+    assert_eq!(policies::save(&mut tx, &model(), 0, &json!(2)).await.unwrap(), Saved::Stale);
+    assert_eq!(policies::save(&mut tx, &model(), 1, &json!(3)).await.unwrap(), Saved::Saved { revision: 2 });
+    let all: Vec<(ModelName, Versioned<Value>)> = policies::list(&mut tx, &Page::first(9)).await.unwrap();
+    assert_eq!(all, [(model(), Versioned { revision: 2, document: json!(3) })]);
+}
+
+#[tokio::test]
+async fn newest_first_lists_go_on_where_they_stopped() {
+    let (_dir, store) = open().await;
+    let mut tx = store.write().await.unwrap();
+    // Two of the same time: the id decides.
+    for (n, seconds) in [(1, 10), (2, 20), (3, 20), (4, 30)] {
+        triggers::add(&mut tx, &TriggerId::mint([n; 16]), &model(), at(seconds), &json!({"n": n})).await.unwrap();
+    }
+    let mut seen: Vec<u64> = Vec::new();
+    let mut page = Page::<NewestFirst>::first(1);
+    loop {
+        let part: Vec<Value> = triggers::list(&mut tx, Some(&model()), &page).await.unwrap();
+        let Some(last) = part.last() else { break };
+        let n = last["n"].as_u64().unwrap();
+        let seconds = [0, 10, 20, 20, 30][usize::try_from(n).unwrap()];
+        let id = TriggerId::mint([u8::try_from(n).unwrap(); 16]);
+        page.after = Some(NewestFirst { at: at(seconds), id: id.to_string() });
+        seen.push(n);
+    }
+    assert_eq!(seen, [4, 3, 2, 1]);
+}
+
+#[tokio::test]
+async fn runs_are_claimed_oldest_first_and_leases_lapse() {
+    let (_dir, store) = open().await;
+    let queued = RunColumns { state: "queued", lease: None };
+    let mut tx = store.write().await.unwrap();
+    for n in [2, 1] {
+        let created = at(i64::from(n));
+        runs::create(&mut tx, &RunId::mint([n; 16]), &model(), created, queued, &json!({"n": n})).await.unwrap();
+    }
+    let first: Versioned<Value> = runs::oldest(&mut tx, &model(), "queued").await.unwrap().unwrap();
+    assert_eq!(first.document, json!({"n": 1}));
+    let id = RunId::mint([1; 16]);
+    let claimed = RunColumns { state: "claimed", lease: Some(Lease { builder: "b1", until: at(100) }) };
+    assert_eq!(
+        runs::save(&mut tx, &id, first.revision, claimed, &first.document).await.unwrap(),
+        Saved::Saved { revision: 2 }
+    );
+    assert!(runs::lapsed::<Value>(&mut tx, "claimed", at(100), 9).await.unwrap().is_empty());
+    assert_eq!(runs::lapsed::<Value>(&mut tx, "claimed", at(101), 9).await.unwrap().len(), 1);
+    let lines: Vec<String> = (0..1500).map(|n| n.to_string()).collect();
+    for part in lines.chunks(400) {
+        runs::add_log(&mut tx, &id, at(5), part).await.unwrap();
+    }
+    let tail = runs::log_tail(&mut tx, &id, &Page::first(10_000)).await.unwrap();
+    assert_eq!((tail.len(), tail[0].text.as_str(), tail[999].text.as_str()), (1000, "500", "1499"));
+    assert_eq!(runs::log_tail(&mut tx, &id, &Page::after(tail[997].line, 9)).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn incidents_and_alarms_keep_their_documents() {
+    let (_dir, store) = open().await;
+    let (id, bundle, device) = (IncidentId::mint([1; 16]), Digest::of(b"b"), DeviceId::mint([1; 16]));
+    let stream: StreamName = "age".parse().unwrap();
+    let model = model();
+    let mut tx = store.write().await.unwrap();
+    let columns = incidents::IncidentColumns { model: &model, bundle: &bundle, state: "open", opened: at(1) };
+    incidents::create(&mut tx, &id, columns, &json!("new")).await.unwrap();
+    assert_eq!(incidents::count_in(&mut tx, "open").await.unwrap(), 1);
+    assert_eq!(incidents::save(&mut tx, &id, 1, "closed", &json!("old")).await.unwrap(), Saved::Saved { revision: 2 });
+    assert_eq!(incidents::count_in(&mut tx, "open").await.unwrap(), 0);
+    assert!(incidents::list::<Value>(&mut tx, None, Some("open"), &Page::first(9)).await.unwrap().is_empty());
+    for n in [1, 2] {
+        alarms::put(&mut tx, &bundle, &device, &stream, &json!(n)).await.unwrap();
+    }
+    assert_eq!(alarms::of_device::<Value>(&mut tx, &bundle, &device).await.unwrap()[&stream], json!(2));
+    alarms::clear(&mut tx, &bundle).await.unwrap();
+    assert!(alarms::of_device::<Value>(&mut tx, &bundle, &device).await.unwrap().is_empty());
+}

@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""The stories of hw-tests/README.md, on this machine. Give names to run only those; none runs all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from lab import DAY_S, LOCAL, MODEL, Box, Failure, Lab, on_stop, until  # noqa: E402
+
+#: A world day in 10 s: bakes are short, and nothing else is.
+SECONDS_PER_DAY = 10.0
+
+
+def stage(name: str, size: dict[str, float], bake_s: int) -> dict[str, object]:
+    # Nobody calls these boxes, so the gate is told to ask for installs and exposure only.
+    gate = {"latency_requests_min": 0, "labels_min": 0}
+    return {"name": name, "size": size, "bake_s": bake_s, "deadline_s": 30 * DAY_S, "gate": gate}
+
+
+class Stories:
+    """One fleet of three boxes for all stories, with two bundles in its catalogue."""
+
+    def __init__(self) -> None:
+        self.lab = Lab(LOCAL / "stories", factor=DAY_S / SECONDS_PER_DAY, world_day=760)
+        self.bundles: list[str] = []
+
+    def set_up(self) -> None:
+        lab = self.lab
+        lab.fresh()
+        lab.start_world()
+        lab.start_fleet()
+        lab.make_trust()
+        trained = lab.dir / "trained"
+        config = lab.dir / "hospital.json"
+        config.write_text(
+            json.dumps(
+                {
+                    "clock": {"wall_start_ms": lab.wall_start, "world_start_ms": lab.world_start_ms, "scale": lab.factor},
+                    "sites": [{"name": "er-1", "url": "http://127.0.0.1:9", "seed": 11}],
+                    "slot": MODEL,
+                    "warehouse": str(lab.dir / "warehouse"),
+                    "epidemic_from_day": None,
+                    "first_day": 760,
+                    "history_days": 760,
+                    "history_from_day": 600,
+                }
+            )
+        )
+        example = ROOT / "examples" / "er-capacity"
+        lab.run([lab.python, "-m", "er.hospital", "--config", config, "--prepare"], cwd=example)
+        trigger = {"id": "trg-00000000000000000000000001", "kind": "initial"}
+        request = {"run": "run-00000000000000000000000001", "trigger": trigger, "world_now": "2026-01-30T00:00:00Z"}
+        lab.train(trained, request)
+        for version in ("1", "2"):
+            self.bundles.append(lab.publish_bundle(lab.build_bundle(trained, version, DAY_S // 4)))
+        for name in ("er-1", "er-2", "er-3"):
+            lab.start_box(name, report_s=DAY_S // 24)
+        lab.wait_for_boxes()
+        self.finish(self.roll_out(self.bundles[0], 600))
+
+    def roll_out(self, bundle: str, bake_s: int) -> str:
+        stages = [stage("canary", {"count": 1}, bake_s), stage("everyone", {"percent": 100.0}, bake_s)]
+        return self.lab.roll_out(bundle, {"stages": stages}, "a story")
+
+    def finish(self, rollout: str) -> None:
+        def completed() -> bool:
+            self.lab.check_alive()
+            phase = self.lab.rollout(rollout)["phase"]
+            if phase["is"] in ("held", "rolled_back", "aborted"):
+                raise Failure(f"the rollout is {phase}")
+            return phase["is"] == "completed"
+
+        until("the rollout completes", completed, 120, 0.3)
+
+    def other_bundle(self) -> str:
+        """The bundle that the boxes do not run."""
+        running = {slot["current"]["path"] for box in self.lab.get("/api/v1/devices")["items"] for slot in box["slots"]}
+        return next(bundle for bundle in self.bundles if bundle not in running)
+
+    # -- stories ----------------------------------------------------------------------------------------------------
+
+    def provider(self) -> None:
+        for box in self.lab.boxes:
+            reported = self.report(box)["slots"][0]["current"]["provider"]["provider"]
+            assert box.process is not None
+            maps = Path(f"/proc/{box.process.pid}/maps").read_text()
+            mapped = sorted({line.split("/")[-1] for line in maps.splitlines() if "openvino" in line.lower()})
+            if reported != "openvino" or not any("intel_cpu_plugin" in library for library in mapped):
+                raise Failure(f"{box.name} reports {reported} and maps {mapped}")
+        print(f"    every box reports openvino and maps {', '.join(mapped)}")
+
+    def report(self, box: Box) -> dict[str, list[dict[str, dict[str, dict[str, str]]]]]:
+        import urllib.request
+
+        with urllib.request.urlopen(f"{box.url}/muster/v1/state", timeout=10) as answer:
+            return json.load(answer)
+
+    def wire(self) -> None:
+        if shutil.which("mosquitto_sub") is None:
+            raise Failure("mosquitto_sub is missing: apt-get install mosquitto-clients")
+        port = self.lab.addresses["mqtt"].rsplit(":", 1)[1]
+        topics = ["muster/1/d/+/down/order", "muster/1/d/+/up/state", "muster/1/trust/+"]
+        args = ["mosquitto_sub", "-V", "mqttv5", "-h", "127.0.0.1", "-p", port, "-F", "%t %p", "-W", "8"]
+        for topic in topics:
+            args += ["-t", topic]
+        listening = subprocess.Popen(args, stdout=subprocess.PIPE, text=True)
+        # State is not retained: a box says it again when something changes.
+        rollout = self.roll_out(self.other_bundle(), 60)
+        out, _ = listening.communicate(timeout=30)
+        self.finish(rollout)
+        seen: dict[str, str] = {}
+        for line in out.splitlines():
+            topic, _, payload = line.partition(" ")
+            kind = "trust" if "/trust/" in topic else topic.rsplit("/", 1)[1]
+            json.loads(payload)
+            seen.setdefault(kind, f"{topic} {payload[:100]}…")
+        if set(seen) != {"order", "state", "trust"}:
+            raise Failure(f"only {sorted(seen)} could be read")
+        for line in seen.values():
+            print(f"    {line}")
+
+    def server_killed(self) -> None:
+        rollout = self.roll_out(self.other_bundle(), 1800)
+        until("the canary was asked", lambda: self.lab.rollout(rollout)["stages"][0]["handed"] > 0, 30, 0.05)
+        server = next(process for process in self.lab.processes if process.name == "fleet")
+        server.kill()
+        self.lab.processes.remove(server)
+        self.lab.start_fleet()
+        phase = self.lab.rollout(rollout)["phase"]["is"]
+        self.finish(rollout)
+        print(f"    killed with -9 while handing out; it came back {phase} and completed")
+
+    def agent_killed(self) -> None:
+        kills = 0
+        # At different moments of a rollout: downloading, testing, activating, just after.
+        for delay in (0.0, 0.15, 0.3, 0.5, 0.8):
+            bundle = self.other_bundle()
+            rollout = self.roll_out(bundle, 60)
+
+            def asked() -> str | None:
+                found = self.lab.get(f"/api/v1/rollouts/{rollout}/devices")["items"]
+                return next((device["name"] for device in found if device["state"] != "waiting"), None)
+
+            name = until("the canary was asked", asked, 30, 0.02)
+            time.sleep(delay)
+            box = next(box for box in self.lab.boxes if box.name == name)
+            assert box.process is not None
+            box.process.kill()
+            self.lab.processes.remove(box.process)
+            kills += 1
+            self.lab.start_box(box.name, report_s=DAY_S // 24)
+            self.finish(rollout)
+            for each in self.lab.boxes:
+                current = self.report(each)["slots"][0]["current"]["bundle"]["path"]
+                if current != bundle:
+                    raise Failure(f"{each.name} runs {current} after the kill")
+        print(f"    {kills} kills with -9 around activation; each box came back whole and the rollouts completed")
+
+    def dashboard(self) -> None:
+        if shutil.which("chromium") is None:
+            raise Failure("chromium is missing: apt-get install chromium")
+        screenshots = self.lab.dir / "screenshots"
+        screenshots.mkdir(exist_ok=True)
+        env = {
+            **os.environ,
+            "BASE_URL": self.lab.addresses["http"],
+            "EXPECT_DATA": "1",
+            "SCREENSHOTS": str(screenshots),
+        }
+        done = subprocess.run(
+            [str(ROOT / "scripts" / "dashboard.sh"), "browser"], env=env, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise Failure(f"the browser test failed:\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")
+        print(f"    screenshots: {screenshots}")
+
+
+def main() -> int:
+    stories = Stories()
+    told: dict[str, Callable[[], None]] = {
+        "provider": stories.provider,
+        "wire": stories.wire,
+        "server-killed": stories.server_killed,
+        "agent-killed": stories.agent_killed,
+        "dashboard": stories.dashboard,
+    }
+    names = sys.argv[1:] or list(told)
+    unknown = [name for name in names if name not in told]
+    if unknown:
+        print(f"no story is called {', '.join(unknown)}; there are {', '.join(told)}", file=sys.stderr)
+        return 2
+    on_stop(stories.lab)
+    failed = 0
+    try:
+        print("setting up a fleet of three boxes …", flush=True)
+        stories.set_up()
+        for name in names:
+            began = time.monotonic()
+            try:
+                told[name]()
+                print(f"  ok      {name} ({time.monotonic() - began:.1f} s)", flush=True)
+            except Failure as failure:
+                failed += 1
+                print(f"  FAILED  {name}: {failure}", flush=True)
+    except Failure as failure:
+        print(f"the stories could not be set up: {failure}\nLogs: {stories.lab.dir / 'logs'}", file=sys.stderr)
+        failed = len(names)
+    finally:
+        stories.lab.stop()
+    print(f"{len(names) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

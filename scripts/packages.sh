@@ -1,0 +1,23 @@
+#!/bin/sh
+# Installs the Debian packages that the tests need: Chromium for the dashboard, Mosquitto's clients for the wire.
+set -eu
+
+wanted=
+command -v chromium >/dev/null 2>&1 || wanted="$wanted chromium"
+command -v mosquitto_sub >/dev/null 2>&1 || wanted="$wanted mosquitto-clients"
+[ -n "$wanted" ] || exit 0
+
+install="apt-get install -y --no-install-recommends$wanted"
+if [ "$(id -u)" = 0 ]; then
+    sudo=
+elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    sudo=sudo
+else
+    echo "packages: the tests need$wanted; install them: sudo $install" >&2
+    exit 1
+fi
+echo "packages: installing$wanted"
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+$sudo $install >/dev/null
