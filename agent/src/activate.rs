@@ -274,10 +274,10 @@ mod tests {
         let chosen = edited(|m| {
             let mut better = m["variants"][0].clone();
             better["id"] = "better".into();
-            better["rank"] = 50.into();
+            better["rank"] = 200.into();
             let mut gpu = better.clone();
             gpu["id"] = "gpu".into();
-            gpu["rank"] = 90.into();
+            gpu["rank"] = 300.into();
             gpu["select"]["device"] = "GPU".into();
             let variants = m["variants"].as_array_mut().unwrap();
             variants.extend([gpu, better]);

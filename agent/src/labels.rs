@@ -25,7 +25,7 @@ use crate::oip::NamedTensor;
 pub use loss::{Prediction, Scored};
 
 /// A world day.
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 /// Blocks that wait for a report; a box that reports holds a handful.
 const BLOCKS_MAX: usize = 4096;
 /// Rows whose inputs are larger than this are remembered without them, so they cannot be paired.
@@ -306,7 +306,7 @@ mod tests {
     fn waiting(ring: &Predictions, request: &str, row: u32) -> Waiting {
         match ring.find(request, row) {
             Found::Waiting(waiting) => waiting,
-            other => panic!("{request}/{row}: {other:?}"),
+            found @ (Found::Unknown | Found::Late | Found::Repeated) => panic!("{request}/{row}: {found:?}"),
         }
     }
 
@@ -334,7 +334,7 @@ mod tests {
         let first = of(b"new", 0);
         // Losses 0.5625 and 0.0625 against 0.25 and 0.25.
         assert_eq!((first.n, first.label_sum, first.prediction_sum, first.loss_sum), (2, 2.0, 1.0, 0.625));
-        assert_eq!(first.loss_sum_sq, 0.5625 * 0.5625 + 0.0625 * 0.0625);
+        assert_eq!((first.day, first.loss_sum_sq), (Timestamp::default(), 0.5625 * 0.5625 + 0.0625 * 0.0625));
         let against = first.against.as_ref().unwrap();
         assert_eq!((against.bundle, against.n, against.loss_sum), (Digest::of(b"old"), 2, 0.5));
         assert_eq!((against.diff_sum, against.diff_sum_sq), (0.125, 0.3125 * 0.3125 + 0.1875 * 0.1875));
@@ -367,7 +367,8 @@ mod tests {
         ask(&mut ring, "a", b"b", 0, &[0.75]);
         ask(&mut ring, "z", b"b", 0, &[0.5]);
         ring.settle("a", 0, 0.0, None);
-        assert_eq!(ring.take_blocks(1)[0].prediction_sum, 0.75);
+        let blocks = ring.take_blocks(9);
+        assert_eq!((blocks.len(), blocks[0].prediction_sum), (1, 0.75));
     }
 
     #[test]

@@ -47,6 +47,8 @@ use event::Event;
 
 /// Results of hands waiting for the loop.
 const QUEUE: usize = 64;
+/// The inference runtime narrates its start; what goes wrong there we say ourselves.
+const LOG_DEFAULT: &str = "info,ort=warn";
 /// How long the parts may take to stop, each.
 const STOP: Duration = Duration::from_millis(400);
 
@@ -102,7 +104,8 @@ impl RunError {
 /// Runs the agent until SIGTERM or Ctrl-C.
 pub fn run(config: &Path) -> Result<(), RunError> {
     let environment = Environment::read();
-    let filter = EnvFilter::try_new(environment.log.as_deref().unwrap_or("info")).map_err(RunError::Log)?;
+    let filter =
+        EnvFilter::try_new(environment.log.as_deref().unwrap_or(LOG_DEFAULT)).map_err(RunError::Log)?;
     // Fails only if a logger is set already, which then serves.
     let _logger = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -195,7 +198,7 @@ async fn live(config: Config) -> Result<(), RunError> {
             Some(told) = told.recv() => Event::from_download(told),
             Some(done) = deeds.recv() => done,
             () = tokio::time::sleep_until(wake) => Event::Time,
-            _ = caught(terminate, interrupt) => break,
+            () = caught(terminate, interrupt) => break,
         };
         agent.handle(event);
     }
@@ -224,7 +227,7 @@ async fn caught(terminate: &mut Signal, interrupt: &mut Signal) {
 /// Everything that is kept on disk, opened.
 #[derive(Debug)]
 struct Opened {
-    _held: StateDir,
+    held: StateDir,
     device: DeviceId,
     boot: BootId,
     blobs: Blobs,
@@ -258,6 +261,6 @@ impl Opened {
         let mut spool = Spool::open(&held.path().join("spool"), boot.clone(), Bounds::default())?;
         let agent_version = env!("CARGO_PKG_VERSION").to_owned();
         spool.event(TrustClock::system().now(), EventKind::Started { agent_version })?;
-        Ok(Self { _held: held, device, boot, blobs, ledger, files, spool, trust })
+        Ok(Self { held, device, boot, blobs, ledger, files, spool, trust })
     }
 }

@@ -52,7 +52,7 @@ impl SelfTestSpec {
             runtime_dir,
             golden: None,
             limits: VariantLimits::default(),
-            deadline: Duration::from_secs(120),
+            deadline: Duration::from_mins(2),
             memory_mb: 4096,
             cpu_s: 60,
         }
@@ -140,14 +140,12 @@ pub async fn run(exe: &Path, spec: &SelfTestSpec) -> Result<SelfTestReport, Self
     let start_failed = |source| SelfTestError::Start { exe: exe.to_owned(), source };
     let mut child = command(exe, spec).map_err(start_failed)?.spawn().map_err(start_failed)?;
     let ended = tokio::time::timeout(spec.deadline, converse(&mut child, &input)).await;
-    let (status, stdout, stderr) = match ended {
-        Ok(outcome) => outcome.map_err(|error| SelfTestError::Garbled(error.to_string()))?,
-        Err(_) => {
-            // Killed and reaped here, so that no child outlives its test.
-            drop(child.kill().await);
-            return Err(SelfTestError::TimedOut(spec.deadline));
-        }
+    let Ok(ended) = ended else {
+        // Killed and reaped here, so that no child outlives its test.
+        drop(child.kill().await);
+        return Err(SelfTestError::TimedOut(spec.deadline));
     };
+    let (status, stdout, stderr) = ended.map_err(|error| SelfTestError::Garbled(error.to_string()))?;
     let summary = summary(spec, status, &stderr)?;
     let worst_difference = match &spec.golden {
         Some(golden) => compare_all(golden, &stdout, input.runs)?,

@@ -88,7 +88,7 @@ impl Broker {
         #[expect(clippy::disallowed_methods, reason = "the handle is kept, awaited in shutdown and aborted on drop")]
         let running = tokio::spawn(async move { broker.run().await });
         // A broker that fails before it is ready drops the sender; `stopped` then says why.
-        ready.wait_for(|ready| *ready).await.map_or((), drop);
+        drop(ready.wait_for(|ready| *ready).await);
         Ok(Self { address, stop, running })
     }
 

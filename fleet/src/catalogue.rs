@@ -32,7 +32,13 @@ impl Catalogue {
         {
             return Ok(Some(trusted.clone()));
         }
-        let files = trust_files::all(db).await?;
+        let mut files = trust_files::all(db).await?;
+        // Files are loaded by their names at rest, and the database keeps them by their names on the wire.
+        for (name, version) in &made {
+            if let (Ok(file), Some(bytes)) = (name.parse::<FileName>(), files.remove(name)) {
+                files.insert(file.stored(*version), bytes);
+            }
+        }
         let Some(trusted) = load(&files)? else { return Ok(None) };
         let trusted = Arc::new(trusted);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((made, trusted.clone()));

@@ -46,7 +46,7 @@ Examples:
 
 /// Edge-AI fleet operations: devices, bundles, rollouts, drift, retraining.
 #[derive(Debug, Parser)]
-#[command(name = "muster", version, after_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "muster", version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// Address of the fleet server.
     #[arg(long, global = true, env = "MUSTER_SERVER", default_value = DEFAULT_SERVER)]

@@ -145,9 +145,11 @@ async fn serve(
     // Whoever started us may not care to know.
     drop(ready.send(fleet.clone()));
     let closing = quit.clone();
-    let server = axum::serve(http, doors(fleet)).with_graceful_shutdown(closing.cancelled_owned());
+    let server = axum::serve(http, crate::http::router(fleet)).with_graceful_shutdown(closing.cancelled_owned());
     let mut server = std::pin::pin!(server.into_future());
     let ended = tokio::select! {
+        // What we end ourselves ends because of this, and must not be taken for a failure.
+        biased;
         () = stop.cancelled() => Ok(()),
         _ = &mut server => Err(ServeError::Ended),
         _ = parts.join_next() => Err(ServeError::Ended),
@@ -197,9 +199,4 @@ async fn upkeep(store: Store, intake: Arc<Intake>, orders: Orders, stop: Cancell
             () = tokio::time::sleep(UPKEEP) => {}
         }
     }
-}
-
-/// Where the world comes in.
-fn doors(_fleet: Arc<Fleet>) -> axum::Router {
-    axum::Router::new().route("/healthz", axum::routing::get(async || "ok\n"))
 }

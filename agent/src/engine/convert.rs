@@ -6,6 +6,10 @@ use ort::value::{DynValue, Tensor as Native, TensorElementType};
 
 use crate::oip::{NamedTensor, Tensor, Values};
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the binding's list is open; what is not named is not served"
+)]
 pub(super) fn datatype(ty: TensorElementType) -> Option<Datatype> {
     match ty {
         TensorElementType::Bool => Some(Datatype::Bool),

@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn versions_come_from_the_library_name() {
         let check = |name: &str, expect: Option<&str>| {
-            assert_eq!(openvino_version(name).as_deref(), expect, "{name}")
+            assert_eq!(openvino_version(name).as_deref(), expect, "{name}");
         };
         check("libopenvino.so.2641", Some("2026.4.1"));
         check("libopenvino.so.26100", Some("2026.10.0"));

@@ -115,7 +115,7 @@ fn name(ty: DeviceType) -> String {
         DeviceType::CPU => "CPU".to_owned(),
         DeviceType::GPU => "GPU".to_owned(),
         DeviceType::NPU => "NPU".to_owned(),
-        other => format!("{other:?}"),
+        DeviceType::FPGA => "FPGA".to_owned(),
     }
 }
 

@@ -28,11 +28,10 @@ pub(super) fn open(
         Ok(opened) => Ok(opened),
         Err(error) if spec.want == ProviderChoice::OpenVino => Err(error),
         Err(error) => {
-            let reason = match error {
-                EngineError::Refused { reason, .. } => {
-                    format!("OpenVINO refused the model: {}", first_line(&reason))
-                }
-                other => other.to_string(),
+            let reason = if let EngineError::Refused { reason, .. } = &error {
+                format!("OpenVINO refused the model: {}", first_line(reason))
+            } else {
+                error.to_string()
             };
             on_cpu(library, spec, Some(Sentence::from(reason)))
         }

@@ -55,6 +55,10 @@ impl Prediction {
                 Some(Scored { given: label, label, prediction: *prediction, loss: error * error })
             }
             Self::Classes(probabilities) => {
+                #[expect(
+                    clippy::float_cmp,
+                    reason = "a class's position is a whole number, or it is no class"
+                )]
                 let class = (0_u16..).zip(probabilities).find(|&(class, _)| f64::from(class) == label);
                 let (class, &prediction) = class?;
                 let error = |(at, p): (u16, &f64)| if at == class { p - 1.0 } else { *p };

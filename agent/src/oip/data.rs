@@ -93,7 +93,7 @@ impl<'de> Deserialize<'de> for Data {
     }
 }
 
-/// Reads a number or a list of these, at any depth (serde_json bounds it), into one flat list.
+/// Reads a number or a list of these, at any depth (`serde_json` bounds it), into one flat list.
 struct Elements<'a>(&'a mut Vec<Scalar>);
 
 impl<'de> DeserializeSeed<'de> for Elements<'_> {
@@ -141,31 +141,31 @@ impl<'de> Visitor<'de> for Elements<'_> {
 mod tests {
     use super::*;
 
-    fn check(json: &str, datatype: Datatype, expect: Result<Values, usize>) {
+    fn check(json: &str, datatype: Datatype, expect: &Result<Values, usize>) {
         let data: Data = serde_json::from_str(json).unwrap();
-        assert_eq!(data.into_values(datatype), expect, "{json}");
+        assert_eq!(&data.into_values(datatype), expect, "{json}");
     }
 
     #[test]
     fn flat_and_nested_lists_are_one() {
         let four = Ok(Values::Fp32(vec![1.0, 2.0, -3.0, 4.5]));
-        check("[1, 2, -3, 4.5]", Datatype::Fp32, four.clone());
-        check("[[1, 2], [-3, 4.5]]", Datatype::Fp32, four.clone());
-        check("[[[1], [2]], [[-3], [4.5]]]", Datatype::Fp32, four);
-        check("[]", Datatype::Int64, Ok(Values::Int64(vec![])));
+        check("[1, 2, -3, 4.5]", Datatype::Fp32, &four);
+        check("[[1, 2], [-3, 4.5]]", Datatype::Fp32, &four);
+        check("[[[1], [2]], [[-3], [4.5]]]", Datatype::Fp32, &four);
+        check("[]", Datatype::Int64, &Ok(Values::Int64(vec![])));
     }
 
     #[test]
     fn elements_must_fit_their_type() {
-        check("[255]", Datatype::Uint8, Ok(Values::Uint8(vec![255])));
-        check("[0, 256]", Datatype::Uint8, Err(1));
-        check("[-129]", Datatype::Int8, Err(0));
-        check("[3.0]", Datatype::Int16, Ok(Values::Int16(vec![3])));
-        check("[3.5]", Datatype::Int32, Err(0));
-        check("[true, 0]", Datatype::Bool, Ok(Values::Bool(vec![true, false])));
-        check("[2]", Datatype::Bool, Err(0));
-        check("[true]", Datatype::Fp32, Err(0));
-        check("[1e39]", Datatype::Fp32, Ok(Values::Fp32(vec![f32::INFINITY])));
+        check("[255]", Datatype::Uint8, &Ok(Values::Uint8(vec![255])));
+        check("[0, 256]", Datatype::Uint8, &Err(1));
+        check("[-129]", Datatype::Int8, &Err(0));
+        check("[3.0]", Datatype::Int16, &Ok(Values::Int16(vec![3])));
+        check("[3.5]", Datatype::Int32, &Err(0));
+        check("[true, 0]", Datatype::Bool, &Ok(Values::Bool(vec![true, false])));
+        check("[2]", Datatype::Bool, &Err(0));
+        check("[true]", Datatype::Fp32, &Err(0));
+        check("[1e39]", Datatype::Fp32, &Ok(Values::Fp32(vec![f32::INFINITY])));
     }
 
     #[test]

@@ -108,6 +108,7 @@ struct RawOutput {
 }
 
 /// The parameters of the binary tensor extension; everything else is ignored.
+#[expect(clippy::struct_field_names, reason = "the protocol's names")]
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Binary {

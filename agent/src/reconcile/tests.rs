@@ -171,7 +171,7 @@ impl Box {
             Happening::Damaged(i) => {
                 self.world.bundles.remove(&bundle(i).sha256);
             }
-            Happening::Waits => self.now = self.now.plus(Duration::from_secs(60)),
+            Happening::Waits => self.now = self.now.plus(Duration::from_mins(1)),
         }
     }
 
@@ -183,7 +183,7 @@ impl Box {
                 received_bytes: 0,
                 total_bytes: 5,
             },
-            _ => Content::Stored,
+            Bundle::Allowed(_) | Bundle::Withheld { .. } => Content::Stored,
         };
         self.world.bundles.insert(digest, Bundle::Allowed(next));
     }

@@ -1,7 +1,6 @@
 //! What the loop knows between two events, and what it does with one: take it in, ask the mind, do as it says.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};
@@ -20,6 +19,7 @@ use crate::blobs::Blob;
 use crate::clock::{TrustClock, WorldClock, monotonic};
 use crate::config::Config;
 use crate::download::Downloader;
+use crate::identity::StateDir;
 use crate::ledger::{Ledger, SlotFiles, SlotRecord};
 use crate::link::Link;
 use crate::reconcile::{Busy, Plan, Setback, Wish, plan};
@@ -72,13 +72,14 @@ pub(super) struct Agent {
     linked_told: bool,
     failed_said: BTreeMap<SlotName, (BundleRef, String)>,
     pub(super) collect: bool,
-    _held: Arc<crate::identity::StateDir>,
+    /// Kept open: the lock on the state folder goes with it.
+    held: StateDir,
 }
 
 impl Agent {
     pub(super) fn new(parts: Parts, opened: Opened) -> Self {
-        let Opened { _held, device, boot, blobs: _, ledger, files, spool, trust } = opened;
-        let probe = HealthProbe::new(&parts.config.state_dir);
+        let Opened { held, device, boot, blobs: _, ledger, files, spool, trust } = opened;
+        let probe = HealthProbe::new(held.path());
         let outbox = Outbox::new(spool, parts.world.now());
         Self {
             parts,
@@ -103,7 +104,7 @@ impl Agent {
             linked_told: false,
             failed_said: BTreeMap::new(),
             collect: true,
-            _held: Arc::new(_held),
+            held,
         }
     }
 
@@ -147,6 +148,7 @@ impl Agent {
 
     /// Leaves nothing half done: an activation that was under way is no fault of its bundle.
     pub(super) fn end(&mut self) {
+        tracing::debug!(state_dir = %self.held.path().display(), "lets go of the state folder");
         if let Some(busy) = self.busy.take()
             && let Err(error) = self.files.abort(&busy.slot)
         {

@@ -45,7 +45,7 @@ impl Agent {
                 }
                 let workbench = self.parts.workbench.clone();
                 self.begin_deed(slot, bundle, Doing::Activating, |chosen, slot, bundle| async move {
-                    Event::Loaded { slot, bundle, result: load(&workbench, &chosen).await }
+                    Event::Loaded { slot, bundle, result: load(&workbench, &chosen).await.map(Box::new) }
                 });
             }
         }
@@ -112,7 +112,7 @@ impl Agent {
         &mut self,
         slot: &SlotName,
         bundle: &BundleRef,
-        result: Result<Loaded, ActivateError>,
+        result: Result<Box<Loaded>, ActivateError>,
     ) {
         self.busy = None;
         let wished = self.ledger.wish().and_then(|wish| wish.slots.get(slot)).map(|wanted| &wanted.bundle);
@@ -120,7 +120,7 @@ impl Agent {
             // The order changed while it loaded: nobody wants it now.
             Ok(_) if wished != Some(bundle) => Err(None),
             Ok(loaded) => {
-                self.take_over(slot, bundle, loaded).map_err(|error| Some(ActivateError::from(error)))
+                self.take_over(slot, bundle, *loaded).map_err(|error| Some(ActivateError::from(error)))
             }
             Err(error) => Err(Some(error)),
         };
@@ -293,10 +293,9 @@ impl Agent {
         let mut keep: BTreeSet<Digest> = BTreeSet::new();
         for bundle in &bundles {
             keep.insert(bundle.sha256);
-            match Chosen::read(&self.parts.workbench.blobs, bundle) {
-                Ok(Some(chosen)) => keep.extend(chosen.files().map(|file| file.digest)),
-                // Without its manifest, or with one that is refused, a bundle has no files worth keeping.
-                Ok(None) | Err(_) => {}
+            // Without its manifest, or with one that is refused, a bundle has no files worth keeping.
+            if let Ok(Some(chosen)) = Chosen::read(&self.parts.workbench.blobs, bundle) {
+                keep.extend(chosen.files().map(|file| file.digest));
             }
         }
         match self.parts.workbench.blobs.collect(&keep) {

@@ -59,7 +59,7 @@ pub(super) enum Event {
     Loaded {
         slot: SlotName,
         bundle: BundleRef,
-        result: Result<Loaded, ActivateError>,
+        result: Result<Box<Loaded>, ActivateError>,
     },
     /// Something that was to be done later is due.
     Time,
@@ -79,7 +79,7 @@ impl Event {
         match heard {
             Heard::Linked { connection } => Self::Linked { connection },
             Heard::Unlinked { reason } => Self::Unlinked { reason },
-            Heard::Message { topic, payload } => Self::from_message(topic, payload),
+            Heard::Message { topic, payload } => Self::from_message(&topic, payload),
         }
     }
 
@@ -94,8 +94,8 @@ impl Event {
         }
     }
 
-    fn from_message(topic: String, payload: Bytes) -> Self {
-        let malformed = |reason: String| Self::Malformed { topic: topic.clone(), reason };
+    fn from_message(topic: &str, payload: Bytes) -> Self {
+        let malformed = |reason: String| Self::Malformed { topic: topic.to_owned(), reason };
         match topic.parse() {
             Ok(Topic::Down(_, Down::Order)) => Self::Order(payload),
             Ok(Topic::Down(_, Down::Chunk)) => Self::Chunk(payload),

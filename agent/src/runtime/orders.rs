@@ -190,8 +190,18 @@ impl Agent {
 fn grace(refusal: &OrderRefusal) -> Duration {
     match refusal {
         OrderRefusal::Uncatalogued { .. } | OrderRefusal::HashDisagrees { .. } => GRACE_UNCATALOGUED,
-        transient if transient.is_transient() => GRACE_INCOMPLETE,
-        _ => Duration::ZERO,
+        OrderRefusal::FutureCatalogue { .. }
+        | OrderRefusal::CatalogueIncomplete(_)
+        | OrderRefusal::CatalogueStale(_) => GRACE_INCOMPLETE,
+        OrderRefusal::TooLarge { .. }
+        | OrderRefusal::Envelope(_)
+        | OrderRefusal::Signature { .. }
+        | OrderRefusal::WrongType { .. }
+        | OrderRefusal::Document(_)
+        | OrderRefusal::Unbounded(_)
+        | OrderRefusal::OtherDevice { .. }
+        | OrderRefusal::OlderVersion { .. }
+        | OrderRefusal::Expired { .. } => Duration::ZERO,
     }
 }
 

@@ -146,18 +146,7 @@ impl Agent {
         self.outbox.spool.unsend();
         self.relink();
         self.expect_trust();
-        let config = &self.parts.config;
-        let hello = Hello {
-            v: VERSION,
-            boot: self.boot.clone(),
-            connection,
-            name: config.name.clone(),
-            site: config.site.clone(),
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities: self.parts.capabilities.clone(),
-            order_version: self.trust.versions().order,
-        };
-        self.say(Up::Hello, hello.to_json());
+        self.hello(connection);
     }
 
     pub(super) fn unlinked(&mut self, reason: &str) {
@@ -193,6 +182,21 @@ impl Agent {
             }
             Err(error) => tracing::error!(error = chain(&error), "the spool cannot be read"),
         }
+    }
+
+    fn hello(&self, connection: u64) {
+        let config = &self.parts.config;
+        let hello = Hello {
+            v: VERSION,
+            boot: self.boot.clone(),
+            connection,
+            name: config.name.clone(),
+            site: config.site.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            capabilities: self.parts.capabilities.clone(),
+            order_version: self.trust.versions().order,
+        };
+        self.say(Up::Hello, hello.to_json());
     }
 
     /// What the queue does not take is said again after its silence.
@@ -288,18 +292,24 @@ impl Agent {
 
     fn send_state(&mut self, now: Instant) {
         let Some(state) = &self.outbox.state else { return };
-        let due = match self.outbox.state_sent {
-            None => true,
+        let silent = match self.outbox.state_sent {
+            None => Some(false),
             Some((sequence, at)) if sequence < state.sequence => {
-                now.saturating_duration_since(at) >= PROGRESS_EVERY
+                (now.saturating_duration_since(at) >= PROGRESS_EVERY).then_some(false)
             }
             Some((sequence, at)) => {
-                self.outbox.state_acknowledged < sequence
-                    && now.saturating_duration_since(at) >= STATE_SILENCE
+                let waits = self.outbox.state_acknowledged < sequence;
+                (waits && now.saturating_duration_since(at) >= STATE_SILENCE).then_some(true)
             }
         };
-        if due && self.parts.link.send(Up::State, state.to_json()) {
-            self.outbox.state_sent = Some((state.sequence, now));
+        let Some(silent) = silent else { return };
+        let sequence = state.sequence;
+        if self.parts.link.send(Up::State, state.to_json()) {
+            self.outbox.state_sent = Some((sequence, now));
+        }
+        if let (true, Some(connection)) = (silent, self.outbox.connection) {
+            // Nobody answered: perhaps the fleet came to the broker after us, and missed the first words too.
+            self.hello(connection);
         }
     }
 }

@@ -19,7 +19,7 @@ use super::slots::Slots;
 use super::{infer, labels, metadata};
 
 /// Longest life of a request, sending it included; above the model's own patience.
-const REQUEST_TIME: Duration = Duration::from_secs(60);
+const REQUEST_TIME: Duration = Duration::from_mins(1);
 
 #[derive(Clone)]
 struct App {

@@ -113,6 +113,10 @@ pub(super) enum Lookup {
 
 impl Served {
     /// Pairs a model with its manifest; refused where the two do not agree.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the reference is used up: nobody needs it after its bins are copied"
+    )]
     pub fn new(
         model: Model,
         manifest: Manifest,

@@ -32,8 +32,6 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    match tokio::time::timeout(PATIENCE, found).await {
-        Ok(found) => found,
-        Err(_) => panic!("waited in vain for {what}"),
-    }
+    let found = tokio::time::timeout(PATIENCE, found).await.ok();
+    found.unwrap_or_else(|| panic!("waited in vain for {what}"))
 }

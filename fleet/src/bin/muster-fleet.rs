@@ -1,5 +1,6 @@
 //! The fleet server's process: arguments, log, signals.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -28,6 +29,8 @@ enum Command {
         #[arg(long)]
         data: Option<PathBuf>,
     },
+    /// Prints the REST API's description (OpenAPI 3.1).
+    Openapi,
 }
 
 #[tokio::main]
@@ -37,6 +40,7 @@ async fn main() -> anyhow::Result<()> {
         .from_env_lossy();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Arguments::parse().command {
+        Command::Openapi => Ok(std::io::stdout().write_all(muster_fleet::http::openapi().as_bytes())?),
         Command::Serve { config, data } => {
             let config = Config::load(config.as_deref(), data)?;
             let stop = CancellationToken::new();

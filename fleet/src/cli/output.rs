@@ -121,6 +121,10 @@ impl Output {
             // A program that cuts columns must not find a name on two lines.
             None => table.set_content_arrangement(ContentArrangement::Disabled),
         };
+        // The look of kubectl: the first column starts at the edge.
+        table.column_iter_mut().for_each(|column| {
+            column.set_padding((0, 2));
+        });
         for item in items {
             table.add_row(columns.iter().map(|column| plain(&(column.cell)(item), ' ')));
         }
@@ -214,7 +218,7 @@ mod tests {
             output.list(&answer, "/name", COLUMNS).unwrap();
             assert_eq!(out.text(), expect);
         };
-        check(Format::Table, " NAME   SITE\n er-1   a\n e [31m bb\n");
+        check(Format::Table, "NAME    SITE\ner-1    a\ne [31m  bb\n");
         check(Format::Name, "er-1\ne [31m\n");
         check(Format::Json, &format!("{}\n", serde_json::to_string_pretty(&answer).unwrap()));
     }

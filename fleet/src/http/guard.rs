@@ -63,7 +63,8 @@ pub(super) async fn origin(request: Request, next: Next) -> Response {
 pub(super) async fn within(request: Request, next: Next) -> Response {
     let Ok(response) = tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await else {
         let detail = format!("no answer within {} s", ANSWER_WITHIN.as_secs());
-        let problem = Problem::new(Code::TimedOut, detail).next("repeat in a moment; look at the server's log");
+        let problem =
+            Problem::new(Code::TimedOut, detail).next("repeat in a moment; look at the server's log");
         return problem.into_response();
     };
     response

@@ -13,8 +13,11 @@ use crate::device::Client;
 const INSIDER: &str = "fleet-of-these-tests";
 
 async fn start() -> Broker {
-    let insider = Insider { client_id: INSIDER.to_owned(), password: String::new() };
-    Broker::start(SocketAddr::from(([127, 0, 0, 1], 0)), &insider).await.unwrap()
+    Broker::start(SocketAddr::from(([127, 0, 0, 1], 0)), &insider()).await.unwrap()
+}
+
+fn insider() -> Insider {
+    Insider { client_id: INSIDER.to_owned(), password: "a secret".to_owned() }
 }
 
 /// A device, not the one below.
@@ -95,8 +98,7 @@ async fn an_own_will_is_published_and_kept() {
 
 #[tokio::test]
 async fn nobody_else_is_the_fleet() {
-    let insider = Insider { client_id: INSIDER.to_owned(), password: "a secret".to_owned() };
-    let broker = Broker::start(SocketAddr::from(([127, 0, 0, 1], 0)), &insider).await.unwrap();
+    let broker = start().await;
     assert!(Client::try_connect(broker.address(), INSIDER, None).await.is_err());
     let mut observer = Client::connect(broker.address(), "observer").await;
     assert!(!observer.publish(&Topic::Down(mine(), Down::Order), true, b"x".to_vec()).await);
@@ -109,8 +111,7 @@ async fn nobody_else_is_the_fleet() {
 #[tokio::test]
 async fn three_hundred_retained_messages_come_at_once_and_can_be_replaced() {
     let broker = start().await;
-    let insider = Insider { client_id: INSIDER.to_owned(), password: String::new() };
-    let mut fleet = Client::connect_as(broker.address(), &insider).await;
+    let mut fleet = Client::connect_as(broker.address(), &insider()).await;
     let topic = |n: u16| Topic::Trust(format!("auto-{n}.json"));
     for n in 0..300 {
         assert!(fleet.publish(&topic(n), true, n.to_le_bytes().to_vec()).await);

@@ -14,10 +14,8 @@ fn x(columns: usize, values: &[f32]) -> Vec<NamedTensor> {
 }
 
 fn floats(outputs: &[NamedTensor]) -> Vec<f32> {
-    match &outputs[0].tensor.values {
-        Values::Fp32(values) => values.clone(),
-        other => panic!("{other:?}"),
-    }
+    let Values::Fp32(values) = &outputs[0].tensor.values else { panic!("{outputs:?}") };
+    values.clone()
 }
 
 fn spec(name: &str, want: ProviderChoice) -> LoadSpec {

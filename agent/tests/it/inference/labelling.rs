@@ -51,7 +51,7 @@ async fn the_day_is_the_predictions() {
     let agent = Box::start().await;
     agent.slots.activate(&Box::slot(), line("1", "line.onnx"));
     assert_eq!(agent.infer("r", 2, &[0.0, 0.0]).await.0, 200);
-    let day = agent.now().floor_to(std::time::Duration::from_secs(86_400));
+    let day = agent.now().floor_to(std::time::Duration::from_hours(24));
     agent.pass(3 * 86_400);
     let label = json!({ "slot": "m", "labels": [{ "request": "r", "row": 0, "value": 1.0 }] });
     assert_eq!(agent.post("/muster/v1/labels", label.to_string()).await.1["matched"], 1);

@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use muster_agent::selftest::{self, GoldenPair, SelfTestError, SelfTestReport, SelfTestSpec};
 use muster_protocol::manifest::{InferencePrecision, VariantLimits};
 use muster_protocol::message::Provider;
+use tokio::time::Instant;
 
 use super::{ask, fixture, runtime_dir};
 

@@ -154,7 +154,7 @@ async fn a_bundle_that_fails_is_refused_once_and_what_ran_goes_on() {
         (
             "4-future",
             build("4-future", fixture("logistic.onnx"), &golden, &[], |m| {
-                m["requires"] = serde_json::json!(["telepathy"])
+                m["requires"] = serde_json::json!(["telepathy"]);
             }),
             "manifest_unknown_feature",
         ),

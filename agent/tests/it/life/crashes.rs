@@ -44,6 +44,7 @@ async fn killed_while_activating_the_slot_is_whole_and_the_order_is_carried_out(
     assert!([Some(a.reference().sha256), Some(b.reference().sha256)].contains(&current));
     let agent = Agent::start(dir.path());
     agent.scores(ROW, SCORE_B).await;
+    // It answers a moment before that is committed.
     until("the journal to be removed", || (!journal.exists()).then_some(())).await;
     assert_eq!(document(dir.path(), "current.json"), Some(b.reference().sha256));
     assert_eq!(document(dir.path(), "previous.json"), Some(a.reference().sha256));
@@ -60,7 +61,8 @@ async fn killed_while_activating_the_slot_is_whole_and_the_order_is_carried_out(
         document(dir.path(), "previous.json");
         agent = Agent::start(dir.path());
         agent.scores(ROW, score).await;
-        assert_eq!(document(dir.path(), "current.json"), Some(bundle.reference().sha256));
+        let wanted = Some(bundle.reference().sha256);
+        until("the commit", || (document(dir.path(), "current.json") == wanted).then_some(())).await;
     }
 }
 

@@ -167,7 +167,11 @@ impl Fleet {
         client.try_publish(topic, QoS::AtLeastOnce, false, bytes.to_vec()).unwrap();
     }
 
-    pub(super) async fn event(&self, what: &str, matches: impl Fn(&EventKind) -> bool) -> EventKind {
+    pub(super) async fn event(
+        &self,
+        what: &str,
+        matches: impl Fn(&EventKind) -> bool + Send + Sync,
+    ) -> EventKind {
         until(what, || self.inner().arrived.iter().map(|event| event.kind.clone()).find(|kind| matches(kind)))
             .await
     }
@@ -182,7 +186,7 @@ impl Fleet {
         .await;
     }
 
-    pub(super) async fn state(&self, what: &str, matches: impl Fn(&State) -> bool) -> State {
+    pub(super) async fn state(&self, what: &str, matches: impl Fn(&State) -> bool + Send + Sync) -> State {
         until(what, || self.inner().states.last().filter(|state| matches(state)).cloned()).await
     }
 
@@ -199,7 +203,7 @@ impl Inner {
         if let Some(client) = &self.client {
             let qos = match topic {
                 Topic::Down(_, Down::Chunk | Down::Ack) => QoS::AtMostOnce,
-                _ => QoS::AtLeastOnce,
+                Topic::Up(..) | Topic::Down(..) | Topic::Trust(_) | Topic::Epoch => QoS::AtLeastOnce,
             };
             drop(client.try_publish(topic.to_string(), qos, retain, bytes));
         }
@@ -237,8 +241,9 @@ impl Inner {
         if self.silent {
             return;
         }
-        let contiguous =
-            |numbers: BTreeSet<u64>| (1..).take_while(|n| numbers.contains(n)).last().unwrap_or(0);
+        let contiguous = |numbers: BTreeSet<u64>| {
+            (1..).zip(&numbers).take_while(|(n, number)| n == *number).count() as u64
+        };
         let of = |key: &(BootId, u64)| (key.0 == *boot).then_some(key.1);
         let state = self.states.iter().filter(|state| state.boot == *boot).map(|state| state.sequence).max();
         let ack = Ack {

@@ -115,16 +115,16 @@ pub(super) async fn create(
     acting: Acting,
     Json(body): Json<NewBody>,
 ) -> Answer<Response> {
+    let mut db = app.fleet.store.read().await?;
+    let checked = check(&mut db, body, &acting).await?;
+    let cohort = cohort(&mut db, &checked).await?;
+    drop(db);
     if query.dry_run {
-        let mut db = app.fleet.store.read().await?;
-        let checked = check(&mut db, body, &acting).await?;
-        return Ok(Json(rehearse(&mut db, checked).await?).into_response());
+        return Ok(Json(rehearse(&checked, &cohort)).into_response());
     }
     let mut tx = app.fleet.store.write().await?;
-    let checked = check(&mut tx, body, &acting).await?;
-    if cohort(&mut tx, &checked).await?.is_empty() {
-        return Err(empty_cohort());
-    }
+    // Somebody may have begun another since we looked; nothing else that we checked can become dangerous.
+    is_free(&mut tx, &checked.slot).await?;
     let moment = app.fleet.clocks.moment();
     let id = RolloutId::mint(mint::random()?);
     let Checked { model, slot, bundle, plan, started_by, reason } = checked;
@@ -159,10 +159,7 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
         let detail = format!("{} is a bundle of {}, not of {model}", bundle.path, bundle.path.model());
         return Err(Problem::invalid("/bundle", detail));
     }
-    if let Some(open) = task::open_in_slot(db, &slot).await? {
-        let detail = format!("rollout {open} of slot '{slot}' is open");
-        return Err(Problem::new(Code::RolloutOpen, detail).next("wait for it, abort it or roll it back"));
-    }
+    is_free(db, &slot).await?;
     let started_by = match started_by {
         Some(StarterBody { kind: StarterKind::Policy, trigger, .. }) => Actor::Policy { trigger },
         Some(StarterBody { kind: StarterKind::Person, name, .. }) if !name.trim().is_empty() => {
@@ -173,6 +170,13 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
         }
     };
     Ok(Checked { model, slot, bundle, plan, started_by, reason: reason.trim().to_owned() })
+}
+
+/// Refuses if the slot has an open rollout.
+async fn is_free(db: &mut Control, slot: &SlotName) -> Answer<()> {
+    let Some(open) = task::open_in_slot(db, slot).await? else { return Ok(()) };
+    let detail = format!("rollout {open} of slot '{slot}' is open");
+    Err(Problem::new(Code::RolloutOpen, detail).next("wait for it, abort it or roll it back"))
 }
 
 async fn find(db: &mut Control, text: &str) -> Answer<BundleRef> {
@@ -194,7 +198,7 @@ async fn find(db: &mut Control, text: &str) -> Answer<BundleRef> {
     }
 }
 
-/// Devices that match, with their names, in the order in which they are asked.
+/// Devices that match, at least one, with their names, in the order in which they are asked.
 async fn cohort(db: &mut Control, checked: &Checked) -> Answer<Vec<(DeviceId, String)>> {
     let mut cohort = Vec::new();
     survey::each(db, |device| {
@@ -203,15 +207,15 @@ async fn cohort(db: &mut Control, checked: &Checked) -> Answer<Vec<(DeviceId, St
         }
     })
     .await?;
+    if cohort.is_empty() {
+        let problem = Problem::new(Code::EmptyCohort, "no device matches the selector");
+        return Err(problem.next("widen the selector, or start an agent first"));
+    }
     cohort.sort_by_key(|(id, _)| draw(&checked.bundle.sha256, id));
     Ok(cohort)
 }
 
-async fn rehearse(db: &mut Control, checked: Checked) -> Answer<Rehearsal> {
-    let cohort = cohort(db, &checked).await?;
-    if cohort.is_empty() {
-        return Err(empty_cohort());
-    }
+fn rehearse(checked: &Checked, cohort: &[(DeviceId, String)]) -> Rehearsal {
     let targets = checked.plan.targets(cohort.len());
     let mut before = 0;
     let stages = checked.plan.stages.iter().zip(targets).map(|(stage, reaches)| {
@@ -226,16 +230,11 @@ async fn rehearse(db: &mut Control, checked: Checked) -> Answer<Rehearsal> {
             first: devices.iter().take(NAMES_SHOWN).map(|(_, name)| name.clone()).collect(),
         }
     });
-    Ok(Rehearsal {
+    Rehearsal {
         dry_run: true,
         bundle: BundleName::from(&checked.bundle),
         slot: checked.slot.to_string(),
         stages: stages.collect(),
         cohort: cohort.len(),
-    })
-}
-
-fn empty_cohort() -> Problem {
-    Problem::new(Code::EmptyCohort, "no device matches the selector")
-        .next("widen the selector, or start an agent first")
+    }
 }

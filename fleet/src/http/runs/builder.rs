@@ -144,8 +144,8 @@ pub(super) async fn claim(State(app): State<App>, Json(body): Json<ClaimBody>) -
     save(&mut tx, revision, &run).await?;
     let sentence = format!("took the retraining of {}", run.model);
     say(&mut tx, &run, ("run.claimed", sentence), Actor::Builder(builder), moment).await?;
-    let champion = champion(&mut tx, &run.model).await?;
     tx.commit().await?;
+    let champion = champion(&mut app.fleet.store.read().await?, &run.model).await?;
     let request = request(&run, moment);
     Ok(Json(Claim { run: RunView::of(&app, &run, Vec::new()), request, champion }).into_response())
 }

@@ -2,6 +2,8 @@
 
 use axum::body::Body;
 use axum::http::{Method, header};
+use muster_fleet::serve::Fleet;
+use muster_fleet::store::{Page, rollouts};
 use muster_protocol::message::up::BundleRef;
 use serde_json::{Value, json};
 
@@ -137,18 +139,12 @@ async fn every_device_has_exactly_one_sentence() {
     let (api, _, new) = fleet().await;
     let rollout = begin(&api, &new).await;
     let id = rollout["id"].as_str().unwrap();
-    let members = api
-        .server
-        .until("the engine has drawn the cohort", async |fleet| {
-            let found = muster_fleet::store::rollouts::devices::<Value>(
-                &mut fleet.store.read().await.unwrap(),
-                &id.parse().unwrap(),
-                &muster_fleet::store::Page::first(10),
-            );
-            Some(found.await.unwrap().len()).filter(|&n| n == 3)
-        })
-        .await;
-    assert_eq!(members, 3);
+    let drawn = async |fleet: &Fleet| {
+        let mut db = fleet.store.read().await.unwrap();
+        let found = rollouts::devices::<Value>(&mut db, &id.parse().unwrap(), &Page::first(10)).await;
+        (found.unwrap().len() == 3).then_some(())
+    };
+    api.server.until("the engine has drawn the cohort", drawn).await;
     let devices = api.see(&format!("/api/v1/rollouts/{id}/devices")).await;
     let devices = devices["items"].as_array().unwrap();
     assert_eq!(devices.len(), 3);

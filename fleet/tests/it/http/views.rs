@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{Api, enrol};
 use crate::publisher::{Bundle, Publisher, age_reference, model};
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 #[tokio::test]
 async fn devices_are_found_and_paged() {
