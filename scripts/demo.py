@@ -169,11 +169,11 @@ class Demo:
         if len({entry["subject"] for entry in proofs}) < len(SITES):
             raise Failure("not every box proved the new bundle")
         total = (max(parse_ms(entry["at"]) for entry in proofs) - parse_ms(alarm["at"])) / 1000
-        steps = {step["state"]: parse_ms(step["at"]) for step in run["timeline"]}
+        steps = {step["kind"]: parse_ms(step["at"]) for step in run["timeline"]}
         training = (steps["succeeded"] - steps["claimed"]) / 1000
         collecting = (steps["queued"] - steps.get("collecting", steps["queued"])) / 1000
         return [
-            f"waiting for data {collecting:.1f} s ({DATA_DAYS} world days after the onset)",
+            f"waiting for data {collecting:.1f} s of it: until {DATA_DAYS} world days after the onset",
             f"drift to fleet: {total:.1f} s (training {training:.1f} s)",
         ]
 
@@ -189,7 +189,7 @@ class Demo:
         found = lab.rollout(rollout)
         devices = lab.get(f"/api/v1/rollouts/{rollout}/devices")["items"]
         exposed = [device for device in devices if device["state"] in ("returned", "returning")]
-        if found["phase"]["stage"] != 0 or len(exposed) != 1:
+        if found["phase"]["stage"] != "canary" or len(exposed) != 1:
             raise Failure(f"the bad candidate reached {len(exposed)} boxes")
         self.time.add(f"the canary's gate found it: {found['phase']['reason']['sentence']}")
         running = {slot["current"]["path"] for device in lab.get("/api/v1/devices")["items"] for slot in device["slots"]}
@@ -324,6 +324,9 @@ def main() -> int:
         print(f"\nThe demo failed: {failure}\nLogs: {demo.lab.dir / 'logs'}", file=sys.stderr)
         demo.lab.stop()
         return 1
+    except BaseException:
+        demo.lab.stop()
+        raise
     demo.time.again()
     print(f"\nDashboard: {demo.lab.addresses['http']}   MQTT: {demo.lab.addresses['mqtt']}   logs: {demo.lab.dir / 'logs'}")
     print(f"The whole story took {(wall_ms() - began) / 1000:.0f} s.\n")

@@ -11,10 +11,11 @@ use muster_protocol::manifest::{Golden, Manifest, ManifestError, ReferenceFile, 
 use muster_protocol::message::Sentence;
 use muster_protocol::message::up::BundleRef;
 
-use crate::blobs::{Blob, Blobs, Found};
+use crate::blobs::{Blobs, Found};
 use crate::chain;
 use crate::disk::DiskError;
 use crate::engine::{Engine, EngineError, LoadSpec, ProviderChoice};
+use crate::reconcile::Blob;
 use crate::selftest::{self, GoldenPair, SelfTestError, SelfTestReport, SelfTestSpec};
 use crate::serve::{Served, ServedError};
 

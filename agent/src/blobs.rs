@@ -12,13 +12,7 @@ use muster_protocol::ids::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::disk::{self, DiskError};
-
-/// A file by its identity, and how long it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Blob {
-    pub digest: Digest,
-    pub length: u64,
-}
+use crate::reconcile::Blob;
 
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,12 +23,13 @@ use muster_protocol::message::{Message as _, Sentence};
 use muster_protocol::topic::Up;
 use tokio::sync::mpsc;
 
-use crate::blobs::{Blob, Blobs};
+use crate::blobs::Blobs;
 use crate::chain;
 use crate::clock::monotonic;
 use crate::disk::DiskError;
 use crate::identity;
 use crate::link::Link;
+use crate::reconcile::Blob;
 use part::Part;
 use transfer::{Transfer, Verdict};
 

@@ -22,9 +22,8 @@ use muster_protocol::message::Phase;
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 
-use crate::blobs::Blob;
 pub use wish::{Wanted, Wish};
-pub use world::{Bad, Bundle, Busy, Content, Doing, Occupied, Setback, World};
+pub use world::{Bad, Blob, Bundle, Busy, Content, Doing, Occupied, Setback, World};
 
 /// Wait after a first setback; doubles with each, up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_secs(10);

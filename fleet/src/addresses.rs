@@ -58,7 +58,8 @@ impl DataLock {
     pub fn take(data: &Path) -> Result<Self, DataDirError> {
         let failed = |source| DataDirError::Write { path: data.to_owned(), source };
         std::fs::create_dir_all(data).map_err(failed)?;
-        let file = File::options().create(true).truncate(false).write(true).open(data.join(LOCK)).map_err(failed)?;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(data.join(LOCK)).map_err(failed)?;
         match file.try_lock_exclusive() {
             Ok(()) => Ok(Self { _file: file }),
             Err(error) if error.kind() == fs2::lock_contended_error().kind() => {
@@ -86,10 +87,13 @@ mod tests {
     fn addresses_are_replaced_whole() {
         let dir = tempfile::tempdir().unwrap();
         for port in [1, 2] {
-            let addresses =
-                Addresses::new(SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 1], 9)));
+            let addresses = Addresses::new(
+                SocketAddr::from(([127, 0, 0, 1], port)),
+                SocketAddr::from(([127, 0, 0, 1], 9)),
+            );
             addresses.write(dir.path()).unwrap();
-            let read: Addresses = serde_json::from_slice(&std::fs::read(dir.path().join(FILE)).unwrap()).unwrap();
+            let read: Addresses =
+                serde_json::from_slice(&std::fs::read(dir.path().join(FILE)).unwrap()).unwrap();
             assert_eq!(read, addresses);
         }
     }

@@ -59,13 +59,17 @@ pub enum BlobError {
 impl Blobs {
     /// Opens the store in a folder, makes it if it is absent, and clears what unfinished uploads left.
     pub fn open(dir: &Path) -> Result<Self, BlobError> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| BlobError::Open { path: dir.to_owned(), source };
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| BlobError::Open {
+            path: dir.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(dir).map_err(|error| failed(error.into()))?;
         match std::fs::remove_dir_all(dir.join(STAGING)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error.into())),
             Ok(()) | Err(_) => {}
         }
-        let objects = LocalFileSystem::new_with_prefix(dir).map_err(|error| failed(error.into()))?.with_fsync(true);
+        let objects =
+            LocalFileSystem::new_with_prefix(dir).map_err(|error| failed(error.into()))?.with_fsync(true);
         Ok(Self { objects: Arc::new(objects) })
     }
 
@@ -232,7 +236,8 @@ mod tests {
         assert!(matches!(error, BlobError::Mismatch { .. }), "{error}");
         let error = blobs.put(&digest, parts(b"weights"), 6).await.unwrap_err();
         assert!(matches!(error, BlobError::TooLong { max: 6 }), "{error}");
-        let broken = futures_util::stream::iter([Ok(Bytes::from_static(b"wei")), Err(std::io::Error::other("gone"))]);
+        let broken =
+            futures_util::stream::iter([Ok(Bytes::from_static(b"wei")), Err(std::io::Error::other("gone"))]);
         assert!(matches!(blobs.put(&digest, broken, 100).await, Err(BlobError::Body(_))));
         assert_eq!(blobs.head(&digest).await.unwrap(), None);
         assert_eq!(left_over(dir.path()), 0);

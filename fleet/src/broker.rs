@@ -85,7 +85,10 @@ impl Broker {
         let address = broker.local_addr().ok_or(BrokerError::Nowhere)?;
         let stop = broker.shutdown_handle();
         let mut ready = broker.ready_receiver();
-        #[expect(clippy::disallowed_methods, reason = "the handle is kept, awaited in shutdown and aborted on drop")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the handle is kept, awaited in shutdown and aborted on drop"
+        )]
         let running = tokio::spawn(async move { broker.run().await });
         // A broker that fails before it is ready drops the sender; `stopped` then says why.
         drop(ready.wait_for(|ready| *ready).await);
@@ -180,7 +183,9 @@ fn is_public(filter: &str) -> bool {
 /// filters, so that nothing wider slips through a wildcard or a share.
 fn is_observable(filter: &str) -> bool {
     match filter.parse() {
-        Ok(Topic::Up(_, Up::Hello | Up::Status | Up::State | Up::Event) | Topic::Down(_, Down::Order)) => true,
+        Ok(Topic::Up(_, Up::Hello | Up::Status | Up::State | Up::Event) | Topic::Down(_, Down::Order)) => {
+            true
+        }
         Ok(Topic::Up(_, Up::Report | Up::Want) | Topic::Down(..) | Topic::Trust(_) | Topic::Epoch) => false,
         Err(_) => {
             [Up::Hello, Up::Status, Up::State, Up::Event].iter().any(|&up| filter == topic::every_device(up))
@@ -212,11 +217,21 @@ impl AuthProvider for Access {
         Box::pin(std::future::ready(Ok(result)))
     }
 
-    fn authorize_publish<'a>(&'a self, client_id: &str, _: Option<&'a str>, topic: &'a str) -> Later<'a, bool> {
+    fn authorize_publish<'a>(
+        &'a self,
+        client_id: &str,
+        _: Option<&'a str>,
+        topic: &'a str,
+    ) -> Later<'a, bool> {
         Box::pin(std::future::ready(self.may_publish(client_id, topic)))
     }
 
-    fn authorize_subscribe<'a>(&'a self, client_id: &str, _: Option<&'a str>, filter: &'a str) -> Later<'a, bool> {
+    fn authorize_subscribe<'a>(
+        &'a self,
+        client_id: &str,
+        _: Option<&'a str>,
+        filter: &'a str,
+    ) -> Later<'a, bool> {
         Box::pin(std::future::ready(self.may_subscribe(client_id, filter)))
     }
 }

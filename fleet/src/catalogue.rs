@@ -9,10 +9,12 @@ use crate::store::{Control, StoreError, trust_files};
 /// Names and versions that a trusted state was made of.
 type Made = Vec<(String, u64)>;
 
+type Remembered = (Made, Arc<TrustedSet>);
+
 /// Cheap to clone; all clones remember together.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
-    last: Arc<Mutex<Option<(Made, Arc<TrustedSet>)>>>,
+    last: Arc<Mutex<Option<Remembered>>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +28,8 @@ pub enum CatalogueError {
 impl Catalogue {
     /// What is published in this view of the database; `None` before the first root.
     pub async fn published(&self, db: &mut Control) -> Result<Option<Arc<TrustedSet>>, CatalogueError> {
-        let made: Made = trust_files::list(db).await?.into_iter().map(|file| (file.name, file.version)).collect();
+        let made: Made =
+            trust_files::list(db).await?.into_iter().map(|file| (file.name, file.version)).collect();
         if let Some((last, trusted)) = &*self.last.lock().unwrap_or_else(PoisonError::into_inner)
             && *last == made
         {

@@ -30,7 +30,6 @@ pub struct Clocks {
 }
 
 impl TrustClock {
-    #[expect(clippy::unused_self, reason = "whoever reads the clock was handed one")]
     #[expect(clippy::disallowed_methods, reason = "this is the one place where real time comes in")]
     pub fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -76,9 +75,16 @@ mod tests {
     #[test]
     fn the_world_follows_real_time_at_its_scale() {
         let start = TrustClock.now();
-        let clocks = Clocks::new(WorldScale { wall_start: start, world_start: Timestamp::from_seconds(1_000_000_000), factor: 1000.0 });
+        let clocks = Clocks::new(WorldScale {
+            wall_start: start,
+            world_start: Timestamp::from_seconds(1_000_000_000),
+            factor: 1000.0,
+        });
         let moment = clocks.moment();
-        assert_eq!(moment.world_at.since(Timestamp::from_seconds(1_000_000_000)), moment.at.since(start) * 1000);
+        assert_eq!(
+            moment.world_at.since(Timestamp::from_seconds(1_000_000_000)),
+            moment.at.since(start) * 1000
+        );
         assert_eq!(clocks.world.wall_span(Duration::from_secs(1000)), Duration::from_secs(1));
     }
 }

@@ -58,7 +58,9 @@ pub enum ConfigError {
     Clock(#[source] serde_json::Error),
     #[error("the world's factor {0} must be a number above 0")]
     Factor(f64),
-    #[error("{what} would listen on {address}, beyond this machine, without encryption; bind it to 127.0.0.1")]
+    #[error(
+        "{what} would listen on {address}, beyond this machine, without encryption; bind it to 127.0.0.1"
+    )]
     Exposed { what: &'static str, address: SocketAddr },
 }
 
@@ -146,7 +148,8 @@ mod tests {
 
     #[test]
     fn the_file_wins_over_the_environment_and_the_argument_over_the_file() {
-        let clock = "[clock]\nwall_start='2026-01-01T00:00:00Z'\nworld_start='2026-01-01T00:00:00Z'\nfactor=2.0";
+        let clock =
+            "[clock]\nwall_start='2026-01-01T00:00:00Z'\nworld_start='2026-01-01T00:00:00Z'\nfactor=2.0";
         let other = WorldScale { factor: 3.0, ..WorldScale::default() };
         let text = format!("data='a'\n{clock}");
         let config = Config::parse(&text, Path::new("f"), Some("b".into()), Some(other)).unwrap();

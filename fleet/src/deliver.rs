@@ -99,7 +99,9 @@ impl Deliver {
     async fn answer(&self, device: DeviceId, share: Share, payload: &[u8]) {
         let want = match Want::from_json(payload) {
             Ok(want) => want,
-            Err(error) => return tracing::debug!(device.id = %device, %error, "a chunk request that cannot be read"),
+            Err(error) => {
+                return tracing::debug!(device.id = %device, %error, "a chunk request that cannot be read");
+            }
         };
         let Some(indices) = want.indices() else {
             return tracing::debug!(device.id = %device, "a chunk request beyond its bounds");
@@ -113,7 +115,13 @@ impl Deliver {
         }
     }
 
-    async fn send(&self, device: &DeviceId, share: &Share, want: &Want, indices: &[u32]) -> Result<(), DeliverError> {
+    async fn send(
+        &self,
+        device: &DeviceId,
+        share: &Share,
+        want: &Want,
+        indices: &[u32],
+    ) -> Result<(), DeliverError> {
         let Some(length) = self.length(&want.digest).await? else {
             self.publish(device, want, 0, 0, Answer::Unknown).await;
             return Ok(());
@@ -121,7 +129,9 @@ impl Deliver {
         let total = chunk_count(length);
         for &index in indices.iter().filter(|&&index| index < total) {
             // A closed semaphore does not occur: nobody closes them.
-            let (Ok(_mine), Ok(_all)) = (share.in_flight.acquire().await, self.all.acquire().await) else { break };
+            let (Ok(_mine), Ok(_all)) = (share.in_flight.acquire().await, self.all.acquire().await) else {
+                break;
+            };
             let start = u64::from(index) * CHUNK_BYTES as u64;
             let end = length.min(start + CHUNK_BYTES as u64);
             let bytes = self.blobs.range(&want.digest, start..end).await.map_err(DeliverError::Blob)?;

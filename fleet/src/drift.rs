@@ -88,8 +88,10 @@ impl Watch {
         let to = from.plus(Duration::from_secs(monitoring.window_s));
         let mut streams = Vec::with_capacity(counts.len());
         for (stream, window) in monitoring.streams.iter().zip(counts) {
-            let against =
-                reference.streams.get(&stream.name).ok_or_else(|| WatchError::NoReference(stream.name.clone()))?;
+            let against = reference
+                .streams
+                .get(&stream.name)
+                .ok_or_else(|| WatchError::NoReference(stream.name.clone()))?;
             let watch = self.streams.entry(stream.name.clone()).or_default();
             let reading = watch.read(&stream.name, against, window, monitored, from)?;
             watch.read_until = Some(to);
@@ -239,7 +241,8 @@ pub struct Finding {
 pub fn assess(watches: &BTreeMap<DeviceId, (SiteName, Watch)>, share: f64) -> Option<Finding> {
     let telling = watches.values().filter(|(_, watch)| watch.read_until().is_some()).count();
     let drifting: Vec<_> = watches.iter().filter(|(_, (_, watch))| watch.is_drifting(share)).collect();
-    let onset = drifting.iter().flat_map(|(_, (_, watch))| watch.drifting().filter_map(|(_, s)| s.since)).min()?;
+    let onset =
+        drifting.iter().flat_map(|(_, (_, watch))| watch.drifting().filter_map(|(_, s)| s.since)).min()?;
     let reach = if drifting.len() * 2 >= telling && (drifting.len() >= 2 || telling == 1) {
         Reach::Cohort
     } else {
@@ -349,7 +352,8 @@ mod tests {
         let values: Vec<f32> = (0..5000).map(value).collect();
         let names: Vec<StreamName> = (0..streams).map(|i| format!("s{i}").parse().unwrap()).collect();
         let source = |column| Source::Numeric { tensor: "x".into(), column, null_when_column: None };
-        let streams = names.iter().enumerate().map(|(i, name)| Stream { name: name.clone(), source: source(i) });
+        let streams =
+            names.iter().enumerate().map(|(i, name)| Stream { name: name.clone(), source: source(i) });
         let monitoring = Monitoring { streams: streams.collect(), ..Monitoring::default() };
         let reference = StreamReference {
             reference: Reference::numeric(&values).unwrap(),
@@ -360,7 +364,11 @@ mod tests {
     }
 
     /// A window of 500 rows; the first `shifted` streams are moved by a third of their range.
-    fn window((monitoring, reference): &(Monitoring, ReferenceFile), seed: u32, shifted: usize) -> Vec<Counts> {
+    fn window(
+        (monitoring, reference): &(Monitoring, ReferenceFile),
+        seed: u32,
+        shifted: usize,
+    ) -> Vec<Counts> {
         let counts = monitoring.streams.iter().enumerate().map(|(i, stream)| {
             let mut counter = Counter::new(&reference.streams[&stream.name].reference);
             let Counter::Numeric(numeric) = &mut counter else { unreachable!() };
@@ -424,8 +432,12 @@ mod tests {
     fn an_incident_says_what_where_and_how_much() {
         let finding = assess(&fleet(&[watched(4, 3), watched(4, 3)]), 0.2).unwrap();
         let now = Timestamp::default().plus(DAY);
-        let incident = Incident::open(IncidentId::mint([1; 16]), "er".parse().unwrap(), Digest::of(b""), finding, now);
+        let incident =
+            Incident::open(IncidentId::mint([1; 16]), "er".parse().unwrap(), Digest::of(b""), finding, now);
         let sentence = incident.sentence();
-        assert!(sentence.contains("+1.1 sd") && sentence.contains("1 more") && sentence.contains("site-1"), "{sentence}");
+        assert!(
+            sentence.contains("+1.1 sd") && sentence.contains("1 more") && sentence.contains("site-1"),
+            "{sentence}"
+        );
     }
 }

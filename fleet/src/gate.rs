@@ -11,8 +11,8 @@
 //!
 //! Pure: evidence in, verdict with its arithmetic out.
 
-pub mod error;
 pub mod eprocess;
+pub mod error;
 pub mod install;
 pub mod latency;
 pub mod runtime;
@@ -165,8 +165,12 @@ pub(crate) mod tests {
     fn nothing_is_never_green() {
         let report = judge(&[], &GateLimits::default(), Timestamp::default());
         assert_eq!(report.verdict, Verdict::Insufficient);
-        let silent = [(device(1), DeviceEvidence { install: Install::Succeeded, ..DeviceEvidence::default() })];
-        assert_eq!(judge(&silent, &GateLimits::default(), Timestamp::default()).verdict, Verdict::Insufficient);
+        let silent =
+            [(device(1), DeviceEvidence { install: Install::Succeeded, ..DeviceEvidence::default() })];
+        assert_eq!(
+            judge(&silent, &GateLimits::default(), Timestamp::default()).verdict,
+            Verdict::Insufficient
+        );
     }
 
     #[test]
@@ -175,14 +179,20 @@ pub(crate) mod tests {
             install: Install::Succeeded,
             hours: 30.0,
             latency: vec![1000],
-            paired: Some(vec![PairedDay { n: 1000, diff_sum: -10.0, diff_sum_sq: 5.0, before_loss_sum: 60.0 }]),
+            paired: Some(vec![PairedDay {
+                n: 1000,
+                diff_sum: -10.0,
+                diff_sum_sq: 5.0,
+                before_loss_sum: 60.0,
+            }]),
             ..DeviceEvidence::default()
         };
         let ask = |evidence: &DeviceEvidence| {
             judge(&[(device(1), evidence.clone())], &GateLimits::default(), Timestamp::default()).verdict
         };
         assert_eq!(ask(&evidence), Verdict::Pass);
-        evidence.paired = Some(vec![PairedDay { n: 1000, diff_sum: 300.0, diff_sum_sq: 250.0, before_loss_sum: 60.0 }]);
+        evidence.paired =
+            Some(vec![PairedDay { n: 1000, diff_sum: 300.0, diff_sum_sq: 250.0, before_loss_sum: 60.0 }]);
         assert_eq!(ask(&evidence), Verdict::Fail);
     }
 }

@@ -46,7 +46,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::serve::Fleet;
+use crate::fleet::Fleet;
 use problem::{Code, Problem};
 
 const API: &str = "/api/v1";

@@ -110,7 +110,11 @@ impl Ingest {
                     tokio::time::sleep(RETRY_PAUSE * attempt).await;
                 }
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, messages = facts.len(), "cannot take messages in; devices will repeat them");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        messages = facts.len(),
+                        "cannot take messages in; devices will repeat them"
+                    );
                     return;
                 }
             }

@@ -31,8 +31,8 @@ use crate::store::outbox::{self, Message};
 use crate::store::trust_files::NewTrustFile;
 use crate::store::{ControlTx, LIMIT_MAX, Store, StoreError, bundles, log, trust_files};
 
-pub use fault::{FAULTS_MAX, Fault};
 use fault::Faults;
+pub use fault::{FAULTS_MAX, Fault};
 
 /// The index is signed anew when the timestamp is older than a day.
 const RENEW_BEFORE: Duration = Duration::from_secs(TIMESTAMP_LIFE.as_secs() - 86_400);
@@ -88,7 +88,13 @@ struct Difference {
 }
 
 impl Intake {
-    pub fn new(store: Store, blobs: Blobs, signer: Arc<Signer>, catalogue: Catalogue, clocks: Clocks) -> Self {
+    pub fn new(
+        store: Store,
+        blobs: Blobs,
+        signer: Arc<Signer>,
+        catalogue: Catalogue,
+        clocks: Clocks,
+    ) -> Self {
         Self { store, blobs, signer, catalogue, clocks, turn: Mutex::new(()) }
     }
 
@@ -157,9 +163,13 @@ impl Intake {
         let is_root = matches!(file, FileName::Root(_));
         let Some(before) = before else {
             if !is_root {
-                return Err(fault::refuse_text("trust_no_root", "there is no root.json yet; upload it first"));
+                return Err(fault::refuse_text(
+                    "trust_no_root",
+                    "there is no root.json yet; upload it first",
+                ));
             }
-            let trusted = TrustedSet::from_root(bytes).map_err(|error| fault::refuse(error.code(), &error))?;
+            let trusted =
+                TrustedSet::from_root(bytes).map_err(|error| fault::refuse(error.code(), &error))?;
             self.signer.check(&trusted).map_err(refused)?;
             return Ok(Next { trusted, publish: vec![write()] });
         };
@@ -195,8 +205,10 @@ impl Intake {
         for target in listed_in(file, bytes)? {
             // A role may list what was never delegated to it; boxes ignore that, we say so.
             if listed.get(&target.path).is_none_or(|found| found.sha256 != target.sha256) {
-                let sentence =
-                    format!("{file} lists {}, which its signer may not: the path is not delegated to it", target.path);
+                let sentence = format!(
+                    "{file} lists {}, which its signer may not: the path is not delegated to it",
+                    target.path
+                );
                 faults.add("bundle_not_delegated", sentence);
             }
         }
@@ -249,7 +261,8 @@ impl Intake {
         }
         for bundle in &difference.added {
             bundles::add(tx, bundle, self.clocks.trust.now()).await?;
-            let sentence = format!("{} ({}) was accepted into the catalogue", bundle.path, bundle.sha256.short());
+            let sentence =
+                format!("{} ({}) was accepted into the catalogue", bundle.path, bundle.sha256.short());
             self.log(tx, "bundle.accepted", bundle.sha256.to_string(), sentence, actor.clone()).await?;
         }
         Ok(())
@@ -280,9 +293,10 @@ fn file_of(name: &str, bytes: &[u8]) -> Result<FileName, IntakeError> {
         Some(_) | None => name,
     };
     match parse_name(wire)? {
-        FileName::Timestamp | FileName::Snapshot => {
-            Err(fault::refuse_text("trust_unknown_file", &format!("{wire} is signed by this server; do not upload one")))
-        }
+        FileName::Timestamp | FileName::Snapshot => Err(fault::refuse_text(
+            "trust_unknown_file",
+            &format!("{wire} is signed by this server; do not upload one"),
+        )),
         file @ (FileName::Root(_) | FileName::Targets | FileName::Delegated(_)) => Ok(file),
     }
 }
@@ -293,10 +307,12 @@ fn parse_name(name: &str) -> Result<FileName, IntakeError> {
 
 fn version_of(file: &FileName, bytes: &[u8]) -> Result<u64, IntakeError> {
     if bytes.len() > file.bytes_max() {
-        let sentence = format!("{file} is {} bytes long, more than the {} allowed", bytes.len(), file.bytes_max());
+        let sentence =
+            format!("{file} is {} bytes long, more than the {} allowed", bytes.len(), file.bytes_max());
         return Err(fault::refuse_text("trust_too_large", &sentence));
     }
-    let unreadable = || fault::refuse_text("trust_malformed", &format!("{file} cannot be read as signed metadata"));
+    let unreadable =
+        || fault::refuse_text("trust_malformed", &format!("{file} cannot be read as signed metadata"));
     let version = signed_version(bytes).ok_or_else(unreadable)?;
     match file {
         FileName::Root(named) if *named != version => {

@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod deliver;
 pub mod drift;
+pub mod fleet;
 pub mod gate;
 pub mod http;
 pub mod ingest;

@@ -3,7 +3,7 @@
 //! - a fresh client and event loop after every error: a reused one loses what was queued, and can lock up for ever;
 //! - what must arrive is confirmed by us: a publication is done when its PUBACK came, and whoever published it decides
 //!   what to do if none did;
-//! - no delay in TCP, at most 64 unacknowledged messages, packets of at most 1 MiB, no QoS 2, no topic aliases, a clean
+//! - no delay in TCP, at most 64 unacknowledged messages, packets of at most 1 MiB, no `QoS` 2, no topic aliases, a clean
 //!   session each time.
 //!
 //! ```text
@@ -38,7 +38,7 @@ use confirm::Pending;
 const IN_FLIGHT: u16 = 64;
 /// Messages handed to the client at once.
 const REQUESTS: usize = 64;
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE: Duration = Duration::from_mins(1);
 const CONNECT_TIMEOUT_S: u64 = 5;
 /// How long after subscribing the retained epoch may take before it counts as lost. Being wrong costs one needless
 /// republication.
@@ -64,13 +64,13 @@ pub struct Outbound {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// QoS 1, kept by the broker for those who come later.
+    /// `QoS` 1, kept by the broker for those who come later.
     Retained,
-    /// QoS 1.
+    /// `QoS` 1.
     Once,
-    /// QoS 0: whoever needs it asks again.
+    /// `QoS` 0: whoever needs it asks again.
     Fleeting,
-    /// QoS 0, dropped by the broker after this many seconds.
+    /// `QoS` 0, dropped by the broker after this many seconds.
     Expiring { seconds: u32 },
 }
 
@@ -126,7 +126,7 @@ impl Publisher {
         self.queue.send((message, None)).await.map_err(|_| Unconfirmed)
     }
 
-    /// Publishes a message and waits until the broker has it: QoS 1, its PUBACK; QoS 0, it was written.
+    /// Publishes a message and waits until the broker has it: `QoS` 1, its PUBACK; `QoS` 0, it was written.
     pub async fn confirm(&self, message: Outbound) -> Result<(), Unconfirmed> {
         let (done, wait) = oneshot::channel();
         self.queue.send((message, Some(done))).await.map_err(|_| Unconfirmed)?;
@@ -176,7 +176,15 @@ impl Link {
         let subscribed = CancellationToken::new();
         let (messages, wants, session) = (&self.messages, &self.wants, &self.session);
         let receive = async {
-            let mut reader = Reader { number, epoch: None, client: &client, messages, wants, session, subscribed: &subscribed };
+            let mut reader = Reader {
+                number,
+                epoch: None,
+                client: &client,
+                messages,
+                wants,
+                session,
+                subscribed: &subscribed,
+            };
             loop {
                 if let Err(error) = reader.next(&mut events, &pending).await {
                     return error;
@@ -202,7 +210,13 @@ impl Link {
                 let (qos, retain, properties) = properties(message.delivery);
                 pending.handed(done);
                 let sent = client
-                    .publish_with_properties(message.topic.to_string(), qos, retain, message.payload, properties)
+                    .publish_with_properties(
+                        message.topic.to_string(),
+                        qos,
+                        retain,
+                        message.payload,
+                        properties,
+                    )
                     .await;
                 if sent.is_err() {
                     break;
@@ -250,7 +264,8 @@ impl Reader<'_> {
         match events.poll().await? {
             Event::Incoming(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::Success => {
                 let ups = Up::ALL.iter().map(|&up| every_device(up));
-                let filters = ups.chain([Topic::Epoch.to_string()]).map(|path| Filter::new(path, QoS::AtLeastOnce));
+                let filters =
+                    ups.chain([Topic::Epoch.to_string()]).map(|path| Filter::new(path, QoS::AtLeastOnce));
                 // The request queue of a new client is empty.
                 self.client.try_subscribe_many(filters).map_err(|_| ConnectionError::RequestsDone)?;
             }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use muster_protocol::ids::DeviceId;
 use muster_protocol::topic::{Down, Topic};
-use muster_protocol::trust::author::ORDER_LIFE;
 use muster_protocol::trust::Want;
+use muster_protocol::trust::author::ORDER_LIFE;
 
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clocks;
@@ -32,8 +32,12 @@ pub struct Orders {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handed {
     /// The device's newest order says so already.
-    Unchanged { version: u64 },
-    Signed { version: u64 },
+    Unchanged {
+        version: u64,
+    },
+    Signed {
+        version: u64,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]

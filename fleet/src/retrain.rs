@@ -111,7 +111,9 @@ pub enum TriggerOutcome {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Train, not before this time.
-    Run { not_before: Timestamp },
+    Run {
+        not_before: Timestamp,
+    },
     Refuse(Cause),
 }
 
@@ -126,7 +128,10 @@ pub fn decide(policy: Option<&Policy>, why: &Why, runs: &[Run], now: Timestamp) 
         Why::Drift { onset, .. } => *onset,
     };
     let Some(policy) = policy else {
-        return refuse("no_policy", "the model has no retrain policy; set one or start a run by hand".to_owned());
+        return refuse(
+            "no_policy",
+            "the model has no retrain policy; set one or start a run by hand".to_owned(),
+        );
     };
     if !policy.enabled {
         return refuse("disabled", "the model's retrain policy is disabled".to_owned());
@@ -135,7 +140,10 @@ pub fn decide(policy: Option<&Policy>, why: &Why, runs: &[Run], now: Timestamp) 
     if let Some(last) = runs.iter().map(|run| run.created).max()
         && now < last.plus(cooldown)
     {
-        return refuse("cooldown", format!("the last run began {last}; the cooldown ends {}", last.plus(cooldown)));
+        return refuse(
+            "cooldown",
+            format!("the last run began {last}; the cooldown ends {}", last.plus(cooldown)),
+        );
     }
     let this_week = runs.iter().filter(|run| now.since(run.created).as_secs() < WEEK_S).count();
     if this_week >= policy.runs_per_week_max as usize {
@@ -250,7 +258,9 @@ impl RunState {
     pub fn is_open(&self) -> bool {
         match self {
             Self::Collecting { .. } | Self::Queued { .. } | Self::Claimed { .. } => true,
-            Self::Published { .. } | Self::Rejected { .. } | Self::Failed { .. } | Self::Cancelled { .. } => false,
+            Self::Published { .. } | Self::Rejected { .. } | Self::Failed { .. } | Self::Cancelled { .. } => {
+                false
+            }
         }
     }
 }
@@ -302,14 +312,21 @@ impl Run {
     }
 
     pub fn claim(&mut self, builder: &str, now: Moment) -> Result<(), RunRefused> {
-        let RunState::Queued { attempt } = self.state else { return Err(RunRefused::NotQueued(self.state.name())) };
+        let RunState::Queued { attempt } = self.state else {
+            return Err(RunRefused::NotQueued(self.state.name()));
+        };
         let lease_until = now.at.plus(LEASE);
         self.enter(RunState::Claimed { builder: builder.to_owned(), attempt: attempt + 1, lease_until }, now);
         Ok(())
     }
 
     /// Keeps the lease and takes the progress.
-    pub fn heartbeat(&mut self, builder: &str, progress: Option<RunProgress>, now: Moment) -> Result<(), RunRefused> {
+    pub fn heartbeat(
+        &mut self,
+        builder: &str,
+        progress: Option<RunProgress>,
+        now: Moment,
+    ) -> Result<(), RunRefused> {
         if !self.state.is_open() {
             return Err(RunRefused::Ended(self.state.name()));
         }

@@ -104,10 +104,18 @@ pub struct StageRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum StageEnd {
-    Passed { at: Timestamp },
+    Passed {
+        at: Timestamp,
+    },
     /// A person let it pass against or without the gate's answer.
-    Promoted { at: Timestamp, by: Actor, reason: String },
-    Failed { at: Timestamp },
+    Promoted {
+        at: Timestamp,
+        by: Actor,
+        reason: String,
+    },
+    Failed {
+        at: Timestamp,
+    },
 }
 
 /// One device's part in a rollout. Every member is in exactly one of these states, so the counts add up to the cohort.
@@ -179,9 +187,11 @@ impl Progress {
     /// Whether the device has been told to run the bundle, and not told otherwise since.
     pub fn is_exposed(&self) -> bool {
         match self {
-            Self::Offered { .. } | Self::Activated { .. } | Self::Baked { .. } | Self::Failed { .. } | Self::Reverted { .. } => {
-                true
-            }
+            Self::Offered { .. }
+            | Self::Activated { .. }
+            | Self::Baked { .. }
+            | Self::Failed { .. }
+            | Self::Reverted { .. } => true,
             Self::Waiting | Self::Returning { .. } | Self::Returned { .. } => false,
         }
     }
@@ -248,7 +258,8 @@ impl Rollout {
             }
             Transition::RollBack { at, cause } => {
                 self.close(stage, StageEnd::Failed { at: *at });
-                self.phase = Phase::RollingBack { since: *at, stage, cause: cause.clone(), by: Actor::Engine };
+                self.phase =
+                    Phase::RollingBack { since: *at, stage, cause: cause.clone(), by: Actor::Engine };
             }
             Transition::RolledBack { at, cause } => {
                 self.phase = Phase::RolledBack { at: *at, stage, cause: cause.clone() };

@@ -66,7 +66,10 @@ impl Say {
             };
             let Some(session) = session else { continue };
             if let Err(error) = self.serve(&session).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "could not say everything; trying again");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "could not say everything; trying again"
+                );
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -124,8 +127,10 @@ impl Say {
             let part = orders::list(&mut db, &page).await.map_err(SayError::Store)?;
             let Some(last) = part.last() else { return Ok(published) };
             page.after = Some(last.device.clone());
-            let part: Vec<Outbound> =
-                part.into_iter().map(|order| retained(Topic::Down(order.device, Down::Order), order.bytes)).collect();
+            let part: Vec<Outbound> = part
+                .into_iter()
+                .map(|order| retained(Topic::Down(order.device, Down::Order), order.bytes))
+                .collect();
             published += part.len();
             self.publish(&part).await?;
         }

@@ -21,7 +21,8 @@ use crate::catalogue::Catalogue;
 use crate::clock::Clocks;
 use crate::config::{Config, ConfigError};
 use crate::deliver::Deliver;
-use crate::ingest::{Ingest, IngestCounters};
+use crate::fleet::Fleet;
+use crate::ingest::Ingest;
 use crate::intake::Intake;
 use crate::link::{Link, LinkConfig};
 use crate::mint::{self, MintError};
@@ -32,26 +33,9 @@ use crate::store::{Store, StoreError, devices};
 use crate::tasks::{self, Tasks};
 
 /// How often expiring signatures are looked for.
-const UPKEEP: Duration = Duration::from_secs(3600);
+const UPKEEP: Duration = Duration::from_hours(1);
 /// How long requests may take to end once we stop.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
-
-/// What the doors work with.
-#[derive(Clone, Debug)]
-pub struct Fleet {
-    pub store: Store,
-    pub blobs: Blobs,
-    pub intake: Arc<Intake>,
-    pub orders: Orders,
-    pub signer: Arc<Signer>,
-    pub clocks: Clocks,
-    pub ingest: Arc<IngestCounters>,
-    pub config: Config,
-    /// Where we really listen.
-    pub addresses: Addresses,
-    /// Long answers, such as event streams, end when this is cancelled.
-    pub stop: CancellationToken,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -112,7 +96,8 @@ async fn serve(
     let http = TcpListener::bind(config.http)
         .await
         .map_err(|source| ServeError::Listen { address: config.http, source })?;
-    let http_address = http.local_addr().map_err(|source| ServeError::Listen { address: config.http, source })?;
+    let http_address =
+        http.local_addr().map_err(|source| ServeError::Listen { address: config.http, source })?;
 
     let (link, publisher, incoming) = Link::new(LinkConfig { broker: broker.address(), insider });
     let ingest = Ingest::new(store.clone(), publisher.clone(), clocks);
@@ -129,6 +114,7 @@ async fn serve(
 
     let addresses = Addresses::new(http_address, broker.address());
     addresses.write(&config.data)?;
+    tracing::info!(online = %signer.online_key(), order = %signer.order_key(), "name these public keys in root.json");
     tracing::info!(http = addresses.http, mqtt = addresses.mqtt, data = %config.data.display(), "the fleet server is up");
     let fleet = Arc::new(Fleet {
         store,
@@ -145,7 +131,8 @@ async fn serve(
     // Whoever started us may not care to know.
     drop(ready.send(fleet.clone()));
     let closing = quit.clone();
-    let server = axum::serve(http, crate::http::router(fleet)).with_graceful_shutdown(closing.cancelled_owned());
+    let server =
+        axum::serve(http, crate::http::router(fleet)).with_graceful_shutdown(closing.cancelled_owned());
     let mut server = std::pin::pin!(server.into_future());
     let ended = tokio::select! {
         // What we end ourselves ends because of this, and must not be taken for a failure.
@@ -189,7 +176,10 @@ async fn upkeep(store: Store, intake: Arc<Intake>, orders: Orders, stop: Cancell
                 Ok(0) => break,
                 Ok(renewed) => tracing::info!(renewed, "orders were signed anew"),
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "orders could not be signed anew");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "orders could not be signed anew"
+                    );
                     break;
                 }
             }

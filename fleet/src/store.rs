@@ -86,7 +86,8 @@ impl Store {
     /// Opens the databases in `dir`, makes them if there are none, and brings their tables up to date.
     pub async fn open(dir: &Path) -> Result<Self> {
         let control = Database::open(&dir.join("fleet.db"), &sqlx::migrate!("migrations/control")).await?;
-        let telemetry = Database::open(&dir.join("telemetry.db"), &sqlx::migrate!("migrations/telemetry")).await?;
+        let telemetry =
+            Database::open(&dir.join("telemetry.db"), &sqlx::migrate!("migrations/telemetry")).await?;
         Ok(Self { control, telemetry, changes: Changes::default() })
     }
 

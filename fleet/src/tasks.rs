@@ -98,7 +98,11 @@ async fn rest(
             until.unwrap_or(IDLE).clamp(SETTLE, IDLE)
         }
         Err(error) => {
-            tracing::error!(task, error = &error as &dyn std::error::Error, "a background task failed; trying again");
+            tracing::error!(
+                task,
+                error = &error as &dyn std::error::Error,
+                "a background task failed; trying again"
+            );
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(BACK_OFF.0) => {}

@@ -1,3 +1,6 @@
+//! A build of a part of the suite.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a story that goes wrong should stop, and say where")]
+
 #[path = "it/broker.rs"]
 mod broker;
 #[path = "it/delivery.rs"]

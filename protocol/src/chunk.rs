@@ -33,7 +33,10 @@ impl Want {
         if self.ranges.len() > WANT_RANGES_MAX || chunks > u64::from(CHUNK_WINDOW_MAX) {
             return None;
         }
-        self.ranges.iter().map(|&(first, count)| Some(first..first.checked_add(count)?)).collect::<Option<Vec<_>>>()
+        self.ranges
+            .iter()
+            .map(|&(first, count)| Some(first..first.checked_add(count)?))
+            .collect::<Option<Vec<_>>>()
             .map(|ranges| ranges.into_iter().flatten().collect())
     }
 }
@@ -104,7 +107,8 @@ impl<'a> Chunk<'a> {
         if bytes.len() > CHUNK_BYTES {
             return Err(ChunkError::Long(bytes.len()));
         }
-        let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let number =
+            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let (index, total) = (number(8), number(12));
         let unknown = header[3] & FLAG_UNKNOWN != 0;
         if !unknown && index >= total {

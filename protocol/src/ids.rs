@@ -84,7 +84,9 @@ id!(
     /// One box. Also its certificate's common name and its topic segment.
     DeviceId, "device id", "write d- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "d-")
 );
-id!(RolloutId, "rollout id", "write ro- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "ro-"));
+id!(RolloutId, "rollout id", "write ro- and 26 characters of lower-case Crockford base 32", |t| prefixed(
+    t, "ro-"
+));
 id!(
     /// One retraining run.
     RunId, "run id", "write run- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "run-")
@@ -138,7 +140,14 @@ macro_rules! minted {
         }
     )* };
 }
-minted!(DeviceId = "d-", RolloutId = "ro-", RunId = "run-", TriggerId = "trg-", IncidentId = "inc-", BootId = "b-");
+minted!(
+    DeviceId = "d-",
+    RolloutId = "ro-",
+    RunId = "run-",
+    TriggerId = "trg-",
+    IncidentId = "inc-",
+    BootId = "b-"
+);
 
 /// SHA-256 of content, 64 lower-case hexadecimal digits. The name of every blob and bundle.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,7 +155,11 @@ pub struct Digest([u8; 32]);
 
 impl Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
@@ -326,7 +339,7 @@ fn crockford(random: [u8; ID_RANDOM_BYTES]) -> String {
     let mut value = u128::from_be_bytes(random);
     let mut text = [0_u8; 26];
     for place in text.iter_mut().rev() {
-        *place = CROCKFORD[usize::from(value as u8 & 31)];
+        *place = CROCKFORD[usize::try_from(value & 31).unwrap_or_default()];
         value >>= 5;
     }
     text.iter().map(|&b| char::from(b)).collect()
@@ -351,7 +364,13 @@ mod tests {
         let id = DeviceId::mint([0xff; 16]);
         check::<DeviceId>(id.as_str(), true);
         check::<DeviceId>("d-7zzzzzzzzzzzzzzzzzzzzzzzzz", true);
-        for wrong in ["", "d-", "d-7zzzzzzzzzzzzzzzzzzzzzzzz", "d-7zzzzzzzzzzzzzzzzzzzzzzzzU", "ro-7zzzzzzzzzzzzzzzzzzzzzzzzz"] {
+        for wrong in [
+            "",
+            "d-",
+            "d-7zzzzzzzzzzzzzzzzzzzzzzzz",
+            "d-7zzzzzzzzzzzzzzzzzzzzzzzzU",
+            "ro-7zzzzzzzzzzzzzzzzzzzzzzzzz",
+        ] {
             check::<DeviceId>(wrong, false);
         }
     }
@@ -380,7 +399,9 @@ mod tests {
     fn bundle_paths() {
         check::<BundlePath>("bundles/er-beds/1.4.0.json", true);
         check::<BundlePath>("bundles/er-beds/auto/7.json", true);
-        for wrong in ["bundles/er-beds.json", "bundles/er-beds/x/7.json", "bundles/../7.json", "er-beds/7.json"] {
+        for wrong in
+            ["bundles/er-beds.json", "bundles/er-beds/x/7.json", "bundles/../7.json", "er-beds/7.json"]
+        {
             check::<BundlePath>(wrong, false);
         }
         assert_eq!("bundles/b/auto/7.json".parse::<BundlePath>().unwrap().signer(), BundleSigner::Builder);

@@ -264,7 +264,9 @@ pub enum ManifestError {
     Json(#[source] serde_json::Error),
     #[error("the manifest's schema is '{0}'; this version reads {SCHEMA}")]
     Schema(String),
-    #[error("the bundle requires '{0}', which this version does not know; update Muster before you use this bundle")]
+    #[error(
+        "the bundle requires '{0}', which this version does not know; update Muster before you use this bundle"
+    )]
     UnknownFeature(String),
     #[error("the manifest names the file '{0}', which is not among its files")]
     MissingFile(String),
@@ -300,7 +302,9 @@ impl Manifest {
         if self.schema != SCHEMA {
             return Err(ManifestError::Schema(self.schema.clone()));
         }
-        if let Some(unknown) = self.requires.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str())) {
+        if let Some(unknown) =
+            self.requires.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str()))
+        {
             return Err(ManifestError::UnknownFeature(unknown.clone()));
         }
         self.check_files()?;
@@ -352,7 +356,8 @@ impl Manifest {
             return Err(ManifestError::Empty("variants"));
         }
         at_most("variants", self.variants.len() as u64, limits::VARIANTS_MAX as u64)?;
-        let golden = self.variants.iter().filter_map(|v| v.golden.as_ref()).flat_map(|g| [&g.request, &g.response]);
+        let golden =
+            self.variants.iter().filter_map(|v| v.golden.as_ref()).flat_map(|g| [&g.request, &g.response]);
         let named = self.variants.iter().map(|v| &v.file).chain(golden).chain(&self.reference);
         for path in named {
             if self.file(path).is_none() {
@@ -376,7 +381,9 @@ impl Manifest {
             let tensor = self.tensor(stream.source.tensor())?;
             let columns = tensor.shape.last().copied().unwrap_or(1);
             let last = match &stream.source {
-                Source::Numeric { column, null_when_column, .. } => (*column).max(null_when_column.unwrap_or(0)),
+                Source::Numeric { column, null_when_column, .. } => {
+                    (*column).max(null_when_column.unwrap_or(0))
+                }
                 Source::OneHot { first_column, categories, .. } => {
                     if categories.is_empty() {
                         return Err(ManifestError::Empty("categories"));
@@ -439,8 +446,14 @@ mod tests {
 
     #[test]
     fn what_does_not_hold_together_is_refused() {
-        assert!(matches!(with(|m| m["variants"][0]["file"] = "other.onnx".into()), Err(ManifestError::MissingFile(_))));
-        assert!(matches!(with(|m| m["variants"] = serde_json::json!([])), Err(ManifestError::Empty("variants"))));
+        assert!(matches!(
+            with(|m| m["variants"][0]["file"] = "other.onnx".into()),
+            Err(ManifestError::MissingFile(_))
+        ));
+        assert!(matches!(
+            with(|m| m["variants"] = serde_json::json!([])),
+            Err(ManifestError::Empty("variants"))
+        ));
         assert!(matches!(with(|m| m["schema"] = "muster-bundle/9".into()), Err(ManifestError::Schema(_))));
         assert!(matches!(with(|m| m["monitoring"]["pane_s"] = 7.into()), Err(ManifestError::Window { .. })));
         assert!(matches!(

@@ -42,10 +42,12 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
+    #[must_use]
     pub fn plus(self, span: Duration) -> Self {
         Self::from_millis(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    #[must_use]
     pub fn minus(self, span: Duration) -> Self {
         Self::from_millis(self.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
@@ -56,6 +58,7 @@ impl Timestamp {
     }
 
     /// Start of the span of length `span` (counted from 1970) that holds this time.
+    #[must_use]
     pub fn floor_to(self, span: Duration) -> Self {
         let span = i64::try_from(span.as_millis()).unwrap_or(i64::MAX).max(1);
         Self(self.0.div_euclid(span) * span)
@@ -91,7 +94,11 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
@@ -126,10 +133,11 @@ impl WorldScale {
     /// World time at the real time `wall`.
     pub fn world(&self, wall: Timestamp) -> Timestamp {
         let elapsed = wall.0.saturating_sub(self.wall_start.0);
-        if self.factor == 1.0 {
-            return Timestamp::from_millis(self.world_start.0.saturating_add(elapsed));
-        }
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "2^53 ms are 285,000 years")]
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            reason = "2^53 ms are 285,000 years"
+        )]
         let scaled = (elapsed as f64 * self.factor) as i64;
         Timestamp::from_millis(self.world_start.0.saturating_add(scaled))
     }
@@ -163,7 +171,7 @@ mod tests {
 
     #[test]
     fn floors_to_spans_also_before_1970() {
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         assert_eq!(Timestamp::from_millis(3_600_001).floor_to(hour), Timestamp::from_millis(3_600_000));
         assert_eq!(Timestamp::from_millis(-1).floor_to(hour), Timestamp::from_millis(-3_600_000));
     }

@@ -143,7 +143,7 @@ impl FromStr for Topic {
 
 fn is_trust_file(name: &str) -> bool {
     name.len() <= 96
-        && name.ends_with(".json")
+        && name.strip_suffix(".json").is_some_and(|stem| !stem.is_empty())
         && !name.starts_with('.')
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-')
 }
@@ -164,7 +164,14 @@ mod tests {
 
     #[test]
     fn foreign_topics_are_refused() {
-        for text in ["", "muster/1", "muster/1/trust/../x", "muster/1/trust/a/b.json", "muster/1/d/d-x/up/hello/x", "$SYS/x"] {
+        for text in [
+            "",
+            "muster/1",
+            "muster/1/trust/../x",
+            "muster/1/trust/a/b.json",
+            "muster/1/d/d-x/up/hello/x",
+            "$SYS/x",
+        ] {
             assert!(text.parse::<Topic>().is_err(), "{text}");
         }
     }

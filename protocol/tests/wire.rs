@@ -4,8 +4,10 @@ use muster_protocol::chunk::Want;
 use muster_protocol::drift::{Counter, Reference};
 use muster_protocol::ids::{BootId, Digest};
 use muster_protocol::manifest::Manifest;
-use muster_protocol::message::{Ack, Epoch, Event, Health, Hello, LabelBlock, Message, ModelStats, Pane, Report, State, Status};
 use muster_protocol::message::report::PairedLoss;
+use muster_protocol::message::{
+    Ack, Epoch, Event, Health, Hello, LabelBlock, Message, ModelStats, Pane, Report, State, Status,
+};
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::Order;
 use serde::Serialize;
@@ -53,7 +55,7 @@ fn report() -> Report {
     if let Counter::Numeric(numeric) = &mut counter {
         numeric.observe_all(&[1.0, 50.0, f32::NAN, 400.0]);
     }
-    let at = |s| Timestamp::from_seconds(1_770_000_000 + s);
+    let at = |s: i64| Timestamp::from_seconds(1_770_000_000 + s);
     let bundle = Digest::of(b"bundle");
     Report {
         boot: BootId::mint([5; 16]),

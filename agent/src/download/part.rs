@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use muster_protocol::chunk::chunk_count;
 
-use crate::blobs::{Blob, Blobs, hash_file};
+use crate::blobs::{Blobs, hash_file};
 use crate::disk::{self, DiskError};
+use crate::reconcile::Blob;
 
 const MARK: u8 = b'1';
 

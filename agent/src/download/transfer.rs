@@ -12,7 +12,7 @@ use muster_protocol::chunk::{Answer, Chunk, Want, chunk_count};
 use muster_protocol::limits::{CHUNK_BYTES, CHUNK_WINDOW_MAX, WANT_RANGES_MAX};
 use muster_protocol::message::VERSION;
 
-use crate::blobs::Blob;
+use crate::reconcile::Blob;
 
 const WINDOW_MIN: u32 = 2;
 const SILENCE_MIN: Duration = Duration::from_secs(10);

@@ -8,7 +8,12 @@ use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::blobs::Blob;
+/// A file by its identity, and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Blob {
+    pub digest: Digest,
+    pub length: u64,
+}
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {

@@ -9,8 +9,8 @@ use muster_protocol::trust::LookupError;
 
 use super::agent::Agent;
 use crate::activate::{ActivateError, Blame, Chosen, manifest_blob};
-use crate::blobs::Blob;
 use crate::download::Failure;
+use crate::reconcile::Blob;
 use crate::reconcile::{Bundle, Content, Occupied, Setback, World};
 use crate::selftest::SelfTestReport;
 

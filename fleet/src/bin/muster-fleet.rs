@@ -29,7 +29,7 @@ enum Command {
         #[arg(long)]
         data: Option<PathBuf>,
     },
-    /// Prints the REST API's description (OpenAPI 3.1).
+    /// Prints the description of the REST API.
     Openapi,
 }
 
@@ -38,7 +38,11 @@ async fn main() -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
         .from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .init();
     match Arguments::parse().command {
         Command::Openapi => Ok(std::io::stdout().write_all(muster_fleet::http::openapi().as_bytes())?),
         Command::Serve { config, data } => {

@@ -39,7 +39,7 @@ pub(super) fn judge(evidence: &[(DeviceId, DeviceEvidence)], limits: &GateLimits
     if exposed().count() > 0 && exposed().all(|(_, device)| device.paired.is_none()) {
         layer.verdict = Verdict::Pass;
         layer.limit = None;
-        layer.sentence = "the slot was empty before: there is nothing to compare with".to_owned();
+        "the slot was empty before: there is nothing to compare with".clone_into(&mut layer.sentence);
         return layer;
     }
     let (mut passed, mut undecided) = (0_usize, 0_usize);
@@ -76,7 +76,8 @@ pub(super) fn judge(evidence: &[(DeviceId, DeviceEvidence)], limits: &GateLimits
     }
     if passed > 0 && undecided == 0 && missing.is_empty() {
         layer.verdict = Verdict::Pass;
-        layer.sentence = format!("no worse than the bundle before on {} ({} labelled patients)", devices(passed), layer.n);
+        layer.sentence =
+            format!("no worse than the bundle before on {} ({} labelled patients)", devices(passed), layer.n);
     } else if passed + undecided > 0 || !missing.is_empty() {
         layer.sentence = format!(
             "{} judged no worse, {} undecided, {} with fewer than {} labelled patients",
@@ -111,8 +112,12 @@ fn estimate(days: &[PairedDay]) -> Option<Estimate> {
     };
     let before = days.iter().map(|day| day.before_loss_sum).sum::<f64>() / count;
     let standard_error = over_patients.max(over_days);
-    (diff.is_finite() && standard_error.is_finite() && before.is_finite())
-        .then_some(Estimate { n, diff, standard_error, before })
+    (diff.is_finite() && standard_error.is_finite() && before.is_finite()).then_some(Estimate {
+        n,
+        diff,
+        standard_error,
+        before,
+    })
 }
 
 #[cfg(test)]
@@ -137,7 +142,10 @@ mod tests {
         let evidence: Vec<_> = (1..)
             .zip(paired)
             .map(|(n, paired)| {
-                (device(n), DeviceEvidence { install: Install::Succeeded, paired, ..DeviceEvidence::default() })
+                (
+                    device(n),
+                    DeviceEvidence { install: Install::Succeeded, paired, ..DeviceEvidence::default() },
+                )
             })
             .collect();
         let layer = judge(&evidence, &GateLimits::default());

@@ -25,7 +25,15 @@ pub(super) fn judge(evidence: &[(DeviceId, DeviceEvidence)], limits: &GateLimits
     } else {
         (Verdict::Pass, format!("{failed} of {n} installs failed, not enough to blame the bundle"))
     };
-    LayerVerdict { layer: Layer::Install, verdict, measured: Some(log_e.exp()), limit: Some(limit.exp()), n, missing, sentence }
+    LayerVerdict {
+        layer: Layer::Install,
+        verdict,
+        measured: Some(log_e.exp()),
+        limit: Some(limit.exp()),
+        n,
+        missing,
+        sentence,
+    }
 }
 
 #[cfg(test)]

@@ -29,9 +29,15 @@ pub(super) fn judge(evidence: &[(DeviceId, DeviceEvidence)], limits: &GateLimits
     let (verdict, sentence) = if slow * 2 > judged {
         (Verdict::Fail, format!("{slow} of {} answer too slowly", devices(judged)))
     } else if judged == 0 {
-        (Verdict::Insufficient, format!("no device has answered {} requests yet", limits.latency_requests_min))
+        (
+            Verdict::Insufficient,
+            format!("no device has answered {} requests yet", limits.latency_requests_min),
+        )
     } else {
-        (Verdict::Pass, format!("the slowest of {} answers 95 % within {:.1} ms", devices(judged), worst.unwrap_or(0.0)))
+        (
+            Verdict::Pass,
+            format!("the slowest of {} answers 95 % within {:.1} ms", devices(judged), worst.unwrap_or(0.0)),
+        )
     };
     LayerVerdict {
         layer: Layer::Latency,
@@ -83,7 +89,10 @@ mod tests {
             .zip(histograms)
             .map(|(n, latency)| {
                 let latency = latency.clone();
-                (device(n), DeviceEvidence { install: Install::Succeeded, latency, ..DeviceEvidence::default() })
+                (
+                    device(n),
+                    DeviceEvidence { install: Install::Succeeded, latency, ..DeviceEvidence::default() },
+                )
             })
             .collect();
         assert_eq!(judge(&evidence, &GateLimits::default()).verdict, expect, "{histograms:?}");

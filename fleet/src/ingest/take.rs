@@ -19,8 +19,8 @@ use crate::store::log::{Actor, NewEntry};
 use crate::store::outbox::Message;
 use crate::store::windows::Merged;
 use crate::store::{
-    Control, ControlTx, StoreError, TelemetryTx, bundles, devices, events, labels, log, orders, outbox, positions,
-    reports, stats, windows,
+    Control, ControlTx, StoreError, TelemetryTx, bundles, devices, events, labels, log, orders, outbox,
+    positions, reports, stats, windows,
 };
 
 /// Bundles whose monitoring is remembered.
@@ -55,7 +55,11 @@ enum Place {
 
 impl Taker<'_> {
     /// Takes a fact in. Returns the boot whose positions the device should be told.
-    pub(super) async fn take(&mut self, device: &DeviceId, fact: &Fact) -> Result<Option<BootId>, StoreError> {
+    pub(super) async fn take(
+        &mut self,
+        device: &DeviceId,
+        fact: &Fact,
+    ) -> Result<Option<BootId>, StoreError> {
         if let Fact::Hello(hello) = fact {
             self.hello(device, hello).await?;
             return Ok(Some(hello.boot.clone()));
@@ -88,7 +92,10 @@ impl Taker<'_> {
     async fn hello(&mut self, device: &DeviceId, hello: &Hello) -> Result<(), StoreError> {
         match devices::hello(self.control, device, hello, self.moment.at).await? {
             Greeting::Stranger => {
-                let sentence = format!("{} at {} said hello for the first time and was registered", hello.name, hello.site);
+                let sentence = format!(
+                    "{} at {} said hello for the first time and was registered",
+                    hello.name, hello.site
+                );
                 self.log(device, "device.registered", sentence).await?;
             }
             Greeting::Known { was: Presence::Offline } => {
@@ -97,6 +104,8 @@ impl Taker<'_> {
             Greeting::Known { was: Presence::Online } => {}
             Greeting::Late => return Ok(()),
         }
+        positions::trim(self.control, device).await?;
+        positions::trim_reports(self.telemetry, device).await?;
         // The broker may have lost the order, or the box its memory of it.
         if let Some(order) = orders::get(self.control, device).await?
             && order.version > hello.order_version
@@ -111,7 +120,9 @@ impl Taker<'_> {
         if !devices::presence(self.control, device, status, self.moment.at).await? {
             return Ok(());
         }
-        let name = devices::get(self.control, device).await?.map_or_else(|| device.to_string(), |device| device.name);
+        let name = devices::get(self.control, device)
+            .await?
+            .map_or_else(|| device.to_string(), |device| device.name);
         match status.presence {
             Presence::Online => self.log(device, "device.online", format!("{name} is online")).await,
             Presence::Offline => self.log(device, "device.offline", format!("{name} is offline")).await,
@@ -160,6 +171,7 @@ impl Taker<'_> {
         for block in &report.labels {
             labels::add(self.telemetry, device, block).await?;
         }
+        labels::trim(self.telemetry, device, report.to).await?;
         positions::set_of_reports(self.telemetry, device, &report.boot, report.sequence, at).await
     }
 

@@ -25,10 +25,7 @@ pub(super) fn sentence(kind: &EventKind) -> String {
                 Provider::OpenVino => "OpenVINO",
                 Provider::OnnxCpu => "ONNX Runtime on the CPU",
             };
-            format!(
-                "{slot} runs {} on {by} (self-test {self_test_ms} ms, load {load_ms} ms)",
-                bundle.path
-            )
+            format!("{slot} runs {} on {by} (self-test {self_test_ms} ms, load {load_ms} ms)", bundle.path)
         }
         EventKind::ActivationFailed { slot, bundle, sentence, .. } => {
             format!("{} cannot run in {slot}: {sentence}", bundle.path)

@@ -25,7 +25,10 @@ pub(super) async fn verify(
     let bytes = match blobs.read(&target.sha256, MANIFEST_BYTES_MAX).await {
         Ok(bytes) => bytes.unwrap_or_default(),
         Err(BlobError::TooLong { max }) => {
-            faults.add("manifest_too_long", format!("the manifest of {path} is longer than the {max} bytes allowed"));
+            faults.add(
+                "manifest_too_long",
+                format!("the manifest of {path} is longer than the {max} bytes allowed"),
+            );
             return Ok(None);
         }
         Err(error) => return Err(error),
@@ -39,8 +42,10 @@ pub(super) async fn verify(
     };
     let mut good = true;
     if manifest.model != *path.model() || manifest.version != *path.version() {
-        let sentence =
-            format!("{path} is catalogued under a name that is not its own: {} {}", manifest.model, manifest.version);
+        let sentence = format!(
+            "{path} is catalogued under a name that is not its own: {} {}",
+            manifest.model, manifest.version
+        );
         faults.add("manifest_name", sentence);
         good = false;
     }
@@ -69,8 +74,10 @@ async fn whole(
         Some(_) => match blobs.rehash(&sha256).await? {
             Some(actual) if actual == sha256 => return Ok(true),
             Some(_) | None => {
-                let sentence =
-                    format!("{what} ({}) is damaged on this server's disk; delete the blob and upload it", sha256.short());
+                let sentence = format!(
+                    "{what} ({}) is damaged on this server's disk; delete the blob and upload it",
+                    sha256.short()
+                );
                 ("blob_damaged", sentence)
             }
         },
@@ -98,7 +105,8 @@ async fn reference(
     let bytes = match blobs.read(sha256, REFERENCE_BYTES_MAX).await {
         Ok(bytes) => bytes.unwrap_or_default(),
         Err(BlobError::TooLong { max }) => {
-            let sentence = format!("the drift reference of {} is longer than the {max} bytes allowed", target.path);
+            let sentence =
+                format!("the drift reference of {} is longer than the {max} bytes allowed", target.path);
             faults.add("reference_too_long", sentence);
             return Ok(false);
         }

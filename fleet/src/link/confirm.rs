@@ -29,7 +29,7 @@ impl Pending {
         self.lock().handed.push_back(waiter);
     }
 
-    /// The next message was written. Identifier 0 is QoS 0: that is all there is to know.
+    /// The next message was written. Identifier 0 is `QoS` 0: that is all there is to know.
     pub(super) fn written(&self, pkid: u16) {
         let mut inner = self.lock();
         let Some(waiter) = inner.handed.pop_front() else { return };

@@ -57,7 +57,8 @@ pub struct WaitingOn {
 
 /// Looks at a rollout once. Same input, same answer; the order in which devices reported is irrelevant.
 pub fn advance(rollout: &Rollout, members: &Members, view: &FleetView, now: Timestamp) -> Advance {
-    let mut look = Look { rollout, view, now, members: members.clone(), before: members, out: Advance::default() };
+    let mut look =
+        Look { rollout, view, now, members: members.clone(), before: members, out: Advance::default() };
     match &rollout.phase {
         Phase::Running { stage, .. } => look.running(*stage),
         Phase::Paused { stage, .. } => {
@@ -99,7 +100,8 @@ impl Look<'_> {
         }
         let asked = self.count(stage, |member| member.progress.is_exposed());
         let baked = self.count(stage, |member| matches!(member.progress, Progress::Baked { .. }));
-        let lost = self.count(stage, |m| matches!(m.progress, Progress::Failed { .. } | Progress::Reverted { .. }));
+        let lost =
+            self.count(stage, |m| matches!(m.progress, Progress::Failed { .. } | Progress::Reverted { .. }));
         let waiting = self.count(stage, |member| matches!(member.progress, Progress::Waiting));
         let quorum = needed(asked, plan.quorum_percent);
         if asked > 0 && waiting == 0 && asked - lost < quorum {
@@ -108,10 +110,15 @@ impl Look<'_> {
                 gate::devices(lost),
                 plan.name
             );
-            self.out.transition = Some(Transition::Hold { at: self.now, cause: Cause::new("quorum_lost", sentence) });
+            self.out.transition =
+                Some(Transition::Hold { at: self.now, cause: Cause::new("quorum_lost", sentence) });
             return;
         }
-        if asked > 0 && baked >= quorum && self.nobody_reachable_waits(stage) && report.verdict == Verdict::Pass {
+        if asked > 0
+            && baked >= quorum
+            && self.nobody_reachable_waits(stage)
+            && report.verdict == Verdict::Pass
+        {
             let last = stage + 1 == self.rollout.plan.stages.len();
             self.out.transition = Some(if last {
                 Transition::Complete { at: self.now }
@@ -183,7 +190,13 @@ impl Look<'_> {
                 {
                     Progress::Reverted { at: now, from }
                 }
-                same => same,
+                same @ (Progress::Waiting
+                | Progress::Activated { .. }
+                | Progress::Baked { .. }
+                | Progress::Failed { .. }
+                | Progress::Reverted { .. }
+                | Progress::Returning { .. }
+                | Progress::Returned { .. }) => same,
             };
         }
         if let Some(look) = next_look {
@@ -198,7 +211,8 @@ impl Look<'_> {
             .iter()
             .filter(|(_, member)| member.stage <= stage && member.progress.is_exposed())
             .map(|(id, member)| {
-                let shown = self.view.devices.get(id).map(|device| device.evidence.clone()).unwrap_or_default();
+                let shown =
+                    self.view.devices.get(id).map(|device| device.evidence.clone()).unwrap_or_default();
                 let install = match member.progress {
                     Progress::Offered { .. } | Progress::Waiting => Install::Pending,
                     Progress::Failed { .. } => Install::Failed,
@@ -208,7 +222,8 @@ impl Look<'_> {
                     | Progress::Returning { .. }
                     | Progress::Returned { .. } => Install::Succeeded,
                 };
-                let paired = if member.progress.from().is_some() { shown.paired.or(Some(Vec::new())) } else { None };
+                let paired =
+                    if member.progress.from().is_some() { shown.paired.or(Some(Vec::new())) } else { None };
                 // Going back by itself costs the hour it happened in.
                 let reverted = f64::from(u8::from(matches!(member.progress, Progress::Reverted { .. })));
                 let failed_hours = shown.failed_hours + reverted;
@@ -272,10 +287,19 @@ impl Look<'_> {
                     assign.push(Assignment { device: id.clone(), bundle: to.clone() });
                     Progress::Returning { at: self.now, to }
                 }
-                Progress::Returning { to, .. } if device.is_some_and(|device| has_returned(device, to.as_ref())) => {
+                Progress::Returning { to, .. }
+                    if device.is_some_and(|device| has_returned(device, to.as_ref())) =>
+                {
                     Progress::Returned { at: self.now }
                 }
-                same => same,
+                same @ (Progress::Waiting
+                | Progress::Offered { .. }
+                | Progress::Activated { .. }
+                | Progress::Baked { .. }
+                | Progress::Failed { .. }
+                | Progress::Reverted { .. }
+                | Progress::Returning { .. }
+                | Progress::Returned { .. }) => same,
             };
             if matches!(member.progress, Progress::Returning { .. }) {
                 // A device that is away finds its order when it comes back; the rollback does not wait for it.
@@ -284,7 +308,11 @@ impl Look<'_> {
         }
         self.out.assign = assign;
         if returning > 0 {
-            self.wait("returning", &format!("{} to prove what they ran before", gate::devices(returning)), returning);
+            self.wait(
+                "returning",
+                &format!("{} to prove what they ran before", gate::devices(returning)),
+                returning,
+            );
         } else {
             self.out.transition = Some(Transition::RolledBack { at: self.now, cause: cause.clone() });
         }
@@ -310,7 +338,11 @@ impl Look<'_> {
             self.wait("offline", &format!("{} to come online", gate::devices(away)), away);
         }
         if installing > 0 {
-            self.wait("installing", &format!("{} to download, test and activate it", gate::devices(installing)), installing);
+            self.wait(
+                "installing",
+                &format!("{} to download, test and activate it", gate::devices(installing)),
+                installing,
+            );
         }
         if baking > 0 {
             let sentence = format!("{} to live with it for {}", gate::devices(baking), span(plan.bake_s));
@@ -325,7 +357,10 @@ impl Look<'_> {
 
     fn undecided(plan: &StagePlan, report: &GateReport, baked: usize, quorum: usize) -> String {
         if baked < quorum {
-            return format!("stage '{}' reached {baked} of {quorum} baked devices by its deadline", plan.name);
+            return format!(
+                "stage '{}' reached {baked} of {quorum} baked devices by its deadline",
+                plan.name
+            );
         }
         let open = report.layers.iter().find(|layer| layer.verdict == Verdict::Insufficient);
         let why = open.map_or("devices are still waiting", |layer| layer.sentence.as_str());

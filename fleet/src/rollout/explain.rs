@@ -48,11 +48,21 @@ fn one(rollout: &Rollout, id: &DeviceId, member: &Member, device: Option<&Device
         Progress::Activated { at, .. } => {
             let bake = rollout.plan.stages.get(member.stage).map_or(0, |stage| stage.bake_s);
             let sentence = format!("runs the new bundle and bakes for {}", span(bake));
-            said("baking", "baking", sentence, "counts towards the quorum after its bake".to_owned(), Some(*at))
+            said(
+                "baking",
+                "baking",
+                sentence,
+                "counts towards the quorum after its bake".to_owned(),
+                Some(*at),
+            )
         }
-        Progress::Baked { at, .. } => {
-            said("done", "done", "runs the new bundle, proven after its bake".to_owned(), "nothing".to_owned(), Some(*at))
-        }
+        Progress::Baked { at, .. } => said(
+            "done",
+            "done",
+            "runs the new bundle, proven after its bake".to_owned(),
+            "nothing".to_owned(),
+            Some(*at),
+        ),
         Progress::Failed { at, cause, .. } => said(
             "failed",
             "install_failed",
@@ -68,7 +78,8 @@ fn one(rollout: &Rollout, id: &DeviceId, member: &Member, device: Option<&Device
             Some(*at),
         ),
         Progress::Returning { at, to } => {
-            let what = to.as_ref().map_or("an empty slot".to_owned(), |bundle| bundle.path.version().to_string());
+            let what =
+                to.as_ref().map_or("an empty slot".to_owned(), |bundle| bundle.path.version().to_string());
             let (code, next) = if online {
                 ("returning", "proves it with its next state".to_owned())
             } else {
@@ -76,32 +87,47 @@ fn one(rollout: &Rollout, id: &DeviceId, member: &Member, device: Option<&Device
             };
             said("returning", code, format!("goes back to {what}"), next, Some(*at))
         }
-        Progress::Returned { at } => {
-            said("returned", "returned", "runs what it ran before".to_owned(), "nothing".to_owned(), Some(*at))
-        }
+        Progress::Returned { at } => said(
+            "returned",
+            "returned",
+            "runs what it ran before".to_owned(),
+            "nothing".to_owned(),
+            Some(*at),
+        ),
     }
 }
 
 fn waiting(rollout: &Rollout, member: &Member, online: bool) -> (&'static str, String, String) {
-    let name = |stage: usize| rollout.plan.stages.get(stage).map_or("", |stage| stage.name.as_str()).to_owned();
+    let name =
+        |stage: usize| rollout.plan.stages.get(stage).map_or("", |stage| stage.name.as_str()).to_owned();
     match &rollout.phase {
         Phase::Running { stage, .. } if member.stage > *stage => (
             "later_stage",
-            format!("belongs to stage '{}'; stage '{}' must pass its gate first", name(member.stage), name(*stage)),
+            format!(
+                "belongs to stage '{}'; stage '{}' must pass its gate first",
+                name(member.stage),
+                name(*stage)
+            ),
             "is asked when its stage opens".to_owned(),
         ),
-        Phase::Paused { .. } => ("paused", "the rollout is paused".to_owned(), "resume the rollout".to_owned()),
+        Phase::Paused { .. } => {
+            ("paused", "the rollout is paused".to_owned(), "resume the rollout".to_owned())
+        }
         Phase::Held { .. } => ("held", "the rollout is held".to_owned(), "decide on the rollout".to_owned()),
         Phase::RollingBack { .. } | Phase::RolledBack { .. } => {
             ("stopped", "the rollout was rolled back before its turn".to_owned(), "nothing".to_owned())
         }
-        Phase::Aborted { .. } => ("stopped", "the rollout was aborted before its turn".to_owned(), "nothing".to_owned()),
+        Phase::Aborted { .. } => {
+            ("stopped", "the rollout was aborted before its turn".to_owned(), "nothing".to_owned())
+        }
         Phase::Running { .. } | Phase::Completed { .. } if !online => {
             ("offline", "is offline".to_owned(), "is asked when it comes online".to_owned())
         }
-        Phase::Running { .. } | Phase::Completed { .. } => {
-            ("queued", "as many devices install at once as the plan allows".to_owned(), "is asked next".to_owned())
-        }
+        Phase::Running { .. } | Phase::Completed { .. } => (
+            "queued",
+            "as many devices install at once as the plan allows".to_owned(),
+            "is asked next".to_owned(),
+        ),
     }
 }
 
@@ -111,15 +137,21 @@ fn offered(device: Option<&DeviceView>, online: bool) -> (&'static str, String, 
         return ("offline", "was asked and went offline".to_owned(), next);
     }
     match device.map(|device| &device.doing) {
-        Some(Doing::Working { step, .. }) => ("working", step.clone(), "activates it after its self-test".to_owned()),
-        Some(Doing::Refusing { cause }) => {
-            ("order_refused", format!("refuses its order: {}", cause.sentence), "see the device's events".to_owned())
+        Some(Doing::Working { step, .. }) => {
+            ("working", step.clone(), "activates it after its self-test".to_owned())
         }
+        Some(Doing::Refusing { cause }) => (
+            "order_refused",
+            format!("refuses its order: {}", cause.sentence),
+            "see the device's events".to_owned(),
+        ),
         Some(Doing::Failed { cause, .. }) => {
             ("failing", cause.sentence.clone(), "is counted as failed with the next look".to_owned())
         }
-        Some(Doing::Nothing | Doing::Unknown) | None => {
-            ("asked", "was asked and has not answered yet".to_owned(), "answers with its next state".to_owned())
-        }
+        Some(Doing::Nothing | Doing::Unknown) | None => (
+            "asked",
+            "was asked and has not answered yet".to_owned(),
+            "answers with its next state".to_owned(),
+        ),
     }
 }

@@ -64,7 +64,9 @@ pub enum PlanError {
     Stage { stage: String, what: String },
     #[error("stage '{later}' is smaller than '{earlier}' before it; sizes count the stages before them too")]
     Shrinks { earlier: String, later: String },
-    #[error("the last stage '{0}' must be 100 percent, so that nobody is left behind; narrow the selector instead")]
+    #[error(
+        "the last stage '{0}' must be 100 percent, so that nobody is left behind; narrow the selector instead"
+    )]
     NotEverybody(String),
     #[error("at least one device must be allowed in flight")]
     InFlight,
@@ -103,7 +105,10 @@ impl Plan {
                 (Size::Count(_), Size::Percent(_)) | (Size::Percent(_), Size::Count(_)) => false,
             };
             if shrinks {
-                return Err(PlanError::Shrinks { earlier: pair[0].name.clone(), later: pair[1].name.clone() });
+                return Err(PlanError::Shrinks {
+                    earlier: pair[0].name.clone(),
+                    later: pair[1].name.clone(),
+                });
             }
         }
         match self.stages.last() {
@@ -209,7 +214,8 @@ pub(crate) mod tests {
 
     #[test]
     fn targets_never_shrink_and_end_with_everybody() {
-        let check = |sizes: &[Size], cohort, expect: &[usize]| assert_eq!(plan(sizes).targets(cohort), expect);
+        let check =
+            |sizes: &[Size], cohort, expect: &[usize]| assert_eq!(plan(sizes).targets(cohort), expect);
         check(&[Size::Count(1), Size::Percent(50.0), Size::Percent(100.0)], 3, &[1, 2, 3]);
         check(&[Size::Count(10), Size::Percent(50.0), Size::Percent(100.0)], 3, &[3, 3, 3]);
         check(&[Size::Count(10), Size::Percent(10.0), Size::Percent(100.0)], 50, &[10, 10, 50]);

@@ -31,7 +31,10 @@ enum Step {
 }
 
 fn bundle(version: &str) -> BundleRef {
-    BundleRef { path: format!("bundles/er/{version}.json").parse().unwrap(), sha256: Digest::of(version.as_bytes()) }
+    BundleRef {
+        path: format!("bundles/er/{version}.json").parse().unwrap(),
+        sha256: Digest::of(version.as_bytes()),
+    }
 }
 
 struct Fleet {
@@ -65,8 +68,10 @@ impl Fleet {
             if device.wish != device.current {
                 let to_new = device.wish == Some(bundle("new"));
                 if to_new && matches!(nature, Nature::FailsToInstall) {
-                    device.doing =
-                        Doing::Failed { bundle: bundle("new"), cause: Cause::new("golden_mismatch", "differs") };
+                    device.doing = Doing::Failed {
+                        bundle: bundle("new"),
+                        cause: Cause::new("golden_mismatch", "differs"),
+                    };
                 } else if !(to_new && self.activated[n].is_some()) {
                     device.current = device.wish.clone();
                     device.doing = Doing::Nothing;
@@ -179,7 +184,9 @@ fn look(rollout: &mut Rollout, members: &mut Members, fleet: &mut Fleet, now: Ti
     for (id, was) in &members_before {
         if matches!(was.progress, Progress::Failed { .. } | Progress::Reverted { .. }) {
             let is = &members[id].progress;
-            assert!(*is == was.progress || matches!(is, Progress::Returning { .. } | Progress::Returned { .. }));
+            assert!(
+                *is == was.progress || matches!(is, Progress::Returning { .. } | Progress::Returned { .. })
+            );
         }
     }
     // Everybody has exactly one sentence, and the counts add up to the cohort.
@@ -188,7 +195,10 @@ fn look(rollout: &mut Rollout, members: &mut Members, fleet: &mut Fleet, now: Ti
     assert!(explained.iter().all(|e| !e.sentence.is_empty() && !e.next.is_empty()));
     // Never silent.
     let idle = answer.transition.is_none() && answer.assign.is_empty() && answer.members.is_empty();
-    assert!(!idle || !rollout.phase.is_open() || !answer.waiting_on.is_empty(), "idle without a word: {rollout:?}");
+    assert!(
+        !idle || !rollout.phase.is_open() || !answer.waiting_on.is_empty(),
+        "idle without a word: {rollout:?}"
+    );
 }
 
 fn nature() -> impl Strategy<Value = Nature> {
@@ -242,7 +252,11 @@ proptest! {
 #[test]
 fn a_canary_that_cannot_install_holds_the_rollout() {
     let (rollout, ..) = history(vec![Nature::FailsToInstall; 3], vec![Step::Hours(5)]);
-    assert!(matches!(rollout.phase, Phase::Held { ref cause, .. } if cause.code == "quorum_lost"), "{:?}", rollout.phase);
+    assert!(
+        matches!(rollout.phase, Phase::Held { ref cause, .. } if cause.code == "quorum_lost"),
+        "{:?}",
+        rollout.phase
+    );
 }
 
 #[test]

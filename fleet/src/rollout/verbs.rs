@@ -65,17 +65,13 @@ impl Rollout {
             (Verb::Pause, Phase::Running { .. }) => {
                 self.phase = Phase::Paused { since: now, by, reason: reason.to_owned(), stage };
             }
-            (Verb::Resume, Phase::Paused { since, .. } | Phase::Held { since, .. }) => {
-                // The time spent stopped does not count against the stage's deadline.
-                let stopped = now.since(*since);
-                if let Some(opened) = self.stages.get_mut(stage).and_then(|record| record.opened.as_mut()) {
-                    *opened = match self.phase {
-                        Phase::Held { .. } => now,
-                        _ => opened.plus(stopped),
-                    };
-                }
-                self.phase = Phase::Running { since: now, stage };
+            (Verb::Resume, Phase::Paused { since, .. }) => {
+                // The time spent paused does not count against the stage's deadline.
+                let paused = now.since(*since);
+                self.reopen(stage, now, |opened| opened.plus(paused));
             }
+            // A held stage has used its time up; it gets it anew.
+            (Verb::Resume, Phase::Held { .. }) => self.reopen(stage, now, |_| now),
             (Verb::Promote, Phase::Running { .. } | Phase::Paused { .. } | Phase::Held { .. }) => {
                 self.promote(stage, by, reason, now)?;
             }
@@ -93,7 +89,9 @@ impl Rollout {
 
     fn promote(&mut self, stage: usize, by: Actor, reason: &str, now: Timestamp) -> Result<(), Refused> {
         let gate = self.stages.get(stage).and_then(|record| record.gate.as_ref());
-        if let Some(failing) = gate.filter(|gate| gate.verdict == Verdict::Fail).and_then(|gate| gate.failing()) {
+        if let Some(failing) =
+            gate.filter(|gate| gate.verdict == Verdict::Fail).and_then(|gate| gate.failing())
+        {
             return Err(Refused::GateFails(failing.sentence.clone()));
         }
         self.close(stage, StageEnd::Promoted { at: now, by, reason: reason.to_owned() });
@@ -103,6 +101,13 @@ impl Rollout {
             self.open(stage + 1, now);
         }
         Ok(())
+    }
+
+    fn reopen(&mut self, stage: usize, now: Timestamp, opened: impl Fn(Timestamp) -> Timestamp) {
+        if let Some(time) = self.stages.get_mut(stage).and_then(|record| record.opened.as_mut()) {
+            *time = opened(*time);
+        }
+        self.phase = Phase::Running { since: now, stage };
     }
 
     fn roll_back(&mut self, stage: usize, by: Actor, reason: &str, now: Timestamp) {

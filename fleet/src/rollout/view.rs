@@ -34,10 +34,18 @@ pub enum Doing {
     Unknown,
     Nothing,
     /// Downloading, verifying, testing: the step in words.
-    Working { bundle: BundleRef, step: String },
-    Failed { bundle: BundleRef, cause: Cause },
+    Working {
+        bundle: BundleRef,
+        step: String,
+    },
+    Failed {
+        bundle: BundleRef,
+        cause: Cause,
+    },
     /// It refuses the order itself.
-    Refusing { cause: Cause },
+    Refusing {
+        cause: Cause,
+    },
 }
 
 impl Doing {
@@ -45,7 +53,11 @@ impl Doing {
     pub fn failure_of(&self, bundle: &BundleRef) -> Option<&Cause> {
         match self {
             Self::Failed { bundle: failed, cause } if failed == bundle => Some(cause),
-            Self::Unknown | Self::Nothing | Self::Working { .. } | Self::Failed { .. } | Self::Refusing { .. } => None,
+            Self::Unknown
+            | Self::Nothing
+            | Self::Working { .. }
+            | Self::Failed { .. }
+            | Self::Refusing { .. } => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_protocol::ids::{DeviceId, Digest, StreamName};
+use muster_protocol::limits::STREAMS_MAX;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -10,9 +11,6 @@ use super::convert::{from_json, parse, to_json};
 use super::{Control, ControlTx, Result, StoreError};
 
 const WHAT: &str = "alarm";
-/// Streams of a bundle are bounded; so is this.
-const STREAMS_MAX: i64 = muster_protocol::limits::STREAMS_MAX as i64;
-
 const PUT: &str = "insert into alarms (bundle, device, stream, document) values ($1, $2, $3, $4) \
      on conflict (bundle, device, stream) do update set document = excluded.document";
 
@@ -21,7 +19,7 @@ pub async fn put(
     bundle: &Digest,
     device: &DeviceId,
     stream: &StreamName,
-    document: &impl Serialize,
+    document: &(impl Serialize + Sync),
 ) -> Result<()> {
     sqlx::query(PUT)
         .bind(bundle.to_string())
@@ -46,7 +44,7 @@ pub async fn of_device<T: DeserializeOwned>(
     let rows: Vec<(String, String)> = sqlx::query_as(OF_DEVICE)
         .bind(bundle.to_string())
         .bind(device.as_str())
-        .bind(STREAMS_MAX)
+        .bind(i64::try_from(STREAMS_MAX).unwrap_or(i64::MAX))
         .fetch_all(db.sql())
         .await
         .map_err(StoreError::query("reading a device's alarms"))?;

@@ -64,8 +64,7 @@ impl TryFrom<Row> for Bundle {
     }
 }
 
-const GET: &str =
-    "select sha256, path, accepted, size_bytes, manifest, reference, catalogued from bundles where sha256 = $1";
+const GET: &str = "select sha256, path, accepted, size_bytes, manifest, reference, catalogued from bundles where sha256 = $1";
 
 pub async fn get(db: &mut Control, sha256: &Digest) -> Result<Option<Bundle>> {
     one(db, GET, sha256.to_string()).await
@@ -94,7 +93,11 @@ const LIST: &str = "select sha256, path, accepted, size_bytes, manifest, referen
      order by accepted desc, sha256 desc limit $4";
 
 /// The newest first.
-pub async fn list(db: &mut Control, model: Option<&ModelName>, page: &Page<NewestFirst>) -> Result<Vec<Bundle>> {
+pub async fn list(
+    db: &mut Control,
+    model: Option<&ModelName>,
+    page: &Page<NewestFirst>,
+) -> Result<Vec<Bundle>> {
     let (at, id) = page.bound();
     sqlx::query_as::<_, Row>(LIST)
         .bind(model.map(ModelName::as_str))
@@ -118,7 +121,9 @@ pub async fn catalogued(db: &mut Control, limit: u32) -> Result<Vec<(BundlePath,
         .fetch_all(db.sql())
         .await
         .map_err(StoreError::query("listing the catalogue"))?;
-    rows.iter().map(|(sha256, path)| Ok((parse("bundle path", path)?, parse("bundle digest", sha256)?))).collect()
+    rows.iter()
+        .map(|(sha256, path)| Ok((parse("bundle path", path)?, parse("bundle digest", sha256)?)))
+        .collect()
 }
 
 const ADD: &str = "insert into bundles (sha256, path, model, version, created, accepted, size_bytes, manifest, reference, \

@@ -14,7 +14,7 @@ where
     T: FromStr,
     T::Err: Display,
 {
-    text.parse().map_err(|error| StoreError::corrupt(what, error))
+    text.parse().map_err(|error| StoreError::corrupt(what, &error))
 }
 
 pub(super) fn time(ms: i64) -> Timestamp {
@@ -30,10 +30,10 @@ pub(super) fn column(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-pub(super) fn to_json(what: &'static str, value: &impl Serialize) -> Result<String> {
+pub(super) fn to_json(what: &'static str, value: &(impl Serialize + Sync)) -> Result<String> {
     serde_json::to_string(value).map_err(|source| StoreError::Encode { what, source: Box::new(source) })
 }
 
 pub(super) fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| StoreError::corrupt(what, error))
+    serde_json::from_str(text).map_err(|error| StoreError::corrupt(what, &error))
 }

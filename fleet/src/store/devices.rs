@@ -49,7 +49,9 @@ pub struct DeviceFilter {
 pub enum Greeting {
     /// Never seen before.
     Stranger,
-    Known { was: Presence },
+    Known {
+        was: Presence,
+    },
     /// A newer connection of the same boot has spoken already.
     Late,
 }
@@ -168,7 +170,9 @@ const HELLO: &str = "insert into devices (id, name, site, agent_version, capabil
 pub async fn hello(tx: &mut ControlTx, id: &DeviceId, hello: &Hello, at: Timestamp) -> Result<Greeting> {
     let greeting = match connection(tx, id).await? {
         None => Greeting::Stranger,
-        Some(now) if now.boot == hello.boot && now.connection > hello.connection => return Ok(Greeting::Late),
+        Some(now) if now.boot == hello.boot && now.number > hello.connection => {
+            return Ok(Greeting::Late);
+        }
         Some(now) => Greeting::Known { was: now.presence },
     };
     sqlx::query(HELLO)
@@ -187,13 +191,14 @@ pub async fn hello(tx: &mut ControlTx, id: &DeviceId, hello: &Hello, at: Timesta
     Ok(greeting)
 }
 
-const PRESENCE: &str = "update devices set presence = $2, presence_since = $3 where id = $1 and presence <> $2";
+const PRESENCE: &str =
+    "update devices set presence = $2, presence_since = $3 where id = $1 and presence <> $2";
 
 /// Takes a status over if it is of the present connection. A late will of an earlier one changes nothing. Returns
 /// whether the presence changed.
 pub async fn presence(tx: &mut ControlTx, id: &DeviceId, status: &Status, at: Timestamp) -> Result<bool> {
     match connection(tx, id).await? {
-        Some(now) if now.boot == status.boot && now.connection == status.connection => {}
+        Some(now) if now.boot == status.boot && now.number == status.connection => {}
         Some(_) | None => return Ok(false),
     }
     let done = sqlx::query(PRESENCE)
@@ -206,7 +211,8 @@ pub async fn presence(tx: &mut ControlTx, id: &DeviceId, status: &Status, at: Ti
     Ok(done.rows_affected() == 1)
 }
 
-const ALL_OFFLINE: &str = "update devices set presence = 'offline', presence_since = $1 where presence = 'online'";
+const ALL_OFFLINE: &str =
+    "update devices set presence = 'offline', presence_since = $1 where presence = 'online'";
 
 /// After a start of the embedded broker nobody is connected, whatever was known before. Returns how many were online.
 pub async fn all_offline(tx: &mut ControlTx, at: Timestamp) -> Result<u64> {
@@ -248,7 +254,7 @@ pub async fn seen(tx: &mut ControlTx, id: &DeviceId, at: Timestamp) -> Result<bo
 
 struct Connection {
     boot: BootId,
-    connection: u64,
+    number: u64,
     presence: Presence,
 }
 
@@ -263,7 +269,7 @@ async fn connection(tx: &mut ControlTx, id: &DeviceId) -> Result<Option<Connecti
     row.map(|(boot, connection, presence)| {
         Ok(Connection {
             boot: parse("device's boot", &boot)?,
-            connection: count(connection),
+            number: count(connection),
             presence: presence_of(&presence)?,
         })
     })
@@ -281,7 +287,7 @@ fn presence_of(text: &str) -> Result<Presence> {
     match text {
         "online" => Ok(Presence::Online),
         "offline" => Ok(Presence::Offline),
-        other => Err(StoreError::corrupt("device's presence", other)),
+        other => Err(StoreError::corrupt("device's presence", &other)),
     }
 }
 

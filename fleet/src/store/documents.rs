@@ -2,8 +2,8 @@
 
 use serde::de::DeserializeOwned;
 
-use super::convert::{count, from_json};
 use super::Result;
+use super::convert::{count, from_json};
 
 /// A document with the revision that a later save must name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,9 @@ pub struct Versioned<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Saved {
-    Saved { revision: u64 },
+    Saved {
+        revision: u64,
+    },
     /// Somebody else wrote first: load, decide again, save again.
     Stale,
 }
@@ -40,6 +42,9 @@ impl DocumentRow {
     }
 }
 
-pub(super) fn read_all<T: DeserializeOwned>(what: &'static str, rows: &[DocumentRow]) -> Result<Vec<Versioned<T>>> {
+pub(super) fn read_all<T: DeserializeOwned>(
+    what: &'static str,
+    rows: &[DocumentRow],
+) -> Result<Vec<Versioned<T>>> {
     rows.iter().map(|row| row.read(what)).collect()
 }

@@ -36,12 +36,12 @@ impl StoreError {
     /// Trying again later may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Query { source, .. } => match source {
-                sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => true,
+            Self::Query { source, .. } => {
                 // SQLITE_BUSY and SQLITE_LOCKED.
-                sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "5" || code == "6"),
-                _ => false,
-            },
+                let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+                matches!(source, sqlx::Error::PoolTimedOut | sqlx::Error::Io(_))
+                    || code.is_some_and(|code| code == "5" || code == "6")
+            }
             Self::Open { .. } | Self::Migrate { .. } | Self::Corrupt { .. } | Self::Encode { .. } => false,
         }
     }
@@ -50,7 +50,7 @@ impl StoreError {
         move |source| Self::Query { doing, source }
     }
 
-    pub(super) fn corrupt(what: &'static str, reason: impl ToString) -> Self {
+    pub(super) fn corrupt(what: &'static str, reason: &dyn std::fmt::Display) -> Self {
         Self::Corrupt { what, reason: reason.to_string() }
     }
 }

@@ -87,8 +87,13 @@ const LIST: &str = "select sequence, at, received, kind, sentence, body from eve
      where device = $1 and (received, sequence) < ($2, $3) order by received desc, sequence desc limit $4";
 
 /// The newest first; the key is (received, sequence).
-pub async fn list(db: &mut Control, device: &DeviceId, page: &Page<(Timestamp, u64)>) -> Result<Vec<DeviceEvent>> {
-    let (received, sequence) = page.after.map_or((i64::MAX, 0), |(at, sequence)| (at.as_millis(), column(sequence)));
+pub async fn list(
+    db: &mut Control,
+    device: &DeviceId,
+    page: &Page<(Timestamp, u64)>,
+) -> Result<Vec<DeviceEvent>> {
+    let (received, sequence) =
+        page.after.map_or((i64::MAX, 0), |(at, sequence)| (at.as_millis(), column(sequence)));
     sqlx::query_as::<_, Row>(LIST)
         .bind(device.as_str())
         .bind(received)

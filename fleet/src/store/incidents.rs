@@ -29,7 +29,7 @@ pub async fn create(
     tx: &mut ControlTx,
     id: &IncidentId,
     columns: IncidentColumns<'_>,
-    document: &impl Serialize,
+    document: &(impl Serialize + Sync),
 ) -> Result<()> {
     sqlx::query(CREATE)
         .bind(id.as_str())
@@ -53,7 +53,7 @@ pub async fn save(
     id: &IncidentId,
     seen: u64,
     state: &str,
-    document: &impl Serialize,
+    document: &(impl Serialize + Sync),
 ) -> Result<Saved> {
     let done = sqlx::query(SAVE)
         .bind(id.as_str())

@@ -2,12 +2,17 @@
 //!
 //! A day's pairs may have been made against more than one earlier bundle, so that bundle is part of the key.
 
+use std::time::Duration;
+
 use muster_protocol::ids::{DeviceId, Digest, SlotName};
 use muster_protocol::message::LabelBlock;
 use muster_protocol::time::Timestamp;
 
 use super::convert::{column, count, parse, time};
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
+
+/// World time after which days are dropped.
+const KEPT: Duration = Duration::from_hours(400 * 24);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelDay {
@@ -132,6 +137,19 @@ pub async fn add(tx: &mut TelemetryTx, device: &DeviceId, block: &LabelBlock) ->
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("adding matured labels"))?;
+    Ok(())
+}
+
+const TRIM: &str = "delete from label_days where device = $1 and day < $2";
+
+/// Drops days of a device that are too old.
+pub async fn trim(tx: &mut TelemetryTx, device: &DeviceId, world_now: Timestamp) -> Result<()> {
+    sqlx::query(TRIM)
+        .bind(device.as_str())
+        .bind(world_now.minus(KEPT).as_millis())
+        .execute(tx.sql())
+        .await
+        .map_err(StoreError::query("dropping old labels"))?;
     Ok(())
 }
 

@@ -8,8 +8,11 @@ pub const EPOCH: &str = "epoch";
 const GET: &str = "select value from meta where key = $1";
 
 pub async fn get(db: &mut Control, key: &str) -> Result<Option<String>> {
-    let row: Option<(String,)> =
-        sqlx::query_as(GET).bind(key).fetch_optional(db.sql()).await.map_err(StoreError::query("reading a fact"))?;
+    let row: Option<(String,)> = sqlx::query_as(GET)
+        .bind(key)
+        .fetch_optional(db.sql())
+        .await
+        .map_err(StoreError::query("reading a fact"))?;
     Ok(row.map(|(value,)| value))
 }
 

@@ -73,8 +73,7 @@ pub async fn get(db: &mut Control, device: &DeviceId) -> Result<Option<StoredOrd
         .transpose()
 }
 
-const LIST: &str =
-    "select device, version, issued, expires, wants, bytes from orders where device > $1 order by device limit $2";
+const LIST: &str = "select device, version, issued, expires, wants, bytes from orders where device > $1 order by device limit $2";
 
 /// By device.
 pub async fn list(db: &mut Control, page: &Page<DeviceId>) -> Result<Vec<StoredOrder>> {

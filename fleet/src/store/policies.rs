@@ -24,10 +24,16 @@ pub async fn get<T: DeserializeOwned>(db: &mut Control, model: &ModelName) -> Re
 
 const CREATE: &str =
     "insert into policies (model, revision, document) values ($1, 1, $2) on conflict (model) do nothing";
-const SAVE: &str = "update policies set revision = revision + 1, document = $3 where model = $1 and revision = $2";
+const SAVE: &str =
+    "update policies set revision = revision + 1, document = $3 where model = $1 and revision = $2";
 
 /// Replaces the policy if nobody else did since `seen` was loaded; `seen` 0 means that there was none.
-pub async fn save(tx: &mut ControlTx, model: &ModelName, seen: u64, document: &impl Serialize) -> Result<Saved> {
+pub async fn save(
+    tx: &mut ControlTx,
+    model: &ModelName,
+    seen: u64,
+    document: &(impl Serialize + Sync),
+) -> Result<Saved> {
     let document = to_json(WHAT, document)?;
     let query = if seen == 0 {
         sqlx::query(CREATE).bind(model.as_str()).bind(document)

@@ -26,6 +26,9 @@ impl Stream {
     }
 }
 
+/// Boots remembered of each device and stream: a box that restarts all day must not fill the database.
+const BOOTS_MAX: i64 = 64;
+
 const REPORT: &str = "report";
 
 /// The highest number up to which nothing is missing; 0 at first.
@@ -56,6 +59,19 @@ pub async fn set_of_reports(
     at: Timestamp,
 ) -> Result<()> {
     write(tx.sql(), device, boot, REPORT, contiguous, at).await
+}
+
+/// Forgets the boots that were silent for longest.
+pub async fn trim(tx: &mut ControlTx, device: &DeviceId) -> Result<()> {
+    for stream in [Stream::State, Stream::Event] {
+        forget(tx.sql(), device, stream.as_str()).await?;
+    }
+    Ok(())
+}
+
+/// Forgets the boots that were silent for longest.
+pub async fn trim_reports(tx: &mut TelemetryTx, device: &DeviceId) -> Result<()> {
+    forget(tx.sql(), device, REPORT).await
 }
 
 const GET: &str = "select contiguous from positions where device = $1 and boot = $2 and stream = $3";
@@ -91,5 +107,19 @@ async fn write(
         .execute(sql)
         .await
         .map_err(StoreError::query("moving a device's position"))?;
+    Ok(())
+}
+
+const FORGET: &str = "delete from positions where device = $1 and stream = $2 and updated < \
+     (select updated from positions where device = $1 and stream = $2 order by updated desc limit 1 offset $3)";
+
+async fn forget(sql: &mut SqliteConnection, device: &DeviceId, stream: &str) -> Result<()> {
+    sqlx::query(FORGET)
+        .bind(device.as_str())
+        .bind(stream)
+        .bind(BOOTS_MAX)
+        .execute(sql)
+        .await
+        .map_err(StoreError::query("forgetting old boots"))?;
     Ok(())
 }

@@ -57,7 +57,12 @@ const TRIM: &str = "delete from reports where device = $1 and world_to < \
 const LATEST: &str = "insert into latest_health (device, received, health) values ($1, $2, $3) \
      on conflict (device) do update set received = excluded.received, health = excluded.health";
 
-pub async fn add(tx: &mut TelemetryTx, device: &DeviceId, report: &Report, received: Timestamp) -> Result<()> {
+pub async fn add(
+    tx: &mut TelemetryTx,
+    device: &DeviceId,
+    report: &Report,
+    received: Timestamp,
+) -> Result<()> {
     let health = to_json("report's health", &report.health)?;
     sqlx::query(ADD)
         .bind(device.as_str())
@@ -96,7 +101,8 @@ pub async fn list(
     device: &DeviceId,
     page: &Page<(Timestamp, Timestamp)>,
 ) -> Result<Vec<ReportEntry>> {
-    let (to, received) = page.after.map_or((i64::MAX, 0), |(to, received)| (to.as_millis(), received.as_millis()));
+    let (to, received) =
+        page.after.map_or((i64::MAX, 0), |(to, received)| (to.as_millis(), received.as_millis()));
     sqlx::query_as::<_, Row>(LIST)
         .bind(device.as_str())
         .bind(to)
@@ -110,10 +116,14 @@ pub async fn list(
         .collect()
 }
 
-const HEALTH: &str = "select device, received, health from latest_health where device > $1 order by device limit $2";
+const HEALTH: &str =
+    "select device, received, health from latest_health where device > $1 order by device limit $2";
 
 /// Each device's latest health, by device id.
-pub async fn latest_health(db: &mut Telemetry, page: &Page<DeviceId>) -> Result<BTreeMap<DeviceId, HealthAt>> {
+pub async fn latest_health(
+    db: &mut Telemetry,
+    page: &Page<DeviceId>,
+) -> Result<BTreeMap<DeviceId, HealthAt>> {
     let rows: Vec<(String, i64, String)> = sqlx::query_as(HEALTH)
         .bind(page.after.as_ref().map_or("", DeviceId::as_str))
         .bind(page.limit())

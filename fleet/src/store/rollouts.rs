@@ -21,7 +21,7 @@ pub async fn create(
     model: &ModelName,
     phase: &str,
     created: Timestamp,
-    document: &impl Serialize,
+    document: &(impl Serialize + Sync),
 ) -> Result<()> {
     sqlx::query(CREATE)
         .bind(id.as_str())
@@ -35,7 +35,8 @@ pub async fn create(
     Ok(())
 }
 
-const SAVE: &str = "update rollouts set revision = revision + 1, phase = $3, document = $4 where id = $1 and revision = $2";
+const SAVE: &str =
+    "update rollouts set revision = revision + 1, phase = $3, document = $4 where id = $1 and revision = $2";
 
 /// Replaces the document if nobody else did since `seen` was loaded.
 pub async fn save(
@@ -43,7 +44,7 @@ pub async fn save(
     id: &RolloutId,
     seen: u64,
     phase: &str,
-    document: &impl Serialize,
+    document: &(impl Serialize + Sync),
 ) -> Result<Saved> {
     let done = sqlx::query(SAVE)
         .bind(id.as_str())
@@ -99,7 +100,7 @@ pub async fn put_device(
     tx: &mut ControlTx,
     rollout: &RolloutId,
     device: &DeviceId,
-    record: &impl Serialize,
+    record: &(impl Serialize + Sync),
 ) -> Result<()> {
     sqlx::query(PUT_DEVICE)
         .bind(rollout.as_str())
@@ -111,8 +112,7 @@ pub async fn put_device(
     Ok(())
 }
 
-const DEVICES: &str =
-    "select device, document from rollout_devices where rollout = $1 and device > $2 order by device limit $3";
+const DEVICES: &str = "select device, document from rollout_devices where rollout = $1 and device > $2 order by device limit $3";
 
 /// By device.
 pub async fn devices<T: DeserializeOwned>(

@@ -47,7 +47,7 @@ pub async fn create(
     model: &ModelName,
     created: Timestamp,
     columns: RunColumns<'_>,
-    document: &impl Serialize,
+    document: &(impl Serialize + Sync),
 ) -> Result<()> {
     sqlx::query(CREATE)
         .bind(id.as_str())
@@ -72,7 +72,7 @@ pub async fn save(
     id: &RunId,
     seen: u64,
     columns: RunColumns<'_>,
-    document: &impl Serialize,
+    document: &(impl Serialize + Sync),
 ) -> Result<Saved> {
     let done = sqlx::query(SAVE)
         .bind(id.as_str())
@@ -123,7 +123,8 @@ pub async fn list<T: DeserializeOwned>(
     read_all(WHAT, &rows)
 }
 
-const OLDEST: &str = "select revision, document from runs where state = $1 and model = $2 order by created, id limit 1";
+const OLDEST: &str =
+    "select revision, document from runs where state = $1 and model = $2 order by created, id limit 1";
 
 /// The run of a model that has been in a state for longest: who came first is claimed first.
 pub async fn oldest<T: DeserializeOwned>(
@@ -194,7 +195,8 @@ pub async fn add_log(tx: &mut ControlTx, run: &RunId, at: Timestamp, lines: &[St
     Ok(())
 }
 
-const LOG: &str = "select line, at, text from run_logs where run = $1 and line > $2 order by line desc limit $3";
+const LOG: &str =
+    "select line, at, text from run_logs where run = $1 and line > $2 order by line desc limit $3";
 
 /// The last lines of a run's log after the line `page.after`, in the order they were written.
 pub async fn log_tail(db: &mut Control, run: &RunId, page: &Page<u64>) -> Result<Vec<LogLine>> {

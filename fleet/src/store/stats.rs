@@ -9,9 +9,9 @@ use muster_protocol::time::Timestamp;
 use super::convert::{column, count, from_json, parse, time, to_json};
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 /// World time after which hours are dropped.
-const KEPT: Duration = Duration::from_secs(90 * 86_400);
+const KEPT: Duration = Duration::from_hours(90 * 24);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HourStats {
@@ -38,7 +38,7 @@ pub struct StatsFilter {
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+struct Sums {
     device: String,
     slot: String,
     bundle: String,
@@ -50,10 +50,10 @@ struct Row {
     latency: String,
 }
 
-impl TryFrom<Row> for HourStats {
+impl TryFrom<Sums> for HourStats {
     type Error = StoreError;
 
-    fn try_from(row: Row) -> Result<Self> {
+    fn try_from(row: Sums) -> Result<Self> {
         Ok(Self {
             device: parse("device id", &row.device)?,
             slot: parse("slot", &row.slot)?,
@@ -68,7 +68,8 @@ impl TryFrom<Row> for HourStats {
     }
 }
 
-const LATENCY: &str = "select latency from model_stats where device = $1 and slot = $2 and bundle = $3 and hour = $4";
+const LATENCY: &str =
+    "select latency from model_stats where device = $1 and slot = $2 and bundle = $3 and hour = $4";
 const ADD: &str = "insert into model_stats (device, slot, bundle, hour, requests, row_count, failures, refused, latency) \
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (device, slot, bundle, hour) do update set \
      requests = model_stats.requests + excluded.requests, row_count = model_stats.row_count + excluded.row_count, \
@@ -135,7 +136,7 @@ pub async fn list(
     page: &Page<(DeviceId, SlotName, Timestamp)>,
 ) -> Result<Vec<HourStats>> {
     let after = page.after.as_ref();
-    sqlx::query_as::<_, Row>(LIST)
+    sqlx::query_as::<_, Sums>(LIST)
         .bind(filter.bundle.to_string())
         .bind(filter.device.as_ref().map(DeviceId::as_str))
         .bind(filter.since.floor_to(HOUR).as_millis())

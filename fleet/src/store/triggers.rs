@@ -17,7 +17,7 @@ pub async fn add(
     id: &TriggerId,
     model: &ModelName,
     at: Timestamp,
-    document: &impl Serialize,
+    document: &(impl Serialize + Sync),
 ) -> Result<()> {
     sqlx::query(ADD)
         .bind(id.as_str())

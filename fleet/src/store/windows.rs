@@ -63,7 +63,12 @@ pub enum Merged {
 
 impl Window {
     pub fn key(&self) -> WindowKey {
-        WindowKey { from: self.from, device: self.device.clone(), slot: self.slot.clone(), bundle: self.bundle }
+        WindowKey {
+            from: self.from,
+            device: self.device.clone(),
+            slot: self.slot.clone(),
+            bundle: self.bundle,
+        }
     }
 }
 
@@ -96,7 +101,8 @@ impl TryFrom<Row> for Window {
     }
 }
 
-const HELD: &str = "select counts from windows where device = $1 and slot = $2 and bundle = $3 and world_from = $4";
+const HELD: &str =
+    "select counts from windows where device = $1 and slot = $2 and bundle = $3 and world_from = $4";
 const SET: &str = "insert into windows (device, slot, bundle, world_from, world_to, panes, updated, counts) \
      values ($1, $2, $3, $4, $5, 1, $6, $7) on conflict (device, slot, bundle, world_from) do update set \
      world_to = case when windows.world_to > excluded.world_to then windows.world_to else excluded.world_to end, \
@@ -212,5 +218,5 @@ fn add(sum: &mut [Counts], streams: &[Counts]) -> bool {
 }
 
 fn decode(bytes: &[u8]) -> Result<Vec<Counts>> {
-    postcard::from_bytes(bytes).map_err(|error| StoreError::corrupt("window", error))
+    postcard::from_bytes(bytes).map_err(|error| StoreError::corrupt("window", &error))
 }

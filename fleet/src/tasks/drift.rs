@@ -12,7 +12,8 @@ use crate::drift::{Finding, Incident, IncidentState, Reach, StreamWatch, Watch, 
 use crate::retrain::{Policy, Why};
 use crate::store::log::{Actor, Moment, NewEntry};
 use crate::store::{
-    Control, ControlTx, LIMIT_MAX, Page, Saved, Versioned, alarms, bundles, devices, incidents, log, policies, windows,
+    Control, ControlTx, LIMIT_MAX, Page, Saved, Versioned, alarms, bundles, devices, incidents, log,
+    policies, windows,
 };
 
 /// Share of drifting streams that opens an incident where the model has no policy.
@@ -53,22 +54,32 @@ impl Watchers {
         close_replaced(tasks, &groups, moment).await
     }
 
-    async fn monitored(&mut self, tasks: &Tasks, bundle: &Digest) -> Result<Option<Arc<Monitored>>, TaskError> {
+    async fn monitored(
+        &mut self,
+        tasks: &Tasks,
+        bundle: &Digest,
+    ) -> Result<Option<Arc<Monitored>>, TaskError> {
         if let Some(known) = self.references.get(bundle) {
             return Ok(known.clone());
         }
-        let Some(found) = bundles::get(&mut tasks.store.read().await?, bundle).await? else { return Ok(None) };
+        let Some(found) = bundles::get(&mut tasks.store.read().await?, bundle).await? else {
+            return Ok(None);
+        };
         let monitored = match found.reference {
             None => None,
             Some(reference) => {
-                let bytes =
-                    tasks.blobs.read(&reference, REFERENCE_BYTES_MAX as u64).await.map_err(TaskError::Reference)?;
+                let bytes = tasks
+                    .blobs
+                    .read(&reference, REFERENCE_BYTES_MAX as u64)
+                    .await
+                    .map_err(TaskError::Reference)?;
                 let names = found.manifest.monitoring.streams.iter().map(|stream| &stream.name);
                 // The registry parsed it before it accepted the bundle; what is unreadable now was damaged since.
                 bytes.and_then(|bytes| ReferenceFile::parse(&bytes, names).ok())
             }
         };
-        let monitored = monitored.map(|reference| Arc::new(Monitored { manifest: found.manifest, reference }));
+        let monitored =
+            monitored.map(|reference| Arc::new(Monitored { manifest: found.manifest, reference }));
         if self.references.len() >= REFERENCES_MAX {
             self.references.clear();
         }
@@ -86,7 +97,8 @@ async fn running(control: &mut Control) -> Result<Vec<(DeviceId, SiteName, Diges
         let Some(last) = found.last().map(devices::Device::key) else { return Ok(running) };
         for device in found {
             let slots = device.state.iter().flat_map(|state| &state.slots).take(limits::SLOTS_MAX);
-            for bundle in slots.filter_map(|slot| slot.current.as_ref()).map(|current| current.bundle.sha256) {
+            for bundle in slots.filter_map(|slot| slot.current.as_ref()).map(|current| current.bundle.sha256)
+            {
                 running.push((device.id.clone(), device.site.clone(), bundle));
             }
         }
@@ -160,8 +172,12 @@ async fn judge(
             let id = IncidentId::mint(crate::mint::random()?);
             let incident = Incident::open(id, model.clone(), bundle, finding, moment.world_at);
             let mut tx = tasks.store.write().await?;
-            let columns =
-                incidents::IncidentColumns { model, bundle: &bundle, state: incident.state.name(), opened: incident.opened };
+            let columns = incidents::IncidentColumns {
+                model,
+                bundle: &bundle,
+                state: incident.state.name(),
+                opened: incident.opened,
+            };
             incidents::create(&mut tx, &incident.id, columns, &incident).await?;
             say(&mut tx, "incident.opened", &incident, moment).await?;
             tx.commit().await?;
@@ -237,7 +253,9 @@ async fn ask(
     let id = TriggerId::mint(crate::mint::random()?);
     let mut tx = tasks.store.write().await?;
     let said_before = incident.refused.clone();
-    match runs::propose(&mut tx, id.clone(), &incident.model, why, policy, said_before.as_deref(), moment).await? {
+    match runs::propose(&mut tx, id.clone(), &incident.model, why, policy, said_before.as_deref(), moment)
+        .await?
+    {
         runs::Proposed::Run => {
             incident.trigger = Some(id);
             incident.refused = None;
@@ -276,7 +294,11 @@ async fn close(tasks: &Tasks, open: Versioned<Incident>, why: &str, moment: Mome
 }
 
 /// An incident of a bundle that nobody runs any more has been answered.
-async fn close_replaced(tasks: &Tasks, groups: &BTreeMap<Digest, Group>, moment: Moment) -> Result<(), TaskError> {
+async fn close_replaced(
+    tasks: &Tasks,
+    groups: &BTreeMap<Digest, Group>,
+    moment: Moment,
+) -> Result<(), TaskError> {
     for state in ["open", "acknowledged"] {
         let mut control = tasks.store.read().await?;
         let found = incidents::list::<Incident>(&mut control, None, Some(state), &Page::first(100)).await?;
@@ -288,7 +310,12 @@ async fn close_replaced(tasks: &Tasks, groups: &BTreeMap<Digest, Group>, moment:
     Ok(())
 }
 
-async fn say(tx: &mut ControlTx, kind: &'static str, incident: &Incident, moment: Moment) -> Result<(), TaskError> {
+async fn say(
+    tx: &mut ControlTx,
+    kind: &'static str,
+    incident: &Incident,
+    moment: Moment,
+) -> Result<(), TaskError> {
     let entry = NewEntry {
         when: moment,
         kind,

@@ -67,8 +67,13 @@ async fn step(tasks: &Tasks, id: &RolloutId) -> Result<Option<Timestamp>, TaskEr
         assign(tasks, &mut tx, &rollout, assignment).await?;
     }
     for (kind, sentence) in said(&rollout, &answer) {
-        let entry =
-            NewEntry { when: moment, kind, subject: id.to_string(), sentence: sentence.into(), actor: Actor::Fleet };
+        let entry = NewEntry {
+            when: moment,
+            kind,
+            subject: id.to_string(),
+            sentence: sentence.into(),
+            actor: Actor::Fleet,
+        };
         log::append(&mut tx, &entry).await?;
     }
     tx.commit().await?;
@@ -78,7 +83,8 @@ async fn step(tasks: &Tasks, id: &RolloutId) -> Result<Option<Timestamp>, TaskEr
 
 /// Whether the answer changes anything that is kept.
 fn is_news(rollout: &Rollout, answer: &Advance) -> bool {
-    let known = rollout.phase.stage().and_then(|stage| rollout.stages.get(stage)).and_then(|r| r.gate.as_ref());
+    let known =
+        rollout.phase.stage().and_then(|stage| rollout.stages.get(stage)).and_then(|r| r.gate.as_ref());
     let same_gate = match (&answer.gate, known) {
         (None, _) => true,
         (Some(new), Some(known)) => *new == GateReport { asked_at: new.asked_at, ..known.clone() },
@@ -132,11 +138,18 @@ fn said(rollout: &Rollout, answer: &Advance) -> Vec<(&'static str, String)> {
             let passed = stage_name(stage.saturating_sub(1));
             said.push((
                 "rollout.stage_passed",
-                format!("{} {version}: stage '{passed}' passed its gate, '{}' opens", rollout.model, stage_name(stage)),
+                format!(
+                    "{} {version}: stage '{passed}' passed its gate, '{}' opens",
+                    rollout.model,
+                    stage_name(stage)
+                ),
             ));
         }
         Some(Transition::Complete { .. }) => {
-            said.push(("rollout.completed", format!("{} {version}: every stage passed its gate", rollout.model)));
+            said.push((
+                "rollout.completed",
+                format!("{} {version}: every stage passed its gate", rollout.model),
+            ));
         }
         Some(Transition::Hold { cause, .. }) => {
             said.push(("rollout.held", format!("{} {version}: {}", rollout.model, cause.sentence)));

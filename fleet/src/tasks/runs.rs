@@ -5,10 +5,14 @@ use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 
 use super::{TaskError, Tasks};
-use crate::retrain::{self, Decision, Policy, RolloutPolicy, Run, RunState, Trigger, TriggerOutcome, Why, decide};
+use crate::retrain::{
+    self, Decision, Policy, RolloutPolicy, Run, RunState, Trigger, TriggerOutcome, Why, decide,
+};
 use crate::rollout::{Actor as Starter, Rollout};
 use crate::store::log::{Actor, Moment, NewEntry};
-use crate::store::{Control, ControlTx, LIMIT_MAX, Page, Saved, Versioned, log, policies, rollouts, runs, triggers};
+use crate::store::{
+    Control, ControlTx, LIMIT_MAX, Page, Saved, Versioned, log, policies, rollouts, runs, triggers,
+};
 
 /// Runs of a model that a decision looks back on.
 const HISTORY: u32 = 100;
@@ -56,12 +60,12 @@ async fn step(tasks: &Tasks, loaded: Versioned<Run>) -> Result<(), TaskError> {
         let kind = if run.state.is_open() { "run.queued" } else { "run.failed" };
         return save(&mut tx, revision, &run, Some((kind, sentence)), moment).await?.commit(tx).await;
     }
-    match run.state.clone() {
-        RunState::Published { bundle, .. } if run.rollout.is_none() => {
-            roll_out(tasks, revision, run, bundle, moment).await
-        }
-        _other => Ok(()),
+    if let RunState::Published { bundle, .. } = run.state.clone()
+        && run.rollout.is_none()
+    {
+        roll_out(tasks, revision, run, bundle, moment).await?;
     }
+    Ok(())
 }
 
 /// Starts the rollout that the policy asks for, unless one is open in the slot; then it waits for that.
@@ -94,15 +98,25 @@ async fn roll_out(
 }
 
 /// Writes a new rollout with its log entry, in the caller's transaction.
-pub async fn create(tx: &mut ControlTx, rollout: &Rollout, actor: Actor, moment: Moment) -> Result<(), TaskError> {
+pub async fn create(
+    tx: &mut ControlTx,
+    rollout: &Rollout,
+    actor: Actor,
+    moment: Moment,
+) -> Result<(), TaskError> {
     rollouts::create(tx, &rollout.id, &rollout.model, rollout.phase.name(), rollout.created, rollout).await?;
     let stages: Vec<&str> = rollout.plan.stages.iter().map(|stage| stage.name.as_str()).collect();
     let entry = NewEntry {
         when: moment,
         kind: "rollout.started",
         subject: rollout.id.to_string(),
-        sentence: format!("{} {}: rollout starts ({})", rollout.model, rollout.bundle.path.version(), stages.join(" → "))
-            .into(),
+        sentence: format!(
+            "{} {}: rollout starts ({})",
+            rollout.model,
+            rollout.bundle.path.version(),
+            stages.join(" → ")
+        )
+        .into(),
         actor,
     };
     log::append(tx, &entry).await?;
@@ -190,6 +204,7 @@ pub async fn propose(
 }
 
 /// Whether a save took; only then the transaction may be committed.
+#[derive(Debug)]
 #[must_use]
 pub struct SaveOutcome(bool);
 
@@ -214,8 +229,13 @@ async fn save(
         Saved::Saved { .. } => {}
     }
     if let Some((kind, sentence)) = said {
-        let entry =
-            NewEntry { when: moment, kind, subject: run.id.to_string(), sentence: sentence.into(), actor: Actor::Fleet };
+        let entry = NewEntry {
+            when: moment,
+            kind,
+            subject: run.id.to_string(),
+            sentence: sentence.into(),
+            actor: Actor::Fleet,
+        };
         log::append(tx, &entry).await?;
     }
     Ok(SaveOutcome(true))

@@ -80,11 +80,14 @@ async fn evidence(
 ) -> store::Result<BTreeMap<DeviceId, DeviceEvidence>> {
     let mut evidence: BTreeMap<DeviceId, DeviceEvidence> = BTreeMap::new();
     let bundle = rollout.bundle.sha256;
-    let filter = stats::StatsFilter { bundle, device: None, since: rollout.created.floor_to(Duration::from_secs(3600)) };
+    let filter =
+        stats::StatsFilter { bundle, device: None, since: rollout.created.floor_to(Duration::from_hours(1)) };
     let mut page = Page::first(LIMIT_MAX);
     loop {
         let found = stats::list(telemetry, &filter, &page).await?;
-        let Some(last) = found.last().map(|hour| (hour.device.clone(), hour.slot.clone(), hour.hour)) else { break };
+        let Some(last) = found.last().map(|hour| (hour.device.clone(), hour.slot.clone(), hour.hour)) else {
+            break;
+        };
         for hour in found.into_iter().filter(|hour| hour.slot == rollout.slot) {
             let device = evidence.entry(hour.device).or_default();
             device.hours += 1.0;
@@ -97,8 +100,11 @@ async fn evidence(
         }
         page = Page::after(last, LIMIT_MAX);
     }
-    let filter =
-        labels::LabelFilter { bundle, device: None, since: rollout.created.floor_to(Duration::from_secs(86_400)) };
+    let filter = labels::LabelFilter {
+        bundle,
+        device: None,
+        since: rollout.created.floor_to(Duration::from_hours(24)),
+    };
     let mut page = Page::first(LIMIT_MAX);
     loop {
         let found = labels::list(telemetry, &filter, &page).await?;

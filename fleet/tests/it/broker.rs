@@ -75,7 +75,9 @@ async fn a_foreign_will_is_not_published() {
     let will = LastWill::new(topic.to_string(), "gone", QoS::AtLeastOnce, true, None);
     match Client::try_connect(broker.address(), mine().as_str(), Some(will)).await {
         Ok(device) => device.vanish(),
-        Err(refused) => assert!(matches!(refused, rumqttc::v5::ConnectionError::ConnectionRefused(_)), "{refused}"),
+        Err(refused) => {
+            assert!(matches!(refused, rumqttc::v5::ConnectionError::ConnectionRefused(_)), "{refused}");
+        }
     }
     watcher.silence().await;
     broker.shutdown().await;

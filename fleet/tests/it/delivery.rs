@@ -81,7 +81,11 @@ async fn pull(device: &mut Device, digest: &Digest, length: u64, token: u32) -> 
         let chunk = Chunk::decode(&packet).unwrap();
         assert!(chunk.belongs_to(digest) && chunk.token == token && chunk.total == total);
         let Answer::Bytes(bytes) = chunk.answer else { panic!("chunk {} is unknown", chunk.index) };
-        assert!(parts[chunk.index as usize].replace(bytes.to_vec()).is_none(), "chunk {} came twice", chunk.index);
+        assert!(
+            parts[chunk.index as usize].replace(bytes.to_vec()).is_none(),
+            "chunk {} came twice",
+            chunk.index
+        );
         if asked < total {
             want(device, token, *digest, vec![(asked, 1)]).await;
             asked += 1;

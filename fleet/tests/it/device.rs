@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use muster_fleet::broker::Insider;
 use muster_protocol::ids::{BootId, DeviceId};
-use muster_protocol::message::{Ack, Capabilities, Event, EventKind, Hello, Message as _, Presence, Status, VERSION};
+use muster_protocol::message::{
+    Ack, Capabilities, Event, EventKind, Hello, Message as _, Presence, Status, VERSION,
+};
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::{Down, Topic, Up, down_to};
 use rumqttc::v5::mqttbytes::QoS;
@@ -79,21 +81,19 @@ impl Client {
 
     pub(crate) async fn subscribe(&mut self, filter: &str) -> bool {
         self.mqtt.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
-        let granted = |packet: &Packet| match packet {
-            Packet::SubAck(ack) => Some(matches!(ack.return_codes.as_slice(), [SubscribeReasonCode::Success(_)])),
-            _ => None,
+        let granted = |packet: &Packet| {
+            let Packet::SubAck(ack) = packet else { return None };
+            Some(matches!(ack.return_codes.as_slice(), [SubscribeReasonCode::Success(_)]))
         };
         self.wait("a SUBACK", granted).await
     }
 
-    /// Publishes with QoS 1. Whether the broker took it.
+    /// Publishes with `QoS` 1. Whether the broker took it.
     pub(crate) async fn publish(&mut self, topic: &Topic, retain: bool, payload: Vec<u8>) -> bool {
         self.mqtt.publish(topic.to_string(), QoS::AtLeastOnce, retain, payload).await.unwrap();
-        let taken = |packet: &Packet| match packet {
-            Packet::PubAck(ack) => {
-                Some(matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers))
-            }
-            _ => None,
+        let taken = |packet: &Packet| {
+            let Packet::PubAck(ack) = packet else { return None };
+            Some(matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers))
         };
         self.wait("a PUBACK", taken).await
     }
@@ -107,13 +107,15 @@ impl Client {
         self.came.pop_front().unwrap()
     }
 
-    /// The next publication on a topic; others are dropped.
+    /// The next publication on a topic; others are kept for later.
     pub(crate) async fn next_on(&mut self, topic: &Topic) -> Publish {
+        let topic = topic.to_string();
         loop {
-            let publish = self.next().await;
-            if publish.topic == topic.to_string() {
+            let found = self.came.iter().position(|publish| publish.topic == topic);
+            if let Some(publish) = found.and_then(|at| self.came.remove(at)) {
                 return publish;
             }
+            self.wait("a message", |packet| matches!(packet, Packet::Publish(_)).then_some(())).await;
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -125,7 +125,7 @@ async fn finish(State(state): Shared, Json(body): Json<Value>) -> Response {
 async fn other(
     State(state): Shared,
     method: axum::http::Method,
-    OriginalUri(uri): OriginalUri,
+    uri: axum::http::Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {

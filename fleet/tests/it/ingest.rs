@@ -20,7 +20,7 @@ use crate::device::Device;
 use crate::publisher::{Bundle, Publisher, age_reference};
 use crate::server::Server;
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 #[tokio::test]
 async fn a_stranger_says_hello_and_is_registered() {
@@ -112,7 +112,7 @@ async fn presence_follows_the_present_connection_only() {
     second.ack().await;
     assert_eq!(presence(&server, &id).await, Presence::Online);
     second.client.vanish();
-    let gone = async |fleet: &muster_fleet::serve::Fleet| {
+    let gone = async |fleet: &muster_fleet::fleet::Fleet| {
         let mut db = fleet.store.read().await.unwrap();
         let device = devices::get(&mut db, &id).await.unwrap().unwrap();
         (device.presence == Presence::Offline).then_some(())
@@ -196,9 +196,11 @@ async fn a_box_that_lost_its_order_gets_it_again() {
     let want = Want { slot: "beds".parse().unwrap(), bundle: bundle.path.clone(), sha256: bundle.sha256() };
     let topic = Topic::Down(device.id.clone(), Down::Order);
     let mut tx = server.fleet.store.write().await.unwrap();
-    let handed = server.fleet.orders.set_wants(&mut tx, &device.id, std::slice::from_ref(&want)).await.unwrap();
+    let handed =
+        server.fleet.orders.set_wants(&mut tx, &device.id, std::slice::from_ref(&want)).await.unwrap();
     // Nothing leaves before the commit.
-    assert!(outbox::next(&mut server.read().await, &Page::first(9)).await.unwrap().is_empty());
+    let waiting = outbox::next(&mut server.read().await, &Page::first(9)).await.unwrap();
+    assert!(waiting.iter().all(|(_, message)| message.topic != topic));
     tx.commit().await.unwrap();
     let order = device.client.next_on(&topic).await.payload;
     let mut db = server.read().await;
@@ -223,7 +225,7 @@ fn report(device: &Device, bundle: &Bundle, sequence: u64, day: Timestamp) -> Re
     let Counter::Numeric(numeric) = &mut counter else { unreachable!("the reference is numeric") };
     numeric.observe_all(&[1.0; 10]);
     let (slot, sha256) = ("beds".parse::<muster_protocol::ids::SlotName>().unwrap(), bundle.sha256());
-    let from = day.plus(Duration::from_secs(600 * sequence));
+    let from = day.plus(Duration::from_mins(10 * sequence));
     let mut latency = vec![0; 16];
     latency[2] = 100;
     Report {
@@ -231,7 +233,7 @@ fn report(device: &Device, bundle: &Bundle, sequence: u64, day: Timestamp) -> Re
         sequence,
         held_from: 1,
         from,
-        to: from.plus(Duration::from_secs(600)),
+        to: from.plus(Duration::from_mins(10)),
         health: Health { uptime_s: sequence, ..Health::default() },
         models: vec![ModelStats {
             slot: slot.clone(),
@@ -246,7 +248,7 @@ fn report(device: &Device, bundle: &Bundle, sequence: u64, day: Timestamp) -> Re
             slot: slot.clone(),
             bundle: sha256,
             from,
-            to: from.plus(Duration::from_secs(600)),
+            to: from.plus(Duration::from_mins(10)),
             streams: vec![counter.counts()],
         }],
         labels: vec![LabelBlock {

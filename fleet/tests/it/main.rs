@@ -1,5 +1,7 @@
 //! Stories of the fleet server: the real server, the real broker in it, real MQTT clients, on loopback and free ports.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a story that goes wrong should stop, and say where")]
+
 mod broker;
 mod builder;
 mod cli;

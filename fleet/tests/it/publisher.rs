@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_fleet::blob::Blobs;
-use muster_fleet::serve::Fleet;
+use muster_fleet::fleet::Fleet;
 use muster_fleet::store::log::Actor;
 use muster_protocol::drift::{OverDispersion, Reference};
 use muster_protocol::ids::{BundlePath, Digest, ModelName};
@@ -15,7 +15,7 @@ use muster_protocol::trust::author::{self, Keys, RootSpec, TargetsSpec};
 use muster_protocol::trust::{SecretKey, Sign as _, Target};
 use serde_json::{Value, json};
 
-pub(crate) const YEAR: Duration = Duration::from_secs(365 * 86_400);
+pub(crate) const YEAR: Duration = Duration::from_hours(365 * 24);
 
 pub(crate) struct Publisher {
     pub(crate) root: SecretKey,

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use muster_fleet::addresses::Addresses;
 use muster_fleet::serve;
@@ -42,7 +42,9 @@ async fn everything_is_retained(broker: std::net::SocketAddr) {
     let mut files = muster_protocol::trust::Files::new();
     while files.len() < 4 {
         let file = client.next().await;
-        let Ok(Topic::Trust(name)) = std::str::from_utf8(&file.topic).unwrap().parse() else { panic!("{file:?}") };
+        let Ok(Topic::Trust(name)) = std::str::from_utf8(&file.topic).unwrap().parse() else {
+            panic!("{file:?}")
+        };
         files.insert(name, file.payload.to_vec());
     }
     let topic = Topic::Down(id.clone(), Down::Order);
@@ -84,14 +86,13 @@ async fn the_process_survives_kill_nine_and_ends_at_sigterm() {
     )
     .unwrap();
     for sequence in 2..4 {
-        let (mut child, broker) = spawn(dir.path());
+        let (child, broker) = spawn(dir.path());
         everything_is_retained(broker).await;
         let mut device = Device::connect(broker, 1, sequence).await;
         device.hello().await;
         device.say(Up::Event, device.event(sequence, 1).to_json()).await;
         assert_eq!(device.ack().await.event, sequence);
-        child.kill().unwrap();
-        child.wait().unwrap();
+        drop(child);
         let store = Store::open(dir.path()).await.unwrap();
         let mut db = store.read().await.unwrap();
         let safe = positions::get(&mut db, &device.id, &device.boot, positions::Stream::Event).await.unwrap();
@@ -100,9 +101,7 @@ async fn the_process_survives_kill_nine_and_ends_at_sigterm() {
         store.close().await;
     }
     let (mut child, _) = spawn(dir.path());
-    let told = Command::new("kill").arg(child.id().to_string()).status().unwrap();
-    assert!(told.success());
-    assert!(child.wait().unwrap().success());
+    assert!(child.terminate().success());
 }
 
 #[tokio::test]
@@ -115,28 +114,39 @@ async fn a_folder_has_one_server() {
     Server::start(dir.path()).await.stop().await;
 }
 
-/// Starts the real binary and waits until it says where it listens.
-fn spawn(data: &Path) -> (Child, std::net::SocketAddr) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_muster-fleet"))
+/// The real binary, killed with signal 9 when dropped.
+struct Process(Child);
+
+impl Process {
+    /// Tells it to stop, and waits until it has.
+    fn terminate(&mut self) -> ExitStatus {
+        assert!(Command::new("kill").arg(self.0.id().to_string()).status().unwrap().success());
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Starts it and waits until it says where it listens. It must go on when nobody reads its log any more.
+fn spawn(data: &Path) -> (Process, std::net::SocketAddr) {
+    let child = Command::new(env!("CARGO_BIN_EXE_muster-fleet"))
         .args(["serve", "--config"])
         .arg(data.join("fleet.toml"))
         .arg("--data")
         .arg(data)
         .env("RUST_LOG", "info")
         .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = Vec::new();
-    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
-        let line = line.unwrap();
-        let up = line.contains("the fleet server is up");
-        said.push(line);
-        if up {
-            let text = std::fs::read(data.join("addresses.json")).unwrap();
-            let addresses: Addresses = serde_json::from_slice(&text).unwrap();
-            return (child, addresses.mqtt.strip_prefix("mqtt://").unwrap().parse().unwrap());
-        }
-    }
-    child.kill().unwrap_or_default();
-    panic!("the server did not come up: {said:#?}");
+        .spawn();
+    let mut process = Process(child.unwrap());
+    let mut lines = BufReader::new(process.0.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("the fleet server is up")), "the server did not come up");
+    let text = std::fs::read(data.join("addresses.json")).unwrap();
+    let addresses: Addresses = serde_json::from_slice(&text).unwrap();
+    (process, addresses.mqtt.strip_prefix("mqtt://").unwrap().parse().unwrap())
 }

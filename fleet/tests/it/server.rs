@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_fleet::config::Config;
-use muster_fleet::serve::{self, Fleet, ServeError};
+use muster_fleet::fleet::Fleet;
+use muster_fleet::serve::{self, ServeError};
 use muster_fleet::store::Control;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -25,11 +26,10 @@ impl Server {
     pub(crate) async fn start(data: &Path) -> Self {
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
+        #[expect(clippy::disallowed_methods, reason = "the handle is its owner: stop and kill wait for it")]
         let running = tokio::spawn(serve::run(config(data), stop.clone(), ready));
-        match is_ready.await {
-            Ok(fleet) => Self { fleet, stop, running },
-            Err(_) => panic!("the server did not start: {:?}", running.await),
-        }
+        let Ok(fleet) = is_ready.await else { panic!("the server did not start: {:?}", running.await) };
+        Self { fleet, stop, running }
     }
 
     /// As Ctrl-C does.
@@ -53,6 +53,7 @@ impl Server {
     }
 
     /// Looks after every commit until there is an answer.
+    #[expect(clippy::future_not_send, reason = "a test waits on its own thread")]
     pub(crate) async fn until<T>(&self, what: &str, look: impl AsyncFn(&Fleet) -> Option<T>) -> T {
         let mut commits = self.fleet.store.changes().commits();
         let looking = async {
@@ -64,7 +65,9 @@ impl Server {
                 commits.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("waited in vain until {what}"))
+        tokio::time::timeout(PATIENCE, looking)
+            .await
+            .unwrap_or_else(|_| panic!("waited in vain until {what}"))
     }
 }
 

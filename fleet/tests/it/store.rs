@@ -6,10 +6,12 @@ use muster_fleet::store::log::{Actor, NewEntry};
 use muster_fleet::store::outbox::Message;
 use muster_fleet::store::runs::{Lease, RunColumns};
 use muster_fleet::store::{
-    NewestFirst, Page, Saved, Store, Versioned, alarms, devices, incidents, log, outbox, policies, rollouts, runs,
-    triggers,
+    NewestFirst, Page, Saved, Store, Versioned, alarms, devices, incidents, log, outbox, policies, rollouts,
+    runs, triggers,
 };
-use muster_protocol::ids::{BootId, DeviceId, Digest, IncidentId, ModelName, RolloutId, RunId, StreamName, TriggerId};
+use muster_protocol::ids::{
+    BootId, DeviceId, Digest, IncidentId, ModelName, RolloutId, RunId, StreamName, TriggerId,
+};
 use muster_protocol::message::{Capabilities, Hello, Presence, VERSION};
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Topic;
@@ -59,7 +61,9 @@ async fn what_is_not_committed_never_was() {
     let mut commits = store.changes().commits();
     let mut tx = store.write().await.unwrap();
     log::append(&mut tx, &entry("a")).await.unwrap();
-    outbox::push(&mut tx, &Message { topic: Topic::Epoch, payload: b"x".to_vec(), retain: true }).await.unwrap();
+    outbox::push(&mut tx, &Message { topic: Topic::Epoch, payload: b"x".to_vec(), retain: true })
+        .await
+        .unwrap();
     drop(tx);
     let mut tx = store.write().await.unwrap();
     assert!(log::after(&mut tx, None, &Page::first(9)).await.unwrap().is_empty());
@@ -90,9 +94,14 @@ async fn readers_see_one_state_and_do_not_wait_for_the_writer() {
 async fn devices_are_listed_by_site_and_name_page_by_page() {
     let (_dir, store) = open().await;
     let mut tx = store.write().await.unwrap();
-    for (n, (name, site)) in [("b", "er-2"), ("a", "er-2"), ("c%", "er-1"), ("cx", "er-1"), ("a", "er-1")].iter().enumerate() {
+    for (n, (name, site)) in
+        [("b", "er-2"), ("a", "er-2"), ("c%", "er-1"), ("cx", "er-1"), ("a", "er-1")].iter().enumerate()
+    {
         let id = DeviceId::mint([u8::try_from(n).unwrap(); 16]);
-        assert_eq!(devices::hello(&mut tx, &id, &hello(name, site), at(1)).await.unwrap(), Greeting::Stranger);
+        assert_eq!(
+            devices::hello(&mut tx, &id, &hello(name, site), at(1)).await.unwrap(),
+            Greeting::Stranger
+        );
     }
     tx.commit().await.unwrap();
     let mut db = store.read().await.unwrap();
@@ -113,7 +122,10 @@ async fn devices_are_listed_by_site_and_name_page_by_page() {
     let text = |text: &str| DeviceFilter { text: Some(text.to_owned()), ..DeviceFilter::default() };
     assert_eq!(count(text("C%")).await, 1);
     assert_eq!(count(text("'; drop table devices; --")).await, 0);
-    assert_eq!(count(DeviceFilter { site: Some("er-2".parse().unwrap()), ..DeviceFilter::default() }).await, 2);
+    assert_eq!(
+        count(DeviceFilter { site: Some("er-2".parse().unwrap()), ..DeviceFilter::default() }).await,
+        2
+    );
     let offline = DeviceFilter { presence: Some(Presence::Offline), ..DeviceFilter::default() };
     assert_eq!(count(offline.clone()).await, 0);
     drop(db);
@@ -129,7 +141,10 @@ async fn of_two_writers_who_saw_the_same_one_wins() {
     let (id, device) = (RolloutId::mint([1; 16]), DeviceId::mint([1; 16]));
     let mut tx = store.write().await.unwrap();
     rollouts::create(&mut tx, &id, &model(), "running", at(1), &json!({"n": 1})).await.unwrap();
-    assert_eq!(rollouts::save(&mut tx, &id, 1, "held", &json!({"n": 2})).await.unwrap(), Saved::Saved { revision: 2 });
+    assert_eq!(
+        rollouts::save(&mut tx, &id, 1, "held", &json!({"n": 2})).await.unwrap(),
+        Saved::Saved { revision: 2 }
+    );
     assert_eq!(rollouts::save(&mut tx, &id, 1, "aborted", &json!({"n": 3})).await.unwrap(), Saved::Stale);
     for n in [1, 2] {
         rollouts::put_device(&mut tx, &id, &device, &json!({"stage": n})).await.unwrap();
@@ -138,7 +153,8 @@ async fn of_two_writers_who_saw_the_same_one_wins() {
     let mut db = store.read().await.unwrap();
     let found: Versioned<Value> = rollouts::get(&mut db, &id).await.unwrap().unwrap();
     assert_eq!((found.revision, found.document), (2, json!({"n": 2})));
-    let held: Vec<Versioned<Value>> = rollouts::list(&mut db, None, Some("held"), &Page::first(9)).await.unwrap();
+    let held: Vec<Versioned<Value>> =
+        rollouts::list(&mut db, None, Some("held"), &Page::first(9)).await.unwrap();
     assert_eq!(held.len(), 1);
     let records: Vec<(DeviceId, Value)> = rollouts::devices(&mut db, &id, &Page::first(9)).await.unwrap();
     assert_eq!(records, [(device, json!({"stage": 2}))]);
@@ -162,7 +178,9 @@ async fn newest_first_lists_go_on_where_they_stopped() {
     let mut tx = store.write().await.unwrap();
     // Two of the same time: the id decides.
     for (n, seconds) in [(1, 10), (2, 20), (3, 20), (4, 30)] {
-        triggers::add(&mut tx, &TriggerId::mint([n; 16]), &model(), at(seconds), &json!({"n": n})).await.unwrap();
+        triggers::add(&mut tx, &TriggerId::mint([n; 16]), &model(), at(seconds), &json!({"n": n}))
+            .await
+            .unwrap();
     }
     let mut seen: Vec<u64> = Vec::new();
     let mut page = Page::<NewestFirst>::first(1);
@@ -185,7 +203,9 @@ async fn runs_are_claimed_oldest_first_and_leases_lapse() {
     let mut tx = store.write().await.unwrap();
     for n in [2, 1] {
         let created = at(i64::from(n));
-        runs::create(&mut tx, &RunId::mint([n; 16]), &model(), created, queued, &json!({"n": n})).await.unwrap();
+        runs::create(&mut tx, &RunId::mint([n; 16]), &model(), created, queued, &json!({"n": n}))
+            .await
+            .unwrap();
     }
     let first: Versioned<Value> = runs::oldest(&mut tx, &model(), "queued").await.unwrap().unwrap();
     assert_eq!(first.document, json!({"n": 1}));
@@ -216,7 +236,10 @@ async fn incidents_and_alarms_keep_their_documents() {
     let columns = incidents::IncidentColumns { model: &model, bundle: &bundle, state: "open", opened: at(1) };
     incidents::create(&mut tx, &id, columns, &json!("new")).await.unwrap();
     assert_eq!(incidents::count_in(&mut tx, "open").await.unwrap(), 1);
-    assert_eq!(incidents::save(&mut tx, &id, 1, "closed", &json!("old")).await.unwrap(), Saved::Saved { revision: 2 });
+    assert_eq!(
+        incidents::save(&mut tx, &id, 1, "closed", &json!("old")).await.unwrap(),
+        Saved::Saved { revision: 2 }
+    );
     assert_eq!(incidents::count_in(&mut tx, "open").await.unwrap(), 0);
     assert!(incidents::list::<Value>(&mut tx, None, Some("open"), &Page::first(9)).await.unwrap().is_empty());
     for n in [1, 2] {

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{MessageError, VERSION, bound};
 use crate::drift::Counts;
 use crate::ids::{BootId, Digest, SlotName};
-use crate::limits::{LABEL_BLOCKS_PER_REPORT_MAX, PANES_PER_REPORT_MAX, REPORT_BYTES_MAX, SLOTS_MAX, STREAMS_MAX};
+use crate::limits::{
+    LABEL_BLOCKS_PER_REPORT_MAX, PANES_PER_REPORT_MAX, REPORT_BYTES_MAX, SLOTS_MAX, STREAMS_MAX,
+};
 use crate::time::Timestamp;
 
 /// Upper bounds of the latency histogram's buckets, microseconds; one more bucket counts what is slower.

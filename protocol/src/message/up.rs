@@ -133,14 +133,30 @@ pub enum Provider {
 pub enum Phase {
     /// No model is wished for here.
     Empty,
-    Downloading { bundle: BundleRef, received_bytes: u64, total_bytes: u64 },
-    Verifying { bundle: BundleRef },
-    SelfTesting { bundle: BundleRef },
-    Activating { bundle: BundleRef },
+    Downloading {
+        bundle: BundleRef,
+        received_bytes: u64,
+        total_bytes: u64,
+    },
+    Verifying {
+        bundle: BundleRef,
+    },
+    SelfTesting {
+        bundle: BundleRef,
+    },
+    Activating {
+        bundle: BundleRef,
+    },
     /// The wish is what runs.
-    Running { bundle: BundleRef },
+    Running {
+        bundle: BundleRef,
+    },
     /// The wish cannot be had here; whatever ran goes on.
-    Failed { bundle: BundleRef, code: String, sentence: Sentence },
+    Failed {
+        bundle: BundleRef,
+        code: String,
+        sentence: Sentence,
+    },
 }
 
 /// Something that happened, kept until the fleet has it.
@@ -160,18 +176,50 @@ pub struct Event {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventKind {
     /// A process began; what an earlier one had begun was resumed or reverted.
-    Started { agent_version: String },
-    Activated { slot: SlotName, bundle: BundleRef, provider: ProviderUse, load_ms: u64, self_test_ms: u64 },
-    ActivationFailed { slot: SlotName, bundle: BundleRef, code: String, sentence: Sentence },
+    Started {
+        agent_version: String,
+    },
+    Activated {
+        slot: SlotName,
+        bundle: BundleRef,
+        provider: ProviderUse,
+        load_ms: u64,
+        self_test_ms: u64,
+    },
+    ActivationFailed {
+        slot: SlotName,
+        bundle: BundleRef,
+        code: String,
+        sentence: Sentence,
+    },
     /// It went back by itself.
-    Reverted { slot: SlotName, from: BundleRef, to: Option<BundleRef>, code: String, sentence: Sentence },
-    Cleared { slot: SlotName },
-    OrderRefused { code: String, sentence: Sentence },
-    TrustRefused { code: String, sentence: Sentence },
+    Reverted {
+        slot: SlotName,
+        from: BundleRef,
+        to: Option<BundleRef>,
+        code: String,
+        sentence: Sentence,
+    },
+    Cleared {
+        slot: SlotName,
+    },
+    OrderRefused {
+        code: String,
+        sentence: Sentence,
+    },
+    TrustRefused {
+        code: String,
+        sentence: Sentence,
+    },
     /// Telemetry was dropped, oldest first, because the spool was full.
-    TelemetryDropped { reports: u64 },
+    TelemetryDropped {
+        reports: u64,
+    },
     /// Messages that could not be read since the last such event.
-    Malformed { count: u64, sentence: Sentence },
+    Malformed {
+        count: u64,
+        sentence: Sentence,
+    },
 }
 
 impl Message for Hello {
@@ -185,7 +233,9 @@ impl Message for Hello {
         let has = &self.capabilities;
         bound("hello.capabilities.cpu_flags", has.cpu_flags.len(), 64)?;
         bound("hello.capabilities.devices", has.devices.len(), 16)?;
-        for text in [&has.arch, &has.cpu_model, &has.runtime].into_iter().chain(&has.cpu_flags).chain(&has.devices) {
+        for text in
+            [&has.arch, &has.cpu_model, &has.runtime].into_iter().chain(&has.cpu_flags).chain(&has.devices)
+        {
             bound("hello.capabilities", text.len(), limits::SENTENCE_BYTES_MAX)?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 use axum::body::{Body, BodyDataStream};
 use axum::http::{Method, header};
 use futures_util::StreamExt as _;
-use muster_fleet::serve::Fleet;
+use muster_fleet::fleet::Fleet;
 use muster_fleet::store::log::{self, Actor, NewEntry};
 
 use super::{Api, request};

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{Method, header};
-use muster_fleet::serve::Fleet;
+use muster_fleet::fleet::Fleet;
 use muster_fleet::store::{Page, rollouts};
 use muster_protocol::message::up::BundleRef;
 use serde_json::{Value, json};

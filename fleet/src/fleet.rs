@@ -1,0 +1,32 @@
+//! The running server as its doors see it: every hand and deed they may use, in one place.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::addresses::Addresses;
+use crate::blob::Blobs;
+use crate::clock::Clocks;
+use crate::config::Config;
+use crate::ingest::IngestCounters;
+use crate::intake::Intake;
+use crate::orders::Orders;
+use crate::signer::Signer;
+use crate::store::Store;
+
+/// What the doors work with.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    pub store: Store,
+    pub blobs: Blobs,
+    pub intake: Arc<Intake>,
+    pub orders: Orders,
+    pub signer: Arc<Signer>,
+    pub clocks: Clocks,
+    pub ingest: Arc<IngestCounters>,
+    pub config: Config,
+    /// Where we really listen.
+    pub addresses: Addresses,
+    /// Long answers, such as event streams, end when this is cancelled.
+    pub stop: CancellationToken,
+}
