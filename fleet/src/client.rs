@@ -103,12 +103,12 @@ impl Client {
         &self,
         path: &str,
         query: &[(&str, String)],
-        body: &impl Serialize,
+        body: &(impl Serialize + Sync),
     ) -> Result<Value, ClientError> {
         self.json(self.request(Method::POST, path).query(query).json(body), path).await
     }
 
-    pub async fn put(&self, path: &str, body: &impl Serialize) -> Result<Value, ClientError> {
+    pub async fn put(&self, path: &str, body: &(impl Serialize + Sync)) -> Result<Value, ClientError> {
         self.json(self.request(Method::PUT, path).json(body), path).await
     }
 

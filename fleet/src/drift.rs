@@ -339,11 +339,11 @@ mod tests {
 
     use super::*;
 
-    const DAY: Duration = Duration::from_secs(86_400);
+    const DAY: Duration = Duration::from_hours(24);
 
     fn value(i: u32) -> f32 {
         // Low-discrepancy values in 0..1: every window looks like the reference.
-        #[expect(clippy::cast_precision_loss, reason = "test data")]
+        #[expect(clippy::cast_possible_truncation, reason = "test data")]
         let v = (f64::from(i) * 0.618_033_988_749_895).fract() as f32;
         v
     }

@@ -154,15 +154,7 @@ pub async fn build(
     // A champion with another signature cannot answer these rows; the verdict says so.
     let comparable = champion.as_ref().filter(|champion| champion.manifest.signature == signature);
     let (champion_frozen, champion_recent) = match comparable {
-        Some(champion) => {
-            let sets = [&output.frozen.rows, &output.recent.rows];
-            let (answers, _) = evaluator
-                .answers(&champion.model_path(), &signature, &sets, cancel)
-                .await
-                .map_err(|source| BuildError::Champion { source })?;
-            let mut answers = answers.into_iter();
-            (answers.next(), answers.next())
-        }
+        Some(champion) => ask_champion(champion, &output, evaluator, cancel).await?,
         None => (None, None),
     };
 
@@ -241,6 +233,22 @@ pub async fn build(
     let sha256 = writer.finish(&manifest)?;
     progress(1.0, "built");
     Ok(Built { manifest, sha256, measured, report })
+}
+
+/// What the champion says to both holdouts.
+async fn ask_champion(
+    champion: &BundleFolder,
+    output: &TrainerOutput,
+    evaluator: &Evaluator,
+    cancel: &CancellationToken,
+) -> Result<(Option<Vec<Rows>>, Option<Vec<Rows>>), BuildError> {
+    let sets = [&output.frozen.rows, &output.recent.rows];
+    let (answers, _) = evaluator
+        .answers(&champion.model_path(), &champion.manifest.signature, &sets, cancel)
+        .await
+        .map_err(|source| BuildError::Champion { source })?;
+    let mut answers = answers.into_iter();
+    Ok((answers.next(), answers.next()))
 }
 
 impl Measured {

@@ -192,7 +192,8 @@ fn ended(status: ExitStatus) -> Ended {
 /// Splits output into lines without ever holding more than one bounded line.
 async fn read_lines(pipe: Option<impl AsyncRead + Unpin + Send>, line: impl Fn(&str) + Send) {
     let Some(mut pipe) = pipe else { return };
-    let mut buffer = [0_u8; 8192];
+    // On the heap: it would make every future around it as large.
+    let mut buffer = vec![0_u8; 8192];
     let mut current: Vec<u8> = Vec::new();
     let mut skipping = false;
     while let Ok(read @ 1..) = pipe.read(&mut buffer).await {

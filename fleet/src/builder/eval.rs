@@ -232,7 +232,7 @@ async fn read_answers(
 async fn read_tail(pipe: Option<impl AsyncRead + Unpin + Send>) -> String {
     let Some(mut pipe) = pipe else { return String::new() };
     let mut tail = Vec::new();
-    let mut buffer = [0_u8; 4096];
+    let mut buffer = vec![0_u8; 4096];
     while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
         tail.extend_from_slice(&buffer[..read]);
         let extra = tail.len().saturating_sub(usize::try_from(STDERR_BYTES_MAX).unwrap_or(usize::MAX));

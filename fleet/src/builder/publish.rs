@@ -15,7 +15,7 @@ use crate::client::{Client, ClientError, PublishedBundle};
 use crate::publisher::{auto, keys};
 
 /// How long a builder's signature allows change; it is renewed with every bundle it publishes.
-const VALID: Duration = Duration::from_secs(90 * 24 * 3600);
+const VALID: Duration = Duration::from_hours(90 * 24);
 /// Somebody else may publish for the same model between our look and our upload.
 const TRIES: usize = 3;
 

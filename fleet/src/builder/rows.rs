@@ -63,6 +63,7 @@ impl Rows {
     }
 
     /// At most the first `count` rows.
+    #[must_use]
     pub fn head(&self, count: usize) -> Self {
         Self { width: self.width, data: self.data[..self.data.len().min(count * self.width)].to_vec() }
     }
@@ -216,7 +217,7 @@ impl Line<'_> {
         }
     }
 
-    fn wrong(&self, what: String) -> OutputError {
+    fn wrong(&self, what: impl std::fmt::Display) -> OutputError {
         OutputError::Wrong { file: self.csv.file.clone(), what: format!("line {}: {what}", self.number) }
     }
 }

@@ -67,12 +67,12 @@ pub fn score(task: Task, labels: &[f32], answers: &Rows) -> Result<Scores, Score
 fn binary(labels: &[f32], answers: &[f32]) -> Result<Scores, ScoreError> {
     let (mut log_loss, mut brier) = (0.0, 0.0);
     for (row, (&y, &p)) in labels.iter().zip(answers).enumerate() {
-        if y != 0.0 && y != 1.0 {
+        let Some(positive) = truth(y) else {
             return Err(ScoreError::Label { row, label: y, expect: "0 or 1".to_owned() });
-        }
-        let (y, p) = (f64::from(y), probability(row, p)?);
-        brier += (p - y).powi(2);
-        let of_truth = if y == 1.0 { p } else { 1.0 - p };
+        };
+        let p = probability(row, p)?;
+        brier += (p - f64::from(y)).powi(2);
+        let of_truth = if positive { p } else { 1.0 - p };
         log_loss -= of_truth.clamp(PROBABILITY_MIN, 1.0 - PROBABILITY_MIN).ln();
     }
     let n = real(labels.len());
@@ -85,10 +85,21 @@ fn binary(labels: &[f32], answers: &[f32]) -> Result<Scores, ScoreError> {
     })
 }
 
+/// A binary label, if it is exactly one.
+fn truth(label: f32) -> Option<bool> {
+    if label.total_cmp(&1.0).is_eq() {
+        Some(true)
+    } else if label.abs().total_cmp(&0.0).is_eq() {
+        Some(false)
+    } else {
+        None
+    }
+}
+
 fn classification(labels: &[f32], answers: &Rows) -> Result<Scores, ScoreError> {
     let (mut log_loss, mut brier) = (0.0, 0.0);
     for (row, (&y, answer)) in labels.iter().zip(answers.iter()).enumerate() {
-        let truth = (0..answer.len()).find(|&class| real(class) == f64::from(y));
+        let truth = (0..answer.len()).find(|&class| real(class).total_cmp(&f64::from(y)).is_eq());
         let Some(truth) = truth else {
             let expect = format!("a class from 0 to {}", answer.len() - 1);
             return Err(ScoreError::Label { row, label: y, expect });
@@ -113,10 +124,10 @@ fn classification(labels: &[f32], answers: &Rows) -> Result<Scores, ScoreError> 
 /// The probability that a positive is ranked above a negative; ties count half.
 fn auc(labels: &[f32], answers: &[f32]) -> Option<f64> {
     let mut ranked: Vec<(f32, bool)> =
-        answers.iter().copied().zip(labels.iter().map(|&y| y == 1.0)).collect();
+        answers.iter().copied().zip(labels.iter().map(|&y| truth(y) == Some(true))).collect();
     ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut below, mut wins) = (0.0, 0.0);
-    for ties in ranked.chunk_by(|a, b| a.0 == b.0) {
+    for ties in ranked.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
         let positives = real(ties.iter().filter(|(_, positive)| *positive).count());
         let negatives = real(ties.len()) - positives;
         wins += positives * (below + negatives / 2.0);
@@ -185,7 +196,7 @@ mod tests {
         near(scores.mae, 1.5);
         let scores =
             score(Task::Classification, &[2.0, 0.0], &rows(3, &[0.1, 0.1, 0.8, 1.0, 0.0, 0.0])).unwrap();
-        near(scores.log_loss, -(0.8_f32 as f64).ln() / 2.0);
+        near(scores.log_loss, -f64::from(0.8_f32).ln() / 2.0);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) enum Verb {
         sha256: String,
     },
     /// Makes a bundle from a trainer's output.
-    Build(build::Args),
+    Build(Box<build::Args>),
     /// Uploads a bundle's files and adds it to the draft of the catalogue; `muster release publish` signs it.
     Add {
         /// The bundle's folder.
@@ -78,7 +78,7 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             let answer = context.client()?.get(&format!("/api/v1/bundles/{sha256}"), &[]).await?;
             context.output.show(&answer, "/sha256", FIELDS)
         }
-        Verb::Build(args) => build::run(context, args).await,
+        Verb::Build(args) => build::run(context, *args).await,
         Verb::Add { folder, offline } => add(context, &folder, offline).await,
         Verb::Push { folder } => {
             let bundle = BundleFolder::open(&folder).map_err(CliError::other)?;

@@ -33,7 +33,7 @@ mod tests {
     #[test]
     fn spans() {
         let check = |text: &str, expect: Option<u64>| {
-            assert_eq!(parse(text).ok().map(|d| d.as_secs()), expect, "{text}")
+            assert_eq!(parse(text).ok().map(|d| d.as_secs()), expect, "{text}");
         };
         check("30s", Some(30));
         check("1d12h", Some(129_600));

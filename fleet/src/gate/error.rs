@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     /// Days of `n` patients each with the given mean difference; every patient's difference scatters by 0.1.
-    fn days(n: u64, means: &[f64]) -> Option<Vec<PairedDay>> {
+    fn days(n: u64, means: &[f64]) -> Vec<PairedDay> {
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let count = n as f64;
         let day = |&mean: &f64| PairedDay {
@@ -135,7 +135,7 @@ mod tests {
             diff_sum_sq: (mean * mean + 0.01) * count,
             before_loss_sum: 0.08 * count,
         };
-        Some(means.iter().map(day).collect())
+        means.iter().map(day).collect()
     }
 
     fn check(paired: Vec<Option<Vec<PairedDay>>>, expect: Verdict) {
@@ -156,22 +156,25 @@ mod tests {
     fn errors() {
         check(vec![], Verdict::Insufficient);
         check(vec![None], Verdict::Pass);
-        check(vec![days(0, &[0.0])], Verdict::Insufficient);
-        check(vec![days(50, &[-0.02, -0.02])], Verdict::Insufficient);
-        check(vec![days(120, &[-0.03, -0.02, -0.03, -0.02])], Verdict::Pass);
-        check(vec![days(120, &[0.3, 0.25])], Verdict::Fail);
+        check(vec![Some(days(0, &[0.0]))], Verdict::Insufficient);
+        check(vec![Some(days(50, &[-0.02, -0.02]))], Verdict::Insufficient);
+        check(vec![Some(days(120, &[-0.03, -0.02, -0.03, -0.02]))], Verdict::Pass);
+        check(vec![Some(days(120, &[0.3, 0.25]))], Verdict::Fail);
         // Clearly different but no worse: what a good retrained model looks like.
-        check(vec![days(400, &[-0.05, -0.05, -0.05])], Verdict::Pass);
+        check(vec![Some(days(400, &[-0.05, -0.05, -0.05]))], Verdict::Pass);
         // One device that cannot say yet keeps the gate waiting.
-        check(vec![days(400, &[-0.05, -0.05, -0.05]), days(20, &[-0.05])], Verdict::Insufficient);
+        check(vec![Some(days(400, &[-0.05, -0.05, -0.05])), Some(days(20, &[-0.05]))], Verdict::Insufficient);
         // One device that shows harm is enough.
-        check(vec![days(400, &[-0.05, -0.05, -0.05]), days(400, &[0.4, 0.4, 0.4])], Verdict::Fail);
+        check(
+            vec![Some(days(400, &[-0.05, -0.05, -0.05])), Some(days(400, &[0.4, 0.4, 0.4]))],
+            Verdict::Fail,
+        );
     }
 
     #[test]
     fn days_that_disagree_widen_the_interval() {
-        let calm = estimate(&days(100, &[0.02; 4]).unwrap()).unwrap();
-        let torn = estimate(&days(100, &[0.22, -0.18, 0.22, -0.18]).unwrap()).unwrap();
+        let calm = estimate(&days(100, &[0.02; 4])).unwrap();
+        let torn = estimate(&days(100, &[0.22, -0.18, 0.22, -0.18])).unwrap();
         assert!(torn.standard_error > 5.0 * calm.standard_error);
     }
 }

@@ -281,26 +281,15 @@ impl Look<'_> {
         let mut assign = Vec::new();
         for (id, member) in &mut self.members {
             let device = self.view.devices.get(id);
-            member.progress = match member.progress.clone() {
-                exposed if exposed.is_exposed() => {
-                    let to = exposed.from().cloned();
-                    assign.push(Assignment { device: id.clone(), bundle: to.clone() });
-                    Progress::Returning { at: self.now, to }
-                }
-                Progress::Returning { to, .. }
-                    if device.is_some_and(|device| has_returned(device, to.as_ref())) =>
-                {
-                    Progress::Returned { at: self.now }
-                }
-                same @ (Progress::Waiting
-                | Progress::Offered { .. }
-                | Progress::Activated { .. }
-                | Progress::Baked { .. }
-                | Progress::Failed { .. }
-                | Progress::Reverted { .. }
-                | Progress::Returning { .. }
-                | Progress::Returned { .. }) => same,
-            };
+            if member.progress.is_exposed() {
+                let to = member.progress.from().cloned();
+                assign.push(Assignment { device: id.clone(), bundle: to.clone() });
+                member.progress = Progress::Returning { at: self.now, to };
+            } else if let Progress::Returning { to, .. } = &member.progress
+                && device.is_some_and(|device| has_returned(device, to.as_ref()))
+            {
+                member.progress = Progress::Returned { at: self.now };
+            }
             if matches!(member.progress, Progress::Returning { .. }) {
                 // A device that is away finds its order when it comes back; the rollback does not wait for it.
                 if device.is_some_and(|device| device.online) { returning += 1 } else { away += 1 }

@@ -12,7 +12,7 @@ use super::explain::explain;
 use super::plan::tests::plan;
 use super::view::{DeviceView, Doing, FleetView};
 use super::{Actor, Advance, Cause, Members, Phase, Progress, Rollout, Size, StageEnd, Verb, advance};
-use crate::gate::{PairedDay, Verdict};
+use crate::gate::{DeviceEvidence, PairedDay, Verdict};
 
 /// How the new bundle behaves on one device.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ impl Fleet {
             wish: Some(bundle("old")),
             current: Some(bundle("old")),
             doing: Doing::Nothing,
-            evidence: Default::default(),
+            evidence: DeviceEvidence::default(),
         };
         let devices = (0..natures.len()).map(|n| (id(n), device(format!("box {n}")))).collect();
         Self { view: FleetView { devices }, activated: vec![None; natures.len()], natures }
@@ -140,7 +140,7 @@ fn history(natures: Vec<Nature>, steps: Vec<Step>) -> (Rollout, Members, Fleet) 
             look(&mut rollout, &mut members, &mut fleet, now);
             fleet.live(now);
             if hours > 0 {
-                now = now.plus(Duration::from_secs(3600));
+                now = now.plus(Duration::from_hours(1));
             }
         }
     }

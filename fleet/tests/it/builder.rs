@@ -74,7 +74,7 @@ impl Bench {
         let config = Config::read(&self.config(script, timeout_s, agent, runtime)).unwrap();
         let worker = Worker::new(config, now).unwrap().heartbeat_every(Duration::from_millis(50));
         let one = CancellationToken::new();
-        tokio::time::timeout(Duration::from_secs(120), worker.one(&one)).await.unwrap().unwrap().unwrap()
+        tokio::time::timeout(Duration::from_mins(2), worker.one(&one)).await.unwrap().unwrap().unwrap()
     }
 
     /// Work that never gets as far as asking a model.
@@ -92,7 +92,7 @@ fn failure(end: &RunEnd) -> (&str, &str) {
         RunEnd::Finished(Finish::Failed { code, sentence } | Finish::Rejected { code, sentence, .. }) => {
             (code, sentence)
         }
-        other => panic!("{other:?}"),
+        RunEnd::Finished(_) | RunEnd::Stopped(_) => panic!("{end:?}"),
     }
 }
 
@@ -213,5 +213,5 @@ async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), asking).await.expect("it never came")
+    tokio::time::timeout(Duration::from_mins(1), asking).await.expect("it never came")
 }

@@ -11,7 +11,7 @@ async fn muster(server: &str, args: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_muster"));
     command.args(["--server", server, "--as", "nadia"]).args(args);
     command.env_remove("MUSTER_SERVER").stdin(std::process::Stdio::null()).kill_on_drop(true);
-    tokio::time::timeout(Duration::from_secs(60), command.output()).await.unwrap().unwrap()
+    tokio::time::timeout(Duration::from_mins(1), command.output()).await.unwrap().unwrap()
 }
 
 fn out(output: &Output) -> String {

@@ -16,7 +16,7 @@ use muster_protocol::ids::Digest;
 use serde_json::{Value, json};
 
 #[derive(Clone)]
-pub struct FakeFleet {
+pub(crate) struct FakeFleet {
     pub url: String,
     state: Arc<Mutex<Asked>>,
     _server: Arc<tokio::task::JoinSet<()>>,
@@ -24,7 +24,7 @@ pub struct FakeFleet {
 
 /// What the fleet holds and what it heard.
 #[derive(Default)]
-pub struct Asked {
+pub(crate) struct Asked {
     pub blobs: BTreeMap<String, Bytes>,
     pub trust: BTreeMap<String, Bytes>,
     /// The run to hand out, once.
@@ -40,7 +40,7 @@ pub struct Asked {
 }
 
 impl FakeFleet {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let state = Arc::new(Mutex::new(Asked::default()));
         let app = Router::new()
             .route("/api/v1/blobs/{digest}", get(get_blob).put(put_blob))
@@ -58,19 +58,13 @@ impl FakeFleet {
         Self { url, state, _server: Arc::new(server) }
     }
 
-    pub fn with<T>(&self, look: impl FnOnce(&mut Asked) -> T) -> T {
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Asked) -> T) -> T {
         look(&mut self.state.lock().unwrap())
     }
 
-    pub fn answer(&self, path: &str, status: u16, body: Value) -> &Self {
+    pub(crate) fn answer(&self, path: &str, status: u16, body: Value) -> &Self {
         self.with(|asked| asked.answers.entry(path.to_owned()).or_default().push((status, body)));
         self
-    }
-
-    pub fn put(&self, bytes: &[u8]) -> Digest {
-        let digest = Digest::of(bytes);
-        self.with(|asked| asked.blobs.insert(digest.to_string(), Bytes::copy_from_slice(bytes)));
-        digest
     }
 }
 
@@ -78,7 +72,7 @@ type Shared = State<Arc<Mutex<Asked>>>;
 
 async fn get_blob(State(state): Shared, Path(digest): Path<String>) -> Response {
     let found = state.lock().unwrap().blobs.get(&digest).cloned();
-    found.map_or_else(|| problem(404, "no such blob"), |bytes| bytes.into_response())
+    found.map_or_else(|| problem(404, "no such blob"), axum::response::IntoResponse::into_response)
 }
 
 async fn put_blob(State(state): Shared, Path(digest): Path<String>, body: Bytes) -> Response {
@@ -91,7 +85,7 @@ async fn put_blob(State(state): Shared, Path(digest): Path<String>, body: Bytes)
 
 async fn get_trust(State(state): Shared, Path(name): Path<String>) -> Response {
     let found = state.lock().unwrap().trust.get(&name).cloned();
-    found.map_or_else(|| problem(404, "no such file"), |bytes| bytes.into_response())
+    found.map_or_else(|| problem(404, "no such file"), axum::response::IntoResponse::into_response)
 }
 
 async fn put_trust(State(state): Shared, Path(name): Path<String>, body: Bytes) -> Response {

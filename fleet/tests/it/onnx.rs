@@ -10,7 +10,7 @@ use serde_json::json;
 const ROWS: u32 = 600;
 
 /// `score = sigmoid(x · weights + bias)` for rows of two numbers.
-pub fn logistic(weights: [f32; 2], bias: f32) -> Vec<u8> {
+pub(crate) fn logistic(weights: [f32; 2], bias: f32) -> Vec<u8> {
     let graph = [
         node(&["x", "w"], "xw", "MatMul"),
         node(&["xw", "b"], "z", "Add"),
@@ -27,7 +27,7 @@ pub fn logistic(weights: [f32; 2], bias: f32) -> Vec<u8> {
 }
 
 /// Writes everything a trainer has to write.
-pub fn trainer_output(folder: &Path, model: &[u8]) {
+pub(crate) fn trainer_output(folder: &Path, model: &[u8]) {
     std::fs::create_dir_all(folder).unwrap();
     let write = |name: &str, content: &[u8]| std::fs::write(folder.join(name), content).unwrap();
     write("model.onnx", model);
@@ -100,9 +100,9 @@ fn number(field: u64, value: u64) -> Vec<u8> {
 fn varint(mut value: u64) -> Vec<u8> {
     let mut all = Vec::new();
     while value >= 0x80 {
-        all.push((value & 0x7f) as u8 | 0x80);
+        all.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
         value >>= 7;
     }
-    all.push(value as u8);
+    all.push(u8::try_from(value).unwrap());
     all
 }

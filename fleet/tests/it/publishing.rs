@@ -9,13 +9,13 @@ use crate::fake_fleet::FakeFleet;
 use crate::onnx;
 
 /// A publisher's folder and what it was made for.
-pub struct Publisher {
+pub(crate) struct Publisher {
     pub folder: tempfile::TempDir,
 }
 
 impl Publisher {
     /// Keys, a root that delegates `er` to the key `builder`, and an empty catalogue, uploaded.
-    pub async fn start(fleet: &FakeFleet) -> Self {
+    pub(crate) async fn start(fleet: &FakeFleet) -> Self {
         let publisher = Self { folder: tempfile::tempdir().unwrap() };
         for name in ["root", "targets", "builder", "online", "order"] {
             publisher.muster(fleet, &["key", "new", name]).await.unwrap();
@@ -40,12 +40,12 @@ impl Publisher {
         publisher
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Stdout, or else stderr.
-    pub async fn muster(&self, fleet: &FakeFleet, args: &[&str]) -> Result<String, String> {
+    pub(crate) async fn muster(&self, fleet: &FakeFleet, args: &[&str]) -> Result<String, String> {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_muster"));
         command.args(["--server", &fleet.url, "--workspace"]).arg(self.folder.path()).args(args);
         let output = command.stdin(std::process::Stdio::null()).kill_on_drop(true).output().await.unwrap();
@@ -54,7 +54,7 @@ impl Publisher {
     }
 
     /// Builds with the real agent; stdout is the digest.
-    pub async fn build(&self, from: &Path, out: &Path, more: &[&str]) -> Result<String, String> {
+    pub(crate) async fn build(&self, from: &Path, out: &Path, more: &[&str]) -> Result<String, String> {
         let (agent, runtime) = (agent(), runtime());
         let mut args =
             vec!["bundle", "build", "--model", "er", "--version", "1", "--from", from.to_str().unwrap()];
@@ -66,13 +66,13 @@ impl Publisher {
 }
 
 /// Built beside the program under test.
-pub fn agent() -> PathBuf {
+pub(crate) fn agent() -> PathBuf {
     let agent = Path::new(env!("CARGO_BIN_EXE_muster")).with_file_name("muster-agent");
     assert!(agent.is_file(), "{} is missing: cargo build -p muster-agent", agent.display());
     agent
 }
 
-pub fn runtime() -> PathBuf {
+pub(crate) fn runtime() -> PathBuf {
     let runtime = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.muster/runtime");
     assert!(runtime.is_dir(), "{} is missing: scripts/get-runtime.sh .muster/runtime", runtime.display());
     runtime.canonicalize().unwrap()
