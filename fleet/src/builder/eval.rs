@@ -31,7 +31,7 @@ const STDERR_BYTES_MAX: u64 = 64 * 1024;
 /// Exit code of `muster-agent eval` when it says why on stderr.
 const REFUSED: i32 = 2;
 /// Refusals that are the model's fault; all others are this machine's.
-const MODEL_CODES: [&str; 3] = ["model_unreadable", "model_unsupported", "load_aborted"];
+const MODEL_CODES: [&str; 4] = ["model_refused", "model_unreadable", "model_unsupported", "load_aborted"];
 
 /// How to start `muster-agent eval`.
 #[derive(Clone, Debug)]
@@ -132,7 +132,11 @@ impl Evaluator {
         drop(group);
         let status = status.map_err(EvalError::Pipe)?;
         if status.code() == Some(REFUSED) {
-            return Err(refusal(&said));
+            // A pipe that broke because we stopped reading says nothing; why we stopped does.
+            return Err(match (refusal(&said), answers) {
+                (EvalError::Ended { .. }, Err(ours)) if !matches!(ours, EvalError::Ended { .. }) => ours,
+                (theirs, _) => theirs,
+            });
         }
         let answers = match answers {
             // The child's own words say more than the pipe's.
