@@ -302,6 +302,8 @@ class Lab:
                 f'[fleet]\nmqtt = "{self.addresses["mqtt"]}"\n\n[serve]\nlisten = "{listen}"\n\n'
                 f'[runtime]\ndir = "{self.runtime}"\n\n[report]\nevery_s = {report_s}\n' + self.clock_toml()
             )
+        # A box that starts again listens somewhere else.
+        (box.state_dir / "addresses.json").unlink(missing_ok=True)
         args: list[str | Path] = [target_dir() / "muster-agent", "run", "--config", box.folder / "agent.toml"]
         box.process = self.spawn(f"agent-{name}", args)
         return box

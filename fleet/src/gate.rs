@@ -76,9 +76,10 @@ pub struct GateLimits {
     pub alpha: f64,
     /// Slowest tolerated 95th percentile, milliseconds.
     pub latency_p95_ms_max: f64,
-    /// Requests a device must have answered before its latency counts.
+    /// Requests a device must have answered before its latency counts; 0 where nobody may be calling it.
     pub latency_requests_min: u64,
-    /// Labelled predictions a device must have before its error counts.
+    /// Labelled predictions a device must have before its error counts; 0 where no labels come back. Labels that come
+    /// all the same can still condemn the bundle.
     pub labels_min: u64,
     /// Tolerated rise of the loss, as a share of the loss of the bundle before.
     pub error_margin: f64,

@@ -196,6 +196,20 @@ impl Progress {
         }
     }
 
+    /// Since when it has run the bundle without a break.
+    pub fn activated(&self) -> Option<Timestamp> {
+        match self {
+            Self::Activated { at, .. } => Some(*at),
+            Self::Baked { activated, .. } => Some(*activated),
+            Self::Waiting
+            | Self::Offered { .. }
+            | Self::Failed { .. }
+            | Self::Reverted { .. }
+            | Self::Returning { .. }
+            | Self::Returned { .. } => None,
+        }
+    }
+
     /// What it ran before, where that matters for a rollback.
     pub fn from(&self) -> Option<&BundleRef> {
         match self {

@@ -74,7 +74,10 @@ pub(super) fn judge(evidence: &[(DeviceId, DeviceEvidence)], limits: &GateLimits
             undecided += 1;
         }
     }
-    if passed > 0 && undecided == 0 && missing.is_empty() {
+    if limits.labels_min == 0 && undecided == 0 && passed == 0 && !missing.is_empty() {
+        layer.verdict = Verdict::Pass;
+        "no labels have come back, and the plan does not ask for them".clone_into(&mut layer.sentence);
+    } else if passed > 0 && undecided == 0 && (missing.is_empty() || limits.labels_min == 0) {
         layer.verdict = Verdict::Pass;
         layer.sentence =
             format!("no worse than the bundle before on {} ({} labelled patients)", devices(passed), layer.n);
@@ -169,6 +172,21 @@ mod tests {
             vec![Some(days(400, &[-0.05, -0.05, -0.05])), Some(days(400, &[0.4, 0.4, 0.4]))],
             Verdict::Fail,
         );
+    }
+
+    #[test]
+    fn a_plan_may_do_without_labels_but_not_against_them() {
+        let limits = GateLimits { labels_min: 0, ..GateLimits::default() };
+        let judged = |days| {
+            let install = Install::Succeeded;
+            judge(
+                &[(device(1), DeviceEvidence { install, paired: Some(days), ..DeviceEvidence::default() })],
+                &limits,
+            )
+        };
+        assert_eq!(judged(Vec::new()).verdict, Verdict::Pass);
+        assert_eq!(judged(days(400, &[0.4, 0.4])).verdict, Verdict::Fail);
+        assert_eq!(judge(&[], &limits).verdict, Verdict::Insufficient);
     }
 
     #[test]

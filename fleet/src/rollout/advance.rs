@@ -184,9 +184,10 @@ impl Look<'_> {
                         Progress::Activated { at, from }
                     }
                 }
-                // A device that left the bundle while we still wish it takes its success back.
+                // A device that left the bundle while we still wish it takes its success back; one that has just
+                // started again and is loading it has not left it.
                 Progress::Activated { from, .. } | Progress::Baked { from, .. }
-                    if !runs_it && device.wish.as_ref() == Some(bundle) =>
+                    if !runs_it && device.wish.as_ref() == Some(bundle) && !device.doing.is_about(bundle) =>
                 {
                     Progress::Reverted { at: now, from }
                 }
@@ -227,7 +228,11 @@ impl Look<'_> {
                 // Going back by itself costs the hour it happened in.
                 let reverted = f64::from(u8::from(matches!(member.progress, Progress::Reverted { .. })));
                 let failed_hours = shown.failed_hours + reverted;
-                let hours = shown.hours.max(reverted);
+                // Exposure is time lived with the bundle, called or not; a box that is away shows nothing.
+                let online = self.view.devices.get(id).is_some_and(|device| device.online);
+                let lived = member.progress.activated().filter(|_| online).map(|at| self.now.since(at));
+                let lived = lived.map_or(0.0, |lived| lived.as_secs_f64() / 3600.0);
+                let hours = shown.hours.max(reverted).max(lived);
                 (id.clone(), DeviceEvidence { install, hours, failed_hours, paired, ..shown })
             })
             .collect();

@@ -49,6 +49,15 @@ pub enum Doing {
 }
 
 impl Doing {
+    /// Whether the device is on its way to `bundle`, or has not said anything since its newest order.
+    pub fn is_about(&self, bundle: &BundleRef) -> bool {
+        match self {
+            Self::Unknown => true,
+            Self::Working { bundle: at_work, .. } => at_work == bundle,
+            Self::Nothing | Self::Failed { .. } | Self::Refusing { .. } => false,
+        }
+    }
+
     /// Why the device could not have `bundle`, if it says so.
     pub fn failure_of(&self, bundle: &BundleRef) -> Option<&Cause> {
         match self {
