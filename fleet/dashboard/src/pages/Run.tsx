@@ -12,7 +12,7 @@ import { Table } from "../parts/Table";
 import { Ago, Stamp } from "../parts/Time";
 import { text } from "../strings";
 import { metricsOf, type Metric } from "./metrics";
-import { share } from "./Runs";
+import { share, waits } from "./Runs";
 import { versionOf } from "./version";
 
 const say = text.runs;
@@ -151,7 +151,7 @@ function Facts({ run }: { run: Run }) {
           </>
         )}
         <dt>{say.builder}</dt>
-        <dd>{run.claimed_by ?? say.nobody}</dd>
+        <dd>{run.claimed_by ?? (waits(run.state) ? say.nobody : none)}</dd>
         {run.heartbeat_at != null && (
           <>
             <dt>{say.heartbeat}</dt>

@@ -35,7 +35,7 @@ export function Runs() {
                   { head: say.trigger, cell: (run) => words(run.trigger?.kind) },
                   { head: say.why, wide: true, cell: (run) => run.failure?.sentence ?? run.trigger?.reason ?? none },
                   { head: say.progress, right: true, cell: (run) => share(run) },
-                  { head: say.builder, cell: (run) => run.claimed_by ?? <span className="soft">{say.nobody}</span> },
+                  { head: say.builder, cell: (run) => run.claimed_by ?? <span className="soft">{waits(run.state) ? say.nobody : none}</span> },
                   { head: say.created, cell: (run) => <Ago at={run.created} /> },
                 ]}
               />
@@ -45,6 +45,11 @@ export function Runs() {
       </Answer>
     </>
   );
+}
+
+/** No builder has taken it yet. */
+export function waits(state: Run["state"]): boolean {
+  return state === "collecting" || state === "queued";
 }
 
 export function share(run: Run): string {

@@ -43,5 +43,10 @@ describe("champion against challenger", () => {
     const evaluation = { metric: "log_loss", sets: [{ name: "recent", rows: 900, challenger: 0.3, champion: 0.4 }, { name: "frozen", rows: 9, challenger: 1, champion: null }] };
     expect(metricsOf({ evaluation })).toEqual([{ name: "log loss · recent", champion: 0.4, challenger: 0.3 }, { name: "log loss · frozen", champion: null, challenger: 1 }]);
   });
+  test("the builder's own measurements are shown once, without their row counts", () => {
+    const set = { champion: { auc: 0.7, rows: 9 }, challenger: { auc: 0.8, rows: 9 } };
+    const evaluation = { metric: "auc", sets: [{ name: "recent", champion: 0.7, challenger: 0.8 }], measured: { metric: "auc", recent: set, frozen: set } };
+    expect(metricsOf({ evaluation })).toEqual([{ name: "recent · auc", champion: 0.7, challenger: 0.8 }, { name: "frozen · auc", champion: 0.7, challenger: 0.8 }]);
+  });
   test.each([null, undefined, 3, "x", [1], {}, { champion: "0.3" }])("nothing in %j", (result) => expect(metricsOf(result)).toEqual([]));
 });

@@ -14,8 +14,17 @@ const metricsMax = 100;
 
 export function metricsOf(result: unknown): Metric[] {
   const found = new Map<string, Metric>();
-  visit(result, [], 0, found);
+  visit(measured(result) ?? result, [], 0, found);
   return [...found.values()].slice(0, metricsMax);
+}
+
+/** The builder's own measurements, where there are some: they hold all that the shorter summary beside them says. */
+function measured(result: unknown): unknown {
+  const inside = (value: unknown, key: string): unknown =>
+    typeof value === "object" && value !== null && key in value ? (value as Record<string, unknown>)[key] : undefined;
+  const found = inside(inside(result, "evaluation"), "measured");
+  const [recent, frozen] = [inside(found, "recent"), inside(found, "frozen")];
+  return recent === undefined || frozen === undefined ? undefined : { recent, frozen };
 }
 
 function visit(value: unknown, path: string[], depth: number, found: Map<string, Metric>): void {
@@ -35,7 +44,7 @@ function visit(value: unknown, path: string[], depth: number, found: Map<string,
 
 function note(path: string[], value: number, found: Map<string, Metric>): void {
   const side = sides.find((one) => path.includes(one));
-  if (side === undefined) return;
+  if (side === undefined || path.at(-1) === "rows") return;
   const at = path.indexOf(side);
   // What stands around the side ("evaluation", "holdout") helps only where it tells two metrics apart.
   const name = [...path.slice(0, at).filter((part) => part !== "evaluation" && part !== "metrics"), ...path.slice(at + 1)]
