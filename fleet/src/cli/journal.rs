@@ -2,7 +2,9 @@
 
 use clap::{Args, Subcommand};
 
-use super::output::{Column, text};
+use serde_json::Value;
+
+use super::output::{Column, Format, text};
 use super::{CliError, Context};
 
 #[derive(Debug, Subcommand)]
@@ -40,7 +42,7 @@ const ENTRIES: &[Column] = &[
 pub(super) async fn trust(context: &mut Context, verb: TrustVerb) -> Result<(), CliError> {
     let TrustVerb::Show = verb;
     let answer = context.client()?.get("/api/v1/trust", &[]).await?;
-    if context.output.format() == super::output::Format::Json {
+    if context.output.format() == Format::Json {
         return context.output.json(&answer);
     }
     let items = serde_json::json!({ "items": answer.get("files").cloned().unwrap_or_default() });
@@ -50,6 +52,11 @@ pub(super) async fn trust(context: &mut Context, verb: TrustVerb) -> Result<(), 
 pub(super) async fn log(context: &mut Context, args: LogArgs) -> Result<(), CliError> {
     let mut query = vec![("limit", args.limit.to_string())];
     query.extend(args.after.map(|after| ("after", after.to_string())));
-    let answer = context.client()?.get("/api/v1/log", &query).await?;
+    let mut answer = context.client()?.get("/api/v1/log", &query).await?;
+    // Without a place to go on from, the server begins with the newest; a terminal reads downwards.
+    let newest_first = args.after.is_none() && context.output.format() != Format::Json;
+    if let Some(items) = answer.get_mut("items").and_then(Value::as_array_mut).filter(|_| newest_first) {
+        items.reverse();
+    }
     context.output.list(&answer, "/id", ENTRIES)
 }

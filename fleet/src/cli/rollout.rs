@@ -90,7 +90,6 @@ const COLUMNS: &[Column] = &[
     Column { title: "VERSION", cell: |r| text(r, "/bundle/version") },
     Column { title: "PHASE", cell: |r| text(r, "/phase/is") },
     Column { title: "STAGES", cell: |r| stages(r).iter().map(short).collect::<Vec<_>>().join(" > ") },
-    Column { title: "WAITING ON", cell: |r| text(r, "/waiting_on/0/sentence") },
     Column { title: "CREATED", cell: |r| text(r, "/created") },
 ];
 
