@@ -130,6 +130,18 @@ id!(
     }
 );
 
+id!(
+    /// What hardware a bundle runs on, such as `x86_64-openvino`.
+    HardwareClass, "hardware class", "use 1 to 64 of a-z, 0-9, '_' and '-', starting with a letter", |t| {
+        t.len() <= 64 && t.starts_with(|c: char| c.is_ascii_lowercase())
+            && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
+    }
+);
+id!(
+    /// One enrolment file: what it allows is kept at the fleet under this name.
+    EnrolmentId, "enrolment id", "write en- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "en-")
+);
+
 macro_rules! minted {
     ($($name:ident = $prefix:literal),* $(,)?) => { $(
         impl $name {
@@ -146,7 +158,8 @@ minted!(
     RunId = "run-",
     TriggerId = "trg-",
     IncidentId = "inc-",
-    BootId = "b-"
+    BootId = "b-",
+    EnrolmentId = "en-"
 );
 
 /// SHA-256 of content, 64 lower-case hexadecimal digits. The name of every blob and bundle.

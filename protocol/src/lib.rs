@@ -5,6 +5,7 @@
 //!   topic                    where a message goes: the only file in which a '/' of a topic is written
 //!   message · chunk          what goes over the wire
 //!   manifest                 what a bundle is
+//!   enrol                    how a box becomes a member, and keeps its certificate fresh
 //!   trust                    who may say so: TUF metadata and the order of one device
 //!   drift                    has the world changed? Counting, testing, alarming
 //! ```
@@ -15,6 +16,7 @@
 
 pub mod chunk;
 pub mod drift;
+pub mod enrol;
 pub mod ids;
 pub mod limits;
 pub mod manifest;

@@ -49,6 +49,18 @@ pub const ORDER_BYTES_MAX: usize = 64 * 1024;
 /// Delegated targets roles.
 pub const DELEGATIONS_MAX: usize = 32;
 
+/// Hardware classes that one catalogue entry may name.
+pub const HARDWARE_CLASSES_MAX: usize = 32;
+/// Bundles that one catalogue may revoke.
+pub const REVOCATIONS_MAX: usize = 1024;
+
+/// A certificate signing request in PEM, bytes.
+pub const CSR_BYTES_MAX: usize = 8 * 1024;
+/// A certificate chain in PEM, bytes.
+pub const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
+/// An enrolment file, bytes: a root and a little more.
+pub const ENROLMENT_BYTES_MAX: usize = ROOT_BYTES_MAX + 4 * 1024;
+
 /// Slots on one device.
 pub const SLOTS_MAX: usize = 16;
 /// A free sentence (reason, detail), bytes. The only free text that leaves a box, always written by our own code.

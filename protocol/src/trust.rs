@@ -21,10 +21,12 @@ mod documents;
 mod envelope;
 mod error;
 mod files;
+mod fit;
 mod key;
 mod order;
 mod provider;
 mod refresh;
+mod revocation;
 mod root;
 mod strict;
 
@@ -32,10 +34,12 @@ pub use catalogue::{LookupError, Target, TrustedSet, Versions};
 pub use envelope::{Envelope, EnvelopeError, Signature, Threshold};
 pub use error::TrustError;
 pub use files::{FileName, Write};
+pub use fit::{AgentVersion, AgentVersionError, Demands, Fitness, Unfit};
 pub use key::{KeyError, KeyId, PublicKey, SecretKey, Sign, SignError};
 pub use order::{Order, OrderContext, OrderRefusal, Verdict, Want};
 pub use provider::install;
 pub use refresh::{Outcome, Refreshed, Roots};
+pub use revocation::{REVOKED_FIELD, Revocation, RevocationAction, Revocations};
 pub use root::{MusterRoot, Role, RoleKeys};
 
 use std::collections::BTreeMap;

@@ -12,6 +12,7 @@ use super::catalogue::Target;
 use super::documents::{DelegatedRole, Delegations, Hashes, Index, Meta, Root, TargetFile, Targets};
 use super::envelope::{Envelope, EnvelopeError};
 use super::key::{KeyId, PublicKey, Sign, SignError};
+use super::revocation::{self, REVOKED_FIELD, Revocation, Revocations};
 use super::root::{MusterRoot, RoleKeys};
 use super::{Order, SPEC_VERSION, Want};
 use crate::ids::{BundlePath, DeviceId, Digest, ModelName};
@@ -33,6 +34,8 @@ pub enum AuthorError {
     Document(#[source] serde_json::Error),
     #[error("signing failed")]
     Sign(#[source] SignError),
+    #[error("what is revoked cannot be read or written: {0}")]
+    Revocations(String),
 }
 
 /// Keys of a role and how many of them must sign.
@@ -253,6 +256,38 @@ impl TargetsSpec {
                 })
             })
             .collect()
+    }
+
+    /// Says that a bundle must not run any more, and why; it leaves the catalogue too. Replaces an earlier revocation.
+    pub fn revoke(&mut self, path: &BundlePath, revocation: Revocation) -> Result<(), AuthorError> {
+        let mut revoked = self.revocations()?;
+        revoked.insert(path.clone(), revocation);
+        self.remove(path);
+        self.set_revocations(&revoked)
+    }
+
+    /// Takes a revocation back. The bundle may be put into the catalogue again. Whether it was revoked.
+    pub fn reinstate(&mut self, path: &BundlePath) -> Result<bool, AuthorError> {
+        let mut revoked = self.revocations()?;
+        let was = revoked.remove(path).is_some();
+        self.set_revocations(&revoked)?;
+        Ok(was)
+    }
+
+    pub fn revocations(&self) -> Result<Revocations, AuthorError> {
+        revocation::read(self.0.extra.get(REVOKED_FIELD)).map_err(AuthorError::Revocations)
+    }
+
+    fn set_revocations(&mut self, revoked: &Revocations) -> Result<(), AuthorError> {
+        if revoked.is_empty() {
+            self.0.extra.remove(REVOKED_FIELD);
+            return Ok(());
+        }
+        let field = serde_json::to_value(revoked).map_err(AuthorError::Document)?;
+        // What a box would refuse to read is not written.
+        revocation::read(Some(&field)).map_err(AuthorError::Revocations)?;
+        self.0.extra.insert(REVOKED_FIELD.to_owned(), field);
+        Ok(())
     }
 
     /// Lets these keys, and nobody else after them, say what stands under `bundles/<model>/auto/`.

@@ -12,6 +12,7 @@ use super::checks::check;
 use super::error::{TrustError, from_jiff};
 use super::files::FileName;
 use super::key::{KeyId, PublicKey};
+use super::revocation::Revocations;
 use super::root::{Authority, MusterRoot, Role};
 use super::{Envelope, Files, Threshold, provider};
 use crate::ids::{BundlePath, Digest};
@@ -63,6 +64,8 @@ pub struct TrustedSet {
     pub(super) missing: BTreeSet<String>,
     /// Delegated files that came and were refused, each with the reason: only their own bundles suffer.
     pub(super) unusable: BTreeMap<String, String>,
+    /// What `targets.json` says must not run any more.
+    pub(super) revoked: Revocations,
 }
 
 impl TrustedSet {
@@ -80,7 +83,14 @@ impl TrustedSet {
         check(&file, bytes)?;
         let set = TrustedMetadataSet::from_root(bytes).map_err(|error| TrustError::of(&file, error))?;
         let authority = Authority::of(set.root())?;
-        Ok(Self { set, authority, held: Files::new(), missing: BTreeSet::new(), unusable: BTreeMap::new() })
+        Ok(Self {
+            set,
+            authority,
+            held: Files::new(),
+            missing: BTreeSet::new(),
+            unusable: BTreeMap::new(),
+            revoked: Revocations::new(),
+        })
     }
 
     pub fn root_bytes(&self) -> &[u8] {
@@ -163,6 +173,11 @@ impl TrustedSet {
             .filter_map(|path| path.parse().ok())
             .collect();
         listed.iter().filter_map(|path| self.find_target(path)).collect()
+    }
+
+    /// What the newest trusted catalogue says must not run any more, however old it is.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revoked
     }
 
     /// Delegated files that are pinned and have not come yet.

@@ -22,6 +22,7 @@ use super::envelope::Envelope;
 use super::error::{TrustError, from_jiff};
 use super::files::{FileName, Write};
 use super::key::KeyId;
+use super::revocation::{self, REVOKED_FIELD, Revocations};
 use super::root::{Authority, Role};
 use super::{Files, ISSUED_FIELD};
 use crate::ids::Digest;
@@ -191,6 +192,7 @@ impl TrustedSet {
             Err(error) => return Err(TrustError::of(&FileName::Targets, error)),
         }
         self.held.insert("targets.json".to_owned(), targets.clone());
+        self.revoked = revoked_by(targets)?;
         self.refresh_delegated(&Files::new(), &held, ANY_AGE);
         Ok(())
     }
@@ -225,6 +227,7 @@ impl TrustedSet {
             Step::Missing(name) => return Ok(Step::Missing(name)),
         };
         self.set.update_targets(&targets, now).map_err(|error| TrustError::of(&FileName::Targets, error))?;
+        self.revoked = revoked_by(&targets)?;
         for (file, bytes) in
             [(FileName::Timestamp, timestamp), (FileName::Snapshot, snapshot), (FileName::Targets, targets)]
         {
@@ -398,6 +401,13 @@ fn pinned(
         std::cmp::Ordering::Equal => Step::Here(bytes.clone()),
         std::cmp::Ordering::Less => Step::Missing(name),
         std::cmp::Ordering::Greater => Step::Missing(pinned_by.wire()),
+    })
+}
+
+fn revoked_by(targets: &[u8]) -> Result<Revocations, TrustError> {
+    let Checked { envelope, .. } = check(&FileName::Targets, targets)?;
+    revocation::read(envelope.signed().get(REVOKED_FIELD)).map_err(|reason| {
+        TrustError::document(&FileName::Targets, format!("'{REVOKED_FIELD}' wrongly: {reason}"))
     })
 }
 
