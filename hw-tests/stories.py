@@ -136,9 +136,17 @@ class Stories:
     def wire(self) -> None:
         if shutil.which("mosquitto_sub") is None:
             raise Failure("mosquitto_sub is missing: apt-get install mosquitto-clients")
+        # Whoever listens needs a certificate too; an observer's reads and never writes.
+        folder = self.lab.dir / "observer"
+        config = self.lab.dir / "fleet.toml"
+        self.lab.run(
+            [self.lab.target / "muster-fleet", "observer-certificate", "story", "--config", config, "--out", folder]
+        )
         port = self.lab.addresses["mqtt"].rsplit(":", 1)[1]
         topics = ["muster/1/d/+/down/order", "muster/1/d/+/up/state", "muster/1/trust/+"]
         args = ["mosquitto_sub", "-V", "mqttv5", "-h", "127.0.0.1", "-p", port, "-F", "%t %p", "-W", "8"]
+        args += ["--cafile", str(self.lab.fleet_dir / "pki" / "server-ca.pem")]
+        args += ["--cert", str(folder / "observer.pem"), "--key", str(folder / "observer.key")]
         for topic in topics:
             args += ["-t", topic]
         listening = subprocess.Popen(args, stdout=subprocess.PIPE, text=True)

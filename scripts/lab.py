@@ -112,7 +112,7 @@ class Box:
 
     @property
     def device(self) -> str:
-        return (self.state_dir / "device-id").read_text().strip()
+        return json.loads((self.state_dir / "identity" / "enrolment.json").read_text())["device"]
 
     @property
     def url(self) -> str:
@@ -242,11 +242,11 @@ class Lab:
         addresses = self.fleet_dir / "addresses.json"
         known = json.loads(addresses.read_text()) if addresses.exists() else {}
         # A restarted server keeps its ports, as a real one does.
-        http = known.get("http", f"http://127.0.0.1:{self.http_port}").removeprefix("http://")
-        mqtt = known.get("mqtt", "mqtt://127.0.0.1:0").removeprefix("mqtt://")
-        config.write_text(
-            f'data = "{self.fleet_dir}"\n\n[http]\nlisten = "{http}"\n\n[mqtt]\nlisten = "{mqtt}"\n' + self.clock_toml()
-        )
+        ports = {"http": self.http_port, "mqtt": 0, "door": 0}
+        for part, address in known.items():
+            ports[part] = int(address.rsplit(":", 1)[1])
+        listen = "".join(f'\n[{part}]\nlisten = "127.0.0.1:{port}"\n' for part, port in ports.items())
+        config.write_text(f'data = "{self.fleet_dir}"\n{listen}{self.clock_toml()}')
         addresses.unlink(missing_ok=True)
         process = self.spawn("fleet", [target_dir() / "muster-fleet", "serve", "--config", config])
 
@@ -280,11 +280,12 @@ class Lab:
     def make_trust(self) -> None:
         """The publisher's keys and root; the builder may sign the model's retrained bundles and nothing else."""
         for name in ("root", "targets", f"builder-{MODEL}"):
-            self.muster("key", "new", name)
+            self.muster("key", "new", name, "--no-passphrase")
         keys = self.fleet_dir / "keys"
         self.muster(
             *("root", "new", "--root-key", "root", "--targets-key", "targets"),
             *("--online", keys / "online.pub", "--order", keys / "order.pub"),
+            *("--tls-root", self.fleet_dir / "pki" / "server-ca.pem"),
             *("--delegate", f"{MODEL}=builder-{MODEL}"),
         )
         self.muster("root", "sign", "--key", "root")
@@ -296,17 +297,23 @@ class Lab:
             box = Box(name, self.dir / "boxes" / name)
             self.boxes.append(box)
             box.folder.mkdir(parents=True)
-            (box.folder / "agent.toml").write_text(
-                f'name = "{name}"\nsite = "{name}"\nstate_dir = "{box.state_dir}"\n'
-                f'root = "{self.workspace / "metadata" / "1.root.json"}"\n\n'
-                f'[fleet]\nmqtt = "{self.addresses["mqtt"]}"\n\n[serve]\nlisten = "{listen}"\n\n'
+            config = box.folder / "agent.toml"
+            config.write_text(
+                f'name = "{name}"\nstate_dir = "{box.state_dir}"\n\n[serve]\nlisten = "{listen}"\n\n'
                 f'[runtime]\ndir = "{self.runtime}"\n\n[report]\nevery_s = {report_s}\n' + self.clock_toml()
             )
+            self.enrol(name, box.folder / f"{name}.enrol", config)
         # A box that starts again listens somewhere else.
         (box.state_dir / "addresses.json").unlink(missing_ok=True)
         args: list[str | Path] = [target_dir() / "muster-agent", "run", "--config", box.folder / "agent.toml"]
         box.process = self.spawn(f"agent-{name}", args)
         return box
+
+    def enrol(self, site: str, file: Path, config: Path) -> None:
+        """Makes the box a member: its own key, a certificate from the fleet, the root it trusts. The file is good once."""
+        self.muster("enrol", "new", "--site", site, "--approve", "auto", "--out", file)
+        self.run([target_dir() / "muster-agent", "enrol", file, "--config", config])
+        file.unlink()
 
     def wait_for_boxes(self) -> None:
         """Until every box is online at the fleet."""
