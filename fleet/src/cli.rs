@@ -6,6 +6,7 @@
 mod act;
 mod builder;
 mod bundle;
+mod delegation;
 mod device;
 mod drift;
 mod duration;
@@ -16,7 +17,9 @@ mod output;
 mod policy;
 mod release;
 mod rollout;
+mod root;
 mod run;
+mod signers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,7 +83,10 @@ enum Noun {
     Key(keys::KeyVerb),
     /// The root: whom every box trusts.
     #[command(subcommand)]
-    Root(keys::RootVerb),
+    Root(root::Verb),
+    /// Who else may list bundles: other vendors, builders.
+    #[command(subcommand)]
+    Delegation(delegation::Verb),
     /// Moving boxes from one bundle to another, in stages.
     #[command(subcommand, visible_alias = "ro")]
     Rollout(rollout::Verb),
@@ -140,8 +146,9 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Device(verb) => device::run(context, verb).await,
         Noun::Bundle(verb) => bundle::run(context, verb).await,
         Noun::Release(verb) => release::run(context, verb).await,
-        Noun::Key(verb) => keys::key(context, verb),
-        Noun::Root(verb) => keys::root(context, verb),
+        Noun::Key(verb) => keys::run(context, verb),
+        Noun::Root(verb) => root::run(context, verb),
+        Noun::Delegation(verb) => delegation::run(context, verb),
         Noun::Rollout(verb) => rollout::run(context, verb).await,
         Noun::Drift(verb) => drift::run(context, verb).await,
         Noun::Run(verb) => run::run(context, verb).await,
@@ -195,6 +202,18 @@ mod tests {
         check("muster bundle build --from out --model er --version 1 --out b --agent a --runtime r", true);
         check("muster bundle build --from out --model ER --version 1 --out b", false);
         check("muster builder run --config builder.toml --once", true);
+        check("muster root sign", false);
+        check("muster root sign --key ada", true);
+        check("muster root sign --sign-with cmd", false);
+        check("muster root sign --sign-with cmd --public ada.pub", true);
+        check("muster root edit --expires 0s", false);
+        check("muster release publish --key release --expires 0s", false);
+        check("muster release revoke bundles/er/1.json --reason x", false);
+        check("muster release revoke bundles/er/1.json --reason x --action stop", true);
+        check("muster release prune --keep 0", false);
+        check("muster bundle add b --hardware x86_64-cpu --min-agent 0.3.0", true);
+        check("muster bundle add b --min-agent 0.3", false);
+        check("muster delegation add vendor --key k", false);
         check("muster device", false);
         check("muster devise list", false);
     }

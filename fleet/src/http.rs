@@ -30,6 +30,7 @@ mod survey;
 mod time;
 mod triggers;
 mod trust;
+mod tuf;
 mod ui;
 
 use std::sync::Arc;
@@ -83,6 +84,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
     Router::new()
         .merge(routes)
         .merge(health::router())
+        .merge(tuf::router())
         .route("/api/v1/openapi.json", get(move || async move { described(&document) }))
         .method_not_allowed_fallback(wrong_method)
         .fallback(ui::serve)

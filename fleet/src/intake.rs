@@ -18,7 +18,9 @@ use muster_protocol::ids::{BundlePath, Digest};
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Topic;
 use muster_protocol::trust::author::{TIMESTAMP_LIFE, TargetsSpec};
-use muster_protocol::trust::{Envelope, FileName, Files, Target, TrustedSet, Write};
+use muster_protocol::trust::{
+    Envelope, FileName, Files, Revocation, RevocationAction, Target, TrustedSet, Write,
+};
 use tokio::sync::Mutex;
 
 use crate::blob::{BlobError, Blobs};
@@ -57,6 +59,8 @@ pub struct Accepted {
     pub added: Vec<(BundlePath, Digest)>,
     /// No longer listed: never activated again.
     pub yanked: Vec<(BundlePath, Digest)>,
+    /// Must not run any more, each with its reason.
+    pub revoked: Vec<(BundlePath, Revocation)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +89,10 @@ struct Next {
 struct Difference {
     added: Vec<NewBundle>,
     yanked: Vec<(BundlePath, Digest)>,
+    /// Revoked now, or for another reason than before.
+    revoked: Vec<(BundlePath, Revocation)>,
+    /// Not revoked any more.
+    reinstated: Vec<BundlePath>,
 }
 
 impl Intake {
@@ -105,7 +113,13 @@ impl Intake {
         let _turn = self.turn.lock().await;
         let mut db = self.store.read().await?;
         let wire = file.wire();
-        let nothing = Accepted { name: wire.clone(), version, added: Vec::new(), yanked: Vec::new() };
+        let nothing = Accepted {
+            name: wire.clone(),
+            version,
+            added: Vec::new(),
+            yanked: Vec::new(),
+            revoked: Vec::new(),
+        };
         if trust_files::bytes(&mut db, &wire).await?.as_deref() == Some(bytes) {
             return Ok(nothing);
         }
@@ -113,10 +127,12 @@ impl Intake {
         let known = bundles::catalogued(&mut db, LIMIT_MAX).await?;
         drop(db);
         let next = self.next(before.as_deref(), &file, version, bytes)?;
-        let difference = self.difference(&next.trusted, &known, &file, bytes).await?;
+        let mut difference = self.difference(&next.trusted, &known, &file, bytes).await?;
+        difference.compare_revocations(before.as_deref(), &next.trusted);
         let accepted = Accepted {
             added: difference.added.iter().map(|bundle| (bundle.path.clone(), bundle.sha256)).collect(),
             yanked: difference.yanked.clone(),
+            revoked: difference.revoked.clone(),
             ..nothing
         };
         let mut tx = self.store.write().await?;
@@ -200,9 +216,13 @@ impl Intake {
         bytes: &[u8],
     ) -> Result<Difference, IntakeError> {
         let mut faults = Faults::default();
+        let revoked = trusted.revocations();
+        let listed = trusted.targets().into_iter().map(|target| (target.path.clone(), target));
+        // A role may list on what the catalogue revokes: no box will run it, and so it is not catalogued.
         let listed: BTreeMap<BundlePath, Target> =
-            trusted.targets().into_iter().map(|target| (target.path.clone(), target)).collect();
-        for target in listed_in(file, bytes)? {
+            listed.filter(|(path, _)| !revoked.contains_key(path)).collect();
+        for target in listed_in(file, bytes)?.into_iter().filter(|target| !revoked.contains_key(&target.path))
+        {
             // A role may list what was never delegated to it; boxes ignore that, we say so.
             if listed.get(&target.path).is_none_or(|found| found.sha256 != target.sha256) {
                 let sentence = format!(
@@ -218,7 +238,7 @@ impl Intake {
                 .filter(|(path, sha256)| listed.get(path).is_none_or(|found| found.sha256 != *sha256))
                 .cloned()
                 .collect(),
-            added: Vec::new(),
+            ..Difference::default()
         };
         for target in listed.values() {
             if known.iter().any(|(path, sha256)| *path == target.path && *sha256 == target.sha256) {
@@ -259,6 +279,21 @@ impl Intake {
             let sentence = format!("{path} ({}) is no longer in the catalogue", sha256.short());
             self.log(tx, "bundle.yanked", sha256.to_string(), sentence, actor.clone()).await?;
         }
+        for (path, revocation) in &difference.revoked {
+            bundles::set_revoked(tx, path, Some(revocation)).await?;
+            let Revocation { reason, action } = revocation;
+            let effect = match action {
+                RevocationAction::Stop => "boxes that run it stop",
+                RevocationAction::Retain => "boxes that run it run on until something replaces it",
+            };
+            let sentence = format!("{path} is revoked, and {effect}: {reason}");
+            self.log(tx, "bundle.revoked", path.to_string(), sentence, actor.clone()).await?;
+        }
+        for path in &difference.reinstated {
+            bundles::set_revoked(tx, path, None).await?;
+            let sentence = format!("{path} is no longer revoked");
+            self.log(tx, "bundle.reinstated", path.to_string(), sentence, actor.clone()).await?;
+        }
         for bundle in &difference.added {
             bundles::add(tx, bundle, self.clocks.trust.now()).await?;
             let sentence =
@@ -279,6 +314,16 @@ impl Intake {
         let entry = NewEntry { when: self.clocks.moment(), kind, subject, sentence: sentence.into(), actor };
         log::append(tx, &entry).await?;
         Ok(())
+    }
+}
+
+impl Difference {
+    fn compare_revocations(&mut self, before: Option<&TrustedSet>, after: &TrustedSet) {
+        let was = before.map(|before| before.revocations().clone()).unwrap_or_default();
+        let is = after.revocations();
+        let new = is.iter().filter(|(path, revocation)| was.get(path) != Some(revocation));
+        self.revoked = new.map(|(path, revocation)| (path.clone(), revocation.clone())).collect();
+        self.reinstated = was.into_keys().filter(|path| !is.contains_key(path)).collect();
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::addresses::{Addresses, DataDirError, DataLock};
 use crate::blob::{BlobError, Blobs};
 use crate::broker::{Broker, BrokerError, Insider};
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clocks;
 use crate::config::{Config, ConfigError};
 use crate::deliver::Deliver;
@@ -49,6 +49,8 @@ pub enum ServeError {
     Blob(#[from] BlobError),
     #[error("the online keys cannot be used")]
     Signer(#[from] SignerError),
+    #[error("what was published cannot be used")]
+    Catalogue(#[from] CatalogueError),
     #[error("no secret for the broker")]
     Mint(#[from] MintError),
     #[error("the broker failed")]
@@ -87,6 +89,7 @@ async fn serve(
     let signer = Arc::new(Signer::open(&config.data.join("keys"))?);
     let blobs = Blobs::open(&config.data.join("blobs"))?;
     let catalogue = Catalogue::default();
+    refuse_offline_keys(&store, &catalogue, &signer).await?;
     let orders = Orders::new(signer.clone(), catalogue.clone(), clocks);
     let intake = Arc::new(Intake::new(store.clone(), blobs.clone(), signer.clone(), catalogue, clocks));
     everybody_offline(&store, clocks).await?;
@@ -149,6 +152,24 @@ async fn serve(
     while parts.join_next().await.is_some() {}
     broker.shutdown().await;
     ended
+}
+
+/// A root or targets key on this machine is a key stolen: better no server than one that keeps it. A key that the root
+/// does not name is only told of, because the next root may be about to name it.
+async fn refuse_offline_keys(
+    store: &Store,
+    catalogue: &Catalogue,
+    signer: &Signer,
+) -> Result<(), ServeError> {
+    let Some(trusted) = catalogue.published(&mut store.read().await?).await? else { return Ok(()) };
+    signer.refuse_offline(&trusted)?;
+    if let Err(error) = signer.check(&trusted) {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "nothing can be signed until a root names this key"
+        );
+    }
+    Ok(())
 }
 
 /// A fresh secret for our own client; it never leaves the process.

@@ -121,8 +121,9 @@ impl Signer {
         self.order.key()
     }
 
-    /// Refuses to work with a key that belongs offline, or that devices would not accept.
-    pub fn check(&self, root: &TrustedSet) -> Result<(), SignerError> {
+    /// Refuses to work with a key that belongs offline. A server looks before it starts: that the key is here is the
+    /// harm already.
+    pub fn refuse_offline(&self, root: &TrustedSet) -> Result<(), SignerError> {
         for (name, key) in [("online.key", self.online.key()), ("order.key", self.order.key())] {
             for role in [Role::Root, Role::Targets] {
                 if root.keys(role).values().any(|offline| *offline == key) {
@@ -130,6 +131,12 @@ impl Signer {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Refuses to work with a key that belongs offline, or that devices would not accept.
+    pub fn check(&self, root: &TrustedSet) -> Result<(), SignerError> {
+        self.refuse_offline(root)?;
         let jobs =
             [(Role::Snapshot, &self.online), (Role::Timestamp, &self.online), (Role::Order, &self.order)];
         for (role, secret) in jobs {

@@ -2,12 +2,14 @@
 //!
 //! Relative paths are relative to the file. What is wrong is named with its field; nothing has a silent fallback.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use muster_protocol::ids::ModelName;
+use muster_protocol::ids::{HardwareClass, ModelName};
+use muster_protocol::limits::HARDWARE_CLASSES_MAX;
+use muster_protocol::trust::{AgentVersion, Demands};
 use serde::Deserialize;
 
 use super::eval::Evaluator;
@@ -25,8 +27,14 @@ pub struct Config {
     #[serde(default = "default_fleet")]
     pub fleet: String,
     pub work_dir: PathBuf,
-    /// The delegated key that signs `auto-<model>.json`.
+    /// The delegated key that signs `auto-<model>.json`; with `sign_with`, its public half.
     pub key: PathBuf,
+    /// A command that signs instead of a key file: run by `sh -c`, the bytes on stdin, 128 hexadecimal digits on stdout.
+    #[serde(default)]
+    pub sign_with: Option<String>,
+    /// Its first line opens the key file, if that is encrypted.
+    #[serde(default)]
+    pub passphrase_file: Option<PathBuf>,
     /// The root that this builder trusts.
     pub root: PathBuf,
     /// The program `muster-agent`.
@@ -67,6 +75,12 @@ pub struct Model {
     /// Length of a pane of the bundles, world seconds; the champion's if absent.
     #[serde(default)]
     pub pane_s: Option<u64>,
+    /// Classes of hardware that its bundles run on; one of them suffices.
+    #[serde(default = "default_hardware")]
+    pub hardware: BTreeSet<HardwareClass>,
+    /// Older agents must not run its bundles.
+    #[serde(default)]
+    pub min_agent: Option<AgentVersion>,
     /// Added to the trainer's environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -100,8 +114,9 @@ impl Config {
         config.check()?;
         let paths =
             [&mut config.work_dir, &mut config.key, &mut config.root, &mut config.agent, &mut config.runtime];
+        let paths = paths.into_iter().chain(&mut config.passphrase_file);
         let of_models = config.models.iter_mut().flat_map(|model| [&mut model.cwd, &mut model.data]);
-        for path in paths.into_iter().chain(of_models) {
+        for path in paths.chain(of_models) {
             // Joining an absolute path yields that path.
             *path = folder.join(&path);
         }
@@ -127,6 +142,9 @@ impl Config {
         if self.name.is_empty() || self.name.len() > 64 || self.name.chars().any(char::is_control) {
             return Err("name: use 1 to 64 printable characters".to_owned());
         }
+        if self.sign_with.is_some() && self.passphrase_file.is_some() {
+            return Err("passphrase_file: sign_with has no key file that it could open".to_owned());
+        }
         if self.models.is_empty() {
             return Err("models: name at least one, as [[models]]".to_owned());
         }
@@ -147,11 +165,23 @@ impl Config {
             if !model.frozen_tolerance.is_finite() || model.frozen_tolerance < 0.0 {
                 return Err(format!("models: the frozen_tolerance of '{name}' must be 0 or more"));
             }
+            if model.hardware.is_empty() || model.hardware.len() > HARDWARE_CLASSES_MAX {
+                return Err(format!(
+                    "models: '{name}' needs 1 to {HARDWARE_CLASSES_MAX} classes of hardware"
+                ));
+            }
             if self.models[..at].iter().any(|other| other.model == *name) {
                 return Err(format!("models: '{name}' is there twice"));
             }
         }
         Ok(())
+    }
+}
+
+impl Model {
+    /// What its bundles ask of a box.
+    pub fn demands(&self) -> Demands {
+        Demands { hardware: self.hardware.clone(), min_agent: self.min_agent }
     }
 }
 
@@ -186,6 +216,9 @@ fn default_timeout() -> u64 {
 fn default_memory() -> u64 {
     8192
 }
+fn default_hardware() -> BTreeSet<HardwareClass> {
+    super::publish::DEFAULT_HARDWARE.parse().into_iter().collect()
+}
 fn here() -> PathBuf {
     PathBuf::from(".")
 }
@@ -214,6 +247,7 @@ mod tests {
         assert_eq!(config.key, Path::new("/etc/muster/builder.key"));
         assert_eq!(config.models[0].data, Path::new("/srv/warehouse"));
         assert_eq!(config.fleet, "http://127.0.0.1:8480");
+        assert!(config.models[0].demands().hardware.iter().map(HardwareClass::as_str).eq(["x86_64-cpu"]));
     }
 
     #[test]
@@ -229,5 +263,12 @@ mod tests {
         check("\"er\"", "\"ER\"", "is not a model name");
         check("data = \"warehouse\"", "data = \"w\"\nfrozen_tolerance = -1.0", "must be 0 or more");
         check("data = \"warehouse\"", "data = \"w\"\ntimeout_s = 0", "needs a timeout_s");
+        check("data = \"warehouse\"", "data = \"w\"\nhardware = [\"X 1\"]", "X 1");
+        check("data = \"warehouse\"", "data = \"w\"\nhardware = []", "classes of hardware");
+        check(
+            "root = \"root.json\"",
+            "root = \"r\"\nsign_with = \"s\"\npassphrase_file = \"p\"",
+            "no key file",
+        );
     }
 }

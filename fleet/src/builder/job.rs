@@ -148,10 +148,9 @@ impl Job<'_> {
         publish::upload(self.client, &bundle, |file| self.feed.line(&format!("uploaded {file}")))
             .await
             .map_err(|error| Failure::because("publish_failed", &error))?;
-        let published =
-            publish::publish_auto(self.client, &bundle, &self.config.root, &self.config.key, self.now)
-                .await
-                .map_err(|error| Failure::because(error.code(), &error))?;
+        let published = publish::publish_auto(self.client, &bundle, self.config, self.now)
+            .await
+            .map_err(|error| Failure::because(error.code(), &error))?;
         self.feed.progress(1.0, "published");
         Ok(Finish::Published { bundle: published, evaluation })
     }

@@ -1,18 +1,27 @@
 //! Uploads a bundle, and signs it into the model's `auto` file with the delegated key.
 //!
 //! Blobs first, then the file that lists them: the server accepts a list only when it has what is listed. The key is
-//! read for the signature and forgotten; the server never sees it.
+//! read for the signature and forgotten, or never read because a program in front of hardware signs; the server never
+//! sees it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use muster_protocol::ids::{BundlePath, BundleSigner, Digest};
+use muster_protocol::ids::{BundlePath, BundleSigner, BundleVersion, Digest, ModelName};
 use muster_protocol::time::Timestamp;
-use muster_protocol::trust::author;
+use muster_protocol::trust::{Demands, Sign, author};
+use serde_json::Value;
 
 use super::bundle::BundleFolder;
+use super::config::Config;
 use crate::client::{Client, ClientError, PublishedBundle};
+use crate::publisher::external::ExternalSigner;
+use crate::publisher::passphrase::{Passphrase, PassphraseError};
 use crate::publisher::{auto, keys};
+
+/// What a bundle asks of a box when nobody said otherwise: the processor alone runs it.
+pub const DEFAULT_HARDWARE: &str = "x86_64-cpu";
 
 /// How long a builder's signature allows change; it is renewed with every bundle it publishes.
 const VALID: Duration = Duration::from_hours(90 * 24);
@@ -25,8 +34,14 @@ pub enum PublishError {
     Client(#[from] ClientError),
     #[error("the builder's key cannot be used")]
     Key(#[from] keys::KeyFileError),
+    #[error("the passphrase of the builder's key cannot be read")]
+    Passphrase(#[from] PassphraseError),
     #[error("the bundle could not be signed")]
     Sign(#[from] auto::AutoError),
+    #[error("what the bundle demands of a box could not be written")]
+    Demands(#[source] serde_json::Error),
+    #[error("signing was broken off")]
+    BrokenOff(#[source] tokio::task::JoinError),
     #[error("{path} could not be read")]
     Root {
         path: String,
@@ -42,7 +57,13 @@ impl PublishError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Client(_) => "publish_failed",
-            Self::Key(_) | Self::Sign(_) | Self::Root { .. } | Self::NoFile(_) => "sign_failed",
+            Self::Key(_)
+            | Self::Passphrase(_)
+            | Self::Sign(_)
+            | Self::Demands(_)
+            | Self::BrokenOff(_)
+            | Self::Root { .. }
+            | Self::NoFile(_) => "sign_failed",
         }
     }
 }
@@ -62,21 +83,31 @@ pub async fn upload(
     Ok(())
 }
 
+/// What stands beside a bundle's digest in the catalogue.
+pub fn custom(
+    model: &ModelName,
+    version: &BundleVersion,
+    demands: &Demands,
+) -> Result<Value, serde_json::Error> {
+    let mut custom = serde_json::to_value(demands)?;
+    custom["model"] = model.as_str().into();
+    custom["version"] = version.as_str().into();
+    Ok(custom)
+}
+
 /// Signs the bundle into `auto-<model>.json` and puts that file to the server.
 pub async fn publish_auto(
     client: &Client,
     bundle: &BundleFolder,
-    root: &Path,
-    key: &Path,
+    config: &Config,
     now: Timestamp,
 ) -> Result<PublishedBundle, PublishError> {
-    let unreadable = |source| PublishError::Root { path: root.display().to_string(), source };
-    let root = std::fs::read(root).map_err(unreadable)?;
-    let signer = keys::load(key)?;
+    let unreadable = |source| PublishError::Root { path: config.root.display().to_string(), source };
+    let root: Arc<[u8]> = std::fs::read(&config.root).map_err(unreadable)?.into();
     let model = &bundle.manifest.model;
     let path = BundlePath::new(model.clone(), bundle.manifest.version.clone(), BundleSigner::Builder);
-    let custom =
-        serde_json::json!({ "model": model, "version": bundle.manifest.version, "hardware": ["CPU"] });
+    let demands = config.model(model).map(super::config::Model::demands).unwrap_or_default();
+    let custom = custom(model, &bundle.manifest.version, &demands).map_err(PublishError::Demands)?;
     let target = author::target(path.clone(), &bundle.manifest_bytes, custom);
     let name = format!("{}.json", author::auto_role(model));
     let mut tries = 0;
@@ -84,15 +115,34 @@ pub async fn publish_auto(
         tries += 1;
         let targets = client.trust_file("targets.json").await?.ok_or(PublishError::NoFile("targets.json"))?;
         let current = client.trust_file(&name).await?;
-        let expires = now.plus(VALID);
-        let signed =
-            auto::publish(&root, &targets, current.as_deref(), model, target.clone(), &signer, expires)?;
+        let (root, model, target, config) = (root.clone(), model.clone(), target.clone(), config.clone());
+        // Opening a key takes a while, and hardware may wait for a person: the heartbeat goes on meanwhile.
+        let signing = tokio::task::spawn_blocking(move || {
+            let signer = signer(&config)?;
+            let expires = now.plus(VALID);
+            auto::publish(&root, &targets, current.as_deref(), &model, target, signer.as_ref(), expires)
+                .map_err(PublishError::from)
+        });
+        let signed = signing.await.map_err(PublishError::BrokenOff)??;
         match client.put_trust_file(&name, signed).await {
             Ok(()) => return Ok(PublishedBundle { path, sha256: bundle.sha256 }),
             Err(error) if error.status() == Some(409) && tries < TRIES => {}
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// The builder's key: a program, an encrypted file or a plain one.
+fn signer(config: &Config) -> Result<Box<dyn Sign>, PublishError> {
+    if let Some(command) = &config.sign_with {
+        let public = keys::load_public(&config.key.display().to_string())?;
+        return Ok(Box::new(ExternalSigner::new(command, public)));
+    }
+    let passphrase = match &config.passphrase_file {
+        None => None,
+        Some(file) => Some(Passphrase::given(Passphrase::read(file)?)?),
+    };
+    Ok(Box::new(keys::KeyFile::read(&config.key)?.unlock(passphrase.as_ref())?))
 }
 
 /// Downloads a bundle's manifest and files into a folder, each checked against its digest.

@@ -5,14 +5,15 @@ mod build;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use muster_protocol::ids::{BundlePath, BundleSigner};
-use muster_protocol::trust::author;
+use muster_protocol::ids::{BundlePath, BundleSigner, HardwareClass};
+use muster_protocol::trust::{AgentVersion, Demands, FileName, author};
 use serde_json::Value;
 
 use super::output::{Column, text};
+use super::release::ListArg;
 use super::{CliError, Context};
 use crate::builder::bundle::BundleFolder;
-use crate::builder::publish::upload;
+use crate::builder::publish::{DEFAULT_HARDWARE, custom, upload};
 use crate::publisher::Workspace;
 
 #[derive(Debug, Subcommand)]
@@ -31,9 +32,14 @@ pub(super) enum Verb {
     /// Makes a bundle from a trainer's output.
     Build(Box<build::Args>),
     /// Uploads a bundle's files and adds it to the draft of the catalogue; `muster release publish` signs it.
+    #[command(after_help = ADD_EXAMPLES)]
     Add {
         /// The bundle's folder.
         folder: PathBuf,
+        #[command(flatten)]
+        demands: DemandArgs,
+        #[command(flatten)]
+        list: ListArg,
         /// Only add to the draft; upload later with `muster bundle push`.
         #[arg(long)]
         offline: bool,
@@ -45,13 +51,33 @@ pub(super) enum Verb {
     },
 }
 
+const ADD_EXAMPLES: &str = "\
+What a box must be is signed beside the bundle's digest; a box that is not refuses before it downloads anything, whatever
+the server orders. Classes are the architecture with what executes the model: x86_64-cpu, x86_64-openvino,
+x86_64-openvino-gpu, x86_64-openvino-npu.
+
+Examples:
+  muster bundle add ./bundle
+  muster bundle add ./bundle --hardware x86_64-openvino-gpu --hardware x86_64-cpu --min-agent 0.3.0";
+
+/// What the publisher demands of a box.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct DemandArgs {
+    /// A class of hardware that it runs on; one of them suffices. Repeatable.
+    #[arg(long, value_name = "CLASS", default_value = DEFAULT_HARDWARE)]
+    hardware: Vec<HardwareClass>,
+    /// Older agents must not run it.
+    #[arg(long, value_name = "X.Y.Z")]
+    min_agent: Option<AgentVersion>,
+}
+
 const COLUMNS: &[Column] = &[
     Column { title: "PATH", cell: |b| text(b, "/path") },
     Column { title: "SHA256", cell: |b| text(b, "/sha256").chars().take(12).collect() },
     Column { title: "SIGNER", cell: |b| text(b, "/signer") },
     Column { title: "CREATED", cell: |b| text(b, "/created") },
     Column { title: "DEVICES", cell: |b| text(b, "/devices_running") },
-    Column { title: "CATALOGUED", cell: |b| text(b, "/catalogued") },
+    Column { title: "CATALOGUED", cell: state },
 ];
 
 const FIELDS: &[Column] = &[
@@ -63,7 +89,8 @@ const FIELDS: &[Column] = &[
     Column { title: "Accepted", cell: |b| text(b, "/accepted") },
     Column { title: "Bytes", cell: |b| text(b, "/size_bytes") },
     Column { title: "Devices", cell: |b| text(b, "/devices_running") },
-    Column { title: "Catalogued", cell: |b| text(b, "/catalogued") },
+    Column { title: "Catalogued", cell: state },
+    Column { title: "Revoked", cell: |b| text(b, "/revoked/reason") },
     Column { title: "Figures", cell: figures },
 ];
 
@@ -79,7 +106,11 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             context.output.show(&answer, "/sha256", FIELDS)
         }
         Verb::Build(args) => build::run(context, *args).await,
-        Verb::Add { folder, offline } => add(context, &folder, offline).await,
+        Verb::Add { folder, demands, list, offline } => {
+            let demands =
+                Demands { hardware: demands.hardware.into_iter().collect(), min_agent: demands.min_agent };
+            add(context, &folder, &demands, (&list.file()?, offline)).await
+        }
         Verb::Push { folder } => {
             let bundle = BundleFolder::open(&folder).map_err(CliError::other)?;
             push(context, &bundle).await?;
@@ -88,19 +119,24 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
     }
 }
 
-async fn add(context: &mut Context, folder: &Path, offline: bool) -> Result<(), CliError> {
+async fn add(
+    context: &mut Context,
+    folder: &Path,
+    demands: &Demands,
+    (list, offline): (&FileName, bool),
+) -> Result<(), CliError> {
     let bundle = BundleFolder::open(folder).map_err(CliError::other)?;
     if !offline {
         push(context, &bundle).await?;
     }
     let (model, version) = (&bundle.manifest.model, &bundle.manifest.version);
     let path = BundlePath::new(model.clone(), version.clone(), BundleSigner::Human);
-    let custom = serde_json::json!({ "model": model, "version": version, "hardware": ["CPU"] });
+    let custom = custom(model, version, demands).map_err(CliError::other)?;
     let target = author::target(path.clone(), &bundle.manifest_bytes, custom);
-    Workspace::at(&context.workspace).add_bundle(&target).map_err(CliError::other)?;
+    Workspace::at(&context.workspace).add_bundle(list, target).map_err(CliError::other)?;
     context
         .output
-        .say(&format!("{path} is in the draft of the catalogue; next: muster release publish --key NAME"))?;
+        .say(&format!("{path} is in the draft of {list}; next: muster release publish --key NAME"))?;
     context.output.line(&path.to_string())
 }
 
@@ -109,6 +145,13 @@ async fn push(context: &mut Context, bundle: &BundleFolder) -> Result<(), CliErr
     upload(&client, bundle, |_| ()).await?;
     let files = bundle.manifest.files.len() + 1;
     context.output.say(&format!("{files} files of {} are on {}", bundle.sha256.short(), client.server()))
+}
+
+fn state(bundle: &Value) -> String {
+    match text(bundle, "/revoked/action") {
+        action if action.is_empty() => text(bundle, "/catalogued"),
+        action => format!("revoked ({action})"),
+    }
 }
 
 fn figures(bundle: &Value) -> String {

@@ -26,6 +26,14 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(total))
 }
 
+/// Reads a span that is not nothing: what is signed for no time is signed for nobody.
+pub(super) fn some(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err("it would have expired already; write for instance 90d".to_owned()),
+        span => Ok(span),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +51,6 @@ mod tests {
         check("ü", None);
         check("-1s", None);
         check("99999999999999999999d", None);
+        assert!(some("0s").is_err() && some("1s").is_ok());
     }
 }

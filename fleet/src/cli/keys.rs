@@ -1,138 +1,107 @@
-//! `muster key` and `muster root`: made, signed and kept in the publisher's folder; nothing here speaks to a server.
+//! `muster key`: signing keys, made and kept in the publisher's folder; nothing here speaks to a server.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use clap::Subcommand;
+use muster_protocol::trust::PublicKey;
+use serde_json::{Value, json};
 
-use clap::{Args, Subcommand};
-use muster_protocol::ids::ModelName;
-use muster_protocol::trust::author::Keys;
-use muster_protocol::trust::{PublicKey, SecretKey};
+use super::output::{Column, text};
+use super::signers::PassphraseFile;
+use super::{CliError, Context};
+use crate::publisher::{KnownKey, Workspace};
 
-use super::{CliError, Context, duration, now};
-use crate::publisher::{RootRequest, Workspace, keys};
+const NEW_EXAMPLES: &str = "\
+The private key goes to keys/NAME.key of the workspace, with mode 0600: PKCS#8, encrypted by scrypt and AES-256, so that
+`openssl pkey -in NAME.key` reads it too. Its passphrase is asked for twice. The public half goes to keys/NAME.pub.
+
+Examples:
+  muster key new ada --role root
+  muster key new release --role targets --passphrase-file /run/keys/release
+  muster key new builder-1 --role builder --no-passphrase";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeyVerb {
     /// Makes a signing key: NAME.key stays with you, NAME.pub goes into the root.
+    #[command(after_help = NEW_EXAMPLES)]
     New {
         /// Letters, digits and '-'.
         name: String,
-        /// What it is for: written into the file for people.
+        /// What it is for: root, targets, builder, vendor; written into the file for people.
         #[arg(long, default_value = "any")]
         role: String,
+        /// Protect it by the file's mode only: for a machine that must sign without a person.
+        #[arg(long, conflicts_with = "passphrase_file")]
+        no_passphrase: bool,
+        #[command(flatten)]
+        passphrase: PassphraseFile,
     },
+    /// Shows which key this is, without opening it.
+    Show { name: String },
+    /// Lists the keys of the workspace, those of other holders too.
+    #[command(visible_alias = "ls")]
+    List,
 }
 
-#[derive(Debug, Subcommand)]
-pub(super) enum RootVerb {
-    /// Drafts the first root or the next one.
-    New(NewRoot),
-    /// Signs the draft; with enough signatures it is finished.
-    Sign {
-        /// A key of the workspace by name, or a key file. Repeatable.
-        #[arg(long, required = true)]
-        key: Vec<String>,
-    },
-}
+const COLUMNS: &[Column] = &[
+    Column { title: "NAME", cell: |key| text(key, "/name") },
+    Column { title: "KEY", cell: |key| text(key, "/key_id").chars().take(12).collect() },
+    Column { title: "ROLE", cell: |key| text(key, "/role") },
+    Column { title: "PROTECTED BY", cell: |key| text(key, "/protected_by") },
+];
 
-/// Keys are names in the workspace, files, or 64 hexadecimal digits.
-#[derive(Debug, Args)]
-pub(super) struct NewRoot {
-    /// Signs roots. Repeatable.
-    #[arg(long, required = true, value_name = "KEY")]
-    root_key: Vec<String>,
-    #[arg(long, default_value_t = 1)]
-    root_threshold: usize,
-    /// Signs the catalogue. Repeatable.
-    #[arg(long, required = true, value_name = "KEY")]
-    targets_key: Vec<String>,
-    #[arg(long, default_value_t = 1)]
-    targets_threshold: usize,
-    /// The server's key for snapshot and timestamp: its online.pub.
-    #[arg(long, value_name = "KEY")]
-    online: String,
-    /// The server's key for orders: its order.pub.
-    #[arg(long, value_name = "KEY")]
-    order: String,
-    /// Lets a builder sign a model's retrained bundles: MODEL=KEY. Repeatable.
-    #[arg(long, value_name = "MODEL=KEY", value_parser = delegation)]
-    delegate: Vec<(ModelName, String)>,
-    /// How long the root allows change.
-    #[arg(long, default_value = "365d", value_parser = duration::parse)]
-    expires: Duration,
-}
+const FIELDS: &[Column] = &[
+    Column { title: "Name", cell: |key| text(key, "/name") },
+    Column { title: "Key id", cell: |key| text(key, "/key_id") },
+    Column { title: "Public key", cell: |key| text(key, "/public") },
+    Column { title: "Role", cell: |key| text(key, "/role") },
+    Column { title: "Protected by", cell: |key| text(key, "/protected_by") },
+];
 
-pub(super) fn key(context: &mut Context, verb: KeyVerb) -> Result<(), CliError> {
-    let KeyVerb::New { name, role } = verb;
-    let workspace = Workspace::at(&context.workspace);
-    let public = workspace.new_key(&name, &role).map_err(CliError::other)?;
-    context.output.say(&format!("made {}; keep it safe and offline", workspace.key_path(&name).display()))?;
-    context.output.line(&public.to_string())
-}
-
-pub(super) fn root(context: &mut Context, verb: RootVerb) -> Result<(), CliError> {
+pub(super) fn run(context: &mut Context, verb: KeyVerb) -> Result<(), CliError> {
     let workspace = Workspace::at(&context.workspace);
     match verb {
-        RootVerb::New(new) => {
-            let request = new.request(&workspace)?;
-            workspace.new_root(&request).map_err(CliError::other)?;
-            context.output.say("drafted; next: muster root sign --key NAME")
+        KeyVerb::New { name, role, no_passphrase, passphrase } => {
+            // Asked for last: nobody types a passphrase for a name that is taken.
+            workspace.check_new_key(&name).map_err(CliError::other)?;
+            // The environment may name a passphrase file for all commands; an explicit --no-passphrase is stronger.
+            let passphrase = if no_passphrase { None } else { Some(passphrase.choose(context, &name)?) };
+            let public = workspace.new_key(&name, &role, passphrase.as_ref()).map_err(CliError::other)?;
+            let path = workspace.key_path(&name);
+            let advice = if no_passphrase {
+                "only its file mode protects it"
+            } else {
+                "keep it and its passphrase apart, and offline"
+            };
+            context.output.say(&format!("made {}; {advice}", path.display()))?;
+            context.output.line(&public.to_string())
         }
-        RootVerb::Sign { key } => {
-            let mut finished = None;
-            for name in key {
-                let signer = secret(&workspace, &name)?;
-                let progress = workspace.sign_root(&signer).map_err(CliError::other)?;
-                context.output.say(&format!("{} of {} signatures", progress.found, progress.needed))?;
-                finished = progress.finished;
-                if finished.is_some() {
-                    break;
-                }
-            }
-            match finished {
-                Some(path) => context.output.line(&path.display().to_string()),
-                None => context.output.say("not finished yet; let another key holder sign"),
-            }
+        KeyVerb::Show { name } => {
+            let key = workspace.key(&name).map_err(CliError::other)?;
+            context.output.show(&told(&key), "/key_id", FIELDS)
+        }
+        KeyVerb::List => {
+            let keys: Vec<Value> = workspace.keys().map_err(CliError::other)?.iter().map(told).collect();
+            context.output.list(&json!({ "items": keys }), "/name", COLUMNS)
         }
     }
 }
 
-impl NewRoot {
-    fn request(&self, workspace: &Workspace) -> Result<RootRequest, CliError> {
-        let all = |names: &[String]| {
-            names.iter().map(|name| public(workspace, name)).collect::<Result<Vec<_>, _>>()
-        };
-        let mut delegate = Vec::with_capacity(self.delegate.len());
-        for (model, key) in &self.delegate {
-            delegate.push((model.clone(), public(workspace, key)?));
-        }
-        Ok(RootRequest {
-            root: Keys { keys: all(&self.root_key)?, threshold: self.root_threshold },
-            targets: Keys { keys: all(&self.targets_key)?, threshold: self.targets_threshold },
-            online: public(workspace, &self.online)?,
-            order: public(workspace, &self.order)?,
-            delegate,
-            tls_roots: Vec::new(),
-            expires: now().plus(self.expires),
-        })
-    }
+fn told(key: &KnownKey) -> Value {
+    let private = key.private.as_ref();
+    json!({
+        "name": key.name,
+        "key_id": key.public.key_id(),
+        "public": key.public,
+        "role": private.and_then(|private| private.role.as_deref()),
+        "encrypted": private.map(|private| private.encrypted),
+        "protected_by": match private.map(|private| private.encrypted) {
+            Some(true) => "passphrase",
+            Some(false) => "file mode",
+            None => "its holder (only the public half is here)",
+        },
+    })
 }
 
-/// A public key by its name in the workspace, its file, or itself.
-fn public(workspace: &Workspace, text: &str) -> Result<PublicKey, CliError> {
-    let own = workspace.key_path(text).with_extension("pub");
-    let found = if own.is_file() { own.display().to_string() } else { text.to_owned() };
-    keys::load_public(&found).map_err(CliError::other)
-}
-
-/// A private key by its name in the workspace or its file.
-pub(super) fn secret(workspace: &Workspace, text: &str) -> Result<SecretKey, CliError> {
-    let own = workspace.key_path(text);
-    let path = if own.is_file() { own } else { PathBuf::from(text) };
-    keys::load(&path).map_err(CliError::other)
-}
-
-fn delegation(text: &str) -> Result<(ModelName, String), String> {
-    let (model, key) = text.split_once('=').ok_or("write MODEL=KEY")?;
-    Ok((model.parse().map_err(|error| format!("{error}"))?, key.to_owned()))
+/// Several public keys as they were typed.
+pub(super) fn public_keys(workspace: &Workspace, texts: &[String]) -> Result<Vec<PublicKey>, CliError> {
+    texts.iter().map(|text| workspace.public_key(text).map_err(CliError::other)).collect()
 }

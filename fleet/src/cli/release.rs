@@ -1,82 +1,350 @@
-//! `muster release`: signs the catalogue here, then brings it to the server, which checks everything again.
+//! `muster release`: the catalogue, from what changed in the draft to what is signed and on the server.
+//!
+//! Everything is drafted and signed here; the server checks it again. A list is the catalogue itself, or with --role
+//! what a delegated role lists.
 
-use std::path::Path;
+mod edit;
+mod exchange;
+mod export;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Subcommand;
-use muster_protocol::trust::Sign;
+use clap::{Args, Subcommand};
+use muster_protocol::ids::{BundlePath, ModelName};
+use muster_protocol::trust::author::TargetsSpec;
+use muster_protocol::trust::{Demands, FileName};
+use serde_json::{Value, json};
 
-use super::keys::secret;
-use super::{CliError, Context, duration, now};
-use crate::client::Client;
-use crate::publisher::Workspace;
+use super::output::{Column, text};
+use super::signers::{Signers, borrowed};
+use super::{CliError, Context, duration, now, root};
+use crate::publisher::{Draft, Release, Workspace, changes};
 
-/// Roots looked for in the workspace.
-const ROOTS_MAX: u64 = 10_000;
+const PUBLISH_EXAMPLES: &str = "\
+Examples:
+  muster release publish --key release                             # one targets key
+  muster release publish --key release-a --key release-b           # a threshold of two, both keys here
+  muster release publish --sign-with 'pkcs11-sign release' --public release.pub
+  muster release publish --role radiology-vendor --key vendor      # a vendor, for the paths delegated to it
+
+Key holders on different machines sign one after the other: `muster release sign`.";
+
+const SIGN_EXAMPLES: &str = "\
+The first signature fixes the draft as the next version: nothing in it changes any more, expiry included.
+
+Examples:
+  muster release sign --key release-a                              # in the workspace
+  muster release sign --file targets.signing.json --key release-b  # on the other machine, with the draft carried there
+  muster release collect targets.signing.json                      # in the workspace, with what came back
+  muster release push";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Signs the draft of the catalogue and uploads it, with the roots that the server lacks.
+    /// Signs the draft and uploads it, with the roots that the server lacks.
+    #[command(after_help = PUBLISH_EXAMPLES)]
     Publish {
-        /// A targets key of the workspace by name, or a key file. Repeatable.
-        #[arg(long, required = true)]
-        key: Vec<String>,
-        /// How long the catalogue allows change.
-        #[arg(long, default_value = "90d", value_parser = duration::parse)]
+        #[command(flatten)]
+        signers: Signers,
+        #[command(flatten)]
+        list: ListArg,
+        /// How long it allows change.
+        #[arg(long, default_value = "90d", value_parser = duration::some)]
         expires: Duration,
         /// Sign only; upload later with `muster release push`.
         #[arg(long)]
         offline: bool,
     },
-    /// Uploads the roots and the catalogue that were signed before.
-    Push,
+    /// Adds one key holder's signature; with enough of them the release is finished.
+    #[command(after_help = SIGN_EXAMPLES)]
+    Sign {
+        #[command(flatten)]
+        signers: Signers,
+        #[command(flatten)]
+        list: ListArg,
+        /// How long it allows change; said by who signs first.
+        #[arg(long, default_value = "90d", value_parser = duration::some)]
+        expires: Duration,
+        /// A draft that was carried here, signed in place; take it back and `muster release collect` it.
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
+    /// Takes signatures over from copies of the draft that were signed elsewhere.
+    Collect {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        list: ListArg,
+    },
+    /// Uploads what was signed before: roots, then the catalogue.
+    Push {
+        #[command(flatten)]
+        list: ListArg,
+    },
+    /// Takes over what the fleet has published, each file verified by the one before.
+    Pull {
+        /// A root that was brought here by hand: where an empty workspace begins to trust.
+        #[arg(long, value_name = "FILE")]
+        root: Option<PathBuf>,
+    },
+    /// Shows the list as it would be published now.
+    Show {
+        #[command(flatten)]
+        list: ListArg,
+    },
+    /// Says what the draft changes, and what boxes will do about it.
+    Diff {
+        #[command(flatten)]
+        list: ListArg,
+    },
+    /// Takes all but the newest bundles of each model out of the draft: what is catalogued is what a stolen server can
+    /// still order.
+    Prune {
+        /// Bundles of each model that stay.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        keep: u16,
+        #[arg(long)]
+        model: Option<ModelName>,
+        #[command(flatten)]
+        list: ListArg,
+    },
+    /// Says that a bundle must not run any more, and why.
+    Revoke(edit::Revoke),
+    /// Takes a bundle out of the draft: no box activates it any more, and where it runs, it runs on.
+    Yank {
+        path: BundlePath,
+        #[command(flatten)]
+        list: ListArg,
+    },
+    /// Takes a revocation back.
+    Reinstate { path: BundlePath },
+    /// Gives the draft up.
+    Discard {
+        #[command(flatten)]
+        list: ListArg,
+    },
+    /// Writes what the fleet has published as a standard TUF repository, for mirrors and across air gaps.
+    Export {
+        /// A folder; made if absent, brought up to date if it is an export.
+        dir: PathBuf,
+        /// Only the signed files and the manifests, without the models.
+        #[arg(long)]
+        metadata_only: bool,
+    },
 }
+
+/// Which list is meant.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ListArg {
+    /// The delegated role whose list is meant, instead of the catalogue itself.
+    #[arg(long)]
+    role: Option<String>,
+}
+
+impl ListArg {
+    pub(super) fn file(&self) -> Result<FileName, CliError> {
+        match &self.role {
+            None => Ok(FileName::Targets),
+            Some(role) => FileName::delegated(role).map_err(|_| {
+                CliError::Usage(format!(
+                    "error: '{role}' is no name of a delegated role; use a-z, 0-9 and '-'"
+                ))
+            }),
+        }
+    }
+}
+
+const COLUMNS: &[Column] = &[
+    Column { title: "PATH", cell: |item| text(item, "/path") },
+    Column { title: "SHA256", cell: |item| text(item, "/sha256").chars().take(12).collect() },
+    Column { title: "FOR", cell: |item| text(item, "/for") },
+    Column { title: "SINCE", cell: |item| text(item, "/since") },
+    Column { title: "STATE", cell: |item| text(item, "/state") },
+];
 
 pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliError> {
     let workspace = Workspace::at(&context.workspace);
-    if let Verb::Publish { key, expires, offline } = verb {
-        let signers = key.iter().map(|name| secret(&workspace, name)).collect::<Result<Vec<_>, _>>()?;
-        let signers: Vec<&dyn Sign> = signers.iter().map(|signer| signer as &dyn Sign).collect();
-        let release = workspace.publish(&signers, now().plus(expires)).map_err(CliError::other)?;
-        context.output.say(&format!("signed catalogue {} as {}", release.version, release.path.display()))?;
-        if offline {
-            return context.output.line(&release.path.display().to_string());
+    match verb {
+        Verb::Publish { signers, list, expires, offline } => {
+            let list = list.file()?;
+            publish(context, &workspace, (&list, &signers), expires, offline).await
         }
+        Verb::Sign { signers, file: Some(file), .. } => {
+            let draft = root::sign_carried(context, &workspace, &signers, &file)?;
+            root::said(context, &draft.progress())?;
+            context.output.say("carry it back; there: muster release collect FILE")?;
+            context.output.line(&file.display().to_string())
+        }
+        Verb::Sign { signers, list, expires, file: None } => {
+            sign(context, &workspace, (&list.file()?, &signers), expires)
+        }
+        Verb::Collect { files, list } => {
+            let list = list.file()?;
+            let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+            let (added, progress, release) =
+                workspace.collect_release(&list, &files).map_err(CliError::other)?;
+            context.output.say(&format!("{added} new signatures"))?;
+            root::said(context, &progress)?;
+            signed(context, &workspace, &list, release.as_ref())
+        }
+        Verb::Push { list } => {
+            let list = list.file()?;
+            exchange::check(&context.client()?, &workspace, &list).await?;
+            exchange::push(context, &workspace, &list).await
+        }
+        Verb::Pull { root } => exchange::pull(context, &workspace, root.as_deref()).await,
+        Verb::Show { list } => show(context, &workspace, &list.file()?),
+        Verb::Diff { list } => diff(context, &workspace, &list.file()?),
+        Verb::Prune { keep, model, list } => {
+            edit::prune(context, &workspace, &list.file()?, usize::from(keep), model.as_ref())
+        }
+        Verb::Revoke(revoke) => edit::revoke(context, &workspace, revoke),
+        Verb::Yank { path, list } => edit::yank(context, &workspace, &list.file()?, &path),
+        Verb::Reinstate { path } => edit::reinstate(context, &workspace, &path),
+        Verb::Discard { list } => {
+            let was = workspace.discard(&list.file()?).map_err(CliError::other)?;
+            context.output.say(if was { "the draft is gone" } else { "there was no draft" })
+        }
+        Verb::Export { dir, metadata_only } => export::run(context, &workspace, &dir, metadata_only).await,
     }
-    push(context).await
 }
 
-/// Roots first: they say whose catalogue it is.
-async fn push(context: &mut Context) -> Result<(), CliError> {
-    let client = context.client()?;
-    let metadata = context.workspace.join("metadata");
-    for version in 1..=ROOTS_MAX {
-        let name = format!("{version}.root.json");
-        let path = metadata.join(&name);
-        if !path.is_file() {
-            break;
+async fn publish(
+    context: &mut Context,
+    workspace: &Workspace,
+    (list, signers): (&FileName, &Signers),
+    expires: Duration,
+    offline: bool,
+) -> Result<(), CliError> {
+    if !offline {
+        // A vendor's rights stand in the fleet's catalogue: look what they are now.
+        if matches!(list, FileName::Delegated(_)) {
+            exchange::pull(context, workspace, None).await?;
         }
-        if upload(&client, &name, &path).await? {
-            context.output.say(&format!("uploaded {name}"))?;
-        }
+        exchange::check(&context.client()?, workspace, list).await?;
     }
-    if upload(&client, "targets.json", &metadata.join("targets.json")).await? {
-        context.output.say("uploaded targets.json")?;
+    let release = release(context, workspace, (list, signers), expires)?;
+    context.output.say(&format!(
+        "signed {list} version {} as {}",
+        release.version,
+        release.path.display()
+    ))?;
+    if offline {
+        return context.output.line(&release.path.display().to_string());
     }
-    context.output.line("targets.json")
+    exchange::push(context, workspace, list).await
 }
 
-/// Whether the server did not have it yet.
-async fn upload(client: &Client, name: &str, path: &Path) -> Result<bool, CliError> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        CliError::failed(
-            format!("{}: {error}", path.display()),
-            "sign first: `muster root sign`, `muster release publish`",
-        )
+fn release(
+    context: &mut Context,
+    workspace: &Workspace,
+    (list, signers): (&FileName, &Signers),
+    expires: Duration,
+) -> Result<Release, CliError> {
+    tell_changes(context, workspace, list)?;
+    let signers = signers.open(context, workspace)?;
+    let now = now();
+    workspace.publish(list, &borrowed(&signers), now.plus(expires), now).map_err(CliError::other)
+}
+
+fn sign(
+    context: &mut Context,
+    workspace: &Workspace,
+    (list, signers): (&FileName, &Signers),
+    expires: Duration,
+) -> Result<(), CliError> {
+    match workspace.signing(list).map_err(CliError::other)? {
+        Some(draft) => root::summary(context, workspace, &draft)?,
+        None => tell_changes(context, workspace, list)?,
+    }
+    let signers = signers.open(context, workspace)?;
+    let now = now();
+    let (progress, release) =
+        workspace.sign_release(list, &borrowed(&signers), now.plus(expires), now).map_err(CliError::other)?;
+    root::said(context, &progress)?;
+    signed(context, workspace, list, release.as_ref())
+}
+
+fn signed(
+    context: &mut Context,
+    workspace: &Workspace,
+    list: &FileName,
+    release: Option<&Release>,
+) -> Result<(), CliError> {
+    if let Some(release) = release {
+        context.output.say("finished; next: muster release push")?;
+        return context.output.line(&release.path.display().to_string());
+    }
+    context.output.say("not finished yet; carry the draft to another key holder")?;
+    context.output.line(&workspace.signing_path(list).display().to_string())
+}
+
+/// What a fixed draft changes against what this workspace knows.
+pub(super) fn sentences(
+    workspace: &Workspace,
+    list: &FileName,
+    draft: &Draft,
+) -> Result<Vec<String>, CliError> {
+    let before = workspace.published(list).map_err(CliError::other)?.unwrap_or_else(TargetsSpec::empty);
+    let after = TargetsSpec::parse(&draft.envelope().to_bytes()).map_err(CliError::other)?;
+    changes::of_catalogue(&before, &after).map_err(CliError::other)
+}
+
+fn drafted(workspace: &Workspace, list: &FileName) -> Result<Vec<String>, CliError> {
+    if let Some(draft) = workspace.signing(list).map_err(CliError::other)? {
+        return sentences(workspace, list, &draft);
+    }
+    let before = workspace.published(list).map_err(CliError::other)?.unwrap_or_else(TargetsSpec::empty);
+    let after = workspace.catalogue(list).map_err(CliError::other)?;
+    changes::of_catalogue(&before, &after).map_err(CliError::other)
+}
+
+fn tell_changes(context: &mut Context, workspace: &Workspace, list: &FileName) -> Result<(), CliError> {
+    let sentences = drafted(workspace, list)?;
+    if sentences.is_empty() {
+        return context.output.say("nothing changes but version and expiry");
+    }
+    sentences.iter().try_for_each(|sentence| context.output.say(&format!("  {sentence}")))
+}
+
+fn diff(context: &mut Context, workspace: &Workspace, list: &FileName) -> Result<(), CliError> {
+    let sentences = drafted(workspace, list)?;
+    if sentences.is_empty() {
+        return context.output.say("the draft changes nothing");
+    }
+    sentences.iter().try_for_each(|sentence| context.output.line(sentence))
+}
+
+fn show(context: &mut Context, workspace: &Workspace, list: &FileName) -> Result<(), CliError> {
+    let spec = match workspace.signing(list).map_err(CliError::other)? {
+        Some(draft) => TargetsSpec::parse(&draft.envelope().to_bytes()).map_err(CliError::other)?,
+        None => workspace.catalogue(list).map_err(CliError::other)?,
+    };
+    let published = workspace.published(list).map_err(CliError::other)?;
+    context.output.say(&match &published {
+        None => format!("{list} is not published yet"),
+        Some(spec) => {
+            format!("{list} version {} is published and expires {}", spec.version(), spec.expires())
+        }
     })?;
-    if client.trust_file(name).await?.is_some_and(|present| present == bytes) {
-        return Ok(false);
-    }
-    client.put_trust_file(name, bytes).await?;
-    Ok(true)
+    let listed = spec.targets().into_iter().map(|target| {
+        let demands = Demands::of(&target.custom).unwrap_or_default();
+        json!({
+            "path": target.path, "sha256": target.sha256, "for": changes::demands(&target),
+            "hardware": demands.hardware, "min_agent": demands.min_agent,
+            "since": target.custom.get(crate::publisher::SINCE), "state": "listed",
+        })
+    });
+    let revoked = spec.revocations().map_err(CliError::other)?;
+    let revoked = revoked.iter().map(|(path, revocation)| {
+        let state = format!("revoked ({}): {}", edit::word(revocation.action), revocation.reason);
+        json!({ "path": path, "state": state, "revoked": revocation })
+    });
+    let items: Vec<Value> = listed.chain(revoked).collect();
+    let answer = json!({
+        "items": items,
+        "version": published.as_ref().map(TargetsSpec::version),
+        "expires": published.as_ref().map(|spec| spec.expires().to_string()),
+    });
+    context.output.list(&answer, "/path", COLUMNS)
 }

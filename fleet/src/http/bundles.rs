@@ -3,6 +3,7 @@
 use axum::extract::State;
 use muster_protocol::ids::{BundleSigner, Digest, ModelName};
 use muster_protocol::manifest::{Evaluation, Lineage};
+use muster_protocol::trust::{Revocation, RevocationAction};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -40,6 +41,26 @@ pub(super) struct BundleView {
     devices_running: u64,
     /// Whether it may be activated anywhere.
     catalogued: bool,
+    /// The catalogue says that it must not run any more, and why.
+    revoked: Option<RevocationView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Revocation)]
+struct RevocationView {
+    reason: String,
+    /// `stop`: boxes that run it stop. `retain`: it runs on until something replaces it.
+    action: &'static str,
+}
+
+impl From<Revocation> for RevocationView {
+    fn from(revocation: Revocation) -> Self {
+        let action = match revocation.action {
+            RevocationAction::Stop => "stop",
+            RevocationAction::Retain => "retain",
+        };
+        Self { reason: revocation.reason, action }
+    }
 }
 
 /// How it did before it was signed; recorded by the builder, believed by nobody.
@@ -80,7 +101,8 @@ struct DatasetView {
 
 impl BundleView {
     fn of(bundle: bundles::Bundle, spread: &Spread) -> Self {
-        let bundles::Bundle { path, sha256, accepted, size_bytes, manifest, catalogued, .. } = bundle;
+        let bundles::Bundle { path, sha256, accepted, size_bytes, manifest, catalogued, revoked, .. } =
+            bundle;
         Self {
             model: path.model().to_string(),
             version: path.version().to_string(),
@@ -98,6 +120,7 @@ impl BundleView {
             lineage: manifest.lineage.into(),
             devices_running: spread.get(&sha256).copied().unwrap_or(0),
             catalogued,
+            revoked: revoked.map(RevocationView::from),
         }
     }
 }

@@ -37,6 +37,7 @@ pub(crate) enum Code {
     TriggerRefused,
     LeaseLost,
     NotCatalogued,
+    Revoked,
     EmptyCohort,
     DigestMismatch,
     TrustRefused,
@@ -55,6 +56,7 @@ impl Code {
             Self::BadPath | Self::BadQuery | Self::BadHeader | Self::BadBody => StatusCode::BAD_REQUEST,
             Self::Invalid
             | Self::NotCatalogued
+            | Self::Revoked
             | Self::EmptyCohort
             | Self::DigestMismatch
             | Self::TrustRefused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -88,6 +90,7 @@ impl Code {
             Self::TriggerRefused => "The retraining was refused",
             Self::LeaseLost => "The run is not leased to this builder",
             Self::NotCatalogued => "The catalogue does not list the bundle",
+            Self::Revoked => "The bundle must not run any more",
             Self::EmptyCohort => "No device matches",
             Self::DigestMismatch => "The content is not what its digest says",
             Self::TrustRefused => "The trust file is refused",

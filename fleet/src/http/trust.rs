@@ -46,6 +46,8 @@ pub(super) struct TrustAccepted {
     added: Vec<BundleName>,
     /// Bundles that the catalogue no longer lists.
     yanked: Vec<BundleName>,
+    /// Paths of bundles that must not run any more.
+    revoked: Vec<String>,
 }
 
 impl From<IntakeError> for Problem {
@@ -115,5 +117,6 @@ async fn put(
         version: accepted.version,
         added: accepted.added.iter().map(named).collect(),
         yanked: accepted.yanked.iter().map(named).collect(),
+        revoked: accepted.revoked.iter().map(|(path, _)| path.to_string()).collect(),
     }))
 }

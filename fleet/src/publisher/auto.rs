@@ -10,10 +10,10 @@ use muster_protocol::trust::{
 };
 use serde_json::Value;
 
+use super::SINCE;
+
 /// Retrained bundles that stay in the catalogue: as far back as a rollback can reach.
 const KEEP: usize = 20;
-/// Which version of the file a bundle came with; the oldest leave first.
-const SINCE: &str = "since";
 
 #[derive(Debug, thiserror::Error)]
 pub enum AutoError {
@@ -25,6 +25,8 @@ pub enum AutoError {
         "this builder's key is not the one that targets.json delegates bundles/{model}/auto/* to; a publisher must delegate it"
     )]
     NotDelegated { model: ModelName },
+    #[error("{path} is revoked; give the bundle another version")]
+    Revoked { path: String },
     #[error("{file} from the fleet is not signed as it must be; nothing was signed over it")]
     Forged { file: String },
     #[error("{file} from the fleet cannot be read")]
@@ -56,7 +58,12 @@ pub fn publish(
     if !TrustedSet::from_root(root)?.count(Role::Targets, &envelope("targets.json", targets)?).met() {
         return Err(AutoError::Forged { file: "targets.json".to_owned() });
     }
-    let delegated = TargetsSpec::parse(targets)?.delegate_keys(model);
+    let catalogue = TargetsSpec::parse(targets)?;
+    let delegated = catalogue.delegate_keys(model);
+    let revoked = catalogue.revocations()?;
+    if revoked.contains_key(&target.path) {
+        return Err(AutoError::Revoked { path: target.path.to_string() });
+    }
     if !delegated.contains(&signer.key()) {
         return Err(AutoError::NotDelegated { model: model.clone() });
     }
@@ -78,6 +85,9 @@ pub fn publish(
         target.custom = serde_json::json!({ SINCE: spec.version() });
     }
     spec.put(&target);
+    for path in revoked.keys() {
+        spec.remove(path);
+    }
     let mut listed = spec.targets();
     listed.sort_by_key(|target| std::cmp::Reverse(target.custom.get(SINCE).and_then(Value::as_u64)));
     for old in listed.iter().skip(KEEP) {

@@ -1,93 +1,50 @@
-//! The publisher's folder: from keys to a root, from manifests to a signed catalogue.
+//! The publisher's folder: what lies where, and how it is read and written. The ceremonies stand in the submodules.
 
+mod adopt;
+mod release;
+mod root;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use muster_protocol::ids::{BundlePath, ModelName};
-use muster_protocol::time::Timestamp;
-use muster_protocol::trust::author::{self, AuthorError, Keys, RootSpec, TargetsSpec};
-use muster_protocol::trust::{
-    Envelope, EnvelopeError, FileName, Files, PublicKey, Role, Sign, SignError, Target, TrustError,
-    TrustedSet,
-};
-use serde_json::Value;
+use muster_protocol::trust::author::TargetsSpec;
+use muster_protocol::trust::{Envelope, FileName, KeyId, PublicKey, TrustedSet};
 
-use super::keys::{self, KeyFileError};
+pub use adopt::Adopted;
+pub use release::Release;
+pub(crate) use release::SINCE;
+pub use root::{RoleChange, RootChange, RootRequest};
 
-#[derive(Debug, thiserror::Error)]
-pub enum PublisherError {
-    #[error("cannot read {}; {hint}", path.display())]
-    Read {
-        path: PathBuf,
-        hint: &'static str,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("cannot write {}", path.display())]
-    Write {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("{} cannot be read as a signed file", path.display())]
-    Envelope {
-        path: PathBuf,
-        #[source]
-        source: EnvelopeError,
-    },
-    #[error("{0} is not in the catalogue being edited")]
-    Absent(BundlePath),
-    #[error("'{0}' is no name for a key: use letters, digits and '-'")]
-    Name(String),
-    #[error("{found} of {needed} signatures: sign with more of the targets keys that the root names")]
-    TooFew { found: usize, needed: usize },
-    #[error("key file")]
-    Key(#[from] KeyFileError),
-    #[error("the root cannot be used")]
-    Trust(#[from] TrustError),
-    #[error("the file cannot be written")]
-    Author(#[from] AuthorError),
-    #[error("signing failed")]
-    Sign(#[from] SignError),
-}
+use super::draft::Draft;
+use super::error::PublisherError;
+use super::keys::{self, KeyFile, KeyFileError};
+use super::passphrase::Passphrase;
 
-/// What `root new` is told.
-#[derive(Clone, Debug)]
-pub struct RootRequest {
-    pub root: Keys,
-    pub targets: Keys,
-    /// The fleet's key for snapshot and timestamp.
-    pub online: PublicKey,
-    /// The fleet's key for orders.
-    pub order: PublicKey,
-    /// Models whose retrained bundles a builder signs by itself, with the builder's key.
-    pub delegate: Vec<(ModelName, PublicKey)>,
-    /// PEM certificates.
-    pub tls_roots: Vec<String>,
-    pub expires: Timestamp,
-}
-
-/// How far the signing of a root has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
-    pub found: usize,
-    pub needed: usize,
-    /// The finished file, once enough have signed.
-    pub finished: Option<PathBuf>,
-}
-
-/// A catalogue that was signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Release {
-    pub version: u64,
-    pub path: PathBuf,
-    pub bytes: Vec<u8>,
-}
+/// Keys that one folder lists.
+const KEYS_MAX: usize = 1000;
+/// Fewer characters of a key id could mean two keys.
+const KEY_ID_CHARS_MIN: usize = 8;
 
 #[derive(Clone, Debug)]
 pub struct Workspace {
     dir: PathBuf,
+}
+
+/// A key of which the workspace has at least the public half.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    pub name: String,
+    pub public: PublicKey,
+    /// From the private file, where that is here.
+    pub private: Option<PrivateHalf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrivateHalf {
+    pub role: Option<String>,
+    pub encrypted: bool,
 }
 
 impl Workspace {
@@ -99,66 +56,109 @@ impl Workspace {
         self.dir.join("keys").join(format!("{name}.key"))
     }
 
-    pub fn new_key(&self, name: &str, role: &str) -> Result<PublicKey, PublisherError> {
-        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
-            return Err(PublisherError::Name(name.chars().take(80).collect()));
+    fn public_path(&self, name: &str) -> PathBuf {
+        self.dir.join("keys").join(format!("{name}.pub"))
+    }
+
+    /// Refuses a name that is none or that is taken.
+    pub fn check_new_key(&self, name: &str) -> Result<(), PublisherError> {
+        let taken = [self.key_path(key_name(name)?), self.public_path(name)].into_iter().find(|p| p.exists());
+        taken.map_or(Ok(()), |path| Err(PublisherError::NameTaken { path }))
+    }
+
+    pub fn new_key(
+        &self,
+        name: &str,
+        role: &str,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<PublicKey, PublisherError> {
+        let path = self.key_path(key_name(name)?);
+        Ok(match passphrase {
+            None => keys::create(&path, role)?,
+            Some(passphrase) => keys::create_encrypted(&path, role, passphrase)?,
+        })
+    }
+
+    /// A private key by its name here, or by its file.
+    pub fn key_file(&self, text: &str) -> Result<KeyFile, KeyFileError> {
+        let own = self.key_path(text);
+        KeyFile::read(if own.is_file() { &own } else { Path::new(text) })
+    }
+
+    /// A public key by its name here, its file, or itself. One that came as another holder's file is kept under that
+    /// file's name, so that people can be told who has not signed.
+    pub fn public_key(&self, text: &str) -> Result<PublicKey, PublisherError> {
+        let own = self.public_path(text);
+        if own.is_file() {
+            return Ok(keys::load_public(&own.display().to_string())?);
         }
-        Ok(keys::create(&self.key_path(name), role)?)
+        let public = keys::load_public(text)?;
+        let file = Path::new(text);
+        let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        if file.extension().is_some_and(|end| end == "pub")
+            && key_name(stem).is_ok()
+            && !self.public_path(stem).exists()
+            && !self.names()?.contains_key(&public.key_id())
+        {
+            write(&self.public_path(stem), format!("{public}\n").as_bytes())?;
+        }
+        Ok(public)
     }
 
-    /// Drafts the first root or the next one, and the delegations in the catalogue's draft. Nothing is signed yet.
-    pub fn new_root(&self, request: &RootRequest) -> Result<(), PublisherError> {
-        let version = self.root()?.map_or(0, |root| root.versions().root).saturating_add(1);
-        let spec = RootSpec {
-            version,
-            expires: request.expires,
-            root: request.root.clone(),
-            targets: request.targets.clone(),
-            snapshot: Keys::one(request.online),
-            timestamp: Keys::one(request.online),
-            order: Keys::one(request.order),
-            tls_roots: request.tls_roots.clone(),
-        };
-        let envelope = author::root(&spec)?;
-        self.edit(|targets| {
-            for (model, key) in &request.delegate {
-                targets.delegate(model, &Keys::one(*key))?;
+    /// A key out of a role: as [`Self::public_key`] has it, or by the beginning of its id, for what is lost.
+    fn key_among(&self, text: &str, among: &BTreeMap<KeyId, PublicKey>) -> Result<PublicKey, PublisherError> {
+        if text.len() >= KEY_ID_CHARS_MIN {
+            let mut meant = among.iter().filter(|(id, _)| id.as_str().starts_with(text));
+            if let (Some((_, key)), None) = (meant.next(), meant.next()) {
+                return Ok(*key);
             }
-            Ok(())
-        })?;
-        write(&self.draft("root.json"), &envelope.to_bytes())
+        }
+        self.public_key(text).map_err(|_| PublisherError::UnknownKey(text.chars().take(80).collect()))
     }
 
-    /// Adds one signature to the root's draft; with enough of them it is finished and moves to `metadata/`.
-    pub fn sign_root(&self, signer: &dyn Sign) -> Result<Progress, PublisherError> {
-        let path = self.draft("root.json");
-        let mut envelope = parse(&path, &read(&path, "draft a root first")?)?;
-        envelope.sign(signer)?;
-        let bytes = envelope.to_bytes();
-        write(&path, &bytes)?;
-        let number = |pointer: &str| envelope.signed().pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
-        let needed = usize::try_from(number("/roles/root/threshold")).unwrap_or(usize::MAX);
-        let found = envelope.signatures().len();
-        let name = FileName::Root(number("/version")).wire();
-        let trusted = match self.root()? {
-            None => TrustedSet::from_root(&bytes).map(drop),
-            Some(mut before) => {
-                before.update_roots(&Files::from([(name.clone(), bytes.clone())])).refused.map_or(Ok(()), Err)
+    /// Every key with a file here, by name.
+    pub fn keys(&self) -> Result<Vec<KnownKey>, PublisherError> {
+        self.key_names()?.iter().map(|name| self.key(name)).collect()
+    }
+
+    fn key_names(&self) -> Result<BTreeSet<String>, PublisherError> {
+        let dir = self.dir.join("keys");
+        let mut names = BTreeSet::new();
+        if !dir.is_dir() {
+            return Ok(names);
+        }
+        let failed = |source| PublisherError::Read { path: dir.clone(), hint: "it holds the keys", source };
+        for entry in fs::read_dir(&dir).map_err(failed)?.take(KEYS_MAX) {
+            let path = entry.map_err(failed)?.path();
+            let is_key = path.extension().is_some_and(|end| end == "key" || end == "pub");
+            if let (true, Some(stem)) = (is_key, path.file_stem().and_then(|stem| stem.to_str())) {
+                names.insert(stem.to_owned());
             }
-        };
-        let finished = match trusted {
-            Ok(()) => {
-                let path = self.metadata(&name);
-                write(&path, &bytes)?;
-                write(&self.metadata("root.json"), &bytes)?;
-                remove(&self.draft("root.json"))?;
-                Some(path)
+        }
+        Ok(names)
+    }
+
+    /// One key by its name.
+    pub fn key(&self, name: &str) -> Result<KnownKey, PublisherError> {
+        let (private, public) = (self.key_path(name), self.public_path(name));
+        let file = private.is_file().then(|| KeyFile::read(&private)).transpose()?;
+        let public = match &file {
+            Some(file) if !public.is_file() => file.public()?,
+            None if !public.is_file() => {
+                return Err(PublisherError::UnknownKey(name.chars().take(80).collect()));
             }
-            Err(TrustError::Signature { .. }) => None,
-            Err(error) => return Err(error.into()),
+            Some(_) | None => keys::load_public(&public.display().to_string())?,
         };
-        Ok(Progress { found, needed, finished })
+        let private = file
+            .map(|file| PrivateHalf { role: file.role().map(str::to_owned), encrypted: file.is_encrypted() });
+        Ok(KnownKey { name: name.to_owned(), public, private })
+    }
+
+    /// What keys are called here. One that cannot be read has no name; whoever uses it will be told why.
+    pub fn names(&self) -> Result<BTreeMap<KeyId, String>, PublisherError> {
+        let public = |name: &String| keys::load_public(&self.public_path(name).display().to_string()).ok();
+        let names = self.key_names()?;
+        Ok(names.into_iter().filter_map(|name| Some((public(&name)?.key_id(), name))).collect())
     }
 
     /// The newest finished root.
@@ -170,72 +170,58 @@ impl Workspace {
         Ok(Some(TrustedSet::from_root(&read(&path, "it is the newest root")?)?))
     }
 
-    /// Puts a bundle into the catalogue's draft.
-    pub fn add_bundle(&self, target: &Target) -> Result<(), PublisherError> {
-        self.edit(|targets| {
-            targets.put(target);
-            Ok(())
+    fn newest_root(&self) -> Result<TrustedSet, PublisherError> {
+        self.root()?.ok_or_else(|| PublisherError::Read {
+            path: self.metadata("root.json"),
+            hint: "make and sign a root first (`muster root new`), or fetch the fleet's (`muster release pull`)",
+            source: std::io::ErrorKind::NotFound.into(),
         })
     }
 
-    /// Takes a bundle out of the catalogue's draft: once published, no device activates it any more.
-    pub fn remove_bundle(&self, path: &BundlePath) -> Result<(), PublisherError> {
-        self.edit(
-            |targets| if targets.remove(path) { Ok(()) } else { Err(PublisherError::Absent(path.clone())) },
-        )
+    /// What is published of a list of bundles, as far as this folder knows.
+    pub fn published(&self, list: &FileName) -> Result<Option<TargetsSpec>, PublisherError> {
+        let path = self.metadata(&list.wire());
+        if !path.exists() {
+            return Ok(None);
+        }
+        Ok(Some(TargetsSpec::parse(&read(&path, "it is what was published last")?)?))
     }
 
-    /// Lets a builder sign a model's retrained bundles by itself.
-    pub fn delegate(&self, model: &ModelName, key: PublicKey) -> Result<(), PublisherError> {
-        self.edit(|targets| Ok(targets.delegate(model, &Keys::one(key))?))
+    /// A draft that waits for signatures, if there is one.
+    pub fn signing(&self, file: &FileName) -> Result<Option<Draft>, PublisherError> {
+        let path = self.signing_path(file);
+        path.exists().then(|| Draft::read(&path)).transpose()
     }
 
-    /// The catalogue as it would be published now.
-    pub fn catalogue(&self) -> Result<TargetsSpec, PublisherError> {
-        for path in [self.draft("targets.json"), self.metadata("targets.json")] {
-            if path.exists() {
-                return Ok(TargetsSpec::parse(&read(&path, "it is the catalogue")?)?);
+    /// Where the draft lies that can be carried to the next key holder.
+    pub fn signing_path(&self, file: &FileName) -> PathBuf {
+        self.draft(&match file {
+            FileName::Root(_) => "root.json".to_owned(),
+            FileName::Targets | FileName::Delegated(_) | FileName::Timestamp | FileName::Snapshot => {
+                format!("{}.signing.json", file.role())
             }
-        }
-        Ok(TargetsSpec::empty())
+        })
     }
 
-    /// Signs the draft as the next version, checks it as devices do, and finishes it.
-    pub fn publish(&self, signers: &[&dyn Sign], expires: Timestamp) -> Result<Release, PublisherError> {
-        let root = self.metadata("root.json");
-        let trusted = TrustedSet::from_root(&read(&root, "make and sign a root first")?)?;
-        let spec = self.catalogue()?.next(expires);
-        let version = spec.version();
-        let bytes = author::sign(spec.envelope()?, signers)?;
-        let path = self.metadata(&FileName::Targets.stored(version));
-        let threshold = trusted.count(Role::Targets, &parse(&path, &bytes)?);
-        if !threshold.met() {
-            return Err(PublisherError::TooFew { found: threshold.found, needed: threshold.needed });
-        }
-        write(&path, &bytes)?;
-        write(&self.metadata("targets.json"), &bytes)?;
-        if self.draft("targets.json").exists() {
-            remove(&self.draft("targets.json"))?;
-        }
-        Ok(Release { version, path, bytes })
-    }
-
-    fn edit(
-        &self,
-        change: impl FnOnce(&mut TargetsSpec) -> Result<(), PublisherError>,
-    ) -> Result<(), PublisherError> {
-        let mut targets = self.catalogue()?;
-        change(&mut targets)?;
-        write(&self.draft("targets.json"), &targets.envelope()?.to_bytes())
+    fn save_signing(&self, draft: &Draft) -> Result<(), PublisherError> {
+        draft.save(&self.signing_path(draft.file()))
     }
 
     fn draft(&self, name: &str) -> PathBuf {
         self.dir.join("draft").join(name)
     }
 
-    fn metadata(&self, name: &str) -> PathBuf {
+    pub fn metadata(&self, name: &str) -> PathBuf {
         self.dir.join("metadata").join(name)
     }
+}
+
+fn key_name(name: &str) -> Result<&str, PublisherError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+        return Err(PublisherError::Name(name.chars().take(80).collect()));
+    }
+    Ok(name)
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Envelope, PublisherError> {
@@ -246,14 +232,19 @@ fn read(path: &Path, hint: &'static str) -> Result<Vec<u8>, PublisherError> {
     fs::read(path).map_err(|source| PublisherError::Read { path: path.to_owned(), hint, source })
 }
 
-fn remove(path: &Path) -> Result<(), PublisherError> {
-    fs::remove_file(path).map_err(|source| PublisherError::Write { path: path.to_owned(), source })
+/// Whether it was there.
+fn remove(path: &Path) -> Result<bool, PublisherError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(PublisherError::Write { path: path.to_owned(), source }),
+    }
 }
 
 /// Whole or not at all, and for everybody to read: nothing here is secret.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), PublisherError> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), PublisherError> {
     let steps = || {
-        let parent = path.parent().unwrap_or(Path::new("."));
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent)?;
         let mode = fs::Permissions::from_mode(0o644);
         let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(parent)?;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use muster_protocol::ids::{BundlePath, Digest, ModelName};
 use muster_protocol::trust::author::Keys;
-use muster_protocol::trust::{LookupError, Target, Verdict};
+use muster_protocol::trust::{LookupError, Sign, Target, Verdict};
 use tempfile::TempDir;
 
 use super::*;
 use crate::publisher::auto::{self, AutoError};
-use crate::publisher::{PublisherError, RootRequest, Workspace};
+use crate::publisher::{PublisherError, Release, RootRequest, Workspace};
 
 const HUMAN: &str = "bundles/er-beds/1.0.0.json";
 const AUTO: &str = "bundles/er-beds/auto/7.json";
@@ -51,11 +51,13 @@ impl Office {
         let again = Signer::open(&dir.path().join("fleet")).unwrap();
         assert_eq!(again.online_key(), signer.online_key(), "keys are kept");
         let builder = SecretKey::from_seed([3; 32]);
-        let root_keys =
-            vec![workspace.new_key("root-a", "root").unwrap(), workspace.new_key("root-b", "root").unwrap()];
+        let root_keys = vec![
+            workspace.new_key("root-a", "root", None).unwrap(),
+            workspace.new_key("root-b", "root", None).unwrap(),
+        ];
         let request = RootRequest {
             root: Keys { keys: root_keys, threshold: 2 },
-            targets: Keys::one(workspace.new_key("release", "targets").unwrap()),
+            targets: Keys::one(workspace.new_key("release", "targets", None).unwrap()),
             online: signer.online_key(),
             order: signer.order_key(),
             delegate: vec![(model(), builder.key())],
@@ -63,16 +65,24 @@ impl Office {
             expires: later(365),
         };
         workspace.new_root(&request).unwrap();
-        let first = workspace.sign_root(&secret(&workspace, "root-a")).unwrap();
-        assert_eq!((first.found, first.needed, first.finished), (1, 2, None));
-        let path = workspace.sign_root(&secret(&workspace, "root-b")).unwrap().finished.unwrap();
+        let first = workspace.sign_root(&[&secret(&workspace, "root-a")]).unwrap();
+        assert_eq!(
+            first.to_string(),
+            format!("1 of 2 keys of root 1, 1 more of {}", holder(&workspace, "root-b"))
+        );
+        assert!(workspace.sign_root(&[&secret(&workspace, "root-b")]).unwrap().is_complete());
+        let path = workspace.metadata("1.root.json");
         let root = std::fs::read(path).unwrap();
         Self { _dir: dir, workspace, signer, builder, root }
     }
 
     fn release(&self, path: &str) -> Vec<u8> {
-        self.workspace.add_bundle(&listed(path)).unwrap();
-        self.workspace.publish(&[&secret(&self.workspace, "release")], later(90)).unwrap().bytes
+        self.workspace.add_bundle(&FileName::Targets, listed(path)).unwrap();
+        self.publish(&[&secret(&self.workspace, "release")]).unwrap().bytes
+    }
+
+    fn publish(&self, signers: &[&dyn Sign]) -> Result<Release, PublisherError> {
+        self.workspace.publish(&FileName::Targets, signers, later(90), now())
     }
 
     fn auto(&self, targets: &[u8], current: Option<&[u8]>, path: &str) -> Result<Vec<u8>, AutoError> {
@@ -82,6 +92,10 @@ impl Office {
     fn start(&self) -> TrustedSet {
         TrustedSet::from_root(&self.root).unwrap()
     }
+}
+
+fn holder(workspace: &Workspace, name: &str) -> String {
+    format!("{name} ({})", workspace.key(name).unwrap().public.key_id().short())
 }
 
 fn secret(workspace: &Workspace, name: &str) -> SecretKey {
@@ -226,16 +240,20 @@ fn a_builder_keeps_the_newest_twenty_and_signs_over_nothing_forged() {
 #[test]
 fn a_release_needs_the_keys_that_the_root_names() {
     let office = Office::new();
-    office.workspace.add_bundle(&listed(HUMAN)).unwrap();
-    let error = office.workspace.publish(&[&office.builder], later(9)).unwrap_err();
-    assert!(matches!(error, PublisherError::TooFew { found: 0, needed: 1 }), "{error}");
-    assert!(matches!(
-        office.workspace.remove_bundle(&"bundles/er-beds/9.json".parse().unwrap()),
-        Err(PublisherError::Absent(_))
-    ));
+    office.workspace.add_bundle(&FileName::Targets, listed(HUMAN)).unwrap();
+    let error = office.publish(&[&office.builder]).unwrap_err();
+    assert!(matches!(error, PublisherError::NotAsked { .. }), "{error}");
+    let error = office.publish(&[]).unwrap_err();
+    let who = holder(&office.workspace, "release");
+    assert_eq!(
+        error.to_string(),
+        format!("too few have signed 1.targets.json: 0 of 1 keys of targets in root 1, 1 more of {who}")
+    );
+    let remove = |path: &str| office.workspace.remove_bundle(&FileName::Targets, &path.parse().unwrap());
+    assert!(matches!(remove("bundles/er-beds/9.json"), Err(PublisherError::Absent(_))));
     office.release(HUMAN);
-    office.workspace.remove_bundle(&HUMAN.parse().unwrap()).unwrap();
-    let release = office.workspace.publish(&[&secret(&office.workspace, "release")], later(9)).unwrap();
+    remove(HUMAN).unwrap();
+    let release = office.publish(&[&secret(&office.workspace, "release")]).unwrap();
     assert_eq!(
         (release.version, author::TargetsSpec::parse(&release.bytes).unwrap().targets().len()),
         (2, 0)
@@ -256,8 +274,9 @@ fn the_next_root_needs_the_old_keys_too() {
         expires: later(365),
     };
     office.workspace.new_root(&request).unwrap();
-    assert_eq!(office.workspace.sign_root(&office.builder).unwrap().finished, None);
-    assert_eq!(office.workspace.sign_root(&secret(&office.workspace, "root-a")).unwrap().finished, None);
-    let done = office.workspace.sign_root(&secret(&office.workspace, "root-b")).unwrap();
-    assert!(done.finished.unwrap().ends_with("2.root.json"));
+    let sign = |key: &dyn Sign| office.workspace.sign_root(&[key]).unwrap().is_complete();
+    assert!(!sign(&office.builder));
+    assert!(!sign(&secret(&office.workspace, "root-a")));
+    assert!(sign(&secret(&office.workspace, "root-b")));
+    assert_eq!(office.workspace.root().unwrap().unwrap().versions().root, 2);
 }

@@ -3,6 +3,7 @@
 use muster_protocol::ids::{BundlePath, Digest, ModelName};
 use muster_protocol::manifest::Manifest;
 use muster_protocol::time::Timestamp;
+use muster_protocol::trust::Revocation;
 
 use super::convert::{column, count, from_json, parse, time};
 use super::{Control, ControlTx, NewestFirst, Page, Result, StoreError};
@@ -19,6 +20,8 @@ pub struct Bundle {
     pub reference: Option<Digest>,
     /// Whether it may be activated anywhere: the catalogue lists it now.
     pub catalogued: bool,
+    /// The catalogue says that it must not run any more, and why.
+    pub revoked: Option<Revocation>,
 }
 
 /// A bundle that passed all checks.
@@ -46,6 +49,7 @@ struct Row {
     manifest: String,
     reference: Option<String>,
     catalogued: bool,
+    revoked: Option<String>,
 }
 
 impl TryFrom<Row> for Bundle {
@@ -60,22 +64,31 @@ impl TryFrom<Row> for Bundle {
             manifest: from_json("manifest", &row.manifest)?,
             reference: row.reference.as_deref().map(|text| parse("reference digest", text)).transpose()?,
             catalogued: row.catalogued,
+            revoked: row.revoked.as_deref().map(|text| from_json("revocation", text)).transpose()?,
         })
     }
 }
 
-const GET: &str = "select sha256, path, accepted, size_bytes, manifest, reference, catalogued from bundles where sha256 = $1";
+const GET: &str = "select sha256, path, accepted, size_bytes, manifest, reference, catalogued, revoked from bundles where sha256 = $1";
 
 pub async fn get(db: &mut Control, sha256: &Digest) -> Result<Option<Bundle>> {
     one(db, GET, sha256.to_string()).await
 }
 
-const AT_PATH: &str = "select sha256, path, accepted, size_bytes, manifest, reference, catalogued from bundles \
+const AT_PATH: &str = "select sha256, path, accepted, size_bytes, manifest, reference, catalogued, revoked from bundles \
      where path = $1 and catalogued = true order by accepted desc limit 1";
 
 /// The bundle that the catalogue lists at a path now.
 pub async fn at_path(db: &mut Control, path: &BundlePath) -> Result<Option<Bundle>> {
     one(db, AT_PATH, path.to_string()).await
+}
+
+const REVOKED_AT: &str = "select sha256, path, accepted, size_bytes, manifest, reference, catalogued, revoked from bundles \
+     where path = $1 and revoked is not null order by accepted desc limit 1";
+
+/// The bundle of this path, if it must not run any more.
+pub async fn revoked_at(db: &mut Control, path: &BundlePath) -> Result<Option<Bundle>> {
+    one(db, REVOKED_AT, path.to_string()).await
 }
 
 async fn one(db: &mut Control, sql: &'static str, key: String) -> Result<Option<Bundle>> {
@@ -88,7 +101,7 @@ async fn one(db: &mut Control, sql: &'static str, key: String) -> Result<Option<
         .transpose()
 }
 
-const LIST: &str = "select sha256, path, accepted, size_bytes, manifest, reference, catalogued from bundles \
+const LIST: &str = "select sha256, path, accepted, size_bytes, manifest, reference, catalogued, revoked from bundles \
      where ($1 is null or model = $1) and (accepted < $2 or (accepted = $2 and sha256 < $3)) \
      order by accepted desc, sha256 desc limit $4";
 
@@ -174,6 +187,23 @@ pub async fn yank(tx: &mut ControlTx, sha256: &Digest) -> Result<()> {
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("yanking a bundle"))?;
+    Ok(())
+}
+
+const REVOKE: &str = "update bundles set revoked = $1 where path = $2";
+
+/// What the catalogue says now of every bundle that had this path: that it must not run any more, or nothing.
+pub async fn set_revoked(tx: &mut ControlTx, path: &BundlePath, revoked: Option<&Revocation>) -> Result<()> {
+    let text = revoked
+        .map(serde_json::to_string)
+        .transpose()
+        .map_err(|source| StoreError::Encode { what: "revocation", source: Box::new(source) })?;
+    sqlx::query(REVOKE)
+        .bind(text)
+        .bind(path.to_string())
+        .execute(tx.sql())
+        .await
+        .map_err(StoreError::query("revoking a bundle"))?;
     Ok(())
 }
 

@@ -55,6 +55,18 @@ pub async fn bytes(db: &mut Control, name: &str) -> Result<Option<Vec<u8>>> {
     Ok(row.map(|(bytes,)| bytes))
 }
 
+const VERSIONED: &str = "select version, bytes from trust_files where name = $1";
+
+/// A file with the version that it has now.
+pub async fn versioned(db: &mut Control, name: &str) -> Result<Option<(u64, Vec<u8>)>> {
+    let row: Option<(i64, Vec<u8>)> = sqlx::query_as(VERSIONED)
+        .bind(name)
+        .fetch_optional(db.sql())
+        .await
+        .map_err(StoreError::query("reading a trust file"))?;
+    Ok(row.map(|(version, bytes)| (count(version), bytes)))
+}
+
 const ALL: &str = "select name, bytes from trust_files order by name limit $1";
 
 /// Everything, by its name on the wire.

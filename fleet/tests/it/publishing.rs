@@ -18,7 +18,7 @@ impl Publisher {
     pub(crate) async fn start(fleet: &FakeFleet) -> Self {
         let publisher = Self { folder: tempfile::tempdir().unwrap() };
         for name in ["root", "targets", "builder", "online", "order"] {
-            publisher.muster(fleet, &["key", "new", name]).await.unwrap();
+            publisher.muster(fleet, &["key", "new", name, "--no-passphrase"]).await.unwrap();
         }
         let root = [
             "root",

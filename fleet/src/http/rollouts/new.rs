@@ -18,6 +18,7 @@ use super::{RolloutView, show};
 use crate::mint;
 use crate::rollout::plan::draw;
 use crate::rollout::{Actor, Plan, Rollout};
+use crate::store::bundles::Bundle;
 use crate::store::{Control, bundles, log};
 use crate::tasks::runs as task;
 
@@ -186,9 +187,16 @@ async fn find(db: &mut Control, text: &str) -> Answer<BundleRef> {
         let path: BundlePath = text.parse().map_err(|error| {
             Problem::invalid("/bundle", format!("write a path or 64 hexadecimal digits: {error}"))
         })?;
-        bundles::at_path(db, &path).await?
+        match bundles::revoked_at(db, &path).await? {
+            Some(revoked) => Some(revoked),
+            None => bundles::at_path(db, &path).await?,
+        }
     };
     match found {
+        Some(Bundle { path, revoked: Some(revocation), .. }) => {
+            let detail = format!("{path} is revoked: {}", revocation.reason);
+            Err(Problem::new(Code::Revoked, detail).next("choose another bundle"))
+        }
         Some(bundle) if bundle.catalogued => Ok(BundleRef { path: bundle.path, sha256: bundle.sha256 }),
         Some(_) | None => {
             let detail =
