@@ -55,6 +55,18 @@ pub async fn bytes(db: &mut Control, name: &str) -> Result<Option<Vec<u8>>> {
     Ok(row.map(|(bytes,)| bytes))
 }
 
+const NEWEST_ROOT: &str =
+    "select bytes from trust_files where name like '%.root.json' order by version desc limit 1";
+
+/// The root that boxes trust from now on; `None` before the first.
+pub async fn newest_root(db: &mut Control) -> Result<Option<Vec<u8>>> {
+    let row: Option<(Vec<u8>,)> = sqlx::query_as(NEWEST_ROOT)
+        .fetch_optional(db.sql())
+        .await
+        .map_err(StoreError::query("reading the newest root"))?;
+    Ok(row.map(|(bytes,)| bytes))
+}
+
 const ALL: &str = "select name, bytes from trust_files order by name limit $1";
 
 /// Everything, by its name on the wire.
