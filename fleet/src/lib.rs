@@ -9,6 +9,7 @@
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
 pub mod addresses;
+pub mod admission;
 pub mod blob;
 pub mod broker;
 pub mod builder;
@@ -29,6 +30,7 @@ pub mod intake;
 pub mod link;
 pub mod mint;
 pub mod orders;
+pub mod pki;
 pub mod publisher;
 pub mod registrar;
 pub mod retrain;
