@@ -9,6 +9,7 @@ mod bundle;
 mod device;
 mod drift;
 mod duration;
+mod enrol;
 mod error;
 mod journal;
 mod keys;
@@ -69,6 +70,9 @@ enum Noun {
     /// Boxes: what runs where.
     #[command(subcommand, visible_alias = "d")]
     Device(device::Verb),
+    /// Files that let boxes join.
+    #[command(subcommand)]
+    Enrol(enrol::Verb),
     /// Model packages: build, list, add to the catalogue.
     #[command(subcommand, visible_alias = "b")]
     Bundle(bundle::Verb),
@@ -138,6 +142,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
     let context = &mut Context { server, actor, workspace, output: Output::standard(output) };
     match noun {
         Noun::Device(verb) => device::run(context, verb).await,
+        Noun::Enrol(verb) => enrol::run(context, verb).await,
         Noun::Bundle(verb) => bundle::run(context, verb).await,
         Noun::Release(verb) => release::run(context, verb).await,
         Noun::Key(verb) => keys::key(context, verb),
@@ -195,6 +200,15 @@ mod tests {
         check("muster bundle build --from out --model er --version 1 --out b --agent a --runtime r", true);
         check("muster bundle build --from out --model ER --version 1 --out b", false);
         check("muster builder run --config builder.toml --once", true);
+        check("muster enrol new --site er-2 --count 40 --ttl 7d --approve manual --out er-2.enrol", true);
+        check("muster enrol new", false);
+        check("muster enrol new --site ER", false);
+        check("muster enrol new --site er-2 --count 0", false);
+        check("muster enrol new --site er-2 --approve maybe", false);
+        check("muster device pending", true);
+        check("muster device accept d-1 --fingerprint 0a1b-", true);
+        check("muster device revoke d-1 --reason stolen --yes", true);
+        check("muster device revoke d-1", false);
         check("muster device", false);
         check("muster devise list", false);
     }

@@ -6,6 +6,9 @@
 //! names = ["localhost", "127.0.0.1"]    # what boxes call this machine: names and addresses of its TLS certificate
 //! [http]
 //! listen = "127.0.0.1:8480"     # port 0: any free one; the real addresses are written to DATA/addresses.json
+//! [door]
+//! listen = "127.0.0.1:8443"     # TLS: where boxes get their certificates
+//! public = "https://fleet.hospital.example:8443"    # what boxes are told; else the first name and the port
 //! [mqtt]
 //! listen = "127.0.0.1:8883"     # mutual TLS, so any address will do
 //! public = "mqtts://fleet.hospital.example:8883"    # what boxes are told; else the first name and the port
@@ -25,6 +28,8 @@
 //! on_crl = ["/etc/mosquitto/muster/on-crl.sh"]       # run after the list of revoked certificates changed
 //! ```
 
+mod door;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -33,6 +38,8 @@ use std::str::FromStr;
 use muster_protocol::time::WorldScale;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
+
+pub use door::DoorConfig;
 
 /// A clock for all processes of a rehearsal, as JSON.
 const WORLD_CLOCK: &str = "MUSTER_WORLD_CLOCK";
@@ -43,6 +50,7 @@ pub struct Config {
     /// What clients call this machine; the names in its certificate.
     pub names: Vec<String>,
     pub http: SocketAddr,
+    pub door: DoorConfig,
     pub mqtt: MqttConfig,
     pub world: WorldScale,
 }
@@ -75,6 +83,7 @@ impl Default for Config {
             data: PathBuf::from(".muster/fleet"),
             names: ["localhost", "127.0.0.1"].map(str::to_owned).to_vec(),
             http: SocketAddr::from(([127, 0, 0, 1], 8480)),
+            door: DoorConfig::default(),
             mqtt: MqttConfig::default(),
             world: WorldScale::default(),
         }
@@ -176,6 +185,13 @@ pub enum ConfigError {
         "[mqtt] broker is the external broker's listener for the fleet; set [mqtt] public to the one for boxes"
     )]
     NoPublic,
+    #[error("'{0}' is not the address of a door: write https://host:port")]
+    Door(String),
+    #[error(
+        "the door would listen on {address}, but boxes would be told '{name}', which is only this machine; put its real \
+         name first in [server] names, or set [door] public"
+    )]
+    UnreachableDoor { address: SocketAddr, name: String },
     #[error("[mqtt] {0} has no meaning without [mqtt] broker")]
     NoBroker(&'static str),
 }
@@ -186,6 +202,7 @@ struct File {
     data: Option<PathBuf>,
     server: Server,
     http: Listen,
+    door: door::Door,
     mqtt: Mqtt,
     clock: Option<WorldScale>,
 }
@@ -236,6 +253,7 @@ impl Config {
             data: data.or(file.data).unwrap_or(default.data),
             names: file.server.names.unwrap_or(default.names),
             http: file.http.listen.unwrap_or(default.http),
+            door: file.door.into(),
             mqtt: MqttConfig {
                 listen: file.mqtt.listen.unwrap_or(default.mqtt.listen),
                 public: file.mqtt.public,
@@ -255,6 +273,7 @@ impl Config {
             return Err(ConfigError::Exposed { address: self.http });
         }
         self.check_names()?;
+        self.door.check(&self.names)?;
         self.check_mqtt()?;
         if !(self.world.factor.is_finite() && self.world.factor > 0.0) {
             return Err(ConfigError::Factor(self.world.factor));

@@ -194,7 +194,8 @@ impl Identity {
     /// that are good no longer.
     #[must_use]
     pub fn change_key(&mut self, shown: Fingerprint, key: Key) -> Vec<Fingerprint> {
-        let before: Vec<Fingerprint> = [Some(self.key.fingerprint), self.former].into_iter().flatten().collect();
+        let before: Vec<Fingerprint> =
+            [Some(self.key.fingerprint), self.former].into_iter().flatten().collect();
         self.key = key;
         self.former = Some(shown).filter(|former| *former != self.key.fingerprint);
         before.into_iter().filter(|old| *old != self.key.fingerprint && Some(*old) != self.former).collect()

@@ -13,6 +13,7 @@ use crate::ingest::IngestCounters;
 use crate::intake::Intake;
 use crate::orders::Orders;
 use crate::pki::Pki;
+use crate::registrar::Registrar;
 use crate::signer::Signer;
 use crate::store::Store;
 
@@ -26,6 +27,7 @@ pub struct Fleet {
     pub signer: Arc<Signer>,
     pub pki: Arc<Pki>,
     pub admission: Admission,
+    pub registrar: Arc<Registrar>,
     pub clocks: Clocks,
     pub ingest: Arc<IngestCounters>,
     pub config: Config,

@@ -12,6 +12,7 @@
 mod decide;
 mod files;
 mod issue;
+mod offline;
 mod roll;
 
 use std::sync::Arc;
@@ -32,8 +33,10 @@ use crate::pki::{Pki, PkiError, Revoked};
 use crate::store::log::{Actor, NewEntry};
 use crate::store::{ControlTx, Store, StoreError, certificates, enrolments, identities, log};
 
+pub use decide::Compared;
 pub use files::{NewEnrolment, RootLack};
 pub use issue::Asked;
+pub use offline::{OfflineError, export_file, import_file};
 pub use roll::{Imported, Roll, RollError, export, import};
 
 /// The list of revoked certificates is written anew at least so often.

@@ -51,10 +51,14 @@ impl Standing {
     /// Where a decision leads.
     pub fn after(&self, verb: Verb) -> Result<Self, NotNow> {
         match (self, verb) {
-            (Self::Pending, Verb::Accept) | (Self::Quarantined { .. }, Verb::Release { .. }) => Ok(Self::Active),
+            (Self::Pending, Verb::Accept) | (Self::Quarantined { .. }, Verb::Release { .. }) => {
+                Ok(Self::Active)
+            }
             (Self::Pending, Verb::Reject { reason }) => Ok(Self::Rejected { reason }),
             (Self::Active, Verb::Quarantine { reason }) => Ok(Self::Quarantined { reason }),
-            (Self::Active | Self::Quarantined { .. }, Verb::Revoke { reason }) => Ok(Self::Revoked { reason }),
+            (Self::Active | Self::Quarantined { .. }, Verb::Revoke { reason }) => {
+                Ok(Self::Revoked { reason })
+            }
             (_, verb) => Err(NotNow { is: self.name(), verb: verb.done(), hint: self.hint() }),
         }
     }
@@ -185,11 +189,11 @@ mod tests {
         };
         //                accept         reject           quarantine          release         revoke
         let table = [
-            (Pending,     [Some(Active), Some(Rejected), None,              None,         None]),
-            (Active,      [None,         None,           Some(Quarantined), None,         Some(Revoked)]),
-            (Rejected,    [None,         None,           None,              None,         None]),
-            (Quarantined, [None,         None,           None,              Some(Active), Some(Revoked)]),
-            (Revoked,     [None,         None,           None,              None,         None]),
+            (Pending, [Some(Active), Some(Rejected), None, None, None]),
+            (Active, [None, None, Some(Quarantined), None, Some(Revoked)]),
+            (Rejected, [None, None, None, None, None]),
+            (Quarantined, [None, None, None, Some(Active), Some(Revoked)]),
+            (Revoked, [None, None, None, None, None]),
         ];
         assert_eq!(table.map(|(from, _)| from), StandingName::ALL);
         for (from, row) in table {

@@ -113,8 +113,11 @@ impl Suspicion {
 
     /// All of it in one line; nothing if there is none.
     pub fn sentence(&self) -> Option<String> {
-        let said: Vec<&str> =
-            [&self.clone, &self.hardware].into_iter().flatten().map(|doubt| doubt.sentence.as_str()).collect();
+        let said: Vec<&str> = [&self.clone, &self.hardware]
+            .into_iter()
+            .flatten()
+            .map(|doubt| doubt.sentence.as_str())
+            .collect();
         (!said.is_empty()).then(|| said.join("; "))
     }
 
@@ -216,9 +219,9 @@ mod tests {
     fn a_doubt_is_told_once_and_counted() {
         let (mut boots, mut suspicion) = (Boots::default(), Suspicion::default());
         let mut said = Vec::new();
-        for (n, connection) in [(1, 1), (2, 1), (1, 2), (2, 2)] {
-            let now = Timestamp::from_seconds(connection.into());
-            said.extend(suspicion.hello(&mut boots, &Facts::default(), (&boot(n), connection.into()), None, now));
+        for (n, connection) in [(1, 1_u64), (2, 1), (1, 2), (2, 2)] {
+            let now = Timestamp::from_seconds(1);
+            said.extend(suspicion.hello(&mut boots, &Facts::default(), (&boot(n), connection), None, now));
         }
         assert_eq!(said.len(), 1, "{said:?}");
         assert_eq!(suspicion.clone.as_ref().unwrap().times, 2);

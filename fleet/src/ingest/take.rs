@@ -168,7 +168,8 @@ impl Taker<'_> {
         }
         if let Some(retired) = hello.key.and_then(|key| identity.connected_with(key)) {
             certificates::revoke_of_key(self.control, device, retired, self.moment.at).await?;
-            let sentence = format!("{} has connected with its new key; the one before is good no longer", hello.name);
+            let sentence =
+                format!("{} has connected with its new key; the one before is good no longer", hello.name);
             self.log(device, "identity.key_retired", sentence).await?;
             *self.retired = true;
         }

@@ -9,7 +9,7 @@ use super::{Registrar, RegistrarError, say};
 use crate::enrolment::{Identity, Standing, Suspicion, Verb};
 use crate::store::log::Actor;
 use crate::store::outbox::{self, Message};
-use crate::store::{ControlTx, StoreError, certificates, identities, orders};
+use crate::store::{ControlTx, StoreError, certificates, devices, identities, orders};
 
 impl Registrar {
     /// Moves a device to where the verb leads. `compared` is the fingerprint that the person saw at the box, if they say
@@ -39,6 +39,7 @@ impl Registrar {
             Verb::Revoke { .. } => {
                 certificates::revoke_of_device(&mut tx, device, moment.at).await?;
                 forget_order(&mut tx, device).await?;
+                devices::gone(&mut tx, device, moment.at).await?;
             }
             Verb::Accept | Verb::Reject { .. } | Verb::Quarantine { .. } => {}
         }
@@ -142,7 +143,8 @@ mod tests {
         let fingerprint = Fingerprint::of(b"key");
         let shown = fingerprint.to_string();
         let whole = fingerprint.digest().to_string();
-        let check = |typed: &str, expect: bool| assert_eq!(Compared(typed).is(fingerprint), expect, "{typed}");
+        let check =
+            |typed: &str, expect: bool| assert_eq!(Compared(typed).is(fingerprint), expect, "{typed}");
         check(&shown, true);
         check(&shown.to_uppercase(), true);
         check(&shown.replace('-', ""), true);

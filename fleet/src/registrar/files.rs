@@ -26,7 +26,9 @@ pub struct NewEnrolment {
 pub enum RootLack {
     #[error("no root is published yet, and a box learns from its file whom to trust")]
     None,
-    #[error("the newest root does not name the authority of this server's certificate, so a box could not come back")]
+    #[error(
+        "the newest root does not name the authority of this server's certificate, so a box could not come back"
+    )]
     OtherServer,
     #[error("the newest root in the database cannot be read")]
     Damaged,
@@ -56,7 +58,8 @@ impl Registrar {
         let mut tx = self.store.write().await?;
         let root = self.root(&mut tx).await?;
         enrolments::add(&mut tx, &enrolment, &token.digest()).await?;
-        let boxes = if enrolment.count == 1 { "a box".to_owned() } else { format!("{} boxes", enrolment.count) };
+        let boxes =
+            if enrolment.count == 1 { "a box".to_owned() } else { format!("{} boxes", enrolment.count) };
         let accepted = match enrolment.approval {
             Approval::Manual => "a person accepts",
             Approval::Auto => "accepted by itself",

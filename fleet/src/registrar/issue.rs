@@ -28,6 +28,12 @@ pub struct Asked<'a> {
 }
 
 impl Registrar {
+    /// Whether anybody ever was given this token; asked before more is done for a stranger.
+    pub async fn knows(&self, token: &EnrolmentToken) -> Result<(), RegistrarError> {
+        let found = enrolments::by_token(&mut self.store.read().await?, &token.digest()).await?;
+        found.map(|_| ()).ok_or(RegistrarError::Refused(Refusal::TokenUnknown))
+    }
+
     /// A box shows a token. The same key gets the same answer, however often it asks.
     pub async fn enrol(
         &self,
@@ -63,10 +69,14 @@ impl Registrar {
         Ok(answer)
     }
 
+    /// Whether [`Self::renew`] would be refused as things are now.
+    pub async fn may_renew(&self, key: &PublicKeyInfo) -> Result<(), RegistrarError> {
+        let known = identities::by_key(&mut self.store.read().await?, key.fingerprint).await?;
+        enrolment::renew(known.as_ref()).map_err(RegistrarError::Refused)
+    }
+
     /// A certificate for whoever holds a registered key. Asks for no other proof: to anybody else it is worthless.
     pub async fn renew(&self, key: &PublicKeyInfo) -> Result<Enrolled, RegistrarError> {
-        let known = identities::by_key(&mut self.store.read().await?, key.fingerprint).await?;
-        enrolment::renew(known.as_ref()).map_err(RegistrarError::Refused)?;
         let _turn = self.turn.lock().await;
         let mut tx = self.store.write().await?;
         let known = identities::by_key(&mut tx, key.fingerprint).await?;
@@ -180,12 +190,18 @@ async fn join(
         Approval::Manual => (
             Standing::Pending,
             "identity.pending",
-            format!("{name} asks to join {} with the key {fingerprint}; compare it at the box", enrolment.site),
+            format!(
+                "{name} asks to join {} with the key {fingerprint}; compare it at the box",
+                enrolment.site
+            ),
         ),
         Approval::Auto => (
             Standing::Active,
             "identity.accepted",
-            format!("{name} joined {} with the key {fingerprint}; its file accepts by itself", enrolment.site),
+            format!(
+                "{name} joined {} with the key {fingerprint}; its file accepts by itself",
+                enrolment.site
+            ),
         ),
     };
     let device = DeviceId::mint(mint::random()?);

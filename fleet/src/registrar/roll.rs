@@ -100,7 +100,8 @@ pub async fn import(store: &Store, roll: &Roll, moment: Moment, actor: Actor) ->
             (Some(here), _) if here.key.fingerprint == identity.key.fingerprint => imported.known += 1,
             (None, None) => {
                 identities::save(&mut tx, &identity).await?;
-                let sentence = format!("{} was imported with the key {}", line.name, identity.key.fingerprint);
+                let sentence =
+                    format!("{} was imported with the key {}", line.name, identity.key.fingerprint);
                 say(&mut tx, moment, &line.device, ("identity.imported", sentence), actor.clone()).await?;
                 imported.added += 1;
             }

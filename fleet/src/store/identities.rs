@@ -117,7 +117,8 @@ pub async fn standing(db: &mut Control, device: &DeviceId) -> Result<Option<Stan
         .fetch_optional(db.sql())
         .await
         .map_err(StoreError::query("reading where a device stands"))?;
-    row.map(|(state, reason)| Ok(parse::<StandingName>("identity's state", &state)?.because(reason))).transpose()
+    row.map(|(state, reason)| Ok(parse::<StandingName>("identity's state", &state)?.because(reason)))
+        .transpose()
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -153,7 +154,8 @@ pub async fn list(
         .collect()
 }
 
-const IN_STATE: &str = "select device from identities where state = $1 and device > $2 order by device limit $3";
+const IN_STATE: &str =
+    "select device from identities where state = $1 and device > $2 order by device limit $3";
 
 /// Every device that stands here.
 pub async fn in_state(db: &mut Control, state: StandingName) -> Result<BTreeSet<DeviceId>> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_fleet::config::{Config, MqttConfig};
+use muster_fleet::config::{Config, DoorConfig, MqttConfig};
 use muster_fleet::fleet::Fleet;
 use muster_fleet::serve::{self, ServeError};
 use muster_fleet::store::Control;
@@ -76,6 +76,7 @@ pub(crate) fn config(data: &Path) -> Config {
     Config {
         data: data.to_owned(),
         http: any,
+        door: DoorConfig { listen: any, ..DoorConfig::default() },
         mqtt: MqttConfig { listen: any, ..MqttConfig::default() },
         ..Config::default()
     }
