@@ -16,6 +16,8 @@ const LOCK: &str = "lock";
 pub struct Addresses {
     pub http: String,
     pub mqtt: String,
+    /// As boxes are told it: `https://host:port`.
+    pub door: String,
 }
 
 /// This process alone uses the folder. The operating system frees it whichever way the process ends.
@@ -37,8 +39,8 @@ pub enum DataDirError {
 }
 
 impl Addresses {
-    pub fn new(http: SocketAddr, mqtt: SocketAddr) -> Self {
-        Self { http: format!("http://{http}"), mqtt: format!("mqtt://{mqtt}") }
+    pub fn new(http: SocketAddr, mqtt: SocketAddr, door: String) -> Self {
+        Self { http: format!("http://{http}"), mqtt: format!("mqtt://{mqtt}"), door }
     }
 
     /// Replaces the file at once: a reader sees the old one or the new one.
@@ -90,6 +92,7 @@ mod tests {
             let addresses = Addresses::new(
                 SocketAddr::from(([127, 0, 0, 1], port)),
                 SocketAddr::from(([127, 0, 0, 1], 9)),
+                "https://localhost:8443".to_owned(),
             );
             addresses.write(dir.path()).unwrap();
             let read: Addresses =

@@ -10,6 +10,7 @@ mod delegation;
 mod device;
 mod drift;
 mod duration;
+mod enrol;
 mod error;
 mod journal;
 mod keys;
@@ -72,6 +73,9 @@ enum Noun {
     /// Boxes: what runs where.
     #[command(subcommand, visible_alias = "d")]
     Device(device::Verb),
+    /// Files that let boxes join.
+    #[command(subcommand)]
+    Enrol(enrol::Verb),
     /// Model packages: build, list, add to the catalogue.
     #[command(subcommand, visible_alias = "b")]
     Bundle(bundle::Verb),
@@ -144,6 +148,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
     let context = &mut Context { server, actor, workspace, output: Output::standard(output) };
     match noun {
         Noun::Device(verb) => device::run(context, verb).await,
+        Noun::Enrol(verb) => enrol::run(context, verb).await,
         Noun::Bundle(verb) => bundle::run(context, verb).await,
         Noun::Release(verb) => release::run(context, verb).await,
         Noun::Key(verb) => keys::run(context, verb),
@@ -214,6 +219,15 @@ mod tests {
         check("muster bundle add b --hardware x86_64-cpu --min-agent 0.3.0", true);
         check("muster bundle add b --min-agent 0.3", false);
         check("muster delegation add vendor --key k", false);
+        check("muster enrol new --site er-2 --count 40 --ttl 7d --approve manual --out er-2.enrol", true);
+        check("muster enrol new", false);
+        check("muster enrol new --site ER", false);
+        check("muster enrol new --site er-2 --count 0", false);
+        check("muster enrol new --site er-2 --approve maybe", false);
+        check("muster device pending", true);
+        check("muster device accept d-1 --fingerprint 0a1b-", true);
+        check("muster device revoke d-1 --reason stolen --yes", true);
+        check("muster device revoke d-1", false);
         check("muster device", false);
         check("muster devise list", false);
     }

@@ -1,7 +1,7 @@
 //! Answers devices that ask for pieces of blobs. Stateless: a want says all there is to know.
 //!
 //! Bounds: what is in flight to one device, what waits for it, and what is in flight to all. Whoever asks for more is
-//! not answered and asks again after a silence. Only blobs that the catalogue vouches for leave.
+//! not answered and asks again after a silence. Only blobs that the catalogue vouches for leave, and only to active devices.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,8 +17,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::blob::{BlobError, Blobs};
+use crate::enrolment::Standing;
 use crate::link::{Delivery, Inbound, Outbound, Publisher};
-use crate::store::{Store, StoreError, bundles};
+use crate::store::{Store, StoreError, bundles, identities};
 
 /// Bytes read and not yet written to the broker, for all devices together.
 const IN_FLIGHT_BYTES: usize = 64 * 1024 * 1024;
@@ -122,6 +123,10 @@ impl Deliver {
         want: &Want,
         indices: &[u32],
     ) -> Result<(), DeliverError> {
+        if !self.is_active(device).await? {
+            tracing::debug!(device.id = %device, "a chunk request of a device that is not active");
+            return Ok(());
+        }
         let Some(length) = self.length(&want.digest).await? else {
             self.publish(device, want, 0, 0, Answer::Unknown).await;
             return Ok(());
@@ -138,6 +143,12 @@ impl Deliver {
             self.publish(device, want, index, total, Answer::Bytes(&bytes)).await;
         }
         Ok(())
+    }
+
+    async fn is_active(&self, device: &DeviceId) -> Result<bool, DeliverError> {
+        let mut db = self.store.read().await.map_err(DeliverError::Store)?;
+        let standing = identities::standing(&mut db, device).await.map_err(DeliverError::Store)?;
+        Ok(standing == Some(Standing::Active))
     }
 
     /// The length of a blob that devices may have.

@@ -12,10 +12,12 @@ mod blobs;
 mod bundles;
 mod devices;
 mod drift;
+mod enrolments;
 mod events;
 mod extract;
 mod guard;
 mod health;
+mod identities;
 mod incidents;
 mod log;
 mod overview;
@@ -106,6 +108,8 @@ fn api() -> OpenApiRouter<App> {
     let answered = OpenApiRouter::new()
         .merge(overview::router())
         .merge(devices::router())
+        .merge(identities::router())
+        .merge(enrolments::router())
         .merge(bundles::router())
         .merge(trust::router())
         .merge(rollouts::router())

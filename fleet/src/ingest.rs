@@ -8,7 +8,8 @@
 //! An acknowledgement is sent only after both commits. The telemetry commits first; if the control commit then fails,
 //! the device repeats itself and its reports are known already.
 //!
-//! Never trusts a device further than its own rows.
+//! Only members are listened to, by the register and not by the broker: a broker may be someone else's, and its list of
+//! revoked certificates late. Never trusts a device further than its own rows.
 
 mod decode;
 mod take;
@@ -23,20 +24,21 @@ use bytes::Bytes;
 use muster_protocol::ids::{BootId, DeviceId};
 use muster_protocol::message::{Ack, Message as _, VERSION};
 use muster_protocol::topic::{Down, Topic};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clocks;
+use crate::enrolment::StandingName;
 use crate::link::{Delivery, Inbound, Outbound, Publisher};
 use crate::store::{Store, StoreError, positions};
 use decode::Fact;
-use take::Windows;
+use take::{Members, Taken, Windows};
 
 const BATCH: usize = 200;
 /// Tries of one batch before it is given up; devices then send it again.
 const TRIES: u32 = 3;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// Malformed messages are named in the server's log at most once in this time.
+/// Malformed messages, and strangers, are named in the server's log at most once in this time.
 const NAMING_PAUSE: Duration = Duration::from_secs(10);
 
 /// What went through, for `/metrics`.
@@ -49,8 +51,10 @@ pub struct IngestCounters {
     /// Messages that came before one that is still missing.
     pub gaps: AtomicU64,
     pub malformed: AtomicU64,
-    /// Messages of devices that never said hello.
+    /// Messages of devices that are no members, or never said hello.
     pub strangers: AtomicU64,
+    /// Reports of devices that are set apart, left on the box.
+    pub held_back: AtomicU64,
     /// Panes whose bundle or streams are not known here.
     pub unfit_panes: AtomicU64,
 }
@@ -62,21 +66,26 @@ pub struct Ingest {
     clocks: Clocks,
     counters: Arc<IngestCounters>,
     windows: Windows,
-    named: Option<tokio::time::Instant>,
+    /// Told when a key was retired.
+    retired: Arc<Notify>,
+    malformed_named: Option<tokio::time::Instant>,
+    stranger_named: Option<tokio::time::Instant>,
 }
 
 /// Whose positions moved, or should be told again.
 type Touched = BTreeSet<(DeviceId, BootId)>;
 
 impl Ingest {
-    pub fn new(store: Store, publisher: Publisher, clocks: Clocks) -> Self {
+    pub fn new(store: Store, publisher: Publisher, clocks: Clocks, retired: Arc<Notify>) -> Self {
         Self {
             store,
             publisher,
             clocks,
             counters: Arc::new(IngestCounters::default()),
             windows: Windows::default(),
-            named: None,
+            retired,
+            malformed_named: None,
+            stranger_named: None,
         }
     }
 
@@ -126,9 +135,7 @@ impl Ingest {
             Ok(fact) => Some((inbound.device.clone(), fact)),
             Err(error) => {
                 count(&self.counters.malformed, 1);
-                let now = tokio::time::Instant::now();
-                if self.named.is_none_or(|named| now.duration_since(named) >= NAMING_PAUSE) {
-                    self.named = Some(now);
+                if is_time(&mut self.malformed_named) {
                     let kind = inbound.up.as_str();
                     tracing::warn!(device.id = %inbound.device, kind, error = &error as &dyn std::error::Error, "a message that cannot be read");
                 }
@@ -143,16 +150,23 @@ impl Ingest {
         let mut control = self.store.write().await?;
         let mut telemetry = self.store.write_telemetry().await?;
         let mut touched = Touched::new();
+        let (mut members, mut retired, mut stranger) = (Members::new(), false, None);
         for (device, fact) in facts {
             let mut taker = take::Taker {
                 control: &mut control,
                 telemetry: &mut telemetry,
                 counters: &self.counters,
                 windows: &mut self.windows,
+                members: &mut members,
+                retired: &mut retired,
                 moment,
             };
-            if let Some(boot) = taker.take(device, fact).await? {
-                touched.insert((device.clone(), boot));
+            match taker.take(device, fact).await? {
+                Taken::Acknowledge(boot) => {
+                    touched.insert((device.clone(), boot));
+                }
+                Taken::Silently => {}
+                Taken::NotAMember(standing) => stranger = Some((device, standing)),
             }
         }
         let mut acks = BTreeMap::new();
@@ -168,6 +182,15 @@ impl Ingest {
         }
         telemetry.commit().await?;
         control.commit().await?;
+        if retired {
+            self.retired.notify_one();
+        }
+        if let Some((device, standing)) = stranger
+            && is_time(&mut self.stranger_named)
+        {
+            let state = standing.map_or("unknown", StandingName::as_str);
+            tracing::warn!(device.id = %device, state, "a device that is no member speaks, and is not listened to");
+        }
         Ok(acks.into_iter().map(|((device, _), ack)| (device, ack)).collect())
     }
 
@@ -183,6 +206,16 @@ impl Ingest {
             }
         }
     }
+}
+
+/// Whether what may be named now and then may be named now.
+fn is_time(named: &mut Option<tokio::time::Instant>) -> bool {
+    let now = tokio::time::Instant::now();
+    let due = named.is_none_or(|named| now.duration_since(named) >= NAMING_PAUSE);
+    if due {
+        *named = Some(now);
+    }
+    due
 }
 
 fn count(counter: &AtomicU64, by: usize) {

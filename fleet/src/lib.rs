@@ -1,14 +1,15 @@
 //! The fleet server, the operators' CLI and the builder.
 //!
 //! ```text
-//!   doors   http · cli · builder          where the world comes in
-//!   deeds   ingest · intake · tasks       load → decide → save → say
+//!   doors   http · door · cli · builder          where the world comes in
+//!   deeds   ingest · intake · registrar · tasks       load → decide → save → say
 //!   hands   store · blob · broker · link · deliver · signer    touch one thing each
-//!   mind    rollout · gate · drift · retrain                   decide; pure; no clock, no I/O
+//!   mind    rollout · enrolment · gate · drift · retrain                   decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
 pub mod addresses;
+pub mod admission;
 pub mod blob;
 pub mod broker;
 pub mod builder;
@@ -18,7 +19,9 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod deliver;
+pub mod door;
 pub mod drift;
+pub mod enrolment;
 pub mod fleet;
 pub mod gate;
 pub mod http;
@@ -27,7 +30,9 @@ pub mod intake;
 pub mod link;
 pub mod mint;
 pub mod orders;
+pub mod pki;
 pub mod publisher;
+pub mod registrar;
 pub mod retrain;
 pub mod rollout;
 pub mod say;

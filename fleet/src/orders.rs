@@ -10,10 +10,11 @@ use muster_protocol::trust::author::ORDER_LIFE;
 
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clocks;
+use crate::enrolment::Standing;
 use crate::signer::{OrderRequest, Signer, SignerError};
 use crate::store::orders::StoredOrder;
 use crate::store::outbox::{self, Message};
-use crate::store::{ControlTx, Store, StoreError, orders};
+use crate::store::{ControlTx, Store, StoreError, identities, orders};
 
 /// An order is signed anew when it has this left: a box that is off for so long still finds a good one.
 const RENEW_BEFORE: Duration = Duration::from_secs(ORDER_LIFE.as_secs() / 2);
@@ -38,12 +39,18 @@ pub enum Handed {
     Signed {
         version: u64,
     },
+    /// It is set apart by a person: its order is signed and kept, and is handed to it when it is released.
+    Kept {
+        version: u64,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
     #[error("nothing is published yet; publish a catalogue before you order anything")]
     NoCatalogue,
+    #[error("{device} is no member of the fleet, so it is ordered nothing")]
+    NotAMember { device: DeviceId },
     #[error("the order cannot be signed")]
     Sign(#[from] SignerError),
     #[error("the catalogue cannot be read")]
@@ -57,6 +64,7 @@ impl OrderError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoCatalogue => "no_catalogue",
+            Self::NotAMember { .. } => "not_a_member",
             Self::Sign(error) => error.code(),
             Self::Catalogue(_) | Self::Store(_) => "internal",
         }
@@ -67,7 +75,7 @@ impl Handed {
     /// The version that the device will report as `observed_generation` once it acts on it.
     pub fn version(self) -> u64 {
         match self {
-            Self::Unchanged { version } | Self::Signed { version } => version,
+            Self::Unchanged { version } | Self::Signed { version } | Self::Kept { version } => version,
         }
     }
 }
@@ -78,13 +86,20 @@ impl Orders {
     }
 
     /// Orders a device to run exactly `wants`, from the commit of `tx` on. The devices' own check has passed when this
-    /// returns: every bundle is catalogued now, with that digest.
+    /// returns: every bundle is catalogued now, with that digest. Only members are ordered anything.
     pub async fn set_wants(
         &self,
         tx: &mut ControlTx,
         device: &DeviceId,
         wants: &[Want],
     ) -> Result<Handed, OrderError> {
+        let listens = match identities::standing(tx, device).await? {
+            Some(Standing::Active) => true,
+            Some(Standing::Quarantined { .. }) => false,
+            Some(Standing::Pending | Standing::Rejected { .. } | Standing::Revoked { .. }) | None => {
+                return Err(OrderError::NotAMember { device: device.clone() });
+            }
+        };
         let last = orders::get(tx, device).await?;
         if let Some(last) = &last
             && same(&last.wants, wants)
@@ -92,7 +107,12 @@ impl Orders {
         {
             return Ok(Handed::Unchanged { version: last.version });
         }
-        let version = self.sign(tx, device, wants, last.map_or(0, |last| last.version)).await?;
+        let order = self.sign(tx, device, wants, last.map_or(0, |last| last.version)).await?;
+        let version = order.version;
+        if !listens {
+            return Ok(Handed::Kept { version });
+        }
+        hand(tx, order).await?;
         Ok(Handed::Signed { version })
     }
 
@@ -104,7 +124,10 @@ impl Orders {
         let before = self.clocks.trust.now().plus(RENEW_BEFORE);
         for due in orders::expiring(&mut tx, before, RENEW_BATCH).await? {
             match self.sign(&mut tx, &due.device, &due.wants, due.version).await {
-                Ok(_) => renewed += 1,
+                Ok(order) => {
+                    hand(&mut tx, order).await?;
+                    renewed += 1;
+                }
                 Err(OrderError::Sign(error)) => {
                     tracing::warn!(device.id = %due.device, error = &error as &dyn std::error::Error, "an order cannot be renewed and will expire");
                 }
@@ -121,7 +144,7 @@ impl Orders {
         device: &DeviceId,
         wants: &[Want],
         last_version: u64,
-    ) -> Result<u64, OrderError> {
+    ) -> Result<StoredOrder, OrderError> {
         let trusted = self.catalogue.published(tx).await?.ok_or(OrderError::NoCatalogue)?;
         let now = self.clocks.trust.now();
         let request = OrderRequest { device: device.clone(), want: wants.to_vec(), last_version };
@@ -135,10 +158,14 @@ impl Orders {
             bytes: signed.bytes,
         };
         orders::put(tx, &order).await?;
-        let topic = Topic::Down(device.clone(), Down::Order);
-        outbox::push(tx, &Message { topic, payload: order.bytes, retain: true }).await?;
-        Ok(signed.version)
+        Ok(order)
     }
+}
+
+/// It leaves with the commit, and stays on the broker.
+async fn hand(tx: &mut ControlTx, order: StoredOrder) -> Result<(), StoreError> {
+    let topic = Topic::Down(order.device, Down::Order);
+    outbox::push(tx, &Message { topic, payload: order.bytes, retain: true }).await
 }
 
 /// The same wish, in whatever order of slots.

@@ -124,7 +124,7 @@ impl Say {
         self.publish(&trust).await?;
         let mut page = Page::first(BATCH);
         loop {
-            let part = orders::list(&mut db, &page).await.map_err(SayError::Store)?;
+            let part = orders::of_members(&mut db, &page).await.map_err(SayError::Store)?;
             let Some(last) = part.last() else { return Ok(published) };
             page.after = Some(last.device.clone());
             let part: Vec<Outbound> = part

@@ -1,8 +1,8 @@
 //! The server, wired together once: every hand and deed gets what it needs, starts, and ends in the right order.
 //!
 //! ```text
-//!   lock ─▶ store ─▶ keys ─▶ broker ─▶ link ─▶ say · ingest · deliver · tasks · upkeep ─▶ http ─▶ ready
-//!   stop:   http, then everything that writes, then the broker, then the store
+//!   lock ─▶ store ─▶ keys ─▶ admission ─▶ broker ─▶ link ─▶ say · ingest · deliver · tasks · upkeep ─▶ door · http ─▶ ready
+//!   stop:   door and http, then everything that writes, then the broker, then the store
 //! ```
 //! A kill at any point is a stop too: what was committed is there, what was not was never acknowledged.
 
@@ -15,18 +15,22 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{Addresses, DataDirError, DataLock};
+use crate::admission::Admission;
 use crate::blob::{BlobError, Blobs};
 use crate::broker::{Broker, BrokerError, Insider};
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clocks;
 use crate::config::{Config, ConfigError};
 use crate::deliver::Deliver;
+use crate::door::{Door, DoorError};
 use crate::fleet::Fleet;
 use crate::ingest::Ingest;
 use crate::intake::Intake;
 use crate::link::{Link, LinkConfig};
 use crate::mint::{self, MintError};
 use crate::orders::Orders;
+use crate::pki::{Pki, PkiError};
+use crate::registrar::{Places, Registrar};
 use crate::say::Say;
 use crate::signer::{Signer, SignerError};
 use crate::store::{Store, StoreError, devices};
@@ -51,8 +55,12 @@ pub enum ServeError {
     Signer(#[from] SignerError),
     #[error("what was published cannot be used")]
     Catalogue(#[from] CatalogueError),
+    #[error("the certificates cannot be used")]
+    Pki(#[from] PkiError),
     #[error("no secret for the broker")]
     Mint(#[from] MintError),
+    #[error("boxes cannot come in")]
+    Door(#[from] DoorError),
     #[error("the broker failed")]
     Broker(#[from] BrokerError),
     #[error("cannot listen on {address}; is the port taken? Set [http] listen to another")]
@@ -87,6 +95,8 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let clocks = Clocks::new(config.world);
     let signer = Arc::new(Signer::open(&config.data.join("keys"))?);
+    let pki = Arc::new(Pki::open(&config.data.join("pki"), &config.names, clocks.trust.now())?);
+    let admission = Admission::new();
     let blobs = Blobs::open(&config.data.join("blobs"))?;
     let catalogue = Catalogue::default();
     refuse_offline_keys(&store, &catalogue, &signer).await?;
@@ -95,15 +105,24 @@ async fn serve(
     everybody_offline(&store, clocks).await?;
 
     let insider = insider()?;
-    let mut broker = Broker::start(config.mqtt, &insider).await?;
+    let mut broker = Broker::start(config.mqtt.listen, &insider).await?;
     let http = TcpListener::bind(config.http)
         .await
         .map_err(|source| ServeError::Listen { address: config.http, source })?;
     let http_address =
         http.local_addr().map_err(|source| ServeError::Listen { address: config.http, source })?;
 
+    let door = Door::listen(config.door.listen, &pki).await?;
+    let places = Places {
+        door: config.door.public(&config.names, door.address().port()),
+        mqtt: config.mqtt.public(&config.names, broker.address().port()).to_string(),
+    };
+    let registrar =
+        Arc::new(Registrar::new(store.clone(), pki.clone(), admission.clone(), clocks, places.clone()));
+    registrar.admit_members().await?;
+
     let (link, publisher, incoming) = Link::new(LinkConfig { broker: broker.address(), insider });
-    let ingest = Ingest::new(store.clone(), publisher.clone(), clocks);
+    let ingest = Ingest::new(store.clone(), publisher.clone(), clocks, registrar.retired());
     let counters = ingest.counters();
     let quit = stop.child_token();
     let mut parts = JoinSet::new();
@@ -112,19 +131,24 @@ async fn serve(
     parts.spawn(ingest.run(incoming.messages, quit.clone()));
     parts.spawn(Deliver::new(store.clone(), blobs.clone(), publisher).run(incoming.wants, quit.clone()));
     parts.spawn(upkeep(store.clone(), intake.clone(), orders.clone(), quit.clone()));
+    parts.spawn(registrar.clone().run(quit.clone()));
+    parts.spawn(door.run(registrar.clone(), clocks.trust, quit.clone()));
     let own = Tasks { store: store.clone(), blobs: blobs.clone(), orders: orders.clone(), clocks };
     parts.spawn(tasks::run(own, quit.clone()));
 
-    let addresses = Addresses::new(http_address, broker.address());
+    let addresses = Addresses::new(http_address, broker.address(), places.door);
     addresses.write(&config.data)?;
     tracing::info!(online = %signer.online_key(), order = %signer.order_key(), "name these public keys in root.json");
-    tracing::info!(http = addresses.http, mqtt = addresses.mqtt, data = %config.data.display(), "the fleet server is up");
+    tracing::info!(http = addresses.http, door = addresses.door, mqtt = addresses.mqtt, data = %config.data.display(), "the fleet server is up");
     let fleet = Arc::new(Fleet {
         store,
         blobs,
         intake,
         orders,
         signer,
+        pki,
+        admission,
+        registrar,
         clocks,
         ingest: counters,
         config,

@@ -1,7 +1,7 @@
 //! The database: what the fleet knows. The only place with SQL in it.
 //!
 //! ```text
-//!   fleet.db       control plane: devices, catalogue, orders, rollouts, runs, the log, the outbox     Control, ControlTx
+//!   fleet.db       control plane: devices, identities, catalogue, orders, rollouts, runs, the log, the outbox     Control, ControlTx
 //!   telemetry.db   reports, windows of counts, matured labels                                         Telemetry, TelemetryTx
 //! ```
 //! One aggregate a file; functions take a connection, so that a deed that writes several of them does so at once, and
@@ -12,12 +12,15 @@
 
 pub mod alarms;
 pub mod bundles;
+pub mod certificates;
 mod changes;
 mod convert;
 pub mod devices;
 mod documents;
+pub mod enrolments;
 mod error;
 pub mod events;
+pub mod identities;
 pub mod incidents;
 pub mod labels;
 pub mod log;
@@ -107,6 +110,12 @@ impl Store {
     pub async fn write_telemetry(&self) -> Result<TelemetryTx> {
         let telemetry = Telemetry(self.telemetry.write().await?);
         Ok(TelemetryTx { telemetry, changes: self.changes.clone() })
+    }
+
+    /// Waits until a power cut cannot take back what was committed to the control plane. For what must not be undone once
+    /// somebody was told of it; everything else is said again after a loss.
+    pub async fn persist(&self) -> Result<()> {
+        self.control.persist().await
     }
 
     /// Who is told what after each commit.

@@ -22,12 +22,12 @@ const AGENT: &[&[&str]] = &[
 
 const FLEET: &[&[&str]] = &[
     &["clock", "mint", "addresses", "gate"],
-    &["config", "rollout", "drift"],
+    &["config", "rollout", "drift", "enrolment", "pki", "admission"],
     &["retrain", "store", "blob", "broker", "publisher", "client"],
     &["link", "signer", "catalogue", "builder"],
-    &["say", "ingest", "intake", "orders", "deliver", "cli"],
+    &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli"],
     &["tasks", "fleet"],
-    &["http"],
+    &["http", "door"],
     &["serve"],
 ];
 
@@ -39,6 +39,7 @@ const MINDS: &[&str] = &[
     "fleet/src/rollout",
     "fleet/src/drift",
     "fleet/src/retrain",
+    "fleet/src/enrolment",
 ];
 
 /// What a mind must not name.

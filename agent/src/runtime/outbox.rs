@@ -195,6 +195,8 @@ impl Agent {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             capabilities: self.parts.capabilities.clone(),
             order_version: self.trust.versions().order,
+            facts: None,
+            key: None,
         };
         self.say(Up::Hello, hello.to_json());
     }

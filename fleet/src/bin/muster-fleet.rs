@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use muster_fleet::clock::Clocks;
 use muster_fleet::config::Config;
+use muster_fleet::registrar;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,27 @@ enum Command {
     },
     /// Prints the description of the REST API.
     Openapi,
+    /// The register of devices as a file, against the loss of the database: boxes then come back by themselves.
+    #[command(subcommand)]
+    Identities(Identities),
+}
+
+#[derive(Subcommand)]
+enum Identities {
+    /// Writes every member, with the key it is known by, into a new file. May be done while the server runs.
+    Export {
+        file: PathBuf,
+        /// The server's data folder [default: ./.muster/fleet].
+        #[arg(long)]
+        data: Option<PathBuf>,
+    },
+    /// Takes the members of such a file in, all of them or none. The server must be stopped.
+    Import {
+        file: PathBuf,
+        /// The server's data folder [default: ./.muster/fleet].
+        #[arg(long)]
+        data: Option<PathBuf>,
+    },
 }
 
 #[tokio::main]
@@ -45,6 +68,7 @@ async fn main() -> anyhow::Result<()> {
         .init();
     match Arguments::parse().command {
         Command::Openapi => Ok(std::io::stdout().write_all(muster_fleet::http::openapi().as_bytes())?),
+        Command::Identities(verb) => identities(verb).await,
         Command::Serve { config, data } => {
             let config = Config::load(config.as_deref(), data)?;
             let stop = CancellationToken::new();
@@ -60,4 +84,22 @@ async fn main() -> anyhow::Result<()> {
             Ok(serving.await?)
         }
     }
+}
+
+async fn identities(verb: Identities) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    match verb {
+        Identities::Export { file, data } => {
+            let data = Config::load(None, data)?.data;
+            let devices = registrar::export_file(&data, &file).await?;
+            writeln!(out, "{devices} devices written to {}; keep it where your backups are", file.display())?;
+        }
+        Identities::Import { file, data } => {
+            let config = Config::load(None, data)?;
+            let clocks = Clocks::new(config.world);
+            let imported = registrar::import_file(&config.data, &file, clocks).await?;
+            writeln!(out, "{} devices imported, {} were known already", imported.added, imported.known)?;
+        }
+    }
+    Ok(())
 }

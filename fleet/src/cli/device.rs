@@ -1,4 +1,6 @@
-//! `muster device`: boxes and what runs on them.
+//! `muster device`: boxes, what runs on them, and which of them are members.
+
+mod register;
 
 use clap::Subcommand;
 use serde_json::Value;
@@ -29,12 +31,15 @@ pub(super) enum Verb {
         /// Its id, as `muster device list` has it.
         id: String,
     },
+    #[command(flatten)]
+    Register(register::Verb),
 }
 
 const COLUMNS: &[Column] = &[
     Column { title: "NAME", cell: |d| text(d, "/name") },
     Column { title: "SITE", cell: |d| text(d, "/site") },
     Column { title: "PRESENCE", cell: |d| text(d, "/presence") },
+    Column { title: "STATE", cell: |d| text(d, "/identity/state") },
     Column { title: "RUNNING", cell: running },
     Column { title: "PHASE", cell: |d| each_slot(d, "/phase/is") },
     Column { title: "PROVIDER", cell: |d| each_slot(d, "/current/provider") },
@@ -48,6 +53,11 @@ const FIELDS: &[Column] = &[
     Column { title: "Site", cell: |d| text(d, "/site") },
     Column { title: "Presence", cell: |d| text(d, "/presence") },
     Column { title: "Last seen", cell: |d| text(d, "/last_seen") },
+    Column { title: "State", cell: |d| text(d, "/identity/state") },
+    Column { title: "Why", cell: |d| text(d, "/identity/reason") },
+    Column { title: "Fingerprint", cell: |d| text(d, "/identity/fingerprint") },
+    Column { title: "Certificate until", cell: |d| text(d, "/identity/certificate_expires") },
+    Column { title: "Suspect", cell: |d| text(d, "/identity/suspect_clone") },
     Column { title: "Agent", cell: |d| text(d, "/agent_version") },
     Column { title: "Order", cell: |d| text(d, "/order_version") },
     Column { title: "Running", cell: running },
@@ -79,6 +89,7 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             let answer = client.list("/api/v1/devices", &query).await?;
             context.output.list(&answer, "/id", COLUMNS)
         }
+        Verb::Register(verb) => register::run(context, verb).await,
         Verb::Show { id } => {
             let answer = client.get(&format!("/api/v1/devices/{id}"), &[]).await?;
             context.output.show(&answer, "/id", FIELDS)?;

@@ -1,5 +1,6 @@
 //! For machines that watch the server: is it alive, is it ready, how much went through.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use serde::Serialize;
 use super::App;
 use super::extract::Json;
 use super::problem::{Answer, Code, Problem};
+use crate::enrolment::StandingName;
 use crate::rollout::Rollout;
-use crate::store::{Page, devices, incidents, rollouts, runs};
+use crate::store::{Page, devices, identities, incidents, rollouts, runs};
 
 /// Longest time a ready server needs to read its database.
 const READY_WITHIN: Duration = Duration::from_secs(2);
@@ -53,6 +55,16 @@ async fn metrics(State(app): State<App>) -> Answer<Response> {
     text.family("muster_devices", "gauge", "Devices by presence.");
     text.labelled("muster_devices", "presence", "online", presence.online);
     text.labelled("muster_devices", "presence", "offline", presence.offline);
+    text.family("muster_identities", "gauge", "Devices by where they stand in the register.");
+    let standing: BTreeMap<_, _> = identities::counts(&mut db).await?.into_iter().collect();
+    for state in StandingName::ALL {
+        text.labelled(
+            "muster_identities",
+            "state",
+            state.as_str(),
+            standing.get(&state).copied().unwrap_or(0),
+        );
+    }
     text.family("muster_rollouts", "gauge", "Rollouts by phase.");
     for phase in ["running", "paused", "held", "rolling_back", "rolled_back", "aborted", "completed"] {
         let found = rollouts::list::<Rollout>(&mut db, None, Some(phase), &Page::first(COUNTED_MAX)).await?;
@@ -75,7 +87,16 @@ async fn metrics(State(app): State<App>) -> Answer<Response> {
         ("muster_ingest_duplicates_total", "Repeats of what was committed before.", &ingest.duplicates),
         ("muster_ingest_gaps_total", "Messages before which one is missing.", &ingest.gaps),
         ("muster_ingest_malformed_total", "Messages that could not be read.", &ingest.malformed),
-        ("muster_ingest_strangers_total", "Messages of devices that never said hello.", &ingest.strangers),
+        (
+            "muster_ingest_strangers_total",
+            "Messages of devices that are no members or never said hello.",
+            &ingest.strangers,
+        ),
+        (
+            "muster_ingest_held_back_total",
+            "Reports of quarantined devices, left on the box.",
+            &ingest.held_back,
+        ),
         ("muster_ingest_unfit_panes_total", "Panes that fit no bundle known here.", &ingest.unfit_panes),
     ] {
         text.family(name, "counter", help);

@@ -15,10 +15,12 @@ use super::rollouts::{self, RolloutSummary};
 use super::survey::Survey;
 use super::time::Time;
 use crate::drift::{Incident, Reach};
+use crate::enrolment::{Identity, Standing, StandingName};
 use crate::retrain::{Policy, RolloutPolicy, Run, RunState};
 use crate::rollout::{Phase as RolloutPhase, Rollout};
 use crate::store::devices::Device;
-use crate::store::{Control, Page, Versioned, incidents, policies, runs};
+use crate::store::identities::IdentityFilter;
+use crate::store::{Control, Page, Versioned, identities, incidents, policies, runs};
 
 /// Needs of one kind that are shown.
 const SHOWN: usize = 50;
@@ -44,7 +46,8 @@ struct Overview {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct Need {
-    /// `rollout_held`, `incident_open`, `approval`, `activation_failed`, `retrain_failed` or `device_silent`.
+    /// `device_pending`, `device_suspect`, `rollout_held`, `incident_open`, `approval`, `activation_failed`,
+    /// `retrain_failed` or `device_silent`.
     kind: &'static str,
     id: String,
     title: String,
@@ -52,6 +55,9 @@ struct Need {
     since: Time,
     /// Where in the dashboard to decide.
     link: String,
+    /// Of a device that waits: what a person compares with what the box shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -92,8 +98,9 @@ async fn overview(State(app): State<App>) -> Answer<Json<Overview>> {
     })
     .await?;
     let open = open_rollouts(&mut db).await?;
-    let mut needs_you: Vec<Need> =
-        open.iter().filter_map(|open| held(&app, &open.document)).take(SHOWN).collect();
+    let mut needs_you = doubted(&mut db).await?;
+    needs_you.extend(knocking(&mut db).await?);
+    needs_you.extend(open.iter().filter_map(|open| held(&app, &open.document)).take(SHOWN));
     needs_you.extend(drifting(&app, &mut db).await?);
     needs_you.extend(retrained(&app, &mut db).await?);
     needs_you.extend(failing);
@@ -126,6 +133,48 @@ async fn overview(State(app): State<App>) -> Answer<Json<Overview>> {
     }))
 }
 
+/// Boxes that ask to join.
+async fn knocking(db: &mut Control) -> Answer<Vec<Need>> {
+    let filter = IdentityFilter { state: Some(StandingName::Pending), ..IdentityFilter::default() };
+    let page = Page::first(u32::try_from(SHOWN).unwrap_or(u32::MAX));
+    let pending = identities::list(db, filter, &page).await?;
+    let need = |identity: Identity| Need {
+        kind: "device_pending",
+        id: identity.device.to_string(),
+        title: format!("{} asks to join {}", identity.name, identity.site),
+        detail: "compare the fingerprint with the one that the box shows, then accept or reject it"
+            .to_owned(),
+        since: identity.since.into(),
+        link: "/".to_owned(),
+        fingerprint: Some(identity.key.fingerprint.to_string()),
+    };
+    Ok(pending.into_iter().map(need).collect())
+}
+
+/// Members whose key seems to be where it should not be.
+async fn doubted(db: &mut Control) -> Answer<Vec<Need>> {
+    let filter = IdentityFilter { state: None, suspect: true };
+    let page = Page::first(u32::try_from(SHOWN).unwrap_or(u32::MAX));
+    let mut needs = Vec::new();
+    for identity in identities::list(db, filter, &page).await? {
+        let (Standing::Active | Standing::Quarantined { .. }, Some(detail)) =
+            (&identity.standing, identity.suspicion.sentence())
+        else {
+            continue;
+        };
+        needs.push(Need {
+            kind: "device_suspect",
+            id: identity.device.to_string(),
+            title: format!("{} may not be the only one with its key", identity.name),
+            detail,
+            since: identity.suspicion.since().unwrap_or(identity.since).into(),
+            link: format!("/devices/{}", identity.device),
+            fingerprint: None,
+        });
+    }
+    Ok(needs)
+}
+
 async fn open_rollouts(db: &mut Control) -> Answer<Vec<Versioned<Rollout>>> {
     let mut open = Vec::new();
     for phase in ["running", "paused", "held", "rolling_back"] {
@@ -153,6 +202,7 @@ fn held(app: &App, rollout: &Rollout) -> Option<Need> {
         detail,
         since: app.real(since),
         link: format!("/rollouts/{}", rollout.id),
+        fingerprint: None,
     })
 }
 
@@ -169,6 +219,7 @@ async fn drifting(app: &App, db: &mut Control) -> Answer<Vec<Need>> {
         detail: incident.sentence(),
         since: app.real(incident.opened),
         link: "/drift".to_owned(),
+        fingerprint: None,
     };
     Ok(open.into_iter().map(|incident| need(incident.document)).collect())
 }
@@ -214,6 +265,7 @@ async fn retrained(app: &App, db: &mut Control) -> Answer<Vec<Need>> {
             detail,
             since,
             link: format!("/runs/{}", run.id),
+            fingerprint: None,
         });
     }
     Ok(needs)
@@ -240,6 +292,7 @@ fn cannot(device: &Device) -> Option<Need> {
         detail: failed.or(refused)?,
         since: state.at.into(),
         link: format!("/devices/{}", device.id),
+        fingerprint: None,
     })
 }
 
@@ -253,5 +306,6 @@ fn is_silent(device: &Device, now: Timestamp) -> Option<Need> {
         detail: "it keeps answering its ward by itself; orders wait for it".to_owned(),
         since: since.into(),
         link: format!("/devices/{}", device.id),
+        fingerprint: None,
     })
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::mint::MintError;
+use crate::registrar::{RegistrarError, RootLack};
 use crate::store::StoreError;
 use crate::tasks::TaskError;
 
@@ -34,6 +35,8 @@ pub(crate) enum Code {
     Stale,
     State,
     RolloutOpen,
+    NoRoot,
+    FingerprintMismatch,
     TriggerRefused,
     LeaseLost,
     NotCatalogued,
@@ -63,7 +66,12 @@ impl Code {
             Self::NotFound | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Stale => StatusCode::PRECONDITION_FAILED,
-            Self::State | Self::RolloutOpen | Self::TriggerRefused | Self::LeaseLost => StatusCode::CONFLICT,
+            Self::State
+            | Self::RolloutOpen
+            | Self::NoRoot
+            | Self::FingerprintMismatch
+            | Self::TriggerRefused
+            | Self::LeaseLost => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::CrossSite => StatusCode::FORBIDDEN,
@@ -87,6 +95,8 @@ impl Code {
             Self::Stale => "It changed since you looked",
             Self::State => "Its state does not allow this",
             Self::RolloutOpen => "Another rollout of the slot is open",
+            Self::NoRoot => "No root is published that a box could use",
+            Self::FingerprintMismatch => "The device has another key",
             Self::TriggerRefused => "The retraining was refused",
             Self::LeaseLost => "The run is not leased to this builder",
             Self::NotCatalogued => "The catalogue does not list the bundle",
@@ -230,6 +240,30 @@ impl From<TaskError> for Problem {
         match error {
             TaskError::Store(error) => error.into(),
             TaskError::Reference(_) | TaskError::Mint(_) | TaskError::Order(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<RegistrarError> for Problem {
+    fn from(error: RegistrarError) -> Self {
+        const ROOT: &str = "name this server's authority and keys in a root and publish it: muster root new, muster \
+             root sign, muster release publish";
+        match error {
+            RegistrarError::Store(error) => error.into(),
+            RegistrarError::NotNow(refused) => Self::new(Code::State, refused.to_string()),
+            RegistrarError::OtherKey { .. } => Self::new(Code::FingerprintMismatch, error.to_string())
+                .next("this is not the box that you compared with; reject it unless you know whose it is"),
+            RegistrarError::NoDoubt => Self::new(Code::State, error.to_string()),
+            RegistrarError::Root(RootLack::None | RootLack::OtherServer) => {
+                Self::new(Code::NoRoot, error.to_string()).next(ROOT)
+            }
+            RegistrarError::NoDevice | RegistrarError::NoEnrolment => {
+                Self::new(Code::NotFound, error.to_string())
+            }
+            RegistrarError::Refused(_)
+            | RegistrarError::Root(RootLack::Damaged)
+            | RegistrarError::Pki(_)
+            | RegistrarError::Mint(_) => Self::internal(&error),
         }
     }
 }

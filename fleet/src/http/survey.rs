@@ -7,8 +7,9 @@ use muster_protocol::message::{Phase, Presence};
 
 use super::parts::Spread;
 use super::problem::Answer;
+use crate::enrolment::StandingName;
 use crate::store::devices::{self, Device, DeviceFilter, DeviceKey};
-use crate::store::{Control, Page};
+use crate::store::{Control, Page, identities};
 
 /// Devices read at once.
 const STEP: u32 = 1000;
@@ -65,13 +66,15 @@ impl Survey {
     }
 }
 
-/// Shows every device, by site and name.
+/// Shows every member, by site and name. Who was revoked belongs to no cohort and is missed by nobody.
 pub(super) async fn each(db: &mut Control, mut see: impl FnMut(&Device) + Send) -> Answer<()> {
+    let mut members = identities::in_state(db, StandingName::Active).await?;
+    members.extend(identities::in_state(db, StandingName::Quarantined).await?);
     let mut page = Page::<DeviceKey>::first(STEP);
     let mut seen = 0;
     while seen < DEVICES_MAX {
         let devices = devices::list(db, &DeviceFilter::default(), &page).await?;
-        devices.iter().for_each(&mut see);
+        devices.iter().filter(|device| members.contains(&device.id)).for_each(&mut see);
         seen += devices.len();
         match devices.last() {
             Some(last) if devices.len() == STEP as usize => page = Page::after(last.key(), STEP),

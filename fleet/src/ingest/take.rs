@@ -13,14 +13,15 @@ use muster_protocol::topic::{Down, Topic};
 use super::decode::Fact;
 use super::{IngestCounters, count, words};
 use crate::clock::Moment;
+use crate::enrolment::{Identity, Standing, StandingName};
 use crate::store::devices::Greeting;
 use crate::store::events::NewEvent;
 use crate::store::log::{Actor, NewEntry};
 use crate::store::outbox::Message;
 use crate::store::windows::Merged;
 use crate::store::{
-    Control, ControlTx, StoreError, TelemetryTx, bundles, devices, events, labels, log, orders, outbox,
-    positions, reports, stats, windows,
+    Control, ControlTx, StoreError, TelemetryTx, bundles, certificates, devices, events, identities, labels,
+    log, orders, outbox, positions, reports, stats, windows,
 };
 
 /// Bundles whose monitoring is remembered.
@@ -36,11 +37,28 @@ struct Monitored {
     streams: usize,
 }
 
+pub(super) type Members = BTreeMap<DeviceId, Option<StandingName>>;
+
+/// What became of a fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// The device should be told the positions of this boot.
+    Acknowledge(BootId),
+    /// There is nothing to tell it.
+    Silently,
+    /// It is no member of the fleet, and not listened to.
+    NotAMember(Option<StandingName>),
+}
+
 pub(super) struct Taker<'a> {
     pub(super) control: &'a mut ControlTx,
     pub(super) telemetry: &'a mut TelemetryTx,
     pub(super) counters: &'a IngestCounters,
     pub(super) windows: &'a mut Windows,
+    /// Where the devices of this batch stand, as far as they were looked up.
+    pub(super) members: &'a mut Members,
+    /// Whether a key was retired, so that its certificates must get onto the list of revoked ones.
+    pub(super) retired: &'a mut bool,
     pub(super) moment: Moment,
 }
 
@@ -54,48 +72,68 @@ enum Place {
 }
 
 impl Taker<'_> {
-    /// Takes a fact in. Returns the boot whose positions the device should be told.
-    pub(super) async fn take(
-        &mut self,
-        device: &DeviceId,
-        fact: &Fact,
-    ) -> Result<Option<BootId>, StoreError> {
+    /// Takes a fact of a member in.
+    pub(super) async fn take(&mut self, device: &DeviceId, fact: &Fact) -> Result<Taken, StoreError> {
+        let standing = self.standing(device).await?;
+        match standing {
+            Some(StandingName::Active) => {}
+            // It shows that it is there and how it is; what it measured stays on the box, unacknowledged, until a person
+            // has released it and it can be believed, or has revoked it.
+            Some(StandingName::Quarantined) if matches!(fact, Fact::Report(_)) => {
+                count(&self.counters.held_back, 1);
+                return Ok(Taken::Silently);
+            }
+            Some(StandingName::Quarantined) => {}
+            Some(StandingName::Pending | StandingName::Rejected | StandingName::Revoked) | None => {
+                count(&self.counters.strangers, 1);
+                return Ok(Taken::NotAMember(standing));
+            }
+        }
         if let Fact::Hello(hello) = fact {
             self.hello(device, hello).await?;
-            return Ok(Some(hello.boot.clone()));
+            return Ok(Taken::Acknowledge(hello.boot.clone()));
         }
         if !devices::seen(self.control, device, self.moment.at).await? {
             count(&self.counters.strangers, 1);
-            return Ok(None);
+            return Ok(Taken::Silently);
         }
         match fact {
-            Fact::Hello(hello) => Ok(Some(hello.boot.clone())),
+            Fact::Hello(hello) => Ok(Taken::Acknowledge(hello.boot.clone())),
             Fact::Status(status) => {
                 self.status(device, status).await?;
-                Ok(None)
+                Ok(Taken::Silently)
             }
             Fact::State(state) => {
                 self.state(device, state).await?;
-                Ok(Some(state.boot.clone()))
+                Ok(Taken::Acknowledge(state.boot.clone()))
             }
             Fact::Event(event) => {
                 self.event(device, event).await?;
-                Ok(Some(event.boot.clone()))
+                Ok(Taken::Acknowledge(event.boot.clone()))
             }
             Fact::Report(report) => {
                 self.report(device, report).await?;
-                Ok(Some(report.boot.clone()))
+                Ok(Taken::Acknowledge(report.boot.clone()))
             }
         }
     }
 
+    async fn standing(&mut self, device: &DeviceId) -> Result<Option<StandingName>, StoreError> {
+        if let Some(known) = self.members.get(device) {
+            return Ok(*known);
+        }
+        let standing = identities::standing(self.control, device).await?.map(|standing| standing.name());
+        self.members.insert(device.clone(), standing);
+        Ok(standing)
+    }
+
     async fn hello(&mut self, device: &DeviceId, hello: &Hello) -> Result<(), StoreError> {
+        let Some(identity) = self.identify(device, hello).await? else { return Ok(()) };
+        // A box chooses what it is called, and a person where it belongs: cohorts are drawn by site.
+        let hello = &Hello { site: identity.site, ..hello.clone() };
         match devices::hello(self.control, device, hello, self.moment.at).await? {
             Greeting::Stranger => {
-                let sentence = format!(
-                    "{} at {} said hello for the first time and was registered",
-                    hello.name, hello.site
-                );
+                let sentence = format!("{} at {} said hello for the first time", hello.name, hello.site);
                 self.log(device, "device.registered", sentence).await?;
             }
             Greeting::Known { was: Presence::Offline } => {
@@ -107,13 +145,39 @@ impl Taker<'_> {
         positions::trim(self.control, device).await?;
         positions::trim_reports(self.telemetry, device).await?;
         // The broker may have lost the order, or the box its memory of it.
-        if let Some(order) = orders::get(self.control, device).await?
+        if identity.standing == Standing::Active
+            && let Some(order) = orders::get(self.control, device).await?
             && order.version > hello.order_version
         {
             let topic = Topic::Down(device.clone(), Down::Order);
             outbox::push(self.control, &Message { topic, payload: order.bytes, retain: true }).await?;
         }
         Ok(())
+    }
+
+    /// Who speaks: notes the boot, what speaks against the device, and that a new key has connected.
+    async fn identify(&mut self, device: &DeviceId, hello: &Hello) -> Result<Option<Identity>, StoreError> {
+        let Some(mut identity) = identities::get(self.control, device).await? else { return Ok(None) };
+        let before = identity.clone();
+        let speaks = (&hello.boot, hello.connection);
+        let facts = hello.facts.as_ref();
+        let doubts =
+            identity.suspicion.hello(&mut identity.boots, &identity.facts, speaks, facts, self.moment.at);
+        for sentence in doubts {
+            self.log(device, "device.suspect", format!("{}: {sentence}", hello.name)).await?;
+        }
+        if let Some(retired) = hello.key.and_then(|key| identity.connected_with(key)) {
+            certificates::revoke_of_key(self.control, device, retired, self.moment.at).await?;
+            let sentence =
+                format!("{} has connected with its new key; the one before is good no longer", hello.name);
+            self.log(device, "identity.key_retired", sentence).await?;
+            *self.retired = true;
+        }
+        identity.name.clone_from(&hello.name);
+        if identity != before {
+            identities::save(self.control, &identity).await?;
+        }
+        Ok(Some(identity))
     }
 
     async fn status(&mut self, device: &DeviceId, status: &Status) -> Result<(), StoreError> {

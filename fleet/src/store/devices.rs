@@ -224,6 +224,20 @@ pub async fn all_offline(tx: &mut ControlTx, at: Timestamp) -> Result<u64> {
     Ok(done.rows_affected())
 }
 
+const GONE: &str =
+    "update devices set presence = 'offline', presence_since = $2 where id = $1 and presence = 'online'";
+
+/// It is not listened to any more, so nothing that it says would mark it offline.
+pub async fn gone(tx: &mut ControlTx, id: &DeviceId, at: Timestamp) -> Result<()> {
+    sqlx::query(GONE)
+        .bind(id.as_str())
+        .bind(at.as_millis())
+        .execute(tx.sql())
+        .await
+        .map_err(StoreError::query("marking a device offline"))?;
+    Ok(())
+}
+
 const STATE: &str = "update devices set state = $3, order_applied = $4 where id = $1 and boot = $2";
 
 /// Takes a state over if it is of the present boot. Returns whether it was.

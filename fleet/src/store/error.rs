@@ -22,6 +22,12 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    #[error("what was committed cannot be brought to the disk through {}; check the disk", path.display())]
+    Persist {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the database holds a {what} that cannot be read: {reason}")]
     Corrupt { what: &'static str, reason: String },
     #[error("a {what} cannot be written down")]
@@ -42,7 +48,11 @@ impl StoreError {
                 matches!(source, sqlx::Error::PoolTimedOut | sqlx::Error::Io(_))
                     || code.is_some_and(|code| code == "5" || code == "6")
             }
-            Self::Open { .. } | Self::Migrate { .. } | Self::Corrupt { .. } | Self::Encode { .. } => false,
+            Self::Open { .. }
+            | Self::Migrate { .. }
+            | Self::Persist { .. }
+            | Self::Corrupt { .. }
+            | Self::Encode { .. } => false,
         }
     }
 

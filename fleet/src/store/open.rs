@@ -3,6 +3,7 @@
 //! A single writer connection makes every writer wait its turn in our own fair queue; SQLite's busy handler would let
 //! them race and starve.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Database {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// The write-ahead log's file.
+    log: PathBuf,
 }
 
 impl Database {
@@ -48,7 +51,9 @@ impl Database {
             .await
             .map_err(|source| StoreError::Migrate { path: PathBuf::from(path), source: Box::new(source) })?;
         let readers = pool(READERS).connect_with(options.pragma("query_only", "on")).await.map_err(failed)?;
-        Ok(Self { writer, readers })
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        Ok(Self { writer, readers, log: log.into() })
     }
 
     pub(super) async fn read(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
@@ -59,8 +64,27 @@ impl Database {
         self.writer.begin_with("begin immediate").await.map_err(StoreError::query("beginning to write"))
     }
 
+    /// Waits until the disk has everything that was committed: all of it is in the log or was checkpointed from it. Not by
+    /// a checkpoint, which a reader can hold up.
+    pub(super) async fn persist(&self) -> Result<(), StoreError> {
+        let path = self.log.clone();
+        let synced = tokio::task::spawn_blocking(move || sync(&path));
+        let failed = |source| StoreError::Persist { path: self.log.clone(), source };
+        synced.await.map_err(|error| failed(error.into()))?.map_err(failed)
+    }
+
     pub(super) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// SQLite locks the database's file and never its log, so that closing this handle frees no lock of its.
+fn sync(log: &Path) -> std::io::Result<()> {
+    match File::open(log) {
+        Ok(file) => file.sync_data()?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    log.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }

@@ -73,6 +73,18 @@ pub async fn get(db: &mut Control, device: &DeviceId) -> Result<Option<StoredOrd
         .transpose()
 }
 
+const REMOVE: &str = "delete from orders where device = $1";
+
+/// Forgets a device's order. Returns whether there was one.
+pub async fn remove(tx: &mut ControlTx, device: &DeviceId) -> Result<bool> {
+    let done = sqlx::query(REMOVE)
+        .bind(device.as_str())
+        .execute(tx.sql())
+        .await
+        .map_err(StoreError::query("forgetting an order"))?;
+    Ok(done.rows_affected() == 1)
+}
+
 const LIST: &str = "select device, version, issued, expires, wants, bytes from orders where device > $1 order by device limit $2";
 
 /// By device.
@@ -88,10 +100,28 @@ pub async fn list(db: &mut Control, page: &Page<DeviceId>) -> Result<Vec<StoredO
         .collect()
 }
 
-const EXPIRING: &str = "select device, version, issued, expires, wants, bytes from orders \
-     where expires < $1 order by expires, device limit $2";
+const OF_MEMBERS: &str = "select orders.device, version, issued, expires, wants, bytes from orders \
+     join identities on identities.device = orders.device \
+     where identities.state = 'active' and orders.device > $1 order by orders.device limit $2";
 
-/// Orders that expire before `before`, the most urgent first.
+/// By device, only those of active ones: what may stand on the broker.
+pub async fn of_members(db: &mut Control, page: &Page<DeviceId>) -> Result<Vec<StoredOrder>> {
+    sqlx::query_as::<_, Row>(OF_MEMBERS)
+        .bind(page.after.as_ref().map_or("", DeviceId::as_str))
+        .bind(page.limit())
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("listing the orders of active devices"))?
+        .into_iter()
+        .map(StoredOrder::try_from)
+        .collect()
+}
+
+const EXPIRING: &str = "select orders.device, version, issued, expires, wants, bytes from orders \
+     join identities on identities.device = orders.device \
+     where identities.state = 'active' and expires < $1 order by expires, orders.device limit $2";
+
+/// Orders of active devices that expire before `before`, the most urgent first.
 pub async fn expiring(db: &mut Control, before: Timestamp, limit: u32) -> Result<Vec<StoredOrder>> {
     sqlx::query_as::<_, Row>(EXPIRING)
         .bind(before.as_millis())

@@ -67,6 +67,18 @@ pub async fn versioned(db: &mut Control, name: &str) -> Result<Option<(u64, Vec<
     Ok(row.map(|(version, bytes)| (count(version), bytes)))
 }
 
+const NEWEST_ROOT: &str =
+    "select bytes from trust_files where name like '%.root.json' order by version desc limit 1";
+
+/// The root that boxes trust from now on; `None` before the first.
+pub async fn newest_root(db: &mut Control) -> Result<Option<Vec<u8>>> {
+    let row: Option<(Vec<u8>,)> = sqlx::query_as(NEWEST_ROOT)
+        .fetch_optional(db.sql())
+        .await
+        .map_err(StoreError::query("reading the newest root"))?;
+    Ok(row.map(|(bytes,)| bytes))
+}
+
 const ALL: &str = "select name, bytes from trust_files order by name limit $1";
 
 /// Everything, by its name on the wire.

@@ -9,6 +9,7 @@ use muster_protocol::trust::Want;
 
 use super::{TaskError, Tasks, view};
 use crate::gate::GateReport;
+use crate::orders::OrderError;
 use crate::rollout::{Advance, Assignment, Phase, Rollout, Transition, advance};
 use crate::store::log::{Actor, NewEntry};
 use crate::store::{ControlTx, LIMIT_MAX, Page, Saved, log, orders, rollouts};
@@ -107,7 +108,14 @@ async fn assign(
         wants.push(Want { slot: rollout.slot.clone(), bundle: path.clone(), sha256: *sha256 });
     }
     wants.sort_by(|a, b| a.slot.cmp(&b.slot));
-    let handed = tasks.orders.set_wants(tx, &assignment.device, &wants).await?;
+    let handed = match tasks.orders.set_wants(tx, &assignment.device, &wants).await {
+        // It left the fleet between the look and the deed; the next look does not see it.
+        Err(OrderError::NotAMember { device }) => {
+            tracing::info!(device.id = %device, rollout.id = %rollout.id, "not ordered: it is no member any more");
+            return Ok(());
+        }
+        handed => handed?,
+    };
     tracing::debug!(device.id = %assignment.device, rollout.id = %rollout.id, ?handed, "handed out");
     Ok(())
 }

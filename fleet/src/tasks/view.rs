@@ -6,10 +6,13 @@ use std::time::Duration;
 use muster_protocol::ids::{DeviceId, SlotName};
 use muster_protocol::message::up::{BundleRef, Phase, Presence, State};
 
+use crate::enrolment::StandingName;
 use crate::gate::{DeviceEvidence, PairedDay};
 use crate::rollout::view::Doing;
 use crate::rollout::{Cause, DeviceView, FleetView, Member, Members, Rollout};
-use crate::store::{self, Control, LIMIT_MAX, Page, Telemetry, devices, labels, orders, rollouts, stats};
+use crate::store::{
+    self, Control, LIMIT_MAX, Page, Telemetry, devices, identities, labels, orders, rollouts, stats,
+};
 
 /// Everything the engine needs to know of the world to look at `rollout`.
 pub async fn fleet_view(
@@ -19,18 +22,25 @@ pub async fn fleet_view(
 ) -> store::Result<FleetView> {
     let mut evidence = evidence(telemetry, rollout).await?;
     let mut wishes = wishes(control, &rollout.slot).await?;
+    let active = identities::in_state(control, StandingName::Active).await?;
+    let apart = identities::in_state(control, StandingName::Quarantined).await?;
     let mut view = FleetView::default();
     let mut page = Page::first(LIMIT_MAX);
     loop {
         let found = devices::list(control, &devices::DeviceFilter::default(), &page).await?;
         let Some(last) = found.last().map(devices::Device::key) else { return Ok(view) };
         for device in found {
+            // Who is no member is not there. One that is set apart is away: nothing is handed to it, it shows nothing, and
+            // an order to go back waits for it.
+            if !active.contains(&device.id) && !apart.contains(&device.id) {
+                continue;
+            }
             let (version, wish) = wishes.remove(&device.id).unwrap_or((0, None));
             let (current, doing) = observe(device.state.as_ref(), version, &rollout.slot);
             let seen = DeviceView {
                 name: device.name,
                 site: device.site,
-                online: device.presence == Presence::Online,
+                online: device.presence == Presence::Online && active.contains(&device.id),
                 wish,
                 current,
                 doing,

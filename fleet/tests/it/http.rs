@@ -130,6 +130,8 @@ pub(crate) async fn enrol(fleet: &Fleet, n: u8, current: Option<&BundleRef>) -> 
         agent_version: "0.1.0".to_owned(),
         capabilities: Capabilities::default(),
         order_version: 0,
+        facts: None,
+        key: None,
     };
     let running = |bundle: &BundleRef| Running {
         bundle: bundle.clone(),

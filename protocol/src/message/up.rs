@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Message, MessageError, Sentence, bound};
+use crate::enrol::{Facts, Fingerprint};
 use crate::ids::{BootId, BundlePath, Digest, SiteName, SlotName};
 use crate::limits;
 use crate::time::Timestamp;
@@ -21,6 +22,12 @@ pub struct Hello {
     pub capabilities: Capabilities,
     /// Version of the order it acts on; 0 before the first.
     pub order_version: u64,
+    /// What machine it is, to notice a key that was copied to another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Facts>,
+    /// The key it is connected with: once the fleet has heard of a new one, the one before is good no longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Fingerprint>,
 }
 
 /// What the box can run, found out by looking.
@@ -231,6 +238,10 @@ impl Message for Hello {
         bound("hello.name", self.name.len(), 64)?;
         bound("hello.agent_version", self.agent_version.len(), 64)?;
         let has = &self.capabilities;
+        if let Some(facts) = &self.facts {
+            bound("hello.facts.arch", facts.arch.len(), limits::SENTENCE_BYTES_MAX)?;
+            bound("hello.facts.cpu_model", facts.cpu_model.len(), limits::SENTENCE_BYTES_MAX)?;
+        }
         bound("hello.capabilities.cpu_flags", has.cpu_flags.len(), 64)?;
         bound("hello.capabilities.devices", has.devices.len(), 16)?;
         for text in

@@ -7,6 +7,7 @@ use muster_protocol::trust::Want;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::super::identities::Standing;
 use super::super::parts::{BundleName, Reason, WaitingFor};
 use super::super::problem::Answer;
 use super::super::time::Time;
@@ -26,6 +27,8 @@ pub(crate) struct DeviceView {
     presence_since: Time,
     last_seen: Time,
     agent_version: String,
+    /// Where it stands in the register; absent for a device of before there was one.
+    identity: Option<Standing>,
     capabilities: CapabilitiesView,
     /// Version of its newest order; 0 before the first.
     order_version: u64,
@@ -113,12 +116,21 @@ impl DeviceView {
     pub(super) async fn load(db: &mut Control, telemetry: &mut Telemetry, device: Device) -> Answer<Self> {
         let order = orders::get(db, &device.id).await?;
         let health = reports::health_of(telemetry, &device.id).await?;
+        let identity = Standing::load(db, &device.id).await?;
         let (version, wants) = order.map_or((0, Vec::new()), |order| (order.version, order.wants));
-        Ok(Self::of(device, (version, &wants), health))
+        Ok(Self::of(device, identity, (version, &wants), health))
     }
 
-    fn of(device: Device, (order_version, wants): (u64, &[Want]), health: Option<HealthAt>) -> Self {
-        let waiting_on = waiting_on(&device, order_version, wants);
+    fn of(
+        device: Device,
+        identity: Option<Standing>,
+        (order_version, wants): (u64, &[Want]),
+        health: Option<HealthAt>,
+    ) -> Self {
+        let waiting_on = match &identity {
+            Some(identity) => identity.holds_back().or_else(|| waiting_on(&device, order_version, wants)),
+            None => waiting_on(&device, order_version, wants),
+        };
         let Device { id, name, site, agent_version, capabilities, presence, state, .. } = device;
         let (mut slots, refusal, observed) = match state {
             None => (Vec::new(), None, 0),
@@ -142,6 +154,7 @@ impl DeviceView {
             presence_since: device.presence_since.into(),
             last_seen: device.last_seen.into(),
             agent_version,
+            identity,
             capabilities: capabilities.into(),
             order_version,
             observed_generation: observed,

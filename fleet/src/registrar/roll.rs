@@ -1,0 +1,159 @@
+//! The register as a file: what must survive the loss of the database. A device is its key, so with its key, id, name and
+//! site in a new database it comes back by renewing, and nobody walks to a box.
+//!
+//! It holds no secret. Whoever can change it can make a member of any key, so it belongs where backups are kept.
+
+use muster_protocol::enrol::{Facts, VERSION};
+use muster_protocol::ids::{DeviceId, SiteName};
+use serde::{Deserialize, Serialize};
+
+use super::say;
+use crate::clock::Moment;
+use crate::enrolment::{Boots, Identity, Key, StandingName, Suspicion};
+use crate::pki::{CsrError, PublicKeyInfo};
+use crate::store::log::Actor;
+use crate::store::{NewestFirst, Page, Store, StoreError, identities};
+
+const STEP: u32 = 1000;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Roll {
+    pub v: u8,
+    pub identities: Vec<Line>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    pub device: DeviceId,
+    pub name: String,
+    pub site: SiteName,
+    /// DER of the key's `SubjectPublicKeyInfo`, hexadecimal.
+    pub spki: String,
+    /// `active`, `quarantined` or `revoked`; who only asked, asks again.
+    pub state: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    #[serde(default)]
+    pub facts: Facts,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    pub added: usize,
+    /// Known already, with the same key.
+    pub known: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RollError {
+    #[error("it is not the JSON of an export of identities")]
+    Json(#[source] serde_json::Error),
+    #[error("version {0} is not understood here; use the muster-fleet that wrote it, or a newer one")]
+    Version(u8),
+    #[error("the entry of {device} is wrong: {problem}")]
+    Line { device: DeviceId, problem: String },
+    #[error("the key of {device} cannot be used")]
+    Key {
+        device: DeviceId,
+        #[source]
+        source: CsrError,
+    },
+    #[error("the database has another key for {device}, or its key under another name; nothing was imported")]
+    Conflict { device: DeviceId },
+    #[error("the database failed")]
+    Store(#[from] StoreError),
+}
+
+impl Roll {
+    pub fn from_json(bytes: &[u8]) -> Result<Self, RollError> {
+        let roll: Self = serde_json::from_slice(bytes).map_err(RollError::Json)?;
+        if roll.v == VERSION { Ok(roll) } else { Err(RollError::Version(roll.v)) }
+    }
+}
+
+/// Every device that is or was a member.
+pub async fn export(store: &Store) -> Result<Roll, StoreError> {
+    let mut db = store.read().await?;
+    let mut lines = Vec::new();
+    let mut page = Page::<NewestFirst>::first(STEP);
+    loop {
+        let found = identities::list(&mut db, identities::IdentityFilter::default(), &page).await?;
+        let last = found.last().map(|last| NewestFirst { at: last.enrolled, id: last.device.to_string() });
+        lines.extend(found.into_iter().filter_map(line));
+        match last {
+            Some(last) => page = Page::after(last, STEP),
+            None => return Ok(Roll { v: VERSION, identities: lines }),
+        }
+    }
+}
+
+/// All of it, or nothing.
+pub async fn import(store: &Store, roll: &Roll, moment: Moment, actor: Actor) -> Result<Imported, RollError> {
+    let mut imported = Imported::default();
+    let mut tx = store.write().await?;
+    for line in &roll.identities {
+        let identity = identity(line, moment)?;
+        let conflict = || RollError::Conflict { device: line.device.clone() };
+        let here = identities::get(&mut tx, &identity.device).await?;
+        let owner = identities::by_key(&mut tx, identity.key.fingerprint).await?;
+        match (here, owner) {
+            (Some(here), _) if here.key.fingerprint == identity.key.fingerprint => imported.known += 1,
+            (None, None) => {
+                identities::save(&mut tx, &identity).await?;
+                let sentence =
+                    format!("{} was imported with the key {}", line.name, identity.key.fingerprint);
+                say(&mut tx, moment, &line.device, ("identity.imported", sentence), actor.clone()).await?;
+                imported.added += 1;
+            }
+            (Some(_) | None, _) => return Err(conflict()),
+        }
+    }
+    tx.commit().await?;
+    store.persist().await?;
+    Ok(imported)
+}
+
+fn line(identity: Identity) -> Option<Line> {
+    let state = identity.standing.name();
+    match state {
+        StandingName::Pending | StandingName::Rejected => return None,
+        StandingName::Active | StandingName::Quarantined | StandingName::Revoked => {}
+    }
+    Some(Line {
+        device: identity.device,
+        name: identity.name,
+        site: identity.site,
+        spki: hex::encode(identity.key.spki),
+        state: state.to_string(),
+        reason: identity.standing.reason().to_owned(),
+        facts: identity.facts,
+    })
+}
+
+fn identity(line: &Line, moment: Moment) -> Result<Identity, RollError> {
+    let wrong = |problem: String| RollError::Line { device: line.device.clone(), problem };
+    let state: StandingName = line.state.parse().map_err(|error| wrong(format!("{error}")))?;
+    if matches!(state, StandingName::Pending | StandingName::Rejected) {
+        return Err(wrong(format!("{state} is no state of a member")));
+    }
+    if line.name.trim().is_empty() || line.name.len() > 64 || line.name.chars().any(char::is_control) {
+        return Err(wrong("its name must be 1 to 64 bytes without control characters".to_owned()));
+    }
+    let spki = hex::decode(&line.spki).map_err(|_| wrong("its key is not hexadecimal".to_owned()))?;
+    let key = PublicKeyInfo::from_spki(&spki)
+        .map_err(|source| RollError::Key { device: line.device.clone(), source })?;
+    Ok(Identity {
+        device: line.device.clone(),
+        name: line.name.clone(),
+        site: line.site.clone(),
+        key: Key { fingerprint: key.fingerprint, spki },
+        former: None,
+        standing: state.because(line.reason.clone()),
+        since: moment.at,
+        facts: line.facts.clone(),
+        enrolment: None,
+        enrolled: moment.at,
+        boots: Boots::default(),
+        suspicion: Suspicion::default(),
+    })
+}
