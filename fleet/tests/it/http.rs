@@ -130,6 +130,9 @@ pub(crate) async fn enrol(fleet: &Fleet, n: u8, current: Option<&BundleRef>) -> 
         agent_version: "0.1.0".to_owned(),
         capabilities: Capabilities::default(),
         order_version: 0,
+        root: None,
+        certificate_expires: None,
+        facts: None,
     };
     let running = |bundle: &BundleRef| Running {
         bundle: bundle.clone(),
@@ -145,6 +148,7 @@ pub(crate) async fn enrol(fleet: &Fleet, n: u8, current: Option<&BundleRef>) -> 
         observed_generation: 0,
         catalogue: 1,
         refusal: None,
+        membership: None,
         slots: vec![SlotState {
             slot: "er-beds".parse().unwrap(),
             phase: current.map_or(Phase::Empty, |bundle| Phase::Running { bundle: bundle.clone() }),
