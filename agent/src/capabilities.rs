@@ -29,18 +29,41 @@ const FLAGS: &[&str] = &[
     "sve",
 ];
 
+/// A host's name is ASCII.
+const HOST_NAME_CHARS_MAX: usize = 64;
+
 pub fn look(installed: &Installed) -> Capabilities {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpuinfo = cpuinfo();
     let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     Capabilities {
         arch: std::env::consts::ARCH.to_owned(),
-        cpu_model: field(&cpuinfo, "model name").unwrap_or("unknown").chars().take(100).collect(),
+        cpu_model: model(&cpuinfo),
         cores: thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         memory_bytes: System::new_with_specifics(memory).map_or(0, |system| system.total_memory()),
         cpu_flags: flags(&cpuinfo),
         devices: installed.devices.clone(),
         runtime: installed.version.clone(),
     }
+}
+
+/// What the machine calls itself, as far as it fits a name.
+pub fn host_name() -> String {
+    let name = System::host_name().unwrap_or_default();
+    let name: String = name.chars().filter(|letter| !letter.is_control()).take(HOST_NAME_CHARS_MAX).collect();
+    if name.trim().is_empty() { "box".to_owned() } else { name }
+}
+
+/// Architecture and model of the processor.
+pub(crate) fn processor() -> (String, String) {
+    (std::env::consts::ARCH.to_owned(), model(&cpuinfo()))
+}
+
+fn cpuinfo() -> String {
+    fs::read_to_string("/proc/cpuinfo").unwrap_or_default()
+}
+
+fn model(cpuinfo: &str) -> String {
+    field(cpuinfo, "model name").unwrap_or("unknown").chars().take(100).collect()
 }
 
 fn flags(cpuinfo: &str) -> Vec<String> {

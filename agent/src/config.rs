@@ -1,12 +1,14 @@
 //! `agent.toml`: read, completed from the environment, checked. The only file that reads the environment.
 //!
+//! Where the fleet is and whom to trust is not written here: that comes with the enrolment, once, and whoever may write
+//! this file may not change it.
+//!
 //! An unknown key is refused, because a misspelt key would otherwise be a setting that silently is not set.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use muster_protocol::ids::SiteName;
 use muster_protocol::time::WorldScale;
 use serde::Deserialize;
 
@@ -16,17 +18,14 @@ pub const RUNTIME_VARIABLE: &str = "MUSTER_RUNTIME";
 pub const CLOCK_VARIABLE: &str = "MUSTER_WORLD_CLOCK";
 
 const RUNTIME_DEFAULT: &str = ".muster/runtime";
-const NAME_CHARS_MAX: usize = 64;
+const NAME_BYTES_MAX: usize = 64;
 
 /// Everything the agent must be told, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    pub name: String,
-    pub site: SiteName,
+    /// What people call the box; else as it was enrolled.
+    pub name: Option<String>,
     pub state_dir: PathBuf,
-    /// The pinned root: whom this box trusts.
-    pub root: PathBuf,
-    pub mqtt: SocketAddr,
     pub listen: SocketAddr,
     pub runtime_dir: PathBuf,
     /// World time between reports.
@@ -78,11 +77,8 @@ impl Environment {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    name: String,
-    site: SiteName,
+    name: Option<String>,
     state_dir: PathBuf,
-    root: PathBuf,
-    fleet: Fleet,
     #[serde(default)]
     serve: Serve,
     #[serde(default)]
@@ -90,12 +86,6 @@ struct File {
     #[serde(default)]
     report: Report,
     clock: Option<WorldScale>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Fleet {
-    mqtt: String,
 }
 
 #[derive(Deserialize)]
@@ -153,8 +143,14 @@ impl Config {
         if !(scale.factor.is_finite() && scale.factor > 0.0) {
             return wrong("clock.factor", &scale.factor.to_string(), "write a number above 0");
         }
-        if file.name.is_empty() || file.name.chars().count() > NAME_CHARS_MAX {
-            return wrong("name", &file.name, "write 1 to 64 characters");
+        if let Some(name) = &file.name
+            && (name.trim().is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control))
+        {
+            return wrong(
+                "name",
+                name,
+                "write 1 to 64 bytes, or leave it out: then it is as the box was enrolled",
+            );
         }
         if file.report.every_s == 0 {
             return wrong("report.every_s", "0", "write at least 1 second of world time");
@@ -165,32 +161,12 @@ impl Config {
         }
         Ok(Self {
             name: file.name,
-            site: file.site,
             state_dir: beside.join(file.state_dir),
-            root: beside.join(file.root),
-            mqtt: broker(&file.fleet.mqtt)?,
             listen: file.serve.listen,
             runtime_dir,
             report_every: Duration::from_secs(file.report.every_s),
             scale,
         })
-    }
-}
-
-/// Plain MQTT carries no proof of who speaks, so it is refused beyond this machine.
-fn broker(url: &str) -> Result<SocketAddr, ConfigError> {
-    let form = "write mqtt://127.0.0.1:PORT";
-    let Some((host, port)) = url.strip_prefix("mqtt://").and_then(|rest| rest.rsplit_once(':')) else {
-        return wrong("fleet.mqtt", url, form);
-    };
-    let Ok(port) = port.parse() else { return wrong("fleet.mqtt", url, form) };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let ip = if host == "localhost" { Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)) } else { host.parse() };
-    match ip {
-        Ok(ip) if IpAddr::is_loopback(&ip) && port != 0 => Ok(SocketAddr::new(ip, port)),
-        Ok(_) | Err(_) => {
-            wrong("fleet.mqtt", url, "plain MQTT is allowed on loopback only; write mqtt://127.0.0.1:PORT")
-        }
     }
 }
 
@@ -206,11 +182,7 @@ mod tests {
 
     const GOOD: &str = r#"
         name = "er-1"
-        site = "er-1"
         state_dir = "state"
-        root = "/etc/muster/root.json"
-        [fleet]
-        mqtt = "mqtt://127.0.0.1:1883"
     "#;
 
     fn parse(text: &str, environment: &Environment) -> Result<Config, ConfigError> {
@@ -221,7 +193,8 @@ mod tests {
     fn the_least_is_enough_and_paths_are_beside_the_file() {
         let config = parse(GOOD, &Environment::default()).unwrap();
         assert_eq!(config.state_dir, Path::new("/etc/muster/state"));
-        assert_eq!(config.root, Path::new("/etc/muster/root.json"));
+        assert_eq!(config.name.as_deref(), Some("er-1"));
+        assert_eq!(parse("state_dir = 'state'", &Environment::default()).unwrap().name, None);
         assert_eq!(config.runtime_dir, Path::new(".muster/runtime"));
         assert_eq!(config.listen, "127.0.0.1:8001".parse().unwrap());
         assert_eq!(config.report_every, Duration::from_secs(30));
@@ -254,10 +227,8 @@ mod tests {
         };
         check(&format!("colour = 1\n{GOOD}"), "colour");
         check(&format!("{GOOD}\nusername = \"x\""), "username");
-        check(&GOOD.replace("mqtt://127.0.0.1:1883", "mqtt://192.0.2.1:1883"), "loopback only");
-        check(&GOOD.replace("mqtt://127.0.0.1:1883", "mqtts://127.0.0.1:1883"), "write mqtt://");
-        check(&GOOD.replace("mqtt://127.0.0.1:1883", "mqtt://127.0.0.1:0"), "mqtt://127.0.0.1:0");
-        check(&GOOD.replace("site = \"er-1\"", "site = \"ER 1\""), "site name");
+        check(&format!("{GOOD}\nroot = \"root.json\""), "root");
+        check(&format!("{GOOD}\n[fleet]\nmqtt = \"mqtt://127.0.0.1:1883\""), "fleet");
         check(&GOOD.replace("name = \"er-1\"", "name = \"\""), "'name'");
         check(&format!("{GOOD}\n[serve]\nlisten = \"0.0.0.0:80\""), "serve.listen");
         check(&format!("{GOOD}\n[report]\nevery_s = 0"), "report.every_s");

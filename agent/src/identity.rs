@@ -1,20 +1,37 @@
-//! Who this box is, and that only one agent is it: the device id minted once, the boot id of this process, and the lock
-//! on the state folder. Never talks to anybody.
+//! Who this box is: the folder `identity/`, which `muster-agent enrol` makes and every connection reads.
+//!
+//! ```text
+//!   identity/  enrolment.json   device, site, where its fleet is        key.pem          P-256, made here, never leaves
+//!              root.json        whom it trusts, as handed to it         certificate.pem  from the fleet, 90 days
+//!              previous/        key and certificate that are known to work, until the newer ones have connected once
+//!              next-key.pem     a key that is offered to the fleet, until it is certified
+//!   enrolling/ the same before it counts: it becomes identity/ by one rename
+//! ```
+//!
+//! Only an enrolment makes an identity. Whatever is damaged here is named and refused; nothing is ever made anew in its
+//! place, because a box that silently became another one would be lost to its fleet.
+//!
+//! Never talks to anybody.
 
-use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+mod certificate;
+mod enrolling;
+mod folder;
+mod key;
+mod state_dir;
+mod steps;
 
+use std::path::PathBuf;
+
+use muster_protocol::enrol::EnrolError;
 use muster_protocol::ids::{BootId, DeviceId, ID_RANDOM_BYTES};
 
-use crate::disk::{self, DiskError};
+pub use certificate::{Certificate, CertificateError};
+pub use enrolling::{Enrolling, KeyChoice};
+pub use folder::{Credential, Enrolment, Identity};
+pub use key::{DeviceKey, KeyError};
+pub use state_dir::StateDir;
 
-/// The state folder, held by this process for as long as this value lives.
-#[derive(Debug)]
-pub struct StateDir {
-    path: PathBuf,
-    _lock: File,
-}
+use crate::disk::DiskError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -22,52 +39,40 @@ pub enum IdentityError {
     Disk(#[from] DiskError),
     #[error("another agent holds the state folder {}; stop it, or give this one its own 'state_dir'", .0.display())]
     Held(PathBuf),
-    #[error("{} does not hold a device id; restore the file, or remove it to become a new device", path.display())]
-    Id {
+    #[error("{} is not what 'muster-agent enrol' wrote; restore it from a backup, or enrol again with --again", path.display())]
+    Enrolment {
         path: PathBuf,
         #[source]
-        source: muster_protocol::ids::IdError,
+        source: EnrolError,
     },
+    #[error("{} is gone; restore it from a backup, or enrol again with --again", .0.display())]
+    Gone(PathBuf),
+    #[error("{} is not a key this box can use; restore it from a backup, or enrol again with --again --new-key", path.display())]
+    Key {
+        path: PathBuf,
+        #[source]
+        source: KeyError,
+    },
+    #[error(
+        "{} can be read by others (mode {mode:o}), so it may be known to others: make it 0600 if it surely was not read, \
+         else 'muster-agent rekey'",
+        path.display()
+    )]
+    KeyExposed { path: PathBuf, mode: u32 },
+    #[error("{} is not a certificate; remove it, and the agent asks for a fresh one for the same key", path.display())]
+    Certificate {
+        path: PathBuf,
+        #[source]
+        source: CertificateError,
+    },
+    #[error("{} is the certificate of {found}, and this box is {device}; remove it, and the agent asks for its own", path.display())]
+    Foreign { path: PathBuf, device: DeviceId, found: String },
+    #[error("the certificate is not for the key it was asked for")]
+    OtherKey,
+    #[error("the certificate is for {found}, and this box is {device}")]
+    OtherDevice { device: DeviceId, found: String },
     #[error("the system gives no randomness: {0}")]
     Randomness(getrandom::Error),
-}
-
-impl StateDir {
-    /// Creates the folder if it must, and refuses if another agent is at work in it. The lock goes with the process,
-    /// however it ends.
-    pub fn open(path: &Path) -> Result<Self, IdentityError> {
-        disk::create_dir(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-            .map_err(DiskError::io("protect", path))?;
-        let name = path.join("lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&name)
-            .map_err(DiskError::io("create", &name))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(IdentityError::Held(path.to_owned())),
-            Err(TryLockError::Error(error)) => Err(DiskError::io("lock", &name)(error).into()),
-        }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The id that this box keeps for life; made at first start.
-    pub fn device(&self) -> Result<DeviceId, IdentityError> {
-        let path = self.path.join("device-id");
-        if let Some(bytes) = disk::read(&path)? {
-            let text = String::from_utf8_lossy(&bytes);
-            return text.trim().parse().map_err(|source| IdentityError::Id { path, source });
-        }
-        let device = DeviceId::mint(random()?);
-        disk::write(&path, format!("{device}\n").as_bytes())?;
-        Ok(device)
-    }
 }
 
 /// The id of this process's life; sequence numbers count within it.
@@ -81,35 +86,10 @@ pub(crate) fn random() -> Result<[u8; ID_RANDOM_BYTES], IdentityError> {
     Ok(bytes)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_keeps_its_id_and_a_boot_does_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = StateDir::open(dir.path()).unwrap().device().unwrap();
-        let again = StateDir::open(dir.path()).unwrap().device().unwrap();
-        assert_eq!(first, again);
-        assert_ne!(boot().unwrap(), boot().unwrap());
-        let mode = fs::metadata(dir.path().join("device-id")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_second_agent_is_refused_while_the_first_lives() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = StateDir::open(dir.path()).unwrap();
-        assert!(matches!(StateDir::open(dir.path()), Err(IdentityError::Held(_))));
-        drop(first);
-        StateDir::open(dir.path()).unwrap();
-    }
-
-    #[test]
-    fn a_damaged_id_is_an_error_and_not_a_new_device() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("device-id"), "d-nonsense").unwrap();
-        let error = StateDir::open(dir.path()).unwrap().device().unwrap_err();
-        assert!(matches!(error, IdentityError::Id { .. }), "{error}");
-    }
+/// Randomness for jitter: without any, everybody waits equally long, which is no reason to stop.
+pub(crate) fn jitter() -> u64 {
+    random().map_or(0, |bytes| bytes[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
 }
+
+#[cfg(test)]
+mod tests;

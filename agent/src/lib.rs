@@ -1,14 +1,19 @@
 //! The agent on an edge box: pulls signed bundles, proves them, runs them, measures drift, reports.
 
 pub mod activate;
+pub mod address;
+pub mod back_off;
 pub mod blobs;
 pub mod capabilities;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod disk;
+pub mod door;
 pub mod download;
 pub mod engine;
 pub mod eval;
+pub mod facts;
 pub mod identity;
 pub mod labels;
 pub mod ledger;
@@ -16,12 +21,14 @@ pub mod link;
 pub mod measure;
 pub mod oip;
 pub mod reconcile;
+pub mod renew;
 pub mod report;
 pub mod runtime;
 pub mod selftest;
 pub mod serve;
 pub mod spool;
 mod stopwatch;
+pub mod tls;
 pub mod trust;
 
 /// An error and everything that caused it, as one sentence.

@@ -1,18 +1,19 @@
-//! The connection to the broker: the one module that knows `rumqttc`.
+//! The connection to the broker: the one module that knows `rumqttc`. MQTT over TLS with both certificates, never plain.
 //!
 //! ```text
-//!   connect ──ConnAck──▶ subscribe, say "online", tell the loop ──▶ carry both ways ──any error──▶ drop everything
-//!      ▲                                                                                              │
-//!      └────────────────────────── wait, with full jitter ◀───────────────────────────────────────────┘
+//!   read identity and authorities ─▶ connect ──ConnAck──▶ subscribe, say "online", tell the loop ──▶ carry both ways
+//!      ▲                                                                                                 │
+//!      └──── wait, with full jitter; then the other certificate, if two are kept ◀──────any error────────┘
 //! ```
 //!
 //! It keeps nothing. A fresh client and event loop after every error is deliberate: a resumed one loses what it had
 //! queued, or stops for good on a packet id that collides. Whatever must arrive is kept by the spool until the fleet
-//! has acknowledged it, so what this module drops is only late.
+//! has acknowledged it, so what this module drops is only late. The certificate and the authorities are read anew too:
+//! what was renewed, and whom a newer root trusts, counts from the next connection on.
 //!
 //! Never: quality of service 2, topic aliases, broker sessions.
 
-use std::net::SocketAddr;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -21,15 +22,19 @@ use muster_protocol::ids::{BootId, DeviceId};
 use muster_protocol::limits::PACKET_BYTES_MAX;
 use muster_protocol::message::{Message as _, Presence, Status, VERSION};
 use muster_protocol::topic::{self, Topic, Up};
-use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Filter, LastWill, Packet};
-use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
-use tokio::sync::{mpsc, oneshot};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
+use rumqttc::{Outgoing, TlsConfiguration, Transport};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::clock::monotonic;
-use crate::identity;
+use crate::address::{Address, AddressError};
+use crate::back_off::BackOff;
+use crate::chain;
+use crate::clock::{TrustClock, monotonic};
+use crate::identity::{self, Certificate, Identity, IdentityError};
+use crate::tls::{self, Shown, TlsError};
 
 /// Messages waiting between the loop and the socket, each way.
 const QUEUE: usize = 128;
@@ -44,44 +49,53 @@ const STEADY: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
-    pub broker: SocketAddr,
+    pub identity: Identity,
     pub device: DeviceId,
     pub boot: BootId,
-    pub back_off: BackOff,
+    pub clock: TrustClock,
+    /// The TLS authorities of the root that is trusted now, PEM.
+    pub authorities: watch::Receiver<Vec<String>>,
 }
 
-/// Bounds of the wait before the next attempt.
-#[derive(Clone, Copy, Debug)]
-pub struct BackOff {
-    pub shortest: Duration,
-    pub longest: Duration,
+/// A broker on this machine is not protected from a stampede, it is awaited.
+fn back_off(local: bool) -> BackOff {
+    if local {
+        BackOff { shortest: Duration::from_millis(200), longest: Duration::from_secs(5) }
+    } else {
+        BackOff { shortest: Duration::from_secs(1), longest: Duration::from_mins(1) }
+    }
 }
 
-impl BackOff {
-    /// A broker on this machine is not protected from a stampede, it is awaited.
-    pub fn of(broker: &SocketAddr) -> Self {
-        if broker.ip().is_loopback() {
-            Self { shortest: Duration::from_millis(200), longest: Duration::from_secs(5) }
-        } else {
-            Self { shortest: Duration::from_secs(1), longest: Duration::from_mins(1) }
-        }
-    }
-
-    /// Full jitter: anywhere between the shortest wait and twice as far with every failure, up to the longest.
-    fn wait(&self, failures: u32, random: u64) -> Duration {
-        let ceiling =
-            self.shortest.saturating_mul(2_u32.saturating_pow(failures.clamp(1, 16))).min(self.longest);
-        let range = u64::try_from(ceiling.saturating_sub(self.shortest).as_millis()).unwrap_or(u64::MAX);
-        self.shortest + Duration::from_millis(random % range.saturating_add(1))
-    }
+/// Why there is not even an attempt.
+#[derive(Debug, thiserror::Error)]
+enum SetupError {
+    #[error("this box's identity cannot be read")]
+    Identity(#[from] IdentityError),
+    #[error("this box has no certificate; it has asked for one, or will")]
+    NoCertificate,
+    #[error("the enrolment names a broker that is none")]
+    Address(#[from] AddressError),
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
 }
 
 /// What the link has to say to the loop.
 #[derive(Debug)]
 pub enum Heard {
     Linked { connection: u64 },
-    Unlinked { reason: String },
+    Unlinked { reason: String, fault: Fault },
     Message { topic: String, payload: Bytes },
+}
+
+/// Whose fault the end of a connection may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// There had been a connection, or there is no way to the broker: networks do that.
+    Network,
+    /// The broker was there and did not want this box.
+    Refused,
+    /// The broker said that it is this box's certificate.
+    Certificate,
 }
 
 /// Sends. Clones share one connection.
@@ -94,6 +108,7 @@ pub struct Link {
 #[derive(Debug)]
 enum Command {
     Publish { up: Up, payload: Vec<u8> },
+    Reconnect,
     Close { done: oneshot::Sender<()> },
 }
 
@@ -102,7 +117,7 @@ pub fn start(config: LinkConfig, tasks: &mut JoinSet<()>) -> (Link, mpsc::Receiv
     let (commands, inbox) = mpsc::channel(QUEUE);
     let (heard, receiver) = mpsc::channel(QUEUE);
     let link = Link { device: config.device.clone(), commands };
-    tasks.spawn(Connection { config, number: 0, commands: inbox, heard }.live());
+    tasks.spawn(Connection { config, number: 0, turn: 0, local: true, commands: inbox, heard }.live());
     (link, receiver)
 }
 
@@ -115,6 +130,14 @@ impl Link {
     /// is the loop for which the connection may be waiting.
     pub fn send(&self, up: Up, payload: Vec<u8>) -> bool {
         self.commands.try_send(Command::Publish { up, payload }).is_ok()
+    }
+
+    /// Ends the connection in good order and makes another: a new certificate is to be proven while the old one still is
+    /// good.
+    pub fn reconnect(&self) {
+        if self.commands.try_send(Command::Reconnect).is_err() {
+            tracing::debug!("the link is behind; the new certificate is shown at the next connection");
+        }
     }
 
     /// Says "offline" and disconnects; returns when that is done or has taken too long.
@@ -134,12 +157,17 @@ impl Link {
 struct Connection {
     config: LinkConfig,
     number: u64,
+    /// Which of the kept certificates is tried: they take turns until one connects.
+    turn: usize,
+    local: bool,
     commands: mpsc::Receiver<Command>,
     heard: mpsc::Sender<Heard>,
 }
 
 enum End {
-    Lost(String),
+    Lost(String, Fault),
+    /// Ended by us, to begin anew at once.
+    Renewed,
     Closed,
 }
 
@@ -149,42 +177,66 @@ impl Connection {
         loop {
             self.number += 1;
             let began = monotonic();
-            let reason = match self.session().await {
+            let linked = AtomicBool::new(false);
+            let end = self.session(&linked).await;
+            let came_up = linked.load(Ordering::SeqCst);
+            let (reason, fault) = match &end {
                 End::Closed => return,
-                End::Lost(reason) => reason,
+                End::Lost(reason, fault) => (reason.clone(), if came_up { Fault::Network } else { *fault }),
+                End::Renewed => ("to show a new certificate".to_owned(), Fault::Network),
             };
-            tracing::info!(connection = self.number, reason, "the connection to the broker ended");
+            tracing::info!(connection = self.number, reason, came_up, "the connection to the broker ended");
             failures = if began.elapsed() >= STEADY { 1 } else { failures + 1 };
-            if self.heard.send(Heard::Unlinked { reason }).await.is_err() {
+            self.turn = if came_up { 0 } else { self.turn + 1 };
+            if self.heard.send(Heard::Unlinked { reason, fault }).await.is_err() {
                 return;
             }
-            let random = identity::random().map_or(0, |bytes| u64::from(bytes[0]) << 8 | u64::from(bytes[1]));
-            if self.closed_within(self.config.back_off.wait(failures, random)).await {
+            let wait = match end {
+                End::Renewed => Duration::ZERO,
+                End::Lost(..) | End::Closed => back_off(self.local).wait(failures, identity::jitter()),
+            };
+            if self.closed_within(wait).await {
                 return;
             }
         }
     }
 
     /// One connection from its first packet to its end.
-    async fn session(&mut self) -> End {
-        let (client, mut events) = AsyncClient::new(self.options(), QUEUE);
-        let Self { config, number, commands, heard } = self;
-        let linked = AtomicBool::new(false);
-        let listen = listen(&mut events, &client, config, *number, heard, &linked);
-        let speak = speak(commands, &client, config, *number, &linked);
+    async fn session(&mut self, linked: &AtomicBool) -> End {
+        let (options, certificate) = match self.set_up() {
+            Ok(set_up) => set_up,
+            Err(error) => return End::Lost(chain(&error), Fault::Network),
+        };
+        let (client, mut events) = AsyncClient::new(options, QUEUE);
+        let Self { config, number, commands, heard, .. } = self;
+        let renewing = AtomicBool::new(false);
+        let listen = listen(&mut events, &client, config, *number, &certificate, heard, linked, &renewing);
+        let speak = speak(commands, &client, config, *number, linked, &renewing);
         tokio::select! {
             end = listen => end,
             end = speak => end,
         }
     }
 
-    fn options(&self) -> MqttOptions {
-        let LinkConfig { broker, device, .. } = &self.config;
-        let host = match broker {
-            SocketAddr::V4(address) => address.ip().to_string(),
-            SocketAddr::V6(address) => format!("[{}]", address.ip()),
-        };
-        let mut options = MqttOptions::new(device.as_str(), host, broker.port());
+    /// Everything that may have changed since the last connection, read anew.
+    fn set_up(&mut self) -> Result<(MqttOptions, Certificate), SetupError> {
+        let LinkConfig { identity, device, clock, authorities, .. } = &self.config;
+        let broker = Address::mqtts(&identity.enrolment()?.mqtt)?;
+        self.local = broker.is_local();
+        let credentials = identity.credentials()?;
+        let turn = self.turn.checked_rem(credentials.len()).ok_or(SetupError::NoCertificate)?;
+        let credential = credentials.into_iter().nth(turn).ok_or(SetupError::NoCertificate)?;
+        if turn > 0 {
+            tracing::warn!(
+                certificate.serial = credential.certificate.serial,
+                "the newer certificate did not connect; trying the one before"
+            );
+        }
+        let key = credential.key.pem();
+        let shown = Shown { chain: &credential.certificate.pem, key: &key };
+        let tls = tls::client(&authorities.borrow(), Some(shown), clock)?;
+        let mut options = MqttOptions::new(device.as_str(), broker.host(), broker.port());
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));
         options.set_clean_start(true);
         options.set_keep_alive(KEEP_ALIVE);
         options.set_connection_timeout(CONNECT_S);
@@ -195,7 +247,7 @@ impl Connection {
         options.set_network_options(network);
         let (topic, message) = status(&self.config, self.number, Presence::Offline);
         options.set_last_will(LastWill::new(topic, message, QoS::AtLeastOnce, true, None));
-        options
+        Ok((options, credential.certificate))
     }
 
     /// Waits, drops what is sent meanwhile, and says whether it was told to close.
@@ -203,7 +255,7 @@ impl Connection {
         let closed = async {
             loop {
                 match self.commands.recv().await {
-                    Some(Command::Publish { .. }) => {}
+                    Some(Command::Publish { .. } | Command::Reconnect) => {}
                     Some(Command::Close { done }) => return done.send(()).unwrap_or(()),
                     None => return,
                 }
@@ -214,23 +266,30 @@ impl Connection {
 }
 
 /// Carries what comes in. This future alone polls the library, and is never cancelled half-way but at the end.
+#[expect(clippy::too_many_arguments, reason = "they are one connection, shared by its two directions")]
 async fn listen(
     events: &mut EventLoop,
     client: &AsyncClient,
     config: &LinkConfig,
     number: u64,
+    certificate: &Certificate,
     heard: &mpsc::Sender<Heard>,
     linked: &AtomicBool,
+    renewing: &AtomicBool,
 ) -> End {
-    let gone = || End::Lost("the agent stops".to_owned());
+    let gone = || End::Lost("the agent stops".to_owned(), Fault::Network);
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
                 linked.store(true, Ordering::SeqCst);
                 if let Err(error) = greet(client, config, number) {
-                    return End::Lost(format!("cannot subscribe: {error}"));
+                    return End::Lost(format!("cannot subscribe: {error}"), Fault::Network);
                 }
-                tracing::info!(connection = number, broker = %config.broker, "connected to the broker");
+                tracing::info!(connection = number, certificate.serial, "connected to the broker");
+                // It works, so what was kept for the case that it does not may go; if it stays, it is in nobody's way.
+                if let Err(error) = config.identity.proven(certificate) {
+                    tracing::warn!(error = chain(&error), "the certificate before cannot be removed");
+                }
                 if heard.send(Heard::Linked { connection: number }).await.is_err() {
                     return gone();
                 }
@@ -241,9 +300,12 @@ async fn listen(
                     return gone();
                 }
             }
+            Ok(Event::Outgoing(Outgoing::Disconnect)) if renewing.load(Ordering::SeqCst) => {
+                return End::Renewed;
+            }
             Ok(Event::Outgoing(Outgoing::Disconnect)) => return End::Closed,
             Ok(Event::Incoming(_) | Event::Outgoing(_)) => {}
-            Err(error) => return End::Lost(error.to_string()),
+            Err(error) => return End::Lost(explain(&error), fault(&error)),
         }
     }
 }
@@ -255,6 +317,7 @@ async fn speak(
     config: &LinkConfig,
     number: u64,
     linked: &AtomicBool,
+    renewing: &AtomicBool,
 ) -> End {
     while let Some(command) = commands.recv().await {
         match command {
@@ -264,8 +327,18 @@ async fn speak(
                 let topic = Topic::Up(config.device.clone(), up).to_string();
                 let sent = client.publish(topic, QoS::AtLeastOnce, up == Up::Status, payload).await;
                 if let Err(error) = sent {
-                    return End::Lost(format!("cannot publish: {error}"));
+                    return End::Lost(format!("cannot publish: {error}"), Fault::Network);
                 }
+            }
+            // An attempt that is under way has read the certificate a moment ago, or fails and reads it again.
+            Command::Reconnect if !linked.load(Ordering::SeqCst) => {}
+            Command::Reconnect => {
+                renewing.store(true, Ordering::SeqCst);
+                if client.disconnect().await.is_ok() {
+                    // The other future returns when the packet is out.
+                    tokio::time::sleep(FAREWELL).await;
+                }
+                return End::Renewed;
             }
             Command::Close { done } => {
                 if linked.load(Ordering::SeqCst) {
@@ -301,32 +374,69 @@ fn status(config: &LinkConfig, connection: u64, presence: Presence) -> (String, 
     (topic, Status { v: VERSION, boot: config.boot.clone(), connection, presence }.to_json())
 }
 
+/// The library's error, with what TLS refused in words that help.
+fn explain(error: &ConnectionError) -> String {
+    match io(error).and_then(tls::refusal) {
+        Some(why) => format!("the broker is not accepted, or does not accept this box: {why}: {error}"),
+        None => error.to_string(),
+    }
+}
+
+fn fault(error: &ConnectionError) -> Fault {
+    let Some(io) = io(error) else {
+        return if matches!(error, ConnectionError::ConnectionRefused(_)) {
+            Fault::Refused
+        } else {
+            Fault::Network
+        };
+    };
+    match io.kind() {
+        _ if tls::doubts_us(io) => Fault::Certificate,
+        // Closed right after the handshake: so ends one whom the fleet does not admit.
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
+            Fault::Refused
+        }
+        _ => Fault::Network,
+    }
+}
+
+fn io(error: &ConnectionError) -> Option<&io::Error> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref() {
+            Some(io) => return Some(io),
+            None => cause = error.source(),
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_with_failures_and_stay_in_bounds() {
-        let check = |failures, random, wanted_ms| {
-            let back_off = BackOff { shortest: Duration::from_millis(200), longest: Duration::from_secs(5) };
-            assert_eq!(
-                back_off.wait(failures, random),
-                Duration::from_millis(wanted_ms),
-                "{failures} failures"
-            );
-        };
-        check(0, 0, 200);
-        check(1, 200, 400);
-        check(1, 201, 200);
-        check(2, 599, 799);
-        check(30, 4_800, 5_000);
-        check(u32::MAX, 4_801, 200);
+    fn brokers_elsewhere_are_not_hurried() {
+        let (local, remote) = (back_off(true), back_off(false));
+        assert!(local.longest < remote.longest && local.shortest < remote.shortest);
     }
 
     #[test]
-    fn brokers_elsewhere_are_not_hurried() {
-        let local = BackOff::of(&SocketAddr::from(([127, 0, 0, 1], 1883)));
-        let remote = BackOff::of(&SocketAddr::from(([192, 0, 2, 1], 1883)));
-        assert!(local.longest < remote.longest && local.shortest < remote.shortest);
+    fn what_tls_refused_is_explained() {
+        let refused = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let error = ConnectionError::Io(io::Error::new(io::ErrorKind::InvalidData, refused));
+        assert!(explain(&error).contains("trusted root"), "{}", explain(&error));
+        let error = ConnectionError::Io(io::ErrorKind::ConnectionRefused.into());
+        assert_eq!(explain(&error), error.to_string());
+    }
+
+    #[test]
+    fn the_network_s_faults_are_told_from_a_refusal() {
+        let check = |error: io::Error, wanted| assert_eq!(fault(&ConnectionError::Io(error)), wanted);
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
+        check(io::Error::new(io::ErrorKind::InvalidData, alert), Fault::Certificate);
+        check(io::ErrorKind::UnexpectedEof.into(), Fault::Refused);
+        check(io::ErrorKind::ConnectionRefused.into(), Fault::Network);
+        check(io::ErrorKind::HostUnreachable.into(), Fault::Network);
     }
 }

@@ -1,10 +1,15 @@
 //! `muster-agent`: reads the command line, builds everything once, turns the end into an exit code.
 
+use std::error::Error;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use muster_agent::commands::CommandError;
+use muster_agent::commands::enrol::{self, EnrolArgs};
+use muster_agent::commands::identity::{self, IdentityArgs};
+use muster_agent::commands::rekey::{self, RekeyArgs};
 use muster_agent::{chain, eval, runtime};
 
 const EXIT_CODES: &str = "Exit codes:
@@ -14,6 +19,10 @@ const EXIT_CODES: &str = "Exit codes:
   3  the inference runtime is missing or unusable
   4  the state folder is corrupt, held by another agent, or not writable
   5  the pinned root or the stored trust files are not usable
+  6  this box is not enrolled: 'muster-agent enrol FILE'
+  7  enrol: the box waits to be accepted; accept it, then run the same command again
+  8  the fleet refused; the message says what to do
+  9  the fleet server cannot be reached, or is not trusted
 
 MUSTER_LOG sets what is logged, for instance 'debug' or 'muster_agent=debug,info'.";
 
@@ -32,6 +41,12 @@ enum Command {
         #[arg(long, default_value = "/etc/muster/agent.toml")]
         config: PathBuf,
     },
+    /// Makes this box a member of a fleet, with the file that 'muster enrol new' made there
+    Enrol(EnrolArgs),
+    /// Shows who this box is: device, key fingerprint, certificate, fleet; works while the agent runs
+    Identity(IdentityArgs),
+    /// Gives this box a new key; works while the agent runs
+    Rekey(RekeyArgs),
     /// Answers inference requests from standard input with one model, within limits
     Eval(eval::EvalArgs),
     /// Prints the version
@@ -45,12 +60,19 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
-        Command::Run { config } => match runtime::run(&config) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                writeln!(io::stderr(), "muster-agent: {}", chain(&error)).unwrap_or(());
-                ExitCode::from(error.exit_code())
-            }
-        },
+        Command::Run { config } => ended(runtime::run(&config), runtime::RunError::exit_code),
+        Command::Enrol(args) => ended(enrol::run(&args), CommandError::exit_code),
+        Command::Identity(args) => ended(identity::run(&args), CommandError::exit_code),
+        Command::Rekey(args) => ended(rekey::run(&args), CommandError::exit_code),
+    }
+}
+
+fn ended<E: Error>(result: Result<(), E>, code: fn(&E) -> u8) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            writeln!(io::stderr(), "muster-agent: {}", chain(&error)).unwrap_or(());
+            ExitCode::from(code(&error))
+        }
     }
 }

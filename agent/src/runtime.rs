@@ -4,6 +4,7 @@
 //!   link ─▶ ┐                               ┌─▶ link          wants, state, events, reports
 //!   download ▶ │  one Event ─▶ Agent ─▶ plan │─▶ download      what to fetch
 //!   hands ─▶ │   (never waits)               │─▶ hands         verify, self-test, load: each in a task of its own
+//!   renew ─▶ │                               │─▶ renew         a broker that does not like our certificate
 //!   time ──▶ ┘                               └─▶ serve         what answers applications
 //! ```
 //! The loop never waits for a part that may be waiting for the loop: it hands over what fits and repeats the rest.
@@ -12,6 +13,7 @@ mod agent;
 mod bundles;
 mod deeds;
 mod event;
+mod member;
 mod orders;
 mod outbox;
 
@@ -19,7 +21,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use muster_protocol::ids::{BootId, DeviceId};
+use muster_protocol::enrol::Facts;
+use muster_protocol::ids::BootId;
 use muster_protocol::message::EventKind;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -36,9 +39,11 @@ use crate::config::{Config, ConfigError, Environment};
 use crate::disk::{self, DiskError};
 use crate::download;
 use crate::engine::{Engine, EngineError};
-use crate::identity::{self, IdentityError, StateDir};
+use crate::facts;
+use crate::identity::{self, Enrolment, Identity, IdentityError, StateDir};
 use crate::ledger::{Ledger, Recovered, SlotFiles};
-use crate::link::{self, BackOff, LinkConfig};
+use crate::link::{self, LinkConfig};
+use crate::renew::{self, RenewConfig};
 use crate::serve::{self, ServeConfig, ServeError, SlotLimits, Slots};
 use crate::spool::{Bounds, Spool, SpoolError};
 use crate::trust::{StoreError, TrustStore};
@@ -66,16 +71,16 @@ pub enum RunError {
     },
     #[error("this box's identity cannot be established")]
     Identity(#[from] IdentityError),
+    #[error(
+        "this box is not enrolled; on the fleet server 'muster enrol new --site SITE', then here \
+         'muster-agent enrol FILE --state-dir {}'",
+        .0.display()
+    )]
+    NotEnrolled(PathBuf),
     #[error("the agent's state is not usable")]
     State(#[from] DiskError),
     #[error("the agent's outbox is not usable")]
     Spool(#[from] SpoolError),
-    #[error("cannot read the pinned root {}; set 'root' to the root.json of your fleet", path.display())]
-    Root {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
     #[error("the trust store cannot be opened")]
     Trust(#[source] StoreError),
     #[error("applications cannot be served on {address}")]
@@ -95,7 +100,8 @@ impl RunError {
             Self::Config(_) | Self::Log(_) => 2,
             Self::Runtime { .. } => 3,
             Self::Identity(_) | Self::State(_) | Self::Spool(_) => 4,
-            Self::Root { .. } | Self::Trust(_) => 5,
+            Self::Trust(_) => 5,
+            Self::NotEnrolled(_) => 6,
             Self::Serve { .. } | Self::System(_) => 1,
         }
     }
@@ -131,7 +137,7 @@ async fn live(config: Config) -> Result<(), RunError> {
     let world = WorldClock::new(clock.clone(), config.scale);
     let missing = |source| RunError::Runtime { dir: config.runtime_dir.clone(), source };
     let installed = Engine::inspect(&config.runtime_dir).map_err(missing)?;
-    let opened = Opened::open(&config)?;
+    let opened = Opened::open(&config, &clock)?;
     let engine = Engine::open(&config.runtime_dir).map_err(missing)?;
     let capabilities = capabilities::look(&installed);
     let exe = this_program().map_err(RunError::System)?;
@@ -158,19 +164,25 @@ async fn live(config: Config) -> Result<(), RunError> {
     disk::write_json(&config.state_dir.join("addresses.json"), &serde_json::json!({ "oip": address }))?;
 
     let mut tasks = JoinSet::new();
+    let device = opened.enrolment.device.clone();
+    let (authorities, trusted) = watch::channel(opened.trust.trusted().muster().tls_roots.clone());
     let link_config = LinkConfig {
-        broker: config.mqtt,
-        device: opened.device.clone(),
+        identity: opened.identity.clone(),
+        device: device.clone(),
         boot: opened.boot.clone(),
-        back_off: BackOff::of(&config.mqtt),
+        clock: clock.clone(),
+        authorities: trusted.clone(),
     };
     let (link, mut heard) = link::start(link_config, &mut tasks);
+    let renew_config =
+        RenewConfig { identity: opened.identity.clone(), device, clock: clock.clone(), authorities: trusted };
+    let (renewer, mut membership) = renew::start(renew_config, &mut tasks);
     let (tell, mut told) = mpsc::channel(QUEUE);
     let downloader = download::start(opened.blobs.clone(), link.clone(), tell).map_err(RunError::System)?;
     let (done, mut deeds) = mpsc::channel(QUEUE);
     tracing::info!(
-        device.id = %opened.device,
-        name = config.name,
+        device.id = %opened.enrolment.device,
+        name = opened.name,
         oip = address,
         runtime = engine.runtime_version(),
         "the agent runs"
@@ -185,6 +197,8 @@ async fn live(config: Config) -> Result<(), RunError> {
         slots,
         workbench,
         link: link.clone(),
+        authorities,
+        renewer,
         downloader,
         done,
         state,
@@ -197,6 +211,7 @@ async fn live(config: Config) -> Result<(), RunError> {
             Some(heard) = heard.recv() => Event::from_link(heard),
             Some(told) = told.recv() => Event::from_download(told),
             Some(done) = deeds.recv() => done,
+            Some(said) = membership.recv() => Event::Membership(said),
             () = tokio::time::sleep_until(wake) => Event::Time,
             () = caught(terminate, interrupt) => break,
         };
@@ -228,7 +243,11 @@ async fn caught(terminate: &mut Signal, interrupt: &mut Signal) {
 #[derive(Debug)]
 struct Opened {
     held: StateDir,
-    device: DeviceId,
+    identity: Identity,
+    enrolment: Enrolment,
+    /// What people call the box.
+    name: String,
+    facts: Facts,
     boot: BootId,
     blobs: Blobs,
     ledger: Ledger,
@@ -238,12 +257,14 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(config: &Config) -> Result<Self, RunError> {
+    fn open(config: &Config, clock: &TrustClock) -> Result<Self, RunError> {
         let held = StateDir::open(&config.state_dir)?;
-        let (device, boot) = (held.device()?, identity::boot()?);
-        let root = std::fs::read(&config.root)
-            .map_err(|source| RunError::Root { path: config.root.clone(), source })?;
-        let trust = TrustStore::open(&held.path().join("trust"), &root).map_err(RunError::Trust)?;
+        let identity =
+            Identity::open(held.path())?.ok_or_else(|| RunError::NotEnrolled(held.path().to_owned()))?;
+        let (enrolment, boot) = (identity.enrolment()?, identity::boot()?);
+        let name = config.name.clone().unwrap_or_else(|| enrolment.name.clone());
+        let trust =
+            TrustStore::open(&held.path().join("trust"), &identity.root()?).map_err(RunError::Trust)?;
         let blobs = Blobs::open(held.path())?;
         let mut ledger = Ledger::open(held.path())?;
         let (files, recovered) = SlotFiles::open(held.path())?;
@@ -260,7 +281,8 @@ impl Opened {
         }
         let mut spool = Spool::open(&held.path().join("spool"), boot.clone(), Bounds::default())?;
         let agent_version = env!("CARGO_PKG_VERSION").to_owned();
-        spool.event(TrustClock::system().now(), EventKind::Started { agent_version })?;
-        Ok(Self { held, device, boot, blobs, ledger, files, spool, trust })
+        spool.event(clock.now(), EventKind::Started { agent_version })?;
+        let facts = facts::look();
+        Ok(Self { held, identity, enrolment, name, facts, boot, blobs, ledger, files, spool, trust })
     }
 }

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::Opened;
 use super::bundles::{Proof, Reading};
 use super::event::Event;
+use super::member::Member;
 use super::orders::Orders;
 use super::outbox::Outbox;
 use crate::activate::Workbench;
@@ -23,6 +24,7 @@ use crate::ledger::{Ledger, SlotFiles, SlotRecord};
 use crate::link::Link;
 use crate::reconcile::Blob;
 use crate::reconcile::{Busy, Plan, Setback, Wish, plan};
+use crate::renew::Renewer;
 use crate::report::HealthProbe;
 use crate::serve::Slots;
 use crate::trust::TrustStore;
@@ -40,6 +42,9 @@ pub(super) struct Parts {
     pub slots: Slots,
     pub workbench: Workbench,
     pub link: Link,
+    /// The TLS authorities of the trusted root, for whoever connects next.
+    pub authorities: watch::Sender<Vec<String>>,
+    pub renewer: Renewer,
     pub downloader: Downloader,
     pub done: mpsc::Sender<Event>,
     pub state: watch::Sender<serde_json::Value>,
@@ -50,6 +55,7 @@ pub(super) struct Agent {
     pub(super) parts: Parts,
     pub(super) device: DeviceId,
     pub(super) boot: BootId,
+    pub(super) member: Member,
     pub(super) ledger: Ledger,
     pub(super) files: SlotFiles,
     pub(super) trust: TrustStore,
@@ -78,13 +84,17 @@ pub(super) struct Agent {
 
 impl Agent {
     pub(super) fn new(parts: Parts, opened: Opened) -> Self {
-        let Opened { held, device, boot, blobs: _, ledger, files, spool, trust } = opened;
+        let Opened { held, identity, enrolment, name, facts, boot, blobs: _, ledger, files, spool, trust } =
+            opened;
+        let device = enrolment.device.clone();
+        let member = Member::new(&identity, trust.versions().trusted.root, enrolment, name, facts);
         let probe = HealthProbe::new(held.path());
         let outbox = Outbox::new(spool, parts.world.now());
         Self {
             parts,
             device,
             boot,
+            member,
             ledger,
             files,
             trust,
@@ -129,7 +139,11 @@ impl Agent {
             // Many a second, and nothing is decided by one.
             Event::Chunk(bytes) => return self.parts.downloader.chunk(bytes),
             Event::Linked { connection } => self.linked(connection),
-            Event::Unlinked { reason } => self.unlinked(&reason),
+            Event::Unlinked { reason, fault } => {
+                self.unlinked(&reason);
+                self.member_refused(fault);
+            }
+            Event::Membership(said) => self.membership(said),
             Event::Order(bytes) => self.order_came(bytes),
             Event::TrustFile { name, bytes } => self.trust_file_came(&name, &bytes),
             Event::Ack(ack) => self.acknowledged(&ack),
@@ -168,6 +182,7 @@ impl Agent {
     fn settle(&mut self) {
         while self.tasks.try_join_next().is_some() {}
         self.look_at_trust();
+        self.tell_authorities();
         self.decide();
         self.tell_downloader();
         self.collect_garbage();

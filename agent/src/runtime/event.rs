@@ -9,7 +9,8 @@ use muster_protocol::topic::{Down, Topic};
 use crate::activate::{ActivateError, Loaded};
 use crate::download::{Failure, Said};
 use crate::ledger::SlotRecord;
-use crate::link::Heard;
+use crate::link::{Fault, Heard};
+use crate::renew;
 use crate::selftest::SelfTestReport;
 
 #[derive(Debug)]
@@ -19,7 +20,10 @@ pub(super) enum Event {
     },
     Unlinked {
         reason: String,
+        fault: Fault,
     },
+    /// The certificate is another, or is not to be had.
+    Membership(renew::Said),
     Order(Bytes),
     TrustFile {
         name: String,
@@ -78,7 +82,7 @@ impl Event {
     pub(super) fn from_link(heard: Heard) -> Self {
         match heard {
             Heard::Linked { connection } => Self::Linked { connection },
-            Heard::Unlinked { reason } => Self::Unlinked { reason },
+            Heard::Unlinked { reason, fault } => Self::Unlinked { reason, fault },
             Heard::Message { topic, payload } => Self::from_message(&topic, payload),
         }
     }

@@ -185,20 +185,29 @@ impl Agent {
     }
 
     fn hello(&self, connection: u64) {
-        let config = &self.parts.config;
+        let member = &self.member;
         let hello = Hello {
             v: VERSION,
             boot: self.boot.clone(),
             connection,
-            name: config.name.clone(),
-            site: config.site.clone(),
+            name: member.name.clone(),
+            site: member.enrolment.site.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             capabilities: self.parts.capabilities.clone(),
             order_version: self.trust.versions().order,
-            facts: None,
+            root: Some(self.trust.versions().trusted.root),
+            certificate_expires: member.expires,
+            facts: Some(member.facts.clone()),
             key: None,
         };
         self.say(Up::Hello, hello.to_json());
+    }
+
+    /// Says who this box is once more: what it trusts or shows has changed within a connection.
+    pub(super) fn hello_again(&self) {
+        if let Some(connection) = self.outbox.connection {
+            self.hello(connection);
+        }
     }
 
     /// What the queue does not take is said again after its silence.
@@ -242,6 +251,7 @@ impl Agent {
             observed_generation: self.ledger.wish().map_or(0, |wish| wish.generation),
             catalogue: self.trust.versions().trusted.targets.unwrap_or(0),
             refusal: self.orders.refusal(monotonic()),
+            membership: self.member.trouble.clone(),
             slots: self.slot_states(),
         };
         if self.outbox.state.as_ref() == Some(&next) {
@@ -285,6 +295,7 @@ impl Agent {
             });
             fields.insert("pid".to_owned(), std::process::id().into());
             fields.insert("device".to_owned(), self.device.as_str().into());
+            fields.insert("member".to_owned(), self.member.shown());
             fields.insert("runtime".to_owned(), runtime);
         }
         self.parts.state.send_replace(shown);
@@ -348,6 +359,7 @@ mod tests {
             observed_generation: generation,
             catalogue: 1,
             refusal: None,
+            membership: None,
             slots: vec![SlotState { slot: "m".parse().unwrap(), phase, current: None, previous: None }],
         }
     }

@@ -9,8 +9,13 @@ mod activation;
 mod broker;
 mod bundle;
 mod crashes;
+mod door;
 mod downloads;
+mod enrolling;
 mod fleet;
+mod front;
+mod membership;
+mod pki;
 mod process;
 mod refusals;
 mod spooling;
@@ -20,6 +25,7 @@ use std::time::Duration;
 
 /// Longer than anything takes on a loaded machine, shorter than anybody's patience.
 const PATIENCE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Waits until `look` finds something.

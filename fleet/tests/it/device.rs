@@ -171,6 +171,8 @@ impl Device {
             agent_version: "0.1.0".to_owned(),
             capabilities: Capabilities { arch: "x86_64".to_owned(), cores: 2, ..Capabilities::default() },
             order_version: 0,
+            root: None,
+            certificate_expires: None,
             facts: None,
             key: None,
         };

@@ -130,6 +130,8 @@ pub(crate) async fn enrol(fleet: &Fleet, n: u8, current: Option<&BundleRef>) -> 
         agent_version: "0.1.0".to_owned(),
         capabilities: Capabilities::default(),
         order_version: 0,
+        root: None,
+        certificate_expires: None,
         facts: None,
         key: None,
     };
@@ -147,6 +149,7 @@ pub(crate) async fn enrol(fleet: &Fleet, n: u8, current: Option<&BundleRef>) -> 
         observed_generation: 0,
         catalogue: 1,
         refusal: None,
+        membership: None,
         slots: vec![SlotState {
             slot: "er-beds".parse().unwrap(),
             phase: current.map_or(Phase::Empty, |bundle| Phase::Running { bundle: bundle.clone() }),

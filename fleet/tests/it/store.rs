@@ -41,6 +41,8 @@ fn hello(name: &str, site: &str) -> Hello {
         agent_version: "1".to_owned(),
         capabilities: Capabilities::default(),
         order_version: 0,
+        root: None,
+        certificate_expires: None,
         facts: None,
         key: None,
     }

@@ -22,6 +22,12 @@ pub struct Hello {
     pub capabilities: Capabilities,
     /// Version of the order it acts on; 0 before the first.
     pub order_version: u64,
+    /// Version of the root it trusts: the fleet may switch what only older roots vouch for when all boxes are past them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<u64>,
+    /// Until when its newest certificate is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_expires: Option<Timestamp>,
     /// What machine it is, to notice a key that was copied to another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Facts>,
@@ -76,6 +82,9 @@ pub struct State {
     /// Why the newest order or catalogue was refused, while it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// Why its certificate is not renewed, while that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membership: Option<Refusal>,
     pub slots: Vec<SlotState>,
 }
 
@@ -248,6 +257,9 @@ impl Message for Hello {
             [&has.arch, &has.cpu_model, &has.runtime].into_iter().chain(&has.cpu_flags).chain(&has.devices)
         {
             bound("hello.capabilities", text.len(), limits::SENTENCE_BYTES_MAX)?;
+        }
+        for text in self.facts.iter().flat_map(|facts| [&facts.arch, &facts.cpu_model]) {
+            bound("hello.facts", text.len(), limits::SENTENCE_BYTES_MAX)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use muster_protocol::message::{EventKind, Phase, Presence, Provider};
 
 use super::broker::Broker;
 use super::bundle::{build, fixture, logistic, logistic_b};
-use super::fleet::{Fleet, root, slot};
+use super::fleet::{Fleet, slot};
 use super::process::{Agent, set_up};
 use super::until;
 
@@ -18,7 +18,7 @@ async fn a_first_order_activates_and_serves_on_openvino() {
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let hello = until("the hello", || fleet.inner().hellos.first().cloned()).await;
@@ -77,7 +77,7 @@ async fn a_newer_order_changes_the_model_and_an_empty_one_clears_the_slot() {
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let (a, b) = (logistic("1"), logistic_b("2"));
@@ -108,7 +108,7 @@ async fn an_order_may_come_before_its_catalogue() {
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     until("the hello", || fleet.inner().hellos.first().cloned()).await;
@@ -135,7 +135,7 @@ async fn a_bundle_that_fails_is_refused_once_and_what_ran_goes_on() {
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let good = logistic("1");

@@ -11,7 +11,7 @@ use muster_protocol::message::up::Running;
 use super::activation::{ROW, SCORE, SCORE_B};
 use super::broker::Broker;
 use super::bundle::{logistic, logistic_b};
-use super::fleet::{Fleet, root};
+use super::fleet::Fleet;
 use super::process::{Agent, set_up};
 use super::until;
 
@@ -27,7 +27,7 @@ async fn killed_while_activating_the_slot_is_whole_and_the_order_is_carried_out(
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let (a, b) = (logistic("1"), logistic_b("2"));
@@ -71,7 +71,7 @@ async fn content_that_rotted_at_rest_is_not_loaded_and_is_fetched_again() {
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let (a, b) = (logistic("1"), logistic_b("2"));

@@ -11,7 +11,7 @@ use muster_protocol::message::{EventKind, Phase};
 use super::activation::{ROW, SCORE};
 use super::broker::Broker;
 use super::bundle::{build, fixture, heavy, logistic};
-use super::fleet::{Fleet, root, slot};
+use super::fleet::{Fleet, slot};
 use super::process::{Agent, set_up};
 use super::until;
 
@@ -38,7 +38,7 @@ async fn a_broker_killed_in_the_middle_of_a_download_costs_no_chunk_that_was_rec
     let mut broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let bundle = heavy("1", &ballast(12));
@@ -75,7 +75,7 @@ async fn an_agent_killed_in_the_middle_of_a_download_goes_on_where_it_was() {
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let bundle = heavy("1", &ballast(12));
@@ -102,7 +102,7 @@ async fn altered_and_missing_content_is_named_and_had_when_it_is_repaired() {
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let good = logistic("1");

@@ -15,13 +15,14 @@ use muster_protocol::message::{
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::{Down, Topic, Up, every_device};
 use muster_protocol::trust::author::{self, Keys, OrderSpec, Pin, RootSpec, TargetsSpec};
-use muster_protocol::trust::{SecretKey, Sign as _, Want as OrderWant};
+use muster_protocol::trust::{SecretKey, Sign, Want as OrderWant};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Filter, Packet};
 use rumqttc::v5::{AsyncClient, Event as MqttEvent, MqttOptions};
 use tokio::task::JoinSet;
 
 use super::bundle::Bundle;
+use super::pki::pki;
 use super::until;
 
 const LIFE: Duration = Duration::from_hours(24);
@@ -51,7 +52,7 @@ pub(super) struct Inner {
     pub(super) statuses: Vec<Status>,
 }
 
-fn key(seed: u8) -> SecretKey {
+pub(super) fn key(seed: u8) -> SecretKey {
     SecretKey::from_seed([seed; 32])
 }
 
@@ -61,18 +62,28 @@ fn expires() -> Timestamp {
 
 /// The root that all boxes of these tests are set up with.
 pub(super) fn root() -> Vec<u8> {
+    signed_root(&root_spec(1), &[1])
+}
+
+pub(super) fn root_spec(version: u64) -> RootSpec {
     let keys = |seed| Keys::one(key(seed).key());
-    let spec = RootSpec {
-        version: 1,
+    RootSpec {
+        version,
         expires: Timestamp::from_seconds(4_000_000_000),
         root: keys(1),
         targets: keys(2),
         snapshot: keys(3),
         timestamp: keys(3),
         order: keys(4),
-        tls_roots: vec![],
-    };
-    author::sign(author::root(&spec).unwrap(), &[&key(1)]).unwrap()
+        tls_roots: vec![pki().server_authority.pem()],
+    }
+}
+
+/// Signed with the keys of these seeds.
+pub(super) fn signed_root(spec: &RootSpec, seeds: &[u8]) -> Vec<u8> {
+    let keys: Vec<SecretKey> = seeds.iter().map(|&seed| key(seed)).collect();
+    let signers: Vec<&dyn Sign> = keys.iter().map(|key| key as &dyn Sign).collect();
+    author::sign(author::root(spec).unwrap(), &signers).unwrap()
 }
 
 impl Fleet {

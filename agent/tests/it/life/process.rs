@@ -1,14 +1,19 @@
 //! One agent process with its state folder; killed when dropped.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use muster_agent::clock::TrustClock;
+use muster_agent::identity::{Enrolling, Enrolment, Identity, KeyChoice, StateDir};
 use muster_protocol::ids::DeviceId;
+use muster_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::until;
+use super::broker::Broker;
+use super::fleet::root;
+use super::pki::pki;
+use super::{HOUR, until};
 
 pub(super) const AGENT: &str = env!("CARGO_BIN_EXE_muster-agent");
 
@@ -17,13 +22,58 @@ pub(super) struct Agent {
     dir: PathBuf,
 }
 
-/// The folder of one box: configuration, root and state.
-pub(super) fn set_up(dir: &Path, broker: SocketAddr, root: &[u8]) {
-    fs::write(dir.join("root.json"), root).unwrap();
+/// The folder of one box, enrolled.
+pub(super) fn set_up(dir: &Path, broker: &Broker) -> DeviceId {
+    Setup::new(&broker.mqtts()).write(dir)
+}
+
+/// One box to be.
+pub(super) struct Setup {
+    pub(super) device: DeviceId,
+    pub(super) mqtt: String,
+    pub(super) server: String,
+    pub(super) root: Vec<u8>,
+    /// When its certificate was made, and until when it is good.
+    pub(super) life: (Timestamp, Timestamp),
+}
+
+impl Setup {
+    pub(super) fn new(mqtt: &str) -> Self {
+        let now = TrustClock::system().now();
+        Self {
+            device: DeviceId::mint([7; 16]),
+            mqtt: mqtt.to_owned(),
+            // Nobody is there: boxes that need the door are told where it is.
+            server: "https://127.0.0.1:9".to_owned(),
+            root: root(),
+            life: (now.minus(HOUR), now.plus(90 * 24 * HOUR)),
+        }
+    }
+
+    pub(super) fn write(self, dir: &Path) -> DeviceId {
+        configure(dir);
+        let held = StateDir::open(&dir.join("state")).unwrap();
+        let enrolling = Enrolling::begin(&held, KeyChoice::Kept).unwrap();
+        let certificate = pki().certify(&enrolling.key().csr().unwrap(), &self.device, self.life);
+        let enrolment = Enrolment {
+            v: 1,
+            device: self.device.clone(),
+            name: "box".to_owned(),
+            site: "er-1".parse().unwrap(),
+            server: self.server,
+            mqtt: self.mqtt,
+            fingerprint: enrolling.key().fingerprint(),
+            enrolled: self.life.0,
+        };
+        enrolling.finish(&enrolment, &self.root, &certificate).unwrap();
+        self.device
+    }
+}
+
+/// `agent.toml` alone.
+pub(super) fn configure(dir: &Path) {
     let config = format!(
-        "name = \"box\"\nsite = \"er-1\"\nstate_dir = \"state\"\nroot = \"root.json\"\n\
-         [fleet]\nmqtt = \"mqtt://{broker}\"\n[serve]\nlisten = \"127.0.0.1:0\"\n[report]\nevery_s = 1\n\
-         [runtime]\ndir = \"{}\"\n",
+        "state_dir = \"state\"\n[serve]\nlisten = \"127.0.0.1:0\"\n[report]\nevery_s = 1\n[runtime]\ndir = \"{}\"\n",
         runtime_dir().display()
     );
     fs::write(dir.join("agent.toml"), config).unwrap();
@@ -71,9 +121,15 @@ impl Agent {
         until("the agent to exit", || child.try_wait().unwrap()).await
     }
 
+    pub(super) fn identity(&self) -> Identity {
+        Identity::open(&self.dir.join("state")).unwrap().unwrap()
+    }
+
     pub(super) async fn device(&self) -> DeviceId {
-        let path = self.dir.join("state/device-id");
-        until("the device id", || fs::read_to_string(&path).ok()?.trim().parse().ok()).await
+        until("the device id", || {
+            Identity::open(&self.dir.join("state")).ok()??.enrolment().ok().map(|enrolment| enrolment.device)
+        })
+        .await
     }
 
     pub(super) fn log(&self) -> String {

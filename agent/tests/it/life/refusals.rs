@@ -8,7 +8,7 @@ use muster_protocol::trust::SecretKey;
 use super::activation::{ROW, SCORE};
 use super::broker::Broker;
 use super::bundle::{logistic, logistic_b};
-use super::fleet::{Fleet, root};
+use super::fleet::Fleet;
 use super::process::{Agent, set_up};
 use super::until;
 
@@ -17,7 +17,7 @@ async fn orders_that_are_not_for_this_box_are_refused_with_their_code() {
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let (a, b) = (logistic("1"), logistic_b("2"));
@@ -63,7 +63,7 @@ async fn garbage_is_counted_and_named_and_never_fatal() {
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     until("the hello", || fleet.inner().hellos.first().cloned()).await;

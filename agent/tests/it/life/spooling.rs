@@ -8,7 +8,7 @@ use muster_protocol::message::EventKind;
 use super::activation::{ROW, SCORE};
 use super::broker::Broker;
 use super::bundle::logistic;
-use super::fleet::{Fleet, root};
+use super::fleet::Fleet;
 use super::process::{Agent, set_up};
 use super::until;
 
@@ -17,7 +17,7 @@ async fn what_happened_offline_and_in_earlier_lives_arrives_whole_and_in_order()
     let mut broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let bundle = logistic("1");

@@ -87,6 +87,7 @@ mod tests {
             observed_generation: 2,
             catalogue: 1,
             refusal: None,
+            membership: None,
             slots: vec![SlotState { slot, phase, current: current.map(running), previous: None }],
         };
         Device {
