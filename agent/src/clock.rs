@@ -2,47 +2,117 @@
 //! [`WorldClock`] (panes, reports, label delays; scaled where a demo or a rehearsal says so).
 //!
 //! The only file that reads the machine's clocks. Whoever decides takes the time as an argument.
+//!
+//! A box without a clock battery wakes in 1970. So the trust clock never shows less than its *floor*:
+//!
+//! ```text
+//!   now = max(the machine's clock, floor)          one value, for signatures and for TLS
+//!   floor: the release of this program ─▶ raised by every verified `issued` ─▶ kept in floor.json, never lowered
+//! ```
+//!
+//! While the machine's clock is behind it, the floor itself runs on, as the monotonic clock does: what waits ten seconds
+//! waits no longer. A wrong floor can only make the box stricter about age, never laxer.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use muster_protocol::time::{Timestamp, WorldScale};
 
-/// Real time.
-#[derive(Clone, Debug, Default)]
-pub struct TrustClock(Source);
+/// It cannot be earlier than this: the month this release was written. A constant and not the time of the build, so that
+/// the same source gives the same program; whoever packages it may state a later one in `SOURCE_DATE_EPOCH`, as
+/// reproducible builds do. Forgetting to raise it only makes the floor of a box that was never online a little lower.
+const RELEASED_SECONDS: i64 = 1_793_491_200; // 2026-11-01
+/// What systemd-timesyncd makes when it has set the clock, and touches whenever it has asked again. The kernel's own word
+/// (`adjtimex`) would also cover chrony, but takes unsafe code and is withheld from a service under `ProtectClock=`. Where
+/// the file is not made, the floor rises by signatures alone.
+const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 
-#[derive(Clone, Debug, Default)]
+/// Real time, and never earlier than what is known for certain. Clones share one floor.
+#[derive(Clone, Debug)]
+pub struct TrustClock {
+    source: Source,
+    /// The floor as it was at `since`; it runs on from there.
+    floor_ms: Arc<AtomicI64>,
+    since: Instant,
+}
+
+#[derive(Clone, Debug)]
 enum Source {
-    #[default]
     System,
     Manual(Arc<AtomicI64>),
 }
 
+impl Default for TrustClock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
 impl TrustClock {
     pub fn system() -> Self {
-        Self(Source::System)
+        Self::new(Source::System, released())
     }
 
-    /// A clock that stands still until it is set; all its clones show the same.
+    /// A clock that stands still until it is set, with a floor of 1970; all its clones show the same.
     pub fn manual(at: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(AtomicI64::new(at.as_millis()))))
+        Self::new(Source::Manual(Arc::new(AtomicI64::new(at.as_millis()))), Timestamp::default())
+    }
+
+    fn new(source: Source, floor: Timestamp) -> Self {
+        Self { source, floor_ms: Arc::new(AtomicI64::new(floor.as_millis())), since: monotonic() }
     }
 
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
+        self.machine().max(self.floor())
+    }
+
+    /// What the machine's clock says, however wrong. For telling people that it is, never for deciding.
+    pub fn machine(&self) -> Timestamp {
+        match &self.source {
             Source::System => system_now(),
             Source::Manual(at) => Timestamp::from_millis(at.load(Ordering::SeqCst)),
         }
     }
 
+    pub fn floor(&self) -> Timestamp {
+        Timestamp::from_millis(self.floor_ms.load(Ordering::SeqCst)).plus(self.ran())
+    }
+
+    /// It cannot be earlier than `at` any more, for this clock and all its clones. Lower than before changes nothing.
+    pub fn raise(&self, at: Timestamp) {
+        self.floor_ms.fetch_max(at.minus(self.ran()).as_millis(), Ordering::SeqCst);
+    }
+
+    fn ran(&self) -> Duration {
+        match self.source {
+            Source::System => monotonic().saturating_duration_since(self.since),
+            Source::Manual(_) => Duration::ZERO,
+        }
+    }
+
+    /// The machine's clock, if somebody vouches for it.
+    pub fn synchronised(&self) -> Option<Timestamp> {
+        match &self.source {
+            Source::System => Path::new(SYNCHRONISED).exists().then(system_now),
+            Source::Manual(_) => None,
+        }
+    }
+
     /// Moves a manual clock; the system's is not ours to move.
     pub fn set(&self, at: Timestamp) {
-        if let Source::Manual(cell) = &self.0 {
+        if let Source::Manual(cell) = &self.source {
             cell.store(at.as_millis(), Ordering::SeqCst);
         }
     }
+}
+
+/// The release, or the later time that the packager states.
+pub fn released() -> Timestamp {
+    const STATED: Option<&str> = option_env!("SOURCE_DATE_EPOCH");
+    let stated = STATED.and_then(|text| text.parse().ok()).unwrap_or(RELEASED_SECONDS);
+    Timestamp::from_seconds(stated.max(RELEASED_SECONDS))
 }
 
 /// Time of the world that models live in.
@@ -101,7 +171,38 @@ mod tests {
     }
 
     #[test]
-    fn the_system_clock_is_past_the_day_this_was_written() {
-        assert!(TrustClock::system().now() > Timestamp::from_seconds(1_700_000_000));
+    fn the_release_is_not_in_the_future() {
+        let clock = TrustClock::system();
+        assert!(clock.floor() >= released() && clock.floor() < released().plus(Duration::from_mins(1)));
+        assert!(released() <= clock.machine(), "a box would believe {}", released());
+    }
+
+    #[test]
+    fn a_floor_ahead_of_the_machine_runs_on() {
+        let clock = TrustClock::system();
+        let ahead = clock.machine().plus(Duration::from_hours(1));
+        clock.raise(ahead);
+        let first = clock.now();
+        assert!(first >= ahead && first < ahead.plus(Duration::from_mins(1)));
+        let began = monotonic();
+        while monotonic().duration_since(began) < Duration::from_millis(5) {}
+        assert!(clock.now() >= first.plus(Duration::from_millis(4)), "what waits would wait for ever");
+    }
+
+    #[test]
+    fn the_floor_is_shared_and_never_falls() {
+        let at = Timestamp::from_seconds;
+        let clock = TrustClock::manual(at(1_000));
+        let clone = clock.clone();
+        let check = |floor: i64, machine: i64, now: i64| {
+            clone.raise(at(floor));
+            clock.set(at(machine));
+            assert_eq!((clock.now(), clock.machine()), (at(now), at(machine)));
+        };
+        check(0, 1_000, 1_000);
+        check(5_000, 1_000, 5_000);
+        check(4_000, 0, 5_000);
+        check(4_000, 9_000, 9_000);
+        check(4_000, 0, 5_000);
     }
 }

@@ -547,3 +547,80 @@ fn orders_can_be_read_as_json() {
     let root: serde_json::Value = serde_json::from_slice(&world.root(1)).unwrap();
     assert_eq!(root["signed"]["expires"], "2027-11-24T02:00:00Z");
 }
+
+#[test]
+fn a_vendor_speaks_for_the_paths_it_was_given() {
+    let world = World::new();
+    let (first, second) = (key(40), key(41));
+    let one = |secret: &SecretKey| Keys::one(secret.key());
+    let (chest, knee, beds) = (
+        "bundles/radiology-chest/1.0.0.json",
+        "bundles/radiology-knee/1.0.0.json",
+        "bundles/er-beds/2.0.0.json",
+    );
+    let signed = |secret: &SecretKey, paths: &[&str]| {
+        let mut spec = TargetsSpec::empty().next(later(90));
+        for text in paths {
+            spec.put(&listed(text));
+        }
+        author::sign(spec.envelope().unwrap(), &[secret]).unwrap()
+    };
+    // The first vendor has all of radiology and lists a knee of its own and a bundle it may not list; the second has
+    // the knees only.
+    let check = |terminating: bool, text: &str, expect: bool| {
+        let mut spec = TargetsSpec::empty().next(later(90));
+        spec.delegate_paths("acme", vec!["bundles/radiology-*/*".to_owned()], &one(&first), terminating)
+            .unwrap();
+        spec.delegate_paths("knees", vec!["bundles/radiology-knee/*".to_owned()], &one(&second), false)
+            .unwrap();
+        let files = Files::from([
+            (
+                "targets.json".to_owned(),
+                author::sign(spec.envelope().unwrap(), &[&world.targets[0], &world.targets[1]]).unwrap(),
+            ),
+            ("acme.json".to_owned(), signed(&first, &[chest, beds])),
+            ("knees.json".to_owned(), signed(&second, &[knee, chest])),
+        ]);
+        let mut trusted = TrustedSet::from_root(&world.root(1)).unwrap();
+        refresh(&mut trusted, &world.indexed(files, 1, later(7)));
+        assert_eq!(trusted.lookup(&path(text), now()).is_ok(), expect, "{text}, terminating: {terminating}");
+    };
+    check(true, chest, true);
+    check(true, beds, false);
+    check(true, knee, false);
+    check(false, knee, true);
+    check(false, beds, false);
+}
+
+#[test]
+fn delegations_are_written_as_boxes_follow_them_or_not_at_all() {
+    let keys = Keys::one(key(40).key());
+    let mut spec = TargetsSpec::empty();
+    let mut check = |role: &str, pattern: &str, fits: bool| {
+        let done = spec.delegate_paths(role, vec![pattern.to_owned()], &keys, true);
+        assert_eq!(done.is_ok(), fits, "{role} {pattern}: {done:?}");
+    };
+    check("acme", "bundles/radiology/*", true);
+    check("acme", "bundles/radiology-*/*.json", true);
+    check("acme", "bundles/*/auto/*", true);
+    for wrong in
+        ["", "*", "bundles/*", "radiology/*", "bundles/a/b/c", "bundles/../x", "bundles/A/*", "bundles/[a/*"]
+    {
+        check("acme", wrong, false);
+    }
+    for wrong in ["", "root", "targets", "Acme", "a.b", "../a"] {
+        check(wrong, "bundles/radiology/*", false);
+    }
+    for n in 1..muster_protocol::limits::DELEGATIONS_MAX {
+        spec.delegate_paths(&format!("v{n}"), vec!["bundles/a/*".to_owned()], &keys, false).unwrap();
+    }
+    assert!(spec.delegate_paths("one-more", vec!["bundles/a/*".to_owned()], &keys, false).is_err());
+    // Editing keeps the place, and removing makes room.
+    spec.delegate_paths("acme", vec!["bundles/b/*".to_owned()], &keys, false).unwrap();
+    assert_eq!(
+        (spec.delegations()[0].role.as_str(), spec.delegations()[0].patterns[0].as_str()),
+        ("acme", "bundles/b/*")
+    );
+    assert!(spec.undelegate_role("v1") && !spec.undelegate_role("v1"));
+    spec.delegate_paths("one-more", vec!["bundles/a/*".to_owned()], &keys, false).unwrap();
+}

@@ -11,11 +11,13 @@ use serde_json::Value;
 use super::catalogue::Target;
 use super::documents::{DelegatedRole, Delegations, Hashes, Index, Meta, Root, TargetFile, Targets};
 use super::envelope::{Envelope, EnvelopeError};
+use super::files::FileName;
 use super::key::{KeyId, PublicKey, Sign, SignError};
 use super::revocation::{self, REVOKED_FIELD, Revocation, Revocations};
 use super::root::{MusterRoot, RoleKeys};
 use super::{Order, SPEC_VERSION, Want};
 use crate::ids::{BundlePath, DeviceId, Digest, ModelName};
+use crate::limits::{BUNDLE_PATH_BYTES_MAX, DELEGATIONS_MAX};
 use crate::time::Timestamp;
 
 /// How long an order may be acted upon.
@@ -23,6 +25,10 @@ pub const ORDER_LIFE: Duration = Duration::from_hours(14 * 24);
 /// How long the online index files are good; they are signed anew every day.
 pub const TIMESTAMP_LIFE: Duration = Duration::from_hours(7 * 24);
 pub const SNAPSHOT_LIFE: Duration = Duration::from_hours(14 * 24);
+/// The longest between two timestamps of a fleet that is well. A device that has seen none for twice as long says so.
+pub const TIMESTAMP_PERIOD: Duration = Duration::from_hours(24);
+/// Patterns in one delegation.
+const PATTERNS_MAX: usize = 32;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorError {
@@ -34,6 +40,8 @@ pub enum AuthorError {
     Document(#[source] serde_json::Error),
     #[error("signing failed")]
     Sign(#[source] SignError),
+    #[error("nothing can be delegated to '{role}': {reason}")]
+    Delegation { role: String, reason: String },
     #[error("what is revoked cannot be read or written: {0}")]
     Revocations(String),
 }
@@ -62,6 +70,16 @@ pub struct RootSpec {
 /// A targets file being edited: the catalogue itself, or what a builder publishes for one model.
 #[derive(Clone, Debug)]
 pub struct TargetsSpec(Targets);
+
+/// Who may list the bundles whose paths match, beside the targets role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delegation {
+    pub role: String,
+    pub patterns: Vec<String>,
+    pub keys: Keys,
+    /// Nobody after it is asked about these paths.
+    pub terminating: bool,
+}
 
 /// What a snapshot or a timestamp says of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,32 +310,91 @@ impl TargetsSpec {
 
     /// Lets these keys, and nobody else after them, say what stands under `bundles/<model>/auto/`.
     pub fn delegate(&mut self, model: &ModelName, keys: &Keys) -> Result<(), AuthorError> {
-        let name = auto_role(model);
-        let RoleKeys { keyids, threshold } = keys.named(&name)?;
-        let delegations = self.0.delegations.get_or_insert_default();
-        delegations.keys.extend(keys.keys.iter().map(|key| (key.key_id(), (*key).into())));
-        delegations.roles.retain(|role| role.name != name);
         let paths = vec![format!("bundles/{model}/auto/*")];
-        delegations.roles.push(DelegatedRole { name, keyids, threshold, terminating: true, paths });
+        self.delegate_paths(&auto_role(model), paths, keys, true)
+    }
+
+    /// Lets these keys say what stands under the paths that match, such as `bundles/radiology/*` of another vendor; `*`
+    /// stays within one segment. Terminating: nobody after them is asked about these paths. Replaces an earlier
+    /// delegation of this name, in its place; a new one comes last.
+    pub fn delegate_paths(
+        &mut self,
+        role: &str,
+        patterns: Vec<String>,
+        keys: &Keys,
+        terminating: bool,
+    ) -> Result<(), AuthorError> {
+        let wrong =
+            |reason: &str| AuthorError::Delegation { role: role.to_owned(), reason: reason.to_owned() };
+        FileName::delegated(role).map_err(|_| wrong("write its name in a-z, 0-9 and '-'"))?;
+        if patterns.is_empty() || patterns.len() > PATTERNS_MAX {
+            return Err(wrong(&format!("give it 1 to {PATTERNS_MAX} patterns of paths")));
+        }
+        if let Some(pattern) = patterns.iter().find(|pattern| !is_pattern(pattern)) {
+            return Err(wrong(&format!(
+                "'{pattern}' matches no bundle; write for instance bundles/radiology/*"
+            )));
+        }
+        let RoleKeys { keyids, threshold } = keys.named(role)?;
+        let delegations = self.0.delegations.get_or_insert_default();
+        let place = delegations.roles.iter().position(|other| other.name == role);
+        if place.is_none() && delegations.roles.len() >= DELEGATIONS_MAX {
+            return Err(wrong(&format!("boxes follow {DELEGATIONS_MAX} delegations and no more")));
+        }
+        delegations.keys.extend(keys.keys.iter().map(|key| (key.key_id(), (*key).into())));
+        let role = DelegatedRole {
+            name: role.to_owned(),
+            keyids,
+            threshold,
+            terminating,
+            paths: Some(patterns),
+            extra: BTreeMap::new(),
+        };
+        match place.and_then(|at| delegations.roles.get_mut(at)) {
+            Some(before) => *before = role,
+            None => delegations.roles.push(role),
+        }
         delegations.drop_unused_keys();
         Ok(())
     }
 
     /// Ends a delegation: the model's retrained bundles leave the catalogue.
     pub fn undelegate(&mut self, model: &ModelName) -> bool {
+        self.undelegate_role(&auto_role(model))
+    }
+
+    /// Ends a delegation by its name: what it lists leaves the catalogue. Whether there was one.
+    pub fn undelegate_role(&mut self, role: &str) -> bool {
         let Some(delegations) = &mut self.0.delegations else { return false };
         let before = delegations.roles.len();
-        delegations.roles.retain(|role| role.name != auto_role(model));
+        delegations.roles.retain(|other| other.name != role);
         delegations.drop_unused_keys();
         delegations.roles.len() < before
     }
 
+    /// Who else may list bundles, in the order in which they are asked.
+    pub fn delegations(&self) -> Vec<Delegation> {
+        let Some(delegations) = &self.0.delegations else { return Vec::new() };
+        let known = |role: &DelegatedRole| {
+            role.keyids
+                .iter()
+                .filter_map(|id| delegations.keys.get(id))
+                .map(super::documents::Key::public)
+                .collect()
+        };
+        let told = delegations.roles.iter().map(|role| Delegation {
+            role: role.name.clone(),
+            patterns: role.paths.clone().unwrap_or_default(),
+            keys: Keys { keys: known(role), threshold: role.threshold },
+            terminating: role.terminating,
+        });
+        told.collect()
+    }
+
     /// The keys to which a model's retrained bundles are delegated.
     pub fn delegate_keys(&self, model: &ModelName) -> Vec<PublicKey> {
-        let Some(delegations) = &self.0.delegations else { return Vec::new() };
-        let role = delegations.roles.iter().find(|role| role.name == auto_role(model));
-        let ids = role.into_iter().flat_map(|role| &role.keyids);
-        ids.filter_map(|id| delegations.keys.get(id)).map(super::documents::Key::public).collect()
+        let role = self.delegations().into_iter().find(|found| found.role == auto_role(model));
+        role.map(|found| found.keys.keys).unwrap_or_default()
     }
 
     pub fn envelope(&self) -> Result<Envelope, AuthorError> {
@@ -335,6 +412,24 @@ impl Delegations {
 /// A target entry for a bundle's manifest.
 pub fn target(path: BundlePath, manifest: &[u8], custom: Value) -> Target {
     Target { path, length: manifest.len() as u64, sha256: Digest::of(manifest), custom }
+}
+
+/// `bundles/<model>/<version>` or `bundles/<model>/auto/<version>`, with `*` and `?` in it: a pattern of another shape
+/// would match nothing, which its author would learn only when no box finds the bundle.
+fn is_pattern(pattern: &str) -> bool {
+    let mut segments = pattern.split('/');
+    let plain = |segment: &str| {
+        !segment.is_empty()
+            && segment != ".."
+            && segment.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.*?".contains(&b))
+    };
+    segments.next() == Some("bundles")
+        && pattern.len() <= BUNDLE_PATH_BYTES_MAX
+        && match segments.collect::<Vec<_>>().as_slice() {
+            [model, version] => plain(model) && plain(version),
+            [model, auto, version] => plain(model) && plain(version) && *auto == "auto",
+            _ => false,
+        }
 }
 
 fn index(

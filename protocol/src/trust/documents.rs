@@ -81,7 +81,11 @@ pub(crate) struct DelegatedRole {
     pub(crate) keyids: Vec<KeyId>,
     pub(crate) threshold: usize,
     pub(crate) terminating: bool,
-    pub(crate) paths: Vec<String>,
+    /// Absent where another tool delegated by hashes of paths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) paths: Option<Vec<String>>,
+    #[serde(flatten)]
+    pub(crate) extra: BTreeMap<String, Value>,
 }
 
 /// `snapshot.json` and `timestamp.json`.
