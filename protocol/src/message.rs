@@ -36,6 +36,8 @@ pub enum MessageError {
     Json(#[source] serde_json::Error),
     #[error("a report cannot be read")]
     Report(#[source] postcard::Error),
+    #[error("a report ends {0} bytes before its message does")]
+    Trailing(usize),
     #[error("message version {0} is not spoken here; update this side")]
     Version(u8),
     #[error("{what} holds {found}, more than the {limit} allowed")]

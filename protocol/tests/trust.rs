@@ -455,10 +455,12 @@ fn the_state_survives_rest_and_every_flipped_byte_there_is_noticed() {
         for at in (0..bytes.len()).step_by(7) {
             let mut flipped = stored.clone();
             flipped.get_mut(name).unwrap()[at] ^= 1;
-            assert!(
-                TrustedSet::load(&world.root(1), &flipped).is_err(),
-                "{name} with byte {at} flipped was loaded"
-            );
+            // A delegated file that is not the pinned one has still to come; any other stops the start.
+            let wire = name.split_once('.').unwrap().1;
+            match TrustedSet::load(&world.root(1), &flipped) {
+                Ok(loaded) if wire.starts_with("auto-") => assert_eq!(loaded.missing(), [wire]),
+                loaded => assert!(loaded.is_err(), "{name} with byte {at} flipped was loaded"),
+            }
         }
     }
 }

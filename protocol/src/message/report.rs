@@ -118,7 +118,10 @@ impl Report {
         if version != VERSION {
             return Err(MessageError::Version(version));
         }
-        let report: Self = postcard::from_bytes(rest).map_err(MessageError::Report)?;
+        let (report, more): (Self, _) = postcard::take_from_bytes(rest).map_err(MessageError::Report)?;
+        if !more.is_empty() {
+            return Err(MessageError::Trailing(more.len()));
+        }
         bound("report.models", report.models.len(), SLOTS_MAX)?;
         bound("report.panes", report.panes.len(), PANES_PER_REPORT_MAX)?;
         bound("report.labels", report.labels.len(), LABEL_BLOCKS_PER_REPORT_MAX)?;

@@ -412,19 +412,28 @@ fn revoked_by(targets: &[u8]) -> Result<Revocations, TrustError> {
 }
 
 /// Those of the stored files that `timestamp.json` leads to, by their names on the wire.
+///
+/// A delegated file that is not the pinned one is left out, as if it had not come: a snapshot may pin other bytes under
+/// a version that is here already (a builder restored from a backup, an online key that was stolen), and a power cut
+/// must not make a box that cannot start out of one file to fetch again.
 fn current(stored: &Files) -> Result<Files, TrustError> {
     let mut current = Files::new();
-    let mut pinning = vec![(FileName::Timestamp, 0)];
-    while let Some((file, version)) = pinning.pop() {
+    let mut pinning = vec![(FileName::Timestamp, 0, None)];
+    while let Some((file, version, sha256)) = pinning.pop() {
         let Some(bytes) = stored.get(&file.stored(version)) else { continue };
+        let pinned = sha256.is_none_or(|sha256: String| Digest::of(bytes).to_string() == sha256);
+        if matches!(file, FileName::Delegated(_)) && !pinned {
+            continue;
+        }
         if matches!(file, FileName::Timestamp | FileName::Snapshot) {
             let Checked { envelope, .. } = check(&file, bytes)?;
             let meta = envelope.signed().get("meta").and_then(|meta| meta.as_object());
             for (name, pin) in meta.into_iter().flatten() {
+                let sha256 = pin.pointer("/hashes/sha256").and_then(|sha256| sha256.as_str());
                 if let (Ok(file), Some(version)) =
                     (name.parse(), pin.get("version").and_then(serde_json::Value::as_u64))
                 {
-                    pinning.push((file, version));
+                    pinning.push((file, version, sha256.map(str::to_owned)));
                 }
             }
         }
