@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -200,6 +201,92 @@ class Stories:
                 until(f"{each.name} answers with {bundle}", lambda box=each: self.runs(box, bundle), 30)
         print(f"    {kills} kills with -9 around activation; each box came back whole and the rollouts completed")
 
+    def bundle_revoked(self) -> None:
+        """A bundle that must not run stops on every box, says why, stays stopped after a restart, and comes back."""
+        lab, why = self.lab, "miscalibrated on portable films"
+        running = next(bundle for bundle in self.bundles if bundle != self.other_bundle())
+        lab.muster("release", "revoke", running, "--action", "stop", "--reason", why)
+        lab.muster("release", "publish", "--key", lab.targets_key)
+        began = time.monotonic()
+        for box in lab.boxes:
+            until(f"{box.name} stops answering and says why", lambda box=box: why in self.refusal(box), 30)
+        stopped_s = time.monotonic() - began
+        box = lab.boxes[0]
+        assert box.process is not None
+        box.process.kill()
+        lab.processes.remove(box.process)
+        lab.start_box(box.name, report_s=DAY_S // 24)
+        until(f"{box.name} is back and still refuses", lambda: why in self.refusal(box), 30)
+        lab.muster("release", "reinstate", running)
+        lab.publish_bundle(lab.dir / "bundles" / running.rsplit("/", 1)[1].removesuffix(".json"))
+        for box in lab.boxes:
+            until(f"{box.name} answers again", lambda box=box: self.refusal(box) == "", 60)
+        print(f"    {len(lab.boxes)} boxes stopped {stopped_s:.1f} s after the catalogue was published, one of them across kill -9")
+
+    def refusal(self, box: Box) -> str:
+        """What the box says to an application that asks its model; nothing if it answers."""
+        tensor = {"name": "x", "shape": [1, self.columns], "datatype": "FP32", "data": [1.0] * self.columns}
+        request = urllib.request.Request(
+            f"{box.url}/v2/models/{MODEL}/infer", data=json.dumps({"inputs": [tensor]}).encode()
+        )
+        try:
+            urllib.request.urlopen(request, timeout=10).read()
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+        except (OSError, ValueError) as error:
+            return str(error)
+        return ""
+
+    @property
+    def columns(self) -> int:
+        with (self.lab.dir / "trained" / "holdout_recent.csv").open() as rows:
+            return len(rows.readline().split(",")) - 1
+
+    def keys_rotated(self) -> None:
+        """A new release key: root 2 is signed by the root key, and the old release key signs nothing any more."""
+        lab = self.lab
+        old, lab.targets_key = lab.targets_key, "targets-2"
+        lab.muster("key", "new", "targets-2", "--role", "targets", "--no-passphrase")
+        lab.muster("root", "edit", "--remove-targets-key", old, "--add-targets-key", "targets-2")
+        lab.muster("root", "sign", "--key", "root")
+        lab.muster("release", "publish", "--key", "targets-2")
+        try:
+            lab.muster("release", "publish", "--key", old)
+        except Failure as refused:
+            print(f"    the old key is refused: {str(refused).splitlines()[-1].strip()[:110]}")
+        else:
+            raise Failure("the old release key still publishes")
+        for box in lab.boxes:
+            until(f"{box.name} trusts root 2", lambda box=box: self.root_of(box) == 2, 30)
+        self.finish(self.roll_out(self.other_bundle(), 60))
+        print("    every box trusts root 2 and a rollout completes under the new key")
+
+    def root_of(self, box: Box) -> int | None:
+        return self.lab.get(f"/api/v1/devices/{box.device}").get("root_version")
+
+    def box_stolen(self) -> None:
+        """A revoked box is cut off at once, cannot come back, and goes on answering whoever stands beside it."""
+        lab = self.lab
+        box = lab.start_box("er-stolen", report_s=DAY_S // 24)
+        lab.wait_for_boxes()
+        began = time.monotonic()
+        lab.muster("device", "revoke", box.device, "--reason", "stolen from the ward", "--yes")
+
+        def presence() -> str:
+            return lab.get(f"/api/v1/devices/{box.device}")["presence"]
+
+        until("the stolen box is offline", lambda: presence() == "offline", 10, 0.05)
+        cut_s = time.monotonic() - began
+        time.sleep(3)
+        if presence() != "offline":
+            raise Failure("a revoked box came back")
+        lab.check_alive()
+        assert box.process is not None
+        box.process.stop()
+        lab.processes.remove(box.process)
+        lab.boxes.remove(box)
+        print(f"    cut off {cut_s:.1f} s after the word, and still out 3 s and several attempts later")
+
     def dashboard(self) -> None:
         if shutil.which("chromium") is None:
             raise Failure("chromium is missing: apt-get install chromium")
@@ -229,6 +316,9 @@ def main() -> int:
         "wire": stories.wire,
         "server-killed": stories.server_killed,
         "agent-killed": stories.agent_killed,
+        "bundle-revoked": stories.bundle_revoked,
+        "keys-rotated": stories.keys_rotated,
+        "box-stolen": stories.box_stolen,
         "dashboard": stories.dashboard,
     }
     names = sys.argv[1:] or list(told)

@@ -132,6 +132,8 @@ class Lab:
     processes: list[Process] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
     http_port: int = 0
+    #: The release key that counts now.
+    targets_key: str = "targets"
 
     # -- time -------------------------------------------------------------------------------------------------------
 
@@ -279,17 +281,17 @@ class Lab:
 
     def make_trust(self) -> None:
         """The publisher's keys and root; the builder may sign the model's retrained bundles and nothing else."""
-        for name in ("root", "targets", f"builder-{MODEL}"):
+        for name in ("root", self.targets_key, f"builder-{MODEL}"):
             self.muster("key", "new", name, "--no-passphrase")
         keys = self.fleet_dir / "keys"
         self.muster(
-            *("root", "new", "--root-key", "root", "--targets-key", "targets"),
+            *("root", "new", "--root-key", "root", "--targets-key", self.targets_key),
             *("--online", keys / "online.pub", "--order", keys / "order.pub"),
             *("--tls-root", self.fleet_dir / "pki" / "server-ca.pem"),
             *("--delegate", f"{MODEL}=builder-{MODEL}"),
         )
         self.muster("root", "sign", "--key", "root")
-        self.muster("release", "publish", "--key", "targets")
+        self.muster("release", "publish", "--key", self.targets_key)
 
     def start_box(self, name: str, report_s: int, listen: str = "127.0.0.1:0") -> Box:
         box = next((box for box in self.boxes if box.name == name), None)
@@ -346,7 +348,7 @@ class Lab:
     def publish_bundle(self, folder: Path) -> str:
         """Uploads, adds to the catalogue and signs it as people do; returns the bundle's path in the catalogue."""
         path = self.muster("bundle", "add", folder).strip().splitlines()[-1]
-        self.muster("release", "publish", "--key", "targets")
+        self.muster("release", "publish", "--key", self.targets_key)
         return path
 
     def roll_out(self, bundle: str, plan: dict[str, Any], reason: str) -> str:
