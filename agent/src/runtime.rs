@@ -16,6 +16,7 @@ mod event;
 mod member;
 mod orders;
 mod outbox;
+mod withdraw;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -140,6 +141,7 @@ async fn live(config: Config) -> Result<(), RunError> {
     let opened = Opened::open(&config, &clock)?;
     let engine = Engine::open(&config.runtime_dir).map_err(missing)?;
     let capabilities = capabilities::look(&installed);
+    let fitness = capabilities::fitness(&capabilities);
     let exe = this_program().map_err(RunError::System)?;
     let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [Ok(terminate), Ok(interrupt)] = &mut signals else {
@@ -194,6 +196,7 @@ async fn live(config: Config) -> Result<(), RunError> {
         clock,
         world,
         capabilities,
+        fitness,
         slots,
         workbench,
         link: link.clone(),
@@ -265,6 +268,8 @@ impl Opened {
         let name = config.name.clone().unwrap_or_else(|| enrolment.name.clone());
         let trust =
             TrustStore::open(&held.path().join("trust"), &identity.root()?).map_err(RunError::Trust)?;
+        // From here on this box knows at least what time it was when it was last told.
+        clock.raise(trust.floor());
         let blobs = Blobs::open(held.path())?;
         let mut ledger = Ledger::open(held.path())?;
         let (files, recovered) = SlotFiles::open(held.path())?;

@@ -5,10 +5,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use muster_protocol::ids::{DeviceId, Digest};
+use muster_protocol::message::Capabilities;
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::author::{self, Keys, OrderSpec, Pin, RootSpec, TargetsSpec};
 use muster_protocol::trust::{
-    Envelope, Files, KeyId, Order, OrderContext, PublicKey, SecretKey, Sign as _, TrustedSet, Want,
+    Envelope, Files, Fitness, KeyId, Order, OrderContext, PublicKey, SecretKey, Sign as _, TrustedSet, Want,
 };
 use serde_json::{Value, json};
 
@@ -31,6 +32,7 @@ const AUTO_FILE: &str = "auto-er-beds.json";
 pub struct World {
     pub now: Timestamp,
     pub device: DeviceId,
+    pub fitness: Fitness,
     pub root: Vec<u8>,
     /// Version 1 of everything, trusted.
     pub trusted: TrustedSet,
@@ -101,6 +103,7 @@ impl World {
         Self {
             now,
             device,
+            fitness: Fitness::of(&Capabilities::default(), "0.1.0".parse().expect("a version")),
             root,
             trusted,
             stored,
@@ -113,7 +116,7 @@ impl World {
     }
 
     pub fn context(&self, floor: u64) -> OrderContext<'_> {
-        OrderContext { trusted: &self.trusted, device: &self.device, floor, now: self.now }
+        OrderContext { trusted: &self.trusted, device: &self.device, fitness: &self.fitness, floor, now: self.now }
     }
 
     /// Version 2 of everything, with `bytes` in the place of one file and the index files made over it.
