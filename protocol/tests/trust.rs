@@ -293,7 +293,7 @@ fn time_stops_change_and_nothing_else() {
     let stale = Files::from([("targets.json".to_owned(), world.targets(3, now().minus(DAY)))]);
     refused(&mut fresh, &world.indexed(stale, 3, later(7)), now(), "trust_expired");
     refused(&mut fresh, &world.files(3), later(366), "trust_expired");
-    assert_eq!(refresh(&mut fresh, &world.files(3)).outcome, Outcome::Updated);
+    assert_eq!(refresh(&mut fresh, &world.files(4)).outcome, Outcome::Updated);
 }
 
 #[test]
@@ -309,6 +309,8 @@ fn files_of_two_states_do_not_mix() {
     mixed.insert("targets.json".to_owned(), world.files(3)["targets.json"].clone());
     let missing = vec!["targets.json".to_owned()];
     assert_eq!(refresh(&mut trusted, &mixed).outcome, Outcome::Incomplete { missing });
+    assert_eq!(trusted.versions().timestamp, None);
+    let mut trusted = TrustedSet::from_root(&world.root(1)).unwrap();
     let mut mixed = world.files(3);
     mixed.insert("snapshot.json".to_owned(), world.files(4)["snapshot.json"].clone());
     let missing = vec!["timestamp.json".to_owned()];

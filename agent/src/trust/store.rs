@@ -277,7 +277,14 @@ impl TrustStore {
     }
 
     pub fn versions(&self) -> StoreVersions {
-        StoreVersions { trusted: self.trusted.versions(), order: self.order_floor() }
+        StoreVersions { trusted: self.trusted.versions(), order: self.order_followed() }
+    }
+
+    /// Version of the order that is followed; 0 where the keys that signed it are not trusted any more, so that whoever
+    /// asks sends a new one.
+    fn order_followed(&self) -> u64 {
+        let floor = self.floor.order_version(&self.trusted);
+        self.order.as_ref().map_or(0, |order| order.version).min(floor)
     }
 
     fn save(&self, writes: &[Write]) -> Result<(), StoreError> {
