@@ -14,7 +14,7 @@ const AGENT: &[&[&str]] = &[
     &["oip", "stopwatch", "disk", "clock", "config", "address", "back_off"],
     &["reconcile", "measure", "labels", "tls"],
     &["blobs", "identity", "ledger", "spool", "engine", "trust"],
-    &["link", "door", "report", "capabilities", "serve", "eval"],
+    &["link", "door", "report", "capabilities", "serve", "eval", "trust_command"],
     &["selftest", "download", "renew", "facts"],
     &["activate"],
     &["runtime", "commands"],

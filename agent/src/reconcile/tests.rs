@@ -169,7 +169,8 @@ impl Box {
                     .phases
                     .iter()
                     .any(|(s, phase)| s == slot && matches!(phase, Phase::Stopped { .. } | Phase::Empty));
-            let odd = occupied.current.is_some() && occupied.current_standing != Standing::Listed;
+            let fine = [Standing::Listed, Standing::Unknown].contains(&occupied.current_standing);
+            let odd = occupied.current.is_some() && !fine;
             assert!(!odd || told, "what is not as it should be is said: {plan:?}");
         }
         for (slot, phase) in &plan.phases {

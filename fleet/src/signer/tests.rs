@@ -286,3 +286,32 @@ fn the_next_root_needs_the_old_keys_too() {
     assert!(sign(&secret(&office.workspace, "root-b")));
     assert_eq!(office.workspace.root().unwrap().unwrap().versions().root, 2);
 }
+
+#[test]
+fn what_a_known_box_would_refuse_is_not_signed_for_it() {
+    let office = Office::new();
+    let custom = serde_json::json!({"hardware": ["x86_64-openvino-npu"], "min_agent": "0.2.0"});
+    office.workspace.add_bundle(&author::target(HUMAN.parse().unwrap(), HUMAN.as_bytes(), custom)).unwrap();
+    let targets =
+        office.workspace.publish(&[&secret(&office.workspace, "release")], later(90)).unwrap().bytes;
+    let index = office.signer.index(&office.start(), &files([("targets.json", &targets)]), now()).unwrap();
+    let check = |device: Option<(&[&str], &str)>, expect: Result<(), &str>| {
+        let fitness = device.map(|(hardware, agent)| Fitness {
+            hardware: hardware.iter().map(|class| class.parse().unwrap()).collect(),
+            agent: agent.parse().unwrap(),
+        });
+        let request = OrderRequest {
+            device: DeviceId::mint([1; 16]),
+            fitness,
+            want: vec![want(HUMAN)],
+            last_version: 0,
+        };
+        let signed = office.signer.order(&index.trusted, request, now()).map(drop);
+        assert_eq!(signed.map_err(|error| error.code()), expect);
+    };
+    check(Some((&["x86_64", "x86_64-openvino-npu"], "0.2.0")), Ok(()));
+    check(Some((&["x86_64", "x86_64-cpu"], "0.2.0")), Err("bundle_wrong_hardware"));
+    check(Some((&["x86_64-openvino-npu"], "0.1.9")), Err("bundle_agent_too_old"));
+    // One that has not said yet what it is judges for itself.
+    check(None, Ok(()));
+}
