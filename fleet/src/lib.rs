@@ -26,6 +26,7 @@ pub mod ingest;
 pub mod intake;
 pub mod link;
 pub mod mint;
+pub mod oms;
 pub mod orders;
 pub mod publisher;
 pub mod retrain;

@@ -1,6 +1,7 @@
 //! `muster bundle`: build one from a trainer's output, look at those of the fleet, put one into the catalogue.
 
 mod build;
+mod oms;
 
 use std::path::{Path, PathBuf};
 
@@ -37,12 +38,17 @@ pub(super) enum Verb {
         /// Only add to the draft; upload later with `muster bundle push`.
         #[arg(long)]
         offline: bool,
+        #[command(flatten)]
+        gate: oms::Gate,
     },
     /// Uploads a bundle's files.
     Push {
         /// The bundle's folder.
         folder: PathBuf,
     },
+    /// Signs and checks models as OpenSSF Model Signing does, for data-science teams and auditors.
+    #[command(subcommand)]
+    Oms(oms::Verb),
 }
 
 const COLUMNS: &[Column] = &[
@@ -79,17 +85,19 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             context.output.show(&answer, "/sha256", FIELDS)
         }
         Verb::Build(args) => build::run(context, *args).await,
-        Verb::Add { folder, offline } => add(context, &folder, offline).await,
+        Verb::Add { folder, offline, gate } => add(context, &folder, offline, &gate).await,
         Verb::Push { folder } => {
             let bundle = BundleFolder::open(&folder).map_err(CliError::other)?;
             push(context, &bundle).await?;
             context.output.line(&bundle.sha256.to_string())
         }
+        Verb::Oms(verb) => oms::run(context, &verb),
     }
 }
 
-async fn add(context: &mut Context, folder: &Path, offline: bool) -> Result<(), CliError> {
+async fn add(context: &mut Context, folder: &Path, offline: bool, gate: &oms::Gate) -> Result<(), CliError> {
     let bundle = BundleFolder::open(folder).map_err(CliError::other)?;
+    gate.bundle(context, &bundle)?;
     if !offline {
         push(context, &bundle).await?;
     }

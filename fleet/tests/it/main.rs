@@ -11,6 +11,7 @@ mod fake_fleet;
 mod http;
 mod ingest;
 mod intake;
+mod oms;
 mod onnx;
 mod publisher;
 mod publishing;
