@@ -2,20 +2,36 @@
 //!
 //! ```toml
 //! data = ".muster/fleet"
+//! [server]
+//! names = ["localhost", "127.0.0.1"]    # what boxes call this machine: names and addresses of its TLS certificate
 //! [http]
 //! listen = "127.0.0.1:8480"     # port 0: any free one; the real addresses are written to DATA/addresses.json
 //! [mqtt]
-//! listen = "127.0.0.1:1883"
+//! listen = "127.0.0.1:8883"     # mutual TLS, so any address will do
+//! public = "mqtts://fleet.hospital.example:8883"    # what boxes are told; else the first name and the port
 //! [clock]                       # a rehearsal's scaled world; all processes must be given the same
 //! wall_start = "2026-11-24T02:00:00Z"
 //! world_start = "2026-01-01T00:00:00Z"
 //! factor = 57600.0
 //! ```
+//!
+//! With a broker of one's own instead of the one inside (`muster-fleet broker-config` writes its configuration):
+//!
+//! ```toml
+//! [mqtt]
+//! broker = "mqtts://broker.hospital.example:8884"    # its listener for the fleet
+//! public = "mqtts://broker.hospital.example:8883"    # its listener for boxes
+//! ca = "/etc/muster/broker-ca.pem"                   # who signed it, unless this fleet's own authority did
+//! on_crl = ["/etc/mosquitto/muster/on-crl.sh"]       # run after the list of revoked certificates changed
+//! ```
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use muster_protocol::time::WorldScale;
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 /// A clock for all processes of a rehearsal, as JSON.
@@ -24,18 +40,103 @@ const WORLD_CLOCK: &str = "MUSTER_WORLD_CLOCK";
 #[derive(Clone, Debug)]
 pub struct Config {
     pub data: PathBuf,
+    /// What clients call this machine; the names in its certificate.
+    pub names: Vec<String>,
     pub http: SocketAddr,
-    pub mqtt: SocketAddr,
+    pub mqtt: MqttConfig,
     pub world: WorldScale,
+}
+
+/// The broker: the one inside, or one elsewhere.
+#[derive(Clone, Debug)]
+pub struct MqttConfig {
+    pub listen: SocketAddr,
+    /// What boxes are told, where the names and the port do not say it.
+    pub public: Option<BrokerUrl>,
+    /// An external broker's listener for the fleet. The one inside is not started then.
+    pub broker: Option<BrokerUrl>,
+    /// PEM of the authorities that signed the external broker, if our own did not.
+    pub ca: Option<PathBuf>,
+    /// A command and its arguments, run after the list of revoked certificates changed.
+    pub on_crl: Vec<String>,
+}
+
+/// `mqtts://host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct BrokerUrl {
+    pub host: String,
+    pub port: u16,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             data: PathBuf::from(".muster/fleet"),
+            names: ["localhost", "127.0.0.1"].map(str::to_owned).to_vec(),
             http: SocketAddr::from(([127, 0, 0, 1], 8480)),
-            mqtt: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            mqtt: MqttConfig::default(),
             world: WorldScale::default(),
+        }
+    }
+}
+
+impl Default for MqttConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8883)),
+            public: None,
+            broker: None,
+            ca: None,
+            on_crl: Vec::new(),
+        }
+    }
+}
+
+impl FromStr for BrokerUrl {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let wrong = || ConfigError::Broker(text.chars().take(200).collect());
+        let (host, port) =
+            text.strip_prefix("mqtts://").and_then(|rest| rest.rsplit_once(':')).ok_or_else(wrong)?;
+        // An IPv6 address stands in brackets, as its colons would be taken for the port's.
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        ServerName::try_from(host).map_err(|_| wrong())?;
+        match port.parse() {
+            Ok(port) if port > 0 => Ok(Self { host: host.to_owned(), port }),
+            Ok(_) | Err(_) => Err(wrong()),
+        }
+    }
+}
+
+impl TryFrom<String> for BrokerUrl {
+    type Error = ConfigError;
+
+    fn try_from(text: String) -> Result<Self, ConfigError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(f, "mqtts://[{host}]:{port}")
+        } else {
+            write!(f, "mqtts://{host}:{port}")
+        }
+    }
+}
+
+impl MqttConfig {
+    /// Where boxes find the broker. `port`: where the one inside really listens.
+    pub fn public(&self, names: &[String], port: u16) -> BrokerUrl {
+        match (&self.public, &self.broker) {
+            (Some(public), _) => public.clone(),
+            // `check` wants `public` with an external broker: its listener for the fleet is not the one for boxes.
+            (None, Some(broker)) => broker.clone(),
+            (None, None) => BrokerUrl { host: names.first().cloned().unwrap_or_default(), port },
         }
     }
 }
@@ -58,18 +159,34 @@ pub enum ConfigError {
     Clock(#[source] serde_json::Error),
     #[error("the world's factor {0} must be a number above 0")]
     Factor(f64),
+    #[error("HTTP would listen on {address}, beyond this machine, without encryption; bind it to 127.0.0.1")]
+    Exposed { address: SocketAddr },
+    #[error("'{0}' is not a broker's address: write mqtts://host:port")]
+    Broker(String),
+    #[error("[server] names is empty: name at least what boxes call this machine, the best name first")]
+    NoNames,
+    #[error("'{0}' in [server] names is neither a host name nor an address")]
+    Name(String),
     #[error(
-        "{what} would listen on {address}, beyond this machine, without encryption; bind it to 127.0.0.1"
+        "MQTT would listen on {address}, but boxes would be told '{name}', which is only this machine; put its real name \
+         first in [server] names, or set [mqtt] public"
     )]
-    Exposed { what: &'static str, address: SocketAddr },
+    Unreachable { address: SocketAddr, name: String },
+    #[error(
+        "[mqtt] broker is the external broker's listener for the fleet; set [mqtt] public to the one for boxes"
+    )]
+    NoPublic,
+    #[error("[mqtt] {0} has no meaning without [mqtt] broker")]
+    NoBroker(&'static str),
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct File {
     data: Option<PathBuf>,
+    server: Server,
     http: Listen,
-    mqtt: Listen,
+    mqtt: Mqtt,
     clock: Option<WorldScale>,
 }
 
@@ -77,6 +194,22 @@ struct File {
 #[serde(default, deny_unknown_fields)]
 struct Listen {
     listen: Option<SocketAddr>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Server {
+    names: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Mqtt {
+    listen: Option<SocketAddr>,
+    public: Option<BrokerUrl>,
+    broker: Option<BrokerUrl>,
+    ca: Option<PathBuf>,
+    on_crl: Vec<String>,
 }
 
 impl Config {
@@ -101,8 +234,15 @@ impl Config {
         let default = Self::default();
         let config = Self {
             data: data.or(file.data).unwrap_or(default.data),
+            names: file.server.names.unwrap_or(default.names),
             http: file.http.listen.unwrap_or(default.http),
-            mqtt: file.mqtt.listen.unwrap_or(default.mqtt),
+            mqtt: MqttConfig {
+                listen: file.mqtt.listen.unwrap_or(default.mqtt.listen),
+                public: file.mqtt.public,
+                broker: file.mqtt.broker,
+                ca: file.mqtt.ca,
+                on_crl: file.mqtt.on_crl,
+            },
             world: file.clock.or(clock).unwrap_or_default(),
         };
         config.check()?;
@@ -111,16 +251,51 @@ impl Config {
 
     /// Refuses what this version must not do.
     pub fn check(&self) -> Result<(), ConfigError> {
-        for (what, address) in [("HTTP", self.http), ("MQTT", self.mqtt)] {
-            if !address.ip().is_loopback() {
-                return Err(ConfigError::Exposed { what, address });
-            }
+        if !self.http.ip().is_loopback() {
+            return Err(ConfigError::Exposed { address: self.http });
         }
+        self.check_names()?;
+        self.check_mqtt()?;
         if !(self.world.factor.is_finite() && self.world.factor > 0.0) {
             return Err(ConfigError::Factor(self.world.factor));
         }
         Ok(())
     }
+
+    fn check_names(&self) -> Result<(), ConfigError> {
+        if self.names.is_empty() {
+            return Err(ConfigError::NoNames);
+        }
+        let wrong = |name: &&String| ServerName::try_from(name.as_str()).is_err();
+        match self.names.iter().find(wrong) {
+            Some(name) => Err(ConfigError::Name(name.chars().take(200).collect())),
+            None => Ok(()),
+        }
+    }
+
+    fn check_mqtt(&self) -> Result<(), ConfigError> {
+        let MqttConfig { listen, public, broker, ca, on_crl } = &self.mqtt;
+        if broker.is_some() {
+            return if public.is_some() { Ok(()) } else { Err(ConfigError::NoPublic) };
+        }
+        if ca.is_some() {
+            return Err(ConfigError::NoBroker("ca"));
+        }
+        if !on_crl.is_empty() {
+            return Err(ConfigError::NoBroker("on_crl"));
+        }
+        let told = self.mqtt.public(&self.names, listen.port()).host;
+        if !listen.ip().is_loopback() && is_this_machine(&told) {
+            return Err(ConfigError::Unreachable { address: *listen, name: told });
+        }
+        Ok(())
+    }
+}
+
+/// A name by which another machine would mean itself.
+fn is_this_machine(name: &str) -> bool {
+    name == "localhost"
+        || name.parse().is_ok_and(|address: IpAddr| address.is_loopback() || address.is_unspecified())
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place where the environment comes in")]
@@ -157,13 +332,54 @@ mod tests {
     }
 
     #[test]
+    fn boxes_are_told_where_the_broker_is() {
+        let check = |text: &str, expect: &str| {
+            let config = parse(text).unwrap();
+            assert_eq!(config.mqtt.public(&config.names, 4711).to_string(), expect);
+        };
+        check("", "mqtts://localhost:4711");
+        check("[server]\nnames=['fleet.example']\n[mqtt]\nlisten='0.0.0.0:0'", "mqtts://fleet.example:4711");
+        check("[server]\nnames=['fd00::1']\n[mqtt]\nlisten='[::]:0'", "mqtts://[fd00::1]:4711");
+        check("[mqtt]\nlisten='0.0.0.0:1'\npublic='mqtts://door.example:9'", "mqtts://door.example:9");
+        check("[mqtt]\nbroker='mqtts://b:8884'\npublic='mqtts://b:8883'", "mqtts://b:8883");
+    }
+
+    #[test]
+    fn broker_addresses() {
+        let check = |text: &str, good: bool| match text.parse::<BrokerUrl>() {
+            Ok(url) => assert!(good && url.to_string() == text, "{text}"),
+            Err(error) => assert!(!good && error.to_string().contains("mqtts://host:port"), "{error}"),
+        };
+        check("mqtts://localhost:8883", true);
+        check("mqtts://10.0.0.1:8883", true);
+        check("mqtts://[fd00::1]:8883", true);
+        for wrong in [
+            "mqtt://localhost:1883",
+            "mqtts://localhost",
+            "mqtts://:8883",
+            "mqtts://a b:1",
+            "mqtts://a:0",
+            "mqtts://a:99999",
+            "localhost:1",
+        ] {
+            check(wrong, false);
+        }
+    }
+
+    #[test]
     fn wrong_files_are_refused() {
         let check = |text: &str, part: &str| {
             let error = parse(text).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
         };
         check("[http]\nlisten='0.0.0.0:80'", "HTTP would listen on 0.0.0.0:80");
-        check("[mqtt]\nlisten='192.168.1.2:1883'", "MQTT would listen");
+        check("[mqtt]\nlisten='192.168.1.2:8883'", "boxes would be told 'localhost'");
+        check("[server]\nnames=['::1']\n[mqtt]\nlisten='0.0.0.0:8883'", "boxes would be told '::1'");
+        check("[server]\nnames=[]", "names is empty");
+        check("[server]\nnames=['a b']", "'a b' in [server] names");
+        check("[mqtt]\nbroker='mqtts://broker:8884'", "set [mqtt] public");
+        check("[mqtt]\nca='x.pem'", "[mqtt] ca has no meaning");
+        check("[mqtt]\non_crl=['x']", "[mqtt] on_crl has no meaning");
         check("[mqtt]\nport=1", "fleet.toml is wrong");
         check(
             "[clock]\nwall_start='2026-01-01T00:00:00Z'\nworld_start='2026-01-01T00:00:00Z'\nfactor=0.0",

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
+use crate::admission::Admission;
 use crate::blob::Blobs;
 use crate::clock::Clocks;
 use crate::config::Config;
 use crate::ingest::IngestCounters;
 use crate::intake::Intake;
 use crate::orders::Orders;
+use crate::pki::Pki;
 use crate::signer::Signer;
 use crate::store::Store;
 
@@ -22,6 +24,8 @@ pub struct Fleet {
     pub intake: Arc<Intake>,
     pub orders: Orders,
     pub signer: Arc<Signer>,
+    pub pki: Arc<Pki>,
+    pub admission: Admission,
     pub clocks: Clocks,
     pub ingest: Arc<IngestCounters>,
     pub config: Config,

@@ -9,6 +9,7 @@
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
 pub mod addresses;
+pub mod admission;
 pub mod blob;
 pub mod broker;
 pub mod builder;
@@ -28,6 +29,7 @@ pub mod link;
 pub mod mint;
 pub mod oms;
 pub mod orders;
+pub mod pki;
 pub mod publisher;
 pub mod retrain;
 pub mod rollout;

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{Addresses, DataDirError, DataLock};
+use crate::admission::Admission;
 use crate::blob::{BlobError, Blobs};
 use crate::broker::{Broker, BrokerError, Insider};
 use crate::catalogue::Catalogue;
@@ -27,6 +28,7 @@ use crate::intake::Intake;
 use crate::link::{Link, LinkConfig};
 use crate::mint::{self, MintError};
 use crate::orders::Orders;
+use crate::pki::{Pki, PkiError};
 use crate::say::Say;
 use crate::signer::{Signer, SignerError};
 use crate::store::{Store, StoreError, devices};
@@ -49,6 +51,8 @@ pub enum ServeError {
     Blob(#[from] BlobError),
     #[error("the online keys cannot be used")]
     Signer(#[from] SignerError),
+    #[error("the certificates cannot be used")]
+    Pki(#[from] PkiError),
     #[error("no secret for the broker")]
     Mint(#[from] MintError),
     #[error("the broker failed")]
@@ -85,6 +89,8 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let clocks = Clocks::new(config.world);
     let signer = Arc::new(Signer::open(&config.data.join("keys"))?);
+    let pki = Arc::new(Pki::open(&config.data.join("pki"), &config.names, clocks.trust.now())?);
+    let admission = Admission::new();
     let blobs = Blobs::open(&config.data.join("blobs"))?;
     let catalogue = Catalogue::default();
     let orders = Orders::new(signer.clone(), catalogue.clone(), clocks);
@@ -92,7 +98,7 @@ async fn serve(
     everybody_offline(&store, clocks).await?;
 
     let insider = insider()?;
-    let mut broker = Broker::start(config.mqtt, &insider).await?;
+    let mut broker = Broker::start(config.mqtt.listen, &insider).await?;
     let http = TcpListener::bind(config.http)
         .await
         .map_err(|source| ServeError::Listen { address: config.http, source })?;
@@ -122,6 +128,8 @@ async fn serve(
         intake,
         orders,
         signer,
+        pki,
+        admission,
         clocks,
         ingest: counters,
         config,

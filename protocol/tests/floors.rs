@@ -22,7 +22,7 @@ const AGENT: &[&[&str]] = &[
 
 const FLEET: &[&[&str]] = &[
     &["clock", "mint", "addresses", "gate"],
-    &["config", "rollout", "drift"],
+    &["config", "rollout", "drift", "pki", "admission"],
     &["retrain", "store", "blob", "broker", "publisher", "client", "oms"],
     &["link", "signer", "catalogue", "builder"],
     &["say", "ingest", "intake", "orders", "deliver", "cli"],

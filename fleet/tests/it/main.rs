@@ -5,6 +5,7 @@
 mod broker;
 mod builder;
 mod cli;
+mod corpus;
 mod delivery;
 mod device;
 mod fake_fleet;

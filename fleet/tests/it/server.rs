@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_fleet::config::Config;
+use muster_fleet::config::{Config, MqttConfig};
 use muster_fleet::fleet::Fleet;
 use muster_fleet::serve::{self, ServeError};
 use muster_fleet::store::Control;
@@ -73,5 +73,10 @@ impl Server {
 
 pub(crate) fn config(data: &Path) -> Config {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    Config { data: data.to_owned(), http: any, mqtt: any, ..Config::default() }
+    Config {
+        data: data.to_owned(),
+        http: any,
+        mqtt: MqttConfig { listen: any, ..MqttConfig::default() },
+        ..Config::default()
+    }
 }

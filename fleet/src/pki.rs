@@ -1,0 +1,311 @@
+//! The fleet's own certificate authorities: who is a device, who is a server, who is the fleet itself.
+//!
+//! ```text
+//!   DATA/pki/   device-ca-N.{pem,key}    sign devices; the newest signs, all of them are trusted   device-ca.pem: all
+//!               server-ca-N.{pem,key}    sign this server; boxes know them from root.json          server-ca.pem: all
+//!               client-ca.{pem,key}      signs the fleet's and its observers' clients of a broker
+//!               server.{pem,key}         this server's certificate, renewed by itself
+//!               device.crl.pem           what is revoked, for a broker that looks at nothing else
+//! ```
+//! Three authorities, not one: a device's certificate can then never be taken for a server's or for the fleet's own. Keys are
+//! made private, never leave the folder and never stand in an error. Which device may have a certificate is decided above
+//! this file; here it is only signed.
+
+pub mod certificate;
+pub mod csr;
+
+mod authority;
+mod crl;
+mod files;
+mod rotate;
+mod server;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use muster_protocol::enrol::CERTIFICATE_LIFE_DAYS;
+use muster_protocol::ids::DeviceId;
+use muster_protocol::time::Timestamp;
+use rcgen::{ExtendedKeyUsagePurpose, SanType, SubjectPublicKeyInfo};
+use rustls::pki_types::CertificateDer;
+use rustls::server::VerifierBuilderError;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::mint::MintError;
+use authority::{Authority, Leaf};
+pub use certificate::Certificate;
+pub use crl::Revoked;
+pub use csr::{CsrError, PublicKeyInfo, csr};
+pub use rotate::{AuthorityView, PkiView};
+use server::ServerLeaf;
+pub use tls::ClientAuth;
+use tls::{Live, Material};
+
+const CRL_FILE: &str = "device.crl.pem";
+const DEVICE_BUNDLE: &str = "device-ca.pem";
+const SERVER_BUNDLE: &str = "server-ca.pem";
+const CLIENT: &str = "client-ca";
+/// How many authorities of one kind are looked for.
+const AUTHORITIES_MAX: u32 = 1000;
+const DEVICE_LIFE: Duration = Duration::from_hours(24 * CERTIFICATE_LIFE_DAYS as u64);
+
+/// A certificate for a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// 128 random bits in hexadecimal.
+    pub serial: String,
+    /// PEM: the device's, then its authority's.
+    pub pem: String,
+    pub expires: Timestamp,
+}
+
+/// A certificate and its key for a client of the broker that is not a device.
+#[derive(Debug)]
+pub struct ClientCertificate {
+    pub certificate: String,
+    pub key: Zeroizing<String>,
+    pub expires: Timestamp,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    #[error("cannot read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot write {}; check the folder's owner and the disk", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} can be read by others: consider the key stolen, or chmod 600 it if you know that it is not", path.display())]
+    Exposed { path: PathBuf },
+    #[error("{} cannot be used: {reason}", path.display())]
+    Damaged { path: PathBuf, reason: &'static str },
+    #[error("'{0}' is neither a host name nor an address; correct [server] names")]
+    Name(String),
+    #[error("[server] names is empty; name at least what boxes call this server")]
+    NoNames,
+    #[error("'{0}' is no name for a client of the broker: write {1}- and 1 to 48 of a-z, 0-9 and '-'")]
+    ClientName(String, &'static str),
+    #[error("'{0}' is not a serial number in hexadecimal")]
+    Serial(String),
+    #[error("no new authority for servers is prepared; run 'muster-fleet ca prepare-server' first")]
+    NothingPrepared,
+    #[error("a new authority for servers is prepared already: number {0}; switch to it, or go on waiting")]
+    Prepared(u32),
+    #[error("no randomness for a serial number")]
+    Random(#[from] MintError),
+    #[error("{what} cannot be signed")]
+    Sign {
+        what: &'static str,
+        #[source]
+        source: rcgen::Error,
+    },
+    #[error("TLS cannot be set up with the certificates in the folder pki")]
+    Tls(#[source] rustls::Error),
+    #[error("clients cannot be verified with the authorities in the folder pki")]
+    Verifier(#[source] VerifierBuilderError),
+}
+
+impl PkiError {
+    fn sign(what: &'static str) -> impl Fn(rcgen::Error) -> Self + Copy {
+        move |source| Self::Sign { what, source }
+    }
+}
+
+/// The authorities of one fleet.
+#[derive(Debug)]
+pub struct Pki {
+    dir: PathBuf,
+    names: Vec<String>,
+    state: RwLock<State>,
+    live: Arc<Live>,
+    crl: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Oldest first; never empty.
+    device: Vec<Authority>,
+    /// Oldest first; never empty.
+    server: Vec<Authority>,
+    client: Authority,
+    leaf: ServerLeaf,
+}
+
+impl Pki {
+    /// Loads what is in the folder and makes what is missing. `names` are what clients call this server.
+    pub fn open(dir: &Path, names: &[String], now: Timestamp) -> Result<Self, PkiError> {
+        server::check_names(names)?;
+        std::fs::create_dir_all(dir).map_err(|source| PkiError::Write { path: dir.to_owned(), source })?;
+        let device = all(dir, "device", "Muster Fleet Device CA", now)?;
+        let server = all(dir, "server", "Muster Fleet Server CA", now)?;
+        let client = match Authority::load(dir, CLIENT, 1)? {
+            Some(client) => client,
+            None => Authority::make(dir, CLIENT, 1, "Muster Fleet Client CA", now)?,
+        };
+        let leaf = ServerLeaf::open(dir, &server, names, now)?;
+        save_bundle(&dir.join(DEVICE_BUNDLE), &device)?;
+        save_bundle(&dir.join(SERVER_BUNDLE), &server)?;
+        renew_crl(dir, &device, now)?;
+        let state = State { device, server, client, leaf };
+        let live = Arc::new(Live::new(material(dir, &state)?));
+        let crl = watch::Sender::new(0);
+        Ok(Self { dir: dir.to_owned(), names: names.to_vec(), state: RwLock::new(state), live, crl })
+    }
+
+    /// A certificate for the holder of `key`, who shall be `device`.
+    pub fn issue(&self, device: &DeviceId, key: &PublicKeyInfo, now: Timestamp) -> Result<Issued, PkiError> {
+        let failed = PkiError::sign("a device's certificate");
+        let key = SubjectPublicKeyInfo::from_der(&key.spki_der).map_err(failed)?;
+        let urn = format!("urn:muster:device:{device}").try_into().map_err(failed)?;
+        let leaf = Leaf {
+            common_name: device.as_str(),
+            names: vec![SanType::URI(urn)],
+            usage: ExtendedKeyUsagePurpose::ClientAuth,
+            life: DEVICE_LIFE,
+        };
+        let state = self.read();
+        let authority = newest(&state.device);
+        let signed = authority.sign(&key, leaf, now)?;
+        let pem = format!("{}{}", signed.pem, authority.pem);
+        Ok(Issued { serial: signed.serial, pem, expires: signed.expires })
+    }
+
+    /// A certificate and key for the fleet's own client (`fleet-…`) or an observer's (`o-…`) of a broker.
+    pub fn issue_client(
+        &self,
+        common_name: &str,
+        life: Duration,
+        now: Timestamp,
+    ) -> Result<ClientCertificate, PkiError> {
+        let prefix = if common_name.starts_with("fleet-") { "fleet" } else { "o" };
+        let rest = common_name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-'));
+        let good = rest.is_some_and(|rest| {
+            (1..=48).contains(&rest.len())
+                && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        });
+        if !good {
+            return Err(PkiError::ClientName(common_name.chars().take(80).collect(), prefix));
+        }
+        let key = authority::new_key()?;
+        let usage = ExtendedKeyUsagePurpose::ClientAuth;
+        let leaf = Leaf { common_name, names: Vec::new(), usage, life };
+        let signed = self.read().client.sign(&key, leaf, now)?;
+        let key = Zeroizing::new(key.serialize_pem());
+        Ok(ClientCertificate { certificate: signed.pem, key, expires: signed.expires })
+    }
+
+    /// Replaces the list of revoked certificates. Handshakes refuse them from now on; live sessions are not cut by it.
+    pub fn write_crl(&self, revoked: &[Revoked], now: Timestamp) -> Result<(), PkiError> {
+        let state = self.write();
+        let text = crl::build(&state.device, revoked, now)?;
+        files::write(&self.dir.join(CRL_FILE), &text)?;
+        self.live.replace(material(&self.dir, &state)?);
+        self.crl.send_modify(|written| *written += 1);
+        Ok(())
+    }
+
+    /// Wakes whoever waits on it after the file of revoked certificates changed.
+    pub fn crl_written(&self) -> watch::Receiver<u64> {
+        self.crl.subscribe()
+    }
+
+    pub fn crl_path(&self) -> PathBuf {
+        self.dir.join(CRL_FILE)
+    }
+
+    /// TLS 1.3 as this server. Stays current while certificates are renewed and revoked.
+    pub fn server_config(&self, clients: ClientAuth) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+        tls::server_config(&self.live, clients)
+    }
+
+    /// The authority that signed this server's present certificate: what belongs into `tls_roots` of `root.json`.
+    pub fn tls_root_pem(&self) -> String {
+        let state = self.read();
+        state.leaf.authority(&state.server).pem.clone()
+    }
+
+    /// All authorities for servers: what belongs into `tls_roots` while one is being replaced.
+    pub fn tls_roots(&self) -> Vec<String> {
+        self.read().server.iter().map(|authority| authority.pem.clone()).collect()
+    }
+
+    /// The authority of the fleet's and its observers' clients.
+    pub fn client_ca_pem(&self) -> String {
+        self.read().client.pem.clone()
+    }
+
+    /// All authorities of devices.
+    pub fn device_cas_pem(&self) -> String {
+        self.read().device.iter().map(|authority| authority.pem.as_str()).collect()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Loads the authorities of a kind, oldest first; makes the first one if there is none.
+fn all(dir: &Path, kind: &str, common_name: &str, now: Timestamp) -> Result<Vec<Authority>, PkiError> {
+    let mut found = Vec::new();
+    for number in 1..=AUTHORITIES_MAX {
+        found.extend(Authority::load(dir, &stem(kind, number), number)?);
+    }
+    if found.is_empty() {
+        let name = format!("{common_name} 1");
+        found.push(Authority::make(dir, &stem(kind, 1), 1, &name, now)?);
+    }
+    Ok(found)
+}
+
+fn stem(kind: &str, number: u32) -> String {
+    format!("{kind}-ca-{number}")
+}
+
+/// There is always one: opening makes it and nothing takes the last one away.
+fn newest(authorities: &[Authority]) -> &Authority {
+    &authorities[authorities.len() - 1]
+}
+
+fn save_bundle(path: &Path, authorities: &[Authority]) -> Result<(), PkiError> {
+    let text: String = authorities.iter().map(|authority| authority.pem.as_str()).collect();
+    if files::read(path)?.as_deref() == Some(&text) {
+        return Ok(());
+    }
+    files::write(path, &text)
+}
+
+/// Writes the list of revoked certificates again if it lacks the list of an authority. What it held stays in it.
+fn renew_crl(dir: &Path, devices: &[Authority], now: Timestamp) -> Result<(), PkiError> {
+    let path = dir.join(CRL_FILE);
+    let lists = crl::lists(&files::read(&path)?.unwrap_or_default());
+    let held: Vec<_> = lists.iter().filter_map(crl::read).collect();
+    if devices.iter().all(|device| held.iter().any(|(issuer, _)| *issuer == device.facts.common_name)) {
+        return Ok(());
+    }
+    let mut revoked: Vec<_> = held.into_iter().flat_map(|(_, revoked)| revoked).collect();
+    revoked.sort();
+    revoked.dedup();
+    files::write(&path, &crl::build(devices, &revoked, now)?)
+}
+
+fn material(dir: &Path, state: &State) -> Result<Material, PkiError> {
+    let devices: Vec<CertificateDer<'static>> =
+        state.device.iter().map(|authority| authority.der.clone()).collect();
+    let revoked = crl::lists(&files::read(&dir.join(CRL_FILE))?.unwrap_or_default());
+    Material::new(state.leaf.certified.clone(), &devices, &state.client.der, &revoked)
+}

@@ -1,0 +1,126 @@
+//! Replacing authorities, without a moment in which a box or this server is refused.
+//!
+//! ```text
+//!   devices   rotate: a new one signs, both are trusted ─▶ 90 days ─▶ retire: nothing of the old one is good any more
+//!   servers   prepare: a new one exists ─▶ root N+1 names both ─▶ all boxes have it ─▶ switch: the new one signs
+//!             ─▶ root N+2 names the new one alone
+//! ```
+
+use muster_protocol::time::Timestamp;
+
+use super::authority::{Authority, LEEWAY};
+use super::server::ServerLeaf;
+use super::{
+    DEVICE_BUNDLE, DEVICE_LIFE, Pki, PkiError, SERVER_BUNDLE, material, newest, renew_crl, save_bundle, stem,
+};
+
+/// What a person may see of the authorities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PkiView {
+    pub device: Vec<AuthorityView>,
+    pub server: Vec<AuthorityView>,
+    pub client: AuthorityView,
+    /// What this server's certificate says it is called, and until when.
+    pub names: Vec<String>,
+    pub server_expires: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityView {
+    pub name: String,
+    /// The one that signs now.
+    pub signs: bool,
+    pub expires: Timestamp,
+}
+
+impl Pki {
+    pub fn view(&self) -> PkiView {
+        let state = self.read();
+        let view = |authority: &Authority, signs: bool| AuthorityView {
+            name: authority.facts.common_name.clone(),
+            signs,
+            expires: authority.facts.expires,
+        };
+        let device = newest(&state.device).number;
+        let server = state.leaf.authority(&state.server).number;
+        PkiView {
+            device: state.device.iter().map(|one| view(one, one.number == device)).collect(),
+            server: state.server.iter().map(|one| view(one, one.number == server)).collect(),
+            client: view(&state.client, true),
+            names: state.leaf.facts.names.clone(),
+            server_expires: state.leaf.facts.expires,
+        }
+    }
+
+    /// From now on a new authority signs devices; those before stay trusted.
+    pub fn rotate_device_ca(&self, now: Timestamp) -> Result<(), PkiError> {
+        let mut state = self.write();
+        let number = newest(&state.device).number + 1;
+        let name = format!("Muster Fleet Device CA {number}");
+        let authority = Authority::make(&self.dir, &stem("device", number), number, &name, now)?;
+        state.device.push(authority);
+        save_bundle(&self.dir.join(DEVICE_BUNDLE), &state.device)?;
+        renew_crl(&self.dir, &state.device, now)?;
+        self.live.replace(material(&self.dir, &state)?);
+        self.crl.send_modify(|written| *written += 1);
+        Ok(())
+    }
+
+    /// Forgets authorities of devices whose last certificate has expired. Returns their names.
+    pub fn retire(&self, now: Timestamp) -> Result<Vec<String>, PkiError> {
+        let mut state = self.write();
+        // One signed until the next one was made.
+        let over = state
+            .device
+            .windows(2)
+            .filter_map(|pair| match pair {
+                [_, next] => Some(next.facts.starts.plus(LEEWAY + DEVICE_LIFE + LEEWAY) < now),
+                _ => None,
+            })
+            .take_while(|over| *over)
+            .count();
+        let gone: Vec<Authority> = state.device.drain(..over).collect();
+        if gone.is_empty() {
+            return Ok(Vec::new());
+        }
+        for authority in &gone {
+            let (path, key) = super::authority::paths(&self.dir, &stem("device", authority.number));
+            // The certificate first: a key without one counts for nothing.
+            for path in [path, key] {
+                std::fs::remove_file(&path).map_err(|source| PkiError::Write { path, source })?;
+            }
+        }
+        save_bundle(&self.dir.join(DEVICE_BUNDLE), &state.device)?;
+        self.live.replace(material(&self.dir, &state)?);
+        Ok(gone.into_iter().map(|authority| authority.facts.common_name).collect())
+    }
+
+    /// Makes the authority that will sign this server, and signs nothing with it yet. Returns it in PEM.
+    pub fn prepare_server_ca(&self, now: Timestamp) -> Result<String, PkiError> {
+        let mut state = self.write();
+        let newest = newest(&state.server).number;
+        if state.leaf.authority(&state.server).number != newest {
+            return Err(PkiError::Prepared(newest));
+        }
+        let number = newest + 1;
+        let name = format!("Muster Fleet Server CA {number}");
+        let authority = Authority::make(&self.dir, &stem("server", number), number, &name, now)?;
+        let pem = authority.pem.clone();
+        state.server.push(authority);
+        save_bundle(&self.dir.join(SERVER_BUNDLE), &state.server)?;
+        Ok(pem)
+    }
+
+    /// This server's certificate comes from the prepared authority from now on.
+    pub fn switch_server_ca(&self, now: Timestamp) -> Result<(), PkiError> {
+        let mut state = self.write();
+        let prepared = newest(&state.server);
+        if state.leaf.authority(&state.server).number == prepared.number {
+            return Err(PkiError::NothingPrepared);
+        }
+        let leaf = ServerLeaf::make(&self.dir, prepared, &self.names, now)?;
+        state.leaf = leaf;
+        self.live.replace(material(&self.dir, &state)?);
+        Ok(())
+    }
+}
