@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+#[expect(unreachable_pub, reason = "it is a file of the server, compiled in as the fuzzer does")]
 #[path = "../../../fuzz/src/csr.rs"]
 mod csr;
+#[expect(dead_code, unreachable_pub, reason = "it is a file of the server, compiled in as the fuzzer does")]
 #[path = "../../../fuzz/src/oms.rs"]
 mod oms;
 
