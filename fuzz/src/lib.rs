@@ -61,6 +61,8 @@ pub fn order(data: &[u8]) -> bool {
     for want in &order.want {
         let target = world.trusted.lookup(&want.bundle, world.now).expect("what is ordered is catalogued");
         assert_eq!(target.sha256, want.sha256, "the order and the catalogue name different bytes");
+        let path = want.bundle.to_string();
+        assert!(![world::REVOKED, world::FOREIGN].contains(&path.as_str()), "{path} must not run here");
     }
     let again = Order::check(&bytes, &world.context(order.version));
     assert!(matches!(again, Ok(Verdict::Unchanged)), "one order, obeyed twice");

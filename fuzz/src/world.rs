@@ -5,11 +5,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use muster_protocol::ids::{DeviceId, Digest};
-use muster_protocol::message::Capabilities;
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::author::{self, Keys, OrderSpec, Pin, RootSpec, TargetsSpec};
 use muster_protocol::trust::{
-    Envelope, Files, Fitness, KeyId, Order, OrderContext, PublicKey, SecretKey, Sign as _, TrustedSet, Want,
+    Envelope, Files, Fitness, KeyId, Order, OrderContext, PublicKey, Revocation, RevocationAction, SecretKey,
+    Sign as _, TrustedSet, Want,
 };
 use serde_json::{Value, json};
 
@@ -26,6 +26,10 @@ pub const FLOOR: u64 = 7;
 
 pub const HUMAN: &str = "bundles/er-beds/1.0.0.json";
 pub const AUTO: &str = "bundles/er-beds/auto/7.json";
+/// Listed, and revoked all the same.
+pub const REVOKED: &str = "bundles/er-beds/0.9.0.json";
+/// Listed, for boxes of another kind.
+pub const FOREIGN: &str = "bundles/er-beds/2.0.0.json";
 const AUTO_FILE: &str = "auto-er-beds.json";
 
 #[derive(Debug)]
@@ -92,6 +96,8 @@ impl World {
         let refreshed = trusted.refresh(&first, now).expect("our catalogue");
         let stored = refreshed.writes.into_iter().map(|write| (write.stored_name(), write.bytes)).collect();
         let device = DeviceId::mint([1; 16]);
+        let hardware = ["x86_64".parse().expect("a class")].into();
+        let fitness = Fitness { hardware, agent: "0.1.0".parse().expect("a version") };
         let order_bytes = signed(author::order(&order_spec(now, &device)).expect("an order"), &[ORDER]);
         let order = Order::authentic(&order_bytes, &trusted).expect("our order");
         let mut note =
@@ -103,7 +109,7 @@ impl World {
         Self {
             now,
             device,
-            fitness: Fitness::of(&Capabilities::default(), "0.1.0".parse().expect("a version")),
+            fitness,
             root,
             trusted,
             stored,
@@ -116,7 +122,13 @@ impl World {
     }
 
     pub fn context(&self, floor: u64) -> OrderContext<'_> {
-        OrderContext { trusted: &self.trusted, device: &self.device, fitness: &self.fitness, floor, now: self.now }
+        OrderContext {
+            trusted: &self.trusted,
+            device: &self.device,
+            fitness: Some(&self.fitness),
+            floor,
+            now: self.now,
+        }
     }
 
     /// Version 2 of everything, with `bytes` in the place of one file and the index files made over it.
@@ -207,15 +219,19 @@ fn targets_files(now: Timestamp, version: u64) -> Files {
         }
         spec
     };
-    let listed = |path: &str| {
-        author::target(path.parse().expect("a path"), path.as_bytes(), json!({"hardware": ["x86_64"]}))
+    let listed = |path: &str, hardware: &str| {
+        author::target(path.parse().expect("a path"), path.as_bytes(), json!({"hardware": [hardware]}))
     };
     let mut catalogue = at(TargetsSpec::empty());
-    catalogue.put(&listed(HUMAN));
+    let revocation = Revocation { reason: "miscalibrated".to_owned(), action: RevocationAction::Stop };
+    catalogue.revoke(&REVOKED.parse().expect("a path"), revocation).expect("a revocation");
+    for (path, hardware) in [(HUMAN, "x86_64"), (REVOKED, "x86_64"), (FOREIGN, "aarch64")] {
+        catalogue.put(&listed(path, hardware));
+    }
     let model = "er-beds".parse().expect("a model");
     catalogue.delegate(&model, &Keys::one(key(BUILDER).key())).expect("a delegation");
     let mut auto = at(TargetsSpec::empty());
-    auto.put(&listed(AUTO));
+    auto.put(&listed(AUTO, "x86_64"));
     Files::from([
         ("targets.json".to_owned(), signed(catalogue.envelope().expect("JSON"), &[TARGETS])),
         (AUTO_FILE.to_owned(), signed(auto.envelope().expect("JSON"), &[BUILDER])),

@@ -152,6 +152,18 @@ fn order() -> Seeds {
             signed(edited(document(), |o| o["want"][0]["sha256"] = json!(Digest::of(b"x")))),
         ),
         ("no-seed-slot-twice", signed(edited(document(), |o| o["want"][1]["slot"] = json!("beds")))),
+        (
+            "no-seed-revoked",
+            signed(edited(document(), |o| {
+                o["want"][0] = json!({"slot": "beds", "bundle": world::REVOKED, "sha256": Digest::of(world::REVOKED.as_bytes())});
+            })),
+        ),
+        (
+            "no-seed-foreign",
+            signed(edited(document(), |o| {
+                o["want"][0] = json!({"slot": "beds", "bundle": world::FOREIGN, "sha256": Digest::of(world::FOREIGN.as_bytes())});
+            })),
+        ),
         ("no-seed-type", signed(edited(document(), |o| o["_type"] = json!("timestamp")))),
     ]
 }

@@ -23,7 +23,7 @@ const AGENT: &[&[&str]] = &[
 const FLEET: &[&[&str]] = &[
     &["clock", "mint", "addresses", "gate"],
     &["config", "rollout", "drift", "enrolment", "pki", "admission"],
-    &["retrain", "store", "blob", "broker", "publisher", "client"],
+    &["retrain", "store", "blob", "broker", "publisher", "client", "oms"],
     &["link", "signer", "catalogue", "builder"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli"],
     &["tasks", "fleet"],

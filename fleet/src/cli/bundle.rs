@@ -1,6 +1,7 @@
 //! `muster bundle`: build one from a trainer's output, look at those of the fleet, put one into the catalogue.
 
 mod build;
+mod oms;
 
 use std::path::{Path, PathBuf};
 
@@ -43,12 +44,17 @@ pub(super) enum Verb {
         /// Only add to the draft; upload later with `muster bundle push`.
         #[arg(long)]
         offline: bool,
+        #[command(flatten)]
+        gate: oms::Gate,
     },
     /// Uploads a bundle's files.
     Push {
         /// The bundle's folder.
         folder: PathBuf,
     },
+    /// Signs and checks models as OpenSSF Model Signing does, for data-science teams and auditors.
+    #[command(subcommand)]
+    Oms(oms::Verb),
 }
 
 const ADD_EXAMPLES: &str = "\
@@ -106,16 +112,17 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             context.output.show(&answer, "/sha256", FIELDS)
         }
         Verb::Build(args) => build::run(context, *args).await,
-        Verb::Add { folder, demands, list, offline } => {
+        Verb::Add { folder, demands, list, offline, gate } => {
             let demands =
                 Demands { hardware: demands.hardware.into_iter().collect(), min_agent: demands.min_agent };
-            add(context, &folder, &demands, (&list.file()?, offline)).await
+            add(context, &folder, &demands, (&list.file()?, offline), &gate).await
         }
         Verb::Push { folder } => {
             let bundle = BundleFolder::open(&folder).map_err(CliError::other)?;
             push(context, &bundle).await?;
             context.output.line(&bundle.sha256.to_string())
         }
+        Verb::Oms(verb) => oms::run(context, &verb),
     }
 }
 
@@ -124,8 +131,10 @@ async fn add(
     folder: &Path,
     demands: &Demands,
     (list, offline): (&FileName, bool),
+    gate: &oms::Gate,
 ) -> Result<(), CliError> {
     let bundle = BundleFolder::open(folder).map_err(CliError::other)?;
+    gate.bundle(context, &bundle)?;
     if !offline {
         push(context, &bundle).await?;
     }

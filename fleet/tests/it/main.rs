@@ -5,12 +5,14 @@
 mod broker;
 mod builder;
 mod cli;
+mod corpus;
 mod delivery;
 mod device;
 mod fake_fleet;
 mod http;
 mod ingest;
 mod intake;
+mod oms;
 mod onnx;
 mod publisher;
 mod publishing;

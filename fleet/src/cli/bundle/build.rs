@@ -51,9 +51,12 @@ pub(in crate::cli) struct Args {
     /// Longest time of one evaluation.
     #[arg(long, default_value = "5m", value_parser = duration::parse)]
     timeout: Duration,
+    #[command(flatten)]
+    gate: super::oms::Gate,
 }
 
 pub(super) async fn run(context: &mut Context, args: Args) -> Result<(), CliError> {
+    let source = args.gate.source(context, &args.from, &args.out)?;
     let evaluator = Evaluator {
         agent: beside_us(args.agent),
         runtime: args.runtime,
@@ -63,7 +66,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Result<(), CliErro
         env: inherited(),
     };
     let recipe = Recipe {
-        from: args.from,
+        from: source.path().to_owned(),
         model: args.model,
         version: args.version,
         created: args.created.unwrap_or_else(now),
