@@ -82,7 +82,7 @@ async fn the_process_survives_kill_nine_and_ends_at_sigterm() {
     prepare(dir.path()).await;
     std::fs::write(
         dir.path().join("fleet.toml"),
-        "[http]\nlisten = '127.0.0.1:0'\n[mqtt]\nlisten = '127.0.0.1:0'\n",
+        "[http]\nlisten = '127.0.0.1:0'\n[door]\nlisten = '127.0.0.1:0'\n[mqtt]\nlisten = '127.0.0.1:0'\n",
     )
     .unwrap();
     for sequence in 2..4 {
