@@ -11,6 +11,7 @@ import { Note, Panel } from "../parts/Panel";
 import { ReasonDialog } from "../parts/ReasonDialog";
 import { State } from "../parts/State";
 import { Stamp } from "../parts/Time";
+import { useNow } from "../shell/now";
 import { text } from "../strings";
 import { memberWhyNot, type MemberVerb } from "./membership";
 
@@ -140,11 +141,12 @@ export function Membership({ device }: { device: DeviceDetail }) {
 }
 
 function Certificate({ expires }: { expires: string | null | undefined }) {
+  const now = useNow();
   if (expires == null) return <>{none}</>;
   return (
     <>
       <Stamp at={expires} />
-      {Date.parse(expires) < Date.now() && <span className="soft"> {say.expired}</span>}
+      {Date.parse(expires) < now && <span className="soft"> {say.expired}</span>}
     </>
   );
 }

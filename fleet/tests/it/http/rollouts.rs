@@ -179,7 +179,7 @@ async fn a_device_that_is_set_apart_is_away_and_one_that_was_revoked_is_gone() {
     decide(&apart, "quarantine").await;
     decide(&gone, "revoke").await;
     let mut body = rollout_of(&new.sha256().to_string());
-    body["stages"] = json!([{"name": "all", "percent": 100, "bake_s": 0}]);
+    body["stages"] = json!([{"name": "all", "size": {"percent": 100.0}, "bake_s": 0, "deadline_s": 3600}]);
     let answer = api.post("/api/v1/rollouts", &body).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     let id = answer.json()["id"].as_str().unwrap().to_owned();
