@@ -44,7 +44,7 @@ const LIST_EVERY: Duration = Duration::from_hours(24);
 /// How often the clock is looked at.
 const UPKEEP: Duration = Duration::from_hours(1);
 /// After a failure.
-const BACK_OFF: Duration = Duration::from_secs(60);
+const BACK_OFF: Duration = Duration::from_mins(1);
 /// How long expired certificates and enrolments are remembered, for people who ask what happened.
 const REMEMBERED: Duration = Duration::from_hours(24 * 30);
 /// Rows forgotten in one transaction.
@@ -102,7 +102,7 @@ pub struct Registrar {
 #[derive(Debug)]
 struct Listed {
     at: Timestamp,
-    serials: usize,
+    revoked: Vec<Revoked>,
 }
 
 impl Registrar {
@@ -154,8 +154,8 @@ impl Registrar {
         certificates::trim(&mut tx, before, FORGOTTEN_AT_ONCE).await?;
         enrolments::trim(&mut tx, before, FORGOTTEN_AT_ONCE).await?;
         tx.commit().await?;
-        let revoked = certificates::revoked(&mut self.store.read().await?, now).await?.len();
-        let fresh = |listed: &Listed| listed.serials == revoked && now.since(listed.at) < LIST_EVERY;
+        let revoked = self.revoked(now).await?;
+        let fresh = |listed: &Listed| listed.revoked == revoked && now.since(listed.at) < LIST_EVERY;
         if self.list.lock().await.as_ref().is_some_and(fresh) {
             return Ok(());
         }
@@ -167,13 +167,15 @@ impl Registrar {
     async fn write_list(&self) -> Result<(), RegistrarError> {
         let mut listed = self.list.lock().await;
         let now = self.clocks.trust.now();
-        let revoked = certificates::revoked(&mut self.store.read().await?, now).await?;
-        let revoked: Vec<Revoked> =
-            revoked.into_iter().map(|one| Revoked { serial: one.serial, at: one.at }).collect();
-        let serials = revoked.len();
+        let revoked = self.revoked(now).await?;
         self.pki.write_crl(&revoked, now)?;
-        *listed = Some(Listed { at: now, serials });
+        *listed = Some(Listed { at: now, revoked });
         Ok(())
+    }
+
+    async fn revoked(&self, now: Timestamp) -> Result<Vec<Revoked>, StoreError> {
+        let found = certificates::revoked(&mut self.store.read().await?, now).await?;
+        Ok(found.into_iter().map(|one| Revoked { serial: one.serial, at: one.at }).collect())
     }
 
     /// After a deed that revoked something. A failure leaves the deed done: the fleet refuses by its table already.

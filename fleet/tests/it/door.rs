@@ -15,7 +15,7 @@ use muster_protocol::ids::DeviceId;
 use rcgen::PublicKeyData as _;
 use serde_json::json;
 
-use ward::{Newcomer, Ward, certificate, chain, csr, knock};
+use ward::{Newcomer, Ward, certificate, chain, knock};
 
 #[tokio::test]
 async fn a_box_asks_is_compared_accepted_and_comes_back_for_more() {
@@ -167,6 +167,5 @@ async fn a_new_key_takes_over_and_the_old_one_waits_for_it() {
     taken.is_problem(403, "key_taken");
     let identity = identities::get(&mut ward.server.read().await, &member.device).await.unwrap().unwrap();
     assert_eq!(identity.key.fingerprint, changed.fingerprint);
-    assert_eq!(csr(&next.key), next.csr());
     ward.close().await;
 }
