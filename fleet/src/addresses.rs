@@ -15,6 +15,7 @@ const LOCK: &str = "lock";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
     pub http: String,
+    /// What boxes are told: `mqtts://host:port`.
     pub mqtt: String,
 }
 
@@ -37,8 +38,8 @@ pub enum DataDirError {
 }
 
 impl Addresses {
-    pub fn new(http: SocketAddr, mqtt: SocketAddr) -> Self {
-        Self { http: format!("http://{http}"), mqtt: format!("mqtt://{mqtt}") }
+    pub fn new(http: SocketAddr, mqtt: &str) -> Self {
+        Self { http: format!("http://{http}"), mqtt: mqtt.to_owned() }
     }
 
     /// Replaces the file at once: a reader sees the old one or the new one.
@@ -87,10 +88,8 @@ mod tests {
     fn addresses_are_replaced_whole() {
         let dir = tempfile::tempdir().unwrap();
         for port in [1, 2] {
-            let addresses = Addresses::new(
-                SocketAddr::from(([127, 0, 0, 1], port)),
-                SocketAddr::from(([127, 0, 0, 1], 9)),
-            );
+            let addresses =
+                Addresses::new(SocketAddr::from(([127, 0, 0, 1], port)), "mqtts://localhost:8883");
             addresses.write(dir.path()).unwrap();
             let read: Addresses =
                 serde_json::from_slice(&std::fs::read(dir.path().join(FILE)).unwrap()).unwrap();

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use muster_fleet::config::Config;
+use muster_fleet::offline::Offline;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ enum Command {
     },
     /// Prints the description of the REST API.
     Openapi,
+    #[command(flatten)]
+    Offline(Offline),
 }
 
 #[tokio::main]
@@ -45,6 +48,7 @@ async fn main() -> anyhow::Result<()> {
         .init();
     match Arguments::parse().command {
         Command::Openapi => Ok(std::io::stdout().write_all(muster_fleet::http::openapi().as_bytes())?),
+        Command::Offline(offline) => Ok(offline.run()?),
         Command::Serve { config, data } => {
             let config = Config::load(config.as_deref(), data)?;
             let stop = CancellationToken::new();
