@@ -29,6 +29,7 @@ pub mod ingest;
 pub mod intake;
 pub mod link;
 pub mod mint;
+pub mod offline;
 pub mod orders;
 pub mod pki;
 pub mod publisher;

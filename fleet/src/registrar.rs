@@ -15,10 +15,11 @@ mod issue;
 mod offline;
 mod roll;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_protocol::enrol::Fingerprint;
+use muster_protocol::enrol::{CERTIFICATE_LIFE_DAYS, Fingerprint};
 use muster_protocol::ids::{DeviceId, EnrolmentId};
 use muster_protocol::message::Sentence;
 use muster_protocol::time::Timestamp;
@@ -41,6 +42,8 @@ pub use roll::{Imported, Roll, RollError, export, import};
 
 /// The list of revoked certificates is written anew at least so often.
 const LIST_EVERY: Duration = Duration::from_hours(24);
+/// No certificate lives longer; a day more, for clocks.
+const CERTIFICATE_LIFE: Duration = Duration::from_hours(24 * (CERTIFICATE_LIFE_DAYS as u64 + 1));
 /// How often the clock is looked at.
 const UPKEEP: Duration = Duration::from_hours(1);
 /// After a failure.
@@ -111,16 +114,6 @@ impl Registrar {
         Self { store, pki, admission, clocks, places, turn, list, retired }
     }
 
-    /// Admits whom the database says, before anybody can connect.
-    pub async fn admit_members(&self) -> Result<(), StoreError> {
-        let _turn = self.turn.lock().await;
-        let mut db = self.store.read().await?;
-        let mut members = identities::in_state(&mut db, StandingName::Active).await?;
-        members.extend(identities::in_state(&mut db, StandingName::Quarantined).await?);
-        self.admission.replace(members);
-        Ok(())
-    }
-
     /// Told by whoever retires a key outside of this file: its certificates must get onto the list.
     pub fn retired(&self) -> Arc<Notify> {
         self.retired.clone()
@@ -168,7 +161,13 @@ impl Registrar {
         let mut listed = self.list.lock().await;
         let now = self.clocks.trust.now();
         let revoked = self.revoked(now).await?;
-        self.pki.write_crl(&revoked, now)?;
+        let mut list = revoked.clone();
+        // A database that was lost does not know what it once revoked. Nothing leaves the list before it must have expired.
+        let alive = |old: &Revoked| old.at.plus(CERTIFICATE_LIFE) > now;
+        list.extend(self.pki.listed()?.into_iter().filter(|old| alive(old)));
+        list.sort();
+        list.dedup_by(|a, b| a.serial == b.serial);
+        self.pki.write_crl(&list, now)?;
         *listed = Some(Listed { at: now, revoked });
         Ok(())
     }
@@ -194,6 +193,14 @@ impl Registrar {
         tx.commit().await?;
         self.store.persist().await
     }
+}
+
+/// Whom the broker lets in, as the database has it: to be admitted before anybody can connect.
+pub async fn members(store: &Store) -> Result<BTreeSet<DeviceId>, StoreError> {
+    let mut db = store.read().await?;
+    let mut members = identities::in_state(&mut db, StandingName::Active).await?;
+    members.extend(identities::in_state(&mut db, StandingName::Quarantined).await?);
+    Ok(members)
 }
 
 /// An entry about a device.

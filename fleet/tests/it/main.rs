@@ -1,10 +1,12 @@
-//! Stories of the fleet server: the real server, the real broker in it, real MQTT clients, on loopback and free ports.
+//! Stories of the fleet server: the real server, the real broker in it or a real Mosquitto, real MQTT
+//! clients, on loopback and free ports.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a story that goes wrong should stop, and say where")]
 
 mod broker;
 mod builder;
 mod cli;
+mod contract;
 mod delivery;
 mod device;
 mod door;
@@ -13,7 +15,9 @@ mod http;
 mod ingest;
 mod intake;
 mod member;
+mod mosquitto;
 mod onnx;
+mod pipe;
 mod publisher;
 mod publishing;
 mod restart;

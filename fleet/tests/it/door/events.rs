@@ -275,6 +275,7 @@ async fn boxes_survive_the_loss_of_the_database() {
     assert_eq!(back.device, member.device);
     assert!(ward.server.fleet.admission.admits(&member.device));
     gone.renew(&ward).await.is_problem(403, "revoked");
+    assert!(is_listed(&ward, &serial(&certificate(&stolen))), "the list forgets nothing that is still alive");
     let identity = identities::get(&mut ward.server.read().await, &member.device).await.unwrap().unwrap();
     assert_eq!((identity.name.as_str(), identity.site.as_str()), ("er-2-1", "er-2"));
     assert_eq!(identity.facts, kept.facts);

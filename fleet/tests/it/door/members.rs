@@ -19,14 +19,10 @@ use crate::device::Device;
 use crate::member;
 use crate::publisher::{Bundle, Publisher};
 
-async fn connect(ward: &Ward, number: u8, connection: u64) -> Device {
-    Device::connect(ward.server.mqtt(), number, connection).await
-}
-
 async fn joined(ward: &Ward, number: u8) -> Device {
     let id = DeviceId::mint([number; 16]);
     member::enrolled(&ward.server.fleet, &id, "er-1-1", "er-1").await;
-    connect(ward, number, 1).await
+    Device::connect_to(&ward.server.mqtt(), number, 1).await
 }
 
 async fn decide(ward: &Ward, device: &DeviceId, verb: Verb) {
