@@ -1,10 +1,13 @@
 #!/bin/sh
-# Installs the Debian packages that the tests need: Chromium for the dashboard, Mosquitto's clients for the wire.
+# Installs the Debian packages that the tests need: Chromium for the dashboard, Mosquitto and its clients for the wire.
 set -eu
 
 wanted=
 command -v chromium >/dev/null 2>&1 || wanted="$wanted chromium"
 command -v mosquitto_sub >/dev/null 2>&1 || wanted="$wanted mosquitto-clients"
+broker=
+[ -x /usr/sbin/mosquitto ] || broker=mosquitto
+wanted="$wanted${broker:+ $broker}"
 [ -n "$wanted" ] || exit 0
 
 install="apt-get install -y --no-install-recommends$wanted"
@@ -21,3 +24,7 @@ export DEBIAN_FRONTEND=noninteractive
 $sudo apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
 $sudo $install >/dev/null
+# The package starts a broker on 1883. The tests start their own, on free ports.
+if [ -n "$broker" ] && [ -d /run/systemd/system ]; then
+    $sudo systemctl disable --now --quiet mosquitto
+fi

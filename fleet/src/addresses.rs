@@ -15,6 +15,7 @@ const LOCK: &str = "lock";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
     pub http: String,
+    /// What boxes are told: `mqtts://host:port`.
     pub mqtt: String,
     /// As boxes are told it: `https://host:port`.
     pub door: String,
@@ -39,8 +40,8 @@ pub enum DataDirError {
 }
 
 impl Addresses {
-    pub fn new(http: SocketAddr, mqtt: SocketAddr, door: String) -> Self {
-        Self { http: format!("http://{http}"), mqtt: format!("mqtt://{mqtt}"), door }
+    pub fn new(http: SocketAddr, mqtt: &str, door: &str) -> Self {
+        Self { http: format!("http://{http}"), mqtt: mqtt.to_owned(), door: door.to_owned() }
     }
 
     /// Replaces the file at once: a reader sees the old one or the new one.
@@ -91,8 +92,8 @@ mod tests {
         for port in [1, 2] {
             let addresses = Addresses::new(
                 SocketAddr::from(([127, 0, 0, 1], port)),
-                SocketAddr::from(([127, 0, 0, 1], 9)),
-                "https://localhost:8443".to_owned(),
+                "mqtts://localhost:8883",
+                "https://localhost:8443",
             );
             addresses.write(dir.path()).unwrap();
             let read: Addresses =

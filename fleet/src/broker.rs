@@ -1,37 +1,40 @@
-//! The embedded MQTT broker: a pipe on loopback, in memory, behind an access rule of ours.
+//! The embedded MQTT broker: a pipe in memory, behind a door of ours.
 //!
-//! Everything about the broker crate stays in this file: `start(config) → Broker { address, … }`, `shutdown`. It is never
-//! trusted for content and never asked to remember: what must survive stands in the database.
-//!
-//! Who may do what hangs on the client id:
-//!
-//! | client id | publishes, wills included | subscribes |
-//! |---|---|---|
-//! | a device id | `d/{id}/up/…` of its own | `d/{id}/down/#`, trust files, the epoch |
-//! | the fleet's own, random and with a password that never leaves the process | everything | everything |
-//! | any other | nothing | everything but bulk and telemetry: orders, states, status, trust |
-//!
-//! The last row is for an operator's `mosquitto_sub` on the same machine. Client ids prove nothing yet: on loopback
-//! every local process may call itself a device. That ends with certificates, and no other bind is accepted until then.
+//! ```text
+//!   box ──TLS 1.3, both sides──▶ front ──loopback──▶ broker ◀──loopback, password── the fleet's own client
+//!                                  │  name in the certificate = client id, for this connection only
+//! ```
+//! Everything about the broker crate stays in this folder: `start → Broker { address, inside, … }`, `shutdown`. It is never
+//! trusted for content and never asked to remember: what must survive stands in the database. Why the broker's own TLS is
+//! not used is told in docs/decisions/0006.
 
-use std::future::Future;
+mod access;
+mod front;
+mod guests;
+pub mod hook;
+pub mod mosquitto;
+
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use mqtt5::broker::auth::{AuthProvider, AuthResult};
 use mqtt5::broker::config::{BrokerConfig, StorageBackend, StorageConfig};
 use mqtt5::broker::{BrokerShutdownHandle, MqttBroker};
-use mqtt5::packet::connect::ConnectPacket;
-use mqtt5::protocol::v5::reason_codes::ReasonCode;
-use muster_protocol::ids::DeviceId;
 use muster_protocol::limits::PACKET_BYTES_MAX;
-use muster_protocol::topic::{self, Down, Topic, Up};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Admission;
+use crate::pki::{ClientAuth, Pki, PkiError};
+use access::Access;
+use front::Front;
+use guests::Guests;
 
 const CLIENTS_MAX: usize = 20_000;
 /// Messages queued for one slow client. The default of 10,000 would let one that reads no chunks hold 2.6 GB.
 const CLIENT_QUEUE: usize = 1000;
+/// Nobody needs more; a filter costs memory and time at each message.
+const SUBSCRIPTIONS_MAX: usize = 64;
 
 /// The fleet's own way in, made anew at each start.
 #[derive(Clone)]
@@ -42,20 +45,25 @@ pub struct Insider {
 
 pub struct Broker {
     address: SocketAddr,
+    inside: SocketAddr,
     stop: BrokerShutdownHandle,
     running: JoinHandle<mqtt5::error::Result<()>>,
+    front_stop: CancellationToken,
+    front: JoinHandle<()>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    #[error("the MQTT broker must not listen on {0}: without encryption it stays on 127.0.0.1")]
-    Exposed(SocketAddr),
     #[error("the MQTT broker cannot listen on {address}; is the port taken? Set [mqtt] listen to another")]
-    Bind {
+    Listen {
         address: SocketAddr,
         #[source]
-        source: mqtt5::MqttError,
+        source: std::io::Error,
     },
+    #[error("the MQTT broker found no free port on 127.0.0.1")]
+    Bind(#[source] mqtt5::MqttError),
+    #[error("the MQTT broker has no certificate to show")]
+    Pki(#[from] PkiError),
     #[error("the MQTT broker listens nowhere")]
     Nowhere,
     #[error("the MQTT broker stopped by itself")]
@@ -63,26 +71,24 @@ pub enum BrokerError {
 }
 
 impl Broker {
-    /// Starts the broker on a loopback address; port 0 takes any free one.
-    pub async fn start(address: SocketAddr, insider: &Insider) -> Result<Self, BrokerError> {
-        if !address.ip().is_loopback() {
-            return Err(BrokerError::Exposed(address));
-        }
-        let mut config = BrokerConfig::default()
-            .with_bind_address(address)
-            .with_max_clients(CLIENTS_MAX)
-            .with_max_packet_size(PACKET_BYTES_MAX)
-            .with_client_channel_capacity(CLIENT_QUEUE);
-        // The default backend writes a folder into the current directory.
-        config.storage_config = StorageConfig::new().with_backend(StorageBackend::Memory);
-        config.sys_topics_enabled = false;
-        // All local clients share one address: the failures of one must not lock out the others.
-        config.auth_config.rate_limit.enabled = false;
-        let mut broker = MqttBroker::with_config(config)
+    /// Starts broker and front; port 0 takes any free one.
+    pub async fn start(
+        listen: SocketAddr,
+        insider: &Insider,
+        pki: Arc<Pki>,
+        admission: Admission,
+    ) -> Result<Self, BrokerError> {
+        let failed = |source| BrokerError::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let tls = pki.server_config(ClientAuth::DevicesAndClients)?;
+        let guests = Guests::default();
+        let access = Access { insider: insider.clone(), guests: guests.clone() };
+        let mut broker = MqttBroker::with_config(config())
             .await
-            .map_err(|source| BrokerError::Bind { address, source })?
-            .with_auth_provider(Arc::new(Access { insider: insider.clone() }));
-        let address = broker.local_addr().ok_or(BrokerError::Nowhere)?;
+            .map_err(BrokerError::Bind)?
+            .with_auth_provider(Arc::new(access));
+        let inside = broker.local_addr().ok_or(BrokerError::Nowhere)?;
         let stop = broker.shutdown_handle();
         let mut ready = broker.ready_receiver();
         #[expect(
@@ -92,24 +98,43 @@ impl Broker {
         let running = tokio::spawn(async move { broker.run().await });
         // A broker that fails before it is ready drops the sender; `stopped` then says why.
         drop(ready.wait_for(|ready| *ready).await);
-        Ok(Self { address, stop, running })
+        let front = Front { listener, tls, pki, admission, guests, inside };
+        let front_stop = CancellationToken::new();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the handle is kept, awaited in shutdown and aborted on drop"
+        )]
+        let front = tokio::spawn(front.run(front_stop.clone()));
+        Ok(Self { address, inside, stop, running, front_stop, front })
     }
 
-    /// Where it really listens.
+    /// Where boxes find it.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
+    /// Where the fleet's own client finds it.
+    pub fn inside(&self) -> SocketAddr {
+        self.inside
+    }
+
     /// Returns when the broker ends by itself, which it should not.
     pub async fn stopped(&mut self) -> BrokerError {
-        match (&mut self.running).await {
-            Ok(Err(error)) => BrokerError::Stopped(error),
-            Ok(Ok(())) | Err(_) => BrokerError::Nowhere,
+        tokio::select! {
+            ended = &mut self.running => match ended {
+                Ok(Err(error)) => BrokerError::Stopped(error),
+                Ok(Ok(())) | Err(_) => BrokerError::Nowhere,
+            },
+            _ = &mut self.front => BrokerError::Nowhere,
         }
     }
 
     /// Closes all connections and waits until they are.
     pub async fn shutdown(mut self) {
+        self.front_stop.cancel();
+        if (&mut self.front).await.is_err() {
+            tracing::warn!("the broker's front did not end well");
+        }
         self.stop.shutdown();
         if let Ok(Err(error)) = (&mut self.running).await {
             tracing::warn!(%error, "the MQTT broker ended with an error");
@@ -117,8 +142,24 @@ impl Broker {
     }
 }
 
+fn config() -> BrokerConfig {
+    let mut config = BrokerConfig::default()
+        .with_bind_address(([127, 0, 0, 1], 0))
+        .with_max_clients(CLIENTS_MAX + 1)
+        .with_max_packet_size(PACKET_BYTES_MAX)
+        .with_client_channel_capacity(CLIENT_QUEUE);
+    config.max_subscriptions_per_client = SUBSCRIPTIONS_MAX;
+    // The default backend writes a folder into the current directory.
+    config.storage_config = StorageConfig::new().with_backend(StorageBackend::Memory);
+    config.sys_topics_enabled = false;
+    // All clients come from the front's address: the failures of one must not lock out the others.
+    config.auth_config.rate_limit.enabled = false;
+    config
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
+        self.front.abort();
         self.running.abort();
     }
 }
@@ -132,171 +173,5 @@ impl std::fmt::Debug for Broker {
 impl std::fmt::Debug for Insider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Insider").field("client_id", &self.client_id).finish_non_exhaustive()
-    }
-}
-
-struct Access {
-    insider: Insider,
-}
-
-/// Whom a client id stands for.
-enum Client {
-    Fleet,
-    Device(DeviceId),
-    Observer,
-}
-
-impl Access {
-    fn who(&self, client_id: &str) -> Client {
-        if client_id == self.insider.client_id {
-            return Client::Fleet;
-        }
-        client_id.parse().map_or(Client::Observer, Client::Device)
-    }
-
-    fn may_publish(&self, client_id: &str, topic: &str) -> bool {
-        match self.who(client_id) {
-            Client::Fleet => true,
-            Client::Device(id) => matches!(topic.parse(), Ok(Topic::Up(device, _)) if device == id),
-            Client::Observer => false,
-        }
-    }
-
-    fn may_subscribe(&self, client_id: &str, filter: &str) -> bool {
-        match self.who(client_id) {
-            Client::Fleet => true,
-            Client::Device(id) => {
-                let own = filter == topic::down_to(&id)
-                    || matches!(filter.parse(), Ok(Topic::Down(device, _)) if device == id);
-                own || is_public(filter)
-            }
-            Client::Observer => is_public(filter) || is_observable(filter),
-        }
-    }
-}
-
-fn is_public(filter: &str) -> bool {
-    filter == topic::every_trust_file() || matches!(filter.parse(), Ok(Topic::Trust(_) | Topic::Epoch))
-}
-
-/// What a person may watch of one device or of all: its order, its state, its presence, its events. Compared as whole
-/// filters, so that nothing wider slips through a wildcard or a share.
-fn is_observable(filter: &str) -> bool {
-    match filter.parse() {
-        Ok(Topic::Up(_, Up::Hello | Up::Status | Up::State | Up::Event) | Topic::Down(_, Down::Order)) => {
-            true
-        }
-        Ok(Topic::Up(_, Up::Report | Up::Want) | Topic::Down(..) | Topic::Trust(_) | Topic::Epoch) => false,
-        Err(_) => {
-            [Up::Hello, Up::Status, Up::State, Up::Event].iter().any(|&up| filter == topic::every_device(up))
-                || filter == every_order()
-        }
-    }
-}
-
-fn every_order() -> String {
-    topic::every_device(Up::State).replace("/up/state", "/down/order")
-}
-
-type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-impl AuthProvider for Access {
-    fn authenticate<'a>(
-        &'a self,
-        connect: &'a ConnectPacket,
-        _from: SocketAddr,
-    ) -> Later<'a, mqtt5::error::Result<AuthResult>> {
-        let result = match self.who(&connect.client_id) {
-            Client::Fleet if connect.password.as_deref() != Some(self.insider.password.as_bytes()) => {
-                AuthResult::fail(ReasonCode::NotAuthorized)
-            }
-            Client::Fleet | Client::Device(_) | Client::Observer => {
-                AuthResult::success_with_user(connect.client_id.clone())
-            }
-        };
-        Box::pin(std::future::ready(Ok(result)))
-    }
-
-    fn authorize_publish<'a>(
-        &'a self,
-        client_id: &str,
-        _: Option<&'a str>,
-        topic: &'a str,
-    ) -> Later<'a, bool> {
-        Box::pin(std::future::ready(self.may_publish(client_id, topic)))
-    }
-
-    fn authorize_subscribe<'a>(
-        &'a self,
-        client_id: &str,
-        _: Option<&'a str>,
-        filter: &'a str,
-    ) -> Later<'a, bool> {
-        Box::pin(std::future::ready(self.may_subscribe(client_id, filter)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn access() -> Access {
-        Access { insider: Insider { client_id: "fleet-x".to_owned(), password: "secret".to_owned() } }
-    }
-
-    fn device() -> DeviceId {
-        DeviceId::mint([7; 16])
-    }
-
-    #[test]
-    fn publishing() {
-        let (mine, other) = (device(), DeviceId::mint([8; 16]));
-        let check = |client: &str, topic: String, may: bool| {
-            assert_eq!(access().may_publish(client, &topic), may, "{client} {topic}");
-        };
-        check(mine.as_str(), Topic::Up(mine.clone(), Up::State).to_string(), true);
-        check(mine.as_str(), Topic::Up(other, Up::State).to_string(), false);
-        check(mine.as_str(), Topic::Down(mine.clone(), Down::Order).to_string(), false);
-        check(mine.as_str(), Topic::Trust("timestamp.json".to_owned()).to_string(), false);
-        check(mine.as_str(), format!("muster/1/d/{mine}/up/state/x"), false);
-        check("observer", Topic::Up(mine.clone(), Up::State).to_string(), false);
-        check("fleet-x", Topic::Down(mine, Down::Order).to_string(), true);
-    }
-
-    #[test]
-    fn subscribing() {
-        let (mine, other) = (device(), DeviceId::mint([8; 16]));
-        let check = |client: &str, filter: &str, may: bool| {
-            assert_eq!(access().may_subscribe(client, filter), may, "{client} {filter}");
-        };
-        check(mine.as_str(), &topic::down_to(&mine), true);
-        check(mine.as_str(), &topic::every_trust_file(), true);
-        check(mine.as_str(), "muster/1/s/epoch", true);
-        for wrong in [
-            "#",
-            "+/+/#",
-            "muster/1/#",
-            "muster/1/d/+/down/#",
-            &topic::down_to(&other),
-            &format!("$share/x/{}", topic::down_to(&mine)),
-            &format!("$share/x/{}", topic::down_to(&other)),
-            &topic::every_device(Up::State),
-            "$SYS/#",
-        ] {
-            check(mine.as_str(), wrong, false);
-        }
-        check("mosq", "muster/1/d/+/down/order", true);
-        check("mosq", "muster/1/d/+/up/state", true);
-        check("mosq", "muster/1/d/+/up/report", false);
-        check("mosq", "#", false);
-        check("mosq", "$share/a/muster/1/d/+/up/state", false);
-        check("mosq", &topic::down_to(&mine), false);
-    }
-
-    #[tokio::test]
-    async fn only_loopback() {
-        let insider = access().insider;
-        let error = Broker::start(SocketAddr::from(([0, 0, 0, 0], 0)), &insider).await.unwrap_err();
-        assert!(matches!(error, BrokerError::Exposed(_)), "{error}");
     }
 }

@@ -43,7 +43,7 @@ const SEATS_PER_ADDRESS: usize = 128;
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// However busy it is, a connection ends.
-const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+const CONNECTION_LIFE: Duration = Duration::from_mins(1);
 /// Longest head of a request, bytes; hyper's least.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// After the system refused a connection, for want of descriptors.

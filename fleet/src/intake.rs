@@ -26,6 +26,7 @@ use tokio::sync::Mutex;
 use crate::blob::{BlobError, Blobs};
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clocks;
+use crate::pki::Pki;
 use crate::signer::{Signer, SignerError};
 use crate::store::bundles::NewBundle;
 use crate::store::log::{Actor, NewEntry};
@@ -44,6 +45,7 @@ pub struct Intake {
     store: Store,
     blobs: Blobs,
     signer: Arc<Signer>,
+    pki: Arc<Pki>,
     catalogue: Catalogue,
     clocks: Clocks,
     /// One upload at a time: each is verified against what the one before left.
@@ -100,10 +102,11 @@ impl Intake {
         store: Store,
         blobs: Blobs,
         signer: Arc<Signer>,
+        pki: Arc<Pki>,
         catalogue: Catalogue,
         clocks: Clocks,
     ) -> Self {
-        Self { store, blobs, signer, catalogue, clocks, turn: Mutex::new(()) }
+        Self { store, blobs, signer, pki, catalogue, clocks, turn: Mutex::new(()) }
     }
 
     /// Takes in `N.root.json`, `root.json`, `targets.json`, `N.targets.json` or `auto-<model>.json`.
@@ -187,6 +190,7 @@ impl Intake {
             let trusted =
                 TrustedSet::from_root(bytes).map_err(|error| fault::refuse(error.code(), &error))?;
             self.signer.check(&trusted).map_err(refused)?;
+            self.check_tls(bytes)?;
             return Ok(Next { trusted, publish: vec![write()] });
         };
         let held = before.versions();
@@ -200,11 +204,29 @@ impl Intake {
                 return Err(fault::refuse(error.code(), &error));
             }
             self.signer.check(&trusted).map_err(refused)?;
+            self.check_tls(bytes)?;
             return Ok(Next { trusted, publish: vec![write()] });
         }
         let new = Files::from([(file.wire(), bytes.to_vec())]);
         let index = self.signer.index(before, &new, self.clocks.trust.now()).map_err(refused)?;
+        if is_root {
+            self.check_tls(bytes)?;
+        }
         Ok(Next { trusted: index.trusted, publish: index.publish })
+    }
+
+    /// A root decides which servers boxes speak with. One that does not lead to this server would send them all away, and
+    /// nothing that this server says could call them back.
+    fn check_tls(&self, root: &[u8]) -> Result<(), IntakeError> {
+        if self.pki.leads_here(&tls_roots(root), self.clocks.trust.now()) {
+            return Ok(());
+        }
+        let sentence = format!(
+            "the root's tls_roots do not lead to this server's certificate, so boxes could not come back to it; put {} \
+             into the root (muster root new --tls-root FILE) and sign it again",
+            self.pki.server_bundle_path().display()
+        );
+        Err(fault::refuse_text("trust_tls_roots", &sentence))
     }
 
     /// Checks every bundle that the new state lists and the old one did not.
@@ -325,6 +347,13 @@ impl Difference {
         self.revoked = new.map(|(path, revocation)| (path.clone(), revocation.clone())).collect();
         self.reinstated = was.into_keys().filter(|path| !is.contains_key(path)).collect();
     }
+}
+
+/// The authorities that a root names for servers. The root has been verified before.
+fn tls_roots(root: &[u8]) -> Vec<String> {
+    let document: serde_json::Value = serde_json::from_slice(root).unwrap_or_default();
+    let roots = document.pointer("/signed/x-muster/tls_roots").and_then(serde_json::Value::as_array);
+    roots.into_iter().flatten().filter_map(|pem| pem.as_str().map(str::to_owned)).collect()
 }
 
 /// Which file was uploaded. At rest, publishers keep targets with their version; on the wire they have none.

@@ -29,6 +29,7 @@ pub mod ingest;
 pub mod intake;
 pub mod link;
 pub mod mint;
+pub mod offline;
 pub mod oms;
 pub mod orders;
 pub mod pki;

@@ -24,10 +24,11 @@ use muster_protocol::ids::DeviceId;
 use muster_protocol::limits::PACKET_BYTES_MAX;
 use muster_protocol::message::{Epoch, Message as _};
 use muster_protocol::topic::{Topic, Up, every_device};
-use rumqttc::NetworkOptions;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, Filter, Packet, Publish, PublishProperties};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
+use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
+use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -96,9 +97,11 @@ pub struct Unconfirmed;
 
 /// Where to connect and as whom.
 #[derive(Clone, Debug)]
-pub struct LinkConfig {
-    pub broker: SocketAddr,
-    pub insider: Insider,
+pub enum Way {
+    /// The broker in this process, past its front.
+    Inside { broker: SocketAddr, insider: Insider },
+    /// A broker elsewhere, with both sides' certificates. The configuration stays current by itself.
+    Outside { host: String, port: u16, client_id: String, tls: Arc<ClientConfig> },
 }
 
 /// What the link brings in.
@@ -113,7 +116,7 @@ pub struct Incoming {
 /// The task's half: run it with [`Link::run`].
 #[derive(Debug)]
 pub struct Link {
-    config: LinkConfig,
+    way: Way,
     queue: mpsc::Receiver<(Outbound, Option<oneshot::Sender<()>>)>,
     messages: mpsc::Sender<Inbound>,
     wants: mpsc::Sender<Inbound>,
@@ -135,12 +138,12 @@ impl Publisher {
 }
 
 impl Link {
-    pub fn new(config: LinkConfig) -> (Self, Publisher, Incoming) {
+    pub fn new(way: Way) -> (Self, Publisher, Incoming) {
         let (queue_in, queue) = mpsc::channel(REQUESTS);
         let (messages, messages_out) = mpsc::channel(1024);
         let (wants, wants_out) = mpsc::channel(1024);
         let (session, session_out) = watch::channel(None);
-        let link = Self { config, queue, messages, wants, session };
+        let link = Self { way, queue, messages, wants, session };
         let incoming = Incoming { messages: messages_out, wants: wants_out, session: session_out };
         (link, Publisher { queue: queue_in }, incoming)
     }
@@ -232,13 +235,22 @@ impl Link {
     }
 
     fn options(&self) -> MqttOptions {
-        let insider = &self.config.insider;
-        let address = self.config.broker;
-        let mut options = MqttOptions::new(&insider.client_id, address.ip().to_string(), address.port());
+        let mut options = match &self.way {
+            Way::Inside { broker, insider } => {
+                let mut options =
+                    MqttOptions::new(&insider.client_id, broker.ip().to_string(), broker.port());
+                options.set_credentials(&insider.client_id, &insider.password);
+                options
+            }
+            Way::Outside { host, port, client_id, tls } => {
+                let mut options = MqttOptions::new(client_id, host, *port);
+                options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));
+                options
+            }
+        };
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
         options
-            .set_credentials(&insider.client_id, &insider.password)
             .set_keep_alive(KEEP_ALIVE)
             .set_clean_start(true)
             .set_connection_timeout(CONNECT_TIMEOUT_S)

@@ -5,6 +5,7 @@
 //!               server-ca-N.{pem,key}    sign this server; boxes know them from root.json          server-ca.pem: all
 //!               client-ca.{pem,key}      signs the fleet's and its observers' clients of a broker
 //!               server.{pem,key}         this server's certificate, renewed by itself
+//!               fleet-client.{pem,key}   the fleet's own client of an external broker, renewed by itself
 //!               device.crl.pem           what is revoked, for a broker that looks at nothing else
 //! ```
 //! Three authorities, not one: a device's certificate can then never be taken for a server's or for the fleet's own. Keys are
@@ -15,8 +16,10 @@ pub mod certificate;
 pub mod csr;
 
 mod authority;
+mod client;
 mod crl;
-mod files;
+pub mod files;
+mod own;
 mod rotate;
 mod server;
 #[cfg(test)]
@@ -41,8 +44,8 @@ use authority::{Authority, Leaf};
 pub use certificate::Certificate;
 pub use crl::Revoked;
 pub use csr::{CsrError, PublicKeyInfo, csr};
+use own::Own;
 pub use rotate::{AuthorityView, PkiView};
-use server::ServerLeaf;
 pub use tls::ClientAuth;
 use tls::{Live, Material};
 
@@ -64,12 +67,20 @@ pub struct Issued {
     pub expires: Timestamp,
 }
 
-/// A certificate and its key for a client of the broker that is not a device.
+/// A certificate and its key, made here for somebody else.
 #[derive(Debug)]
 pub struct ClientCertificate {
     pub certificate: String,
     pub key: Zeroizing<String>,
     pub expires: Timestamp,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Device(DeviceId),
+    /// The fleet itself or somebody who watches, by its common name.
+    Client(String),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +97,8 @@ pub enum PkiError {
         #[source]
         source: std::io::Error,
     },
+    #[error("{} has no certificates yet; start the server once, it makes them", path.display())]
+    Absent { path: PathBuf },
     #[error("{} can be read by others: consider the key stolen, or chmod 600 it if you know that it is not", path.display())]
     Exposed { path: PathBuf },
     #[error("{} cannot be used: {reason}", path.display())]
@@ -94,8 +107,10 @@ pub enum PkiError {
     Name(String),
     #[error("[server] names is empty; name at least what boxes call this server")]
     NoNames,
-    #[error("'{0}' is no name for a client of the broker: write {1}- and 1 to 48 of a-z, 0-9 and '-'")]
-    ClientName(String, &'static str),
+    #[error("'{0}' is no name for a client of the broker: write o- and 1 to 48 of a-z, 0-9 and '-'")]
+    ClientName(String),
+    #[error("[mqtt] ca holds no certificate in PEM that can be read")]
+    BrokerAuthority,
     #[error("'{0}' is not a serial number in hexadecimal")]
     Serial(String),
     #[error("no new authority for servers is prepared; run 'muster-fleet ca prepare-server' first")]
@@ -139,7 +154,10 @@ struct State {
     /// Oldest first; never empty.
     server: Vec<Authority>,
     client: Authority,
-    leaf: ServerLeaf,
+    /// This server's certificate.
+    leaf: Own,
+    /// The certificate of the fleet's own client.
+    fleet: Own,
 }
 
 impl Pki {
@@ -153,14 +171,31 @@ impl Pki {
             Some(client) => client,
             None => Authority::make(dir, CLIENT, 1, "Muster Fleet Client CA", now)?,
         };
-        let leaf = ServerLeaf::open(dir, &server, names, now)?;
+        let leaf = server::open(dir, &server, names, now)?;
+        let fleet = client::open(dir, &client, now)?;
         save_bundle(&dir.join(DEVICE_BUNDLE), &device)?;
         save_bundle(&dir.join(SERVER_BUNDLE), &server)?;
         renew_crl(dir, &device, now)?;
-        let state = State { device, server, client, leaf };
+        Self::of(dir, names.to_vec(), State { device, server, client, leaf, fleet })
+    }
+
+    /// Loads what a running server has made, and writes nothing: safe beside it.
+    pub fn load(dir: &Path) -> Result<Self, PkiError> {
+        let absent = || PkiError::Absent { path: dir.to_owned() };
+        let (device, server) = (found(dir, "device")?, found(dir, "server")?);
+        let client = Authority::load(dir, CLIENT, 1)?.ok_or_else(absent)?;
+        let leaf = Own::load(dir, server::STEM)?.ok_or_else(absent)?;
+        let fleet = Own::load(dir, client::STEM)?.ok_or_else(absent)?;
+        if device.is_empty() || server.is_empty() {
+            return Err(absent());
+        }
+        let names = leaf.facts.names.clone();
+        Self::of(dir, names, State { device, server, client, leaf, fleet })
+    }
+
+    fn of(dir: &Path, names: Vec<String>, state: State) -> Result<Self, PkiError> {
         let live = Arc::new(Live::new(material(dir, &state)?));
-        let crl = watch::Sender::new(0);
-        Ok(Self { dir: dir.to_owned(), names: names.to_vec(), state: RwLock::new(state), live, crl })
+        Ok(Self { dir: dir.to_owned(), names, state: RwLock::new(state), live, crl: watch::Sender::new(0) })
     }
 
     /// A certificate for the holder of `key`, who shall be `device`.
@@ -181,38 +216,24 @@ impl Pki {
         Ok(Issued { serial: signed.serial, pem, expires: signed.expires })
     }
 
-    /// A certificate and key for the fleet's own client (`fleet-…`) or an observer's (`o-…`) of a broker.
-    pub fn issue_client(
-        &self,
-        common_name: &str,
-        life: Duration,
-        now: Timestamp,
-    ) -> Result<ClientCertificate, PkiError> {
-        let prefix = if common_name.starts_with("fleet-") { "fleet" } else { "o" };
-        let rest = common_name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-'));
-        let good = rest.is_some_and(|rest| {
-            (1..=48).contains(&rest.len())
-                && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        });
-        if !good {
-            return Err(PkiError::ClientName(common_name.chars().take(80).collect(), prefix));
-        }
-        let key = authority::new_key()?;
-        let usage = ExtendedKeyUsagePurpose::ClientAuth;
-        let leaf = Leaf { common_name, names: Vec::new(), usage, life };
-        let signed = self.read().client.sign(&key, leaf, now)?;
-        let key = Zeroizing::new(key.serialize_pem());
-        Ok(ClientCertificate { certificate: signed.pem, key, expires: signed.expires })
-    }
-
     /// Replaces the list of revoked certificates. Handshakes refuse them from now on; live sessions are not cut by it.
     pub fn write_crl(&self, revoked: &[Revoked], now: Timestamp) -> Result<(), PkiError> {
         let state = self.write();
         let text = crl::build(&state.device, revoked, now)?;
         files::write(&self.dir.join(CRL_FILE), &text)?;
-        self.live.replace(material(&self.dir, &state)?);
+        self.refresh(&state)?;
         self.crl.send_modify(|written| *written += 1);
         Ok(())
+    }
+
+    /// What stands on the list of revoked certificates now.
+    pub fn listed(&self) -> Result<Vec<Revoked>, PkiError> {
+        let lists = crl::lists(&files::read(&self.dir.join(CRL_FILE))?.unwrap_or_default());
+        let mut listed: Vec<Revoked> =
+            lists.iter().filter_map(crl::read).flat_map(|(_, revoked)| revoked).collect();
+        listed.sort();
+        listed.dedup();
+        Ok(listed)
     }
 
     /// Wakes whoever waits on it after the file of revoked certificates changed.
@@ -224,6 +245,20 @@ impl Pki {
         self.dir.join(CRL_FILE)
     }
 
+    /// The list of revoked certificates.
+    pub fn crl_pem(&self) -> Result<String, PkiError> {
+        Ok(files::read(&self.crl_path())?.unwrap_or_default())
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The file with all authorities for servers.
+    pub fn server_bundle_path(&self) -> PathBuf {
+        self.dir.join(SERVER_BUNDLE)
+    }
+
     /// TLS 1.3 as this server. Stays current while certificates are renewed and revoked.
     pub fn server_config(&self, clients: ClientAuth) -> Result<Arc<rustls::ServerConfig>, PkiError> {
         tls::server_config(&self.live, clients)
@@ -232,7 +267,7 @@ impl Pki {
     /// The authority that signed this server's present certificate: what belongs into `tls_roots` of `root.json`.
     pub fn tls_root_pem(&self) -> String {
         let state = self.read();
-        state.leaf.authority(&state.server).pem.clone()
+        server::signer(&state.leaf, &state.server).pem.clone()
     }
 
     /// All authorities for servers: what belongs into `tls_roots` while one is being replaced.
@@ -245,9 +280,25 @@ impl Pki {
         self.read().client.pem.clone()
     }
 
+    /// Whose verified certificate this is. The authority counts, not the name alone.
+    pub fn peer(&self, certificate: &Certificate) -> Option<Peer> {
+        let state = self.read();
+        if certificate.issuer == state.client.facts.common_name {
+            return Some(Peer::Client(certificate.common_name.clone()));
+        }
+        let known = state.device.iter().any(|one| one.facts.common_name == certificate.issuer);
+        certificate.device().filter(|_| known).map(Peer::Device)
+    }
+
     /// All authorities of devices.
     pub fn device_cas_pem(&self) -> String {
         self.read().device.iter().map(|authority| authority.pem.as_str()).collect()
+    }
+
+    /// Lets the next handshake know.
+    fn refresh(&self, state: &State) -> Result<(), PkiError> {
+        self.live.replace(material(&self.dir, state)?);
+        Ok(())
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -259,15 +310,21 @@ impl Pki {
     }
 }
 
-/// Loads the authorities of a kind, oldest first; makes the first one if there is none.
+/// The authorities of a kind; makes the first one if there is none.
 fn all(dir: &Path, kind: &str, common_name: &str, now: Timestamp) -> Result<Vec<Authority>, PkiError> {
-    let mut found = Vec::new();
-    for number in 1..=AUTHORITIES_MAX {
-        found.extend(Authority::load(dir, &stem(kind, number), number)?);
-    }
+    let mut found = found(dir, kind)?;
     if found.is_empty() {
         let name = format!("{common_name} 1");
         found.push(Authority::make(dir, &stem(kind, 1), 1, &name, now)?);
+    }
+    Ok(found)
+}
+
+/// The authorities of a kind, oldest first.
+fn found(dir: &Path, kind: &str) -> Result<Vec<Authority>, PkiError> {
+    let mut found = Vec::new();
+    for number in 1..=AUTHORITIES_MAX {
+        found.extend(Authority::load(dir, &stem(kind, number), number)?);
     }
     Ok(found)
 }
@@ -307,5 +364,6 @@ fn material(dir: &Path, state: &State) -> Result<Material, PkiError> {
     let devices: Vec<CertificateDer<'static>> =
         state.device.iter().map(|authority| authority.der.clone()).collect();
     let revoked = crl::lists(&files::read(&dir.join(CRL_FILE))?.unwrap_or_default());
-    Material::new(state.leaf.certified.clone(), &devices, &state.client.der, &revoked)
+    let own = (state.leaf.certified.clone(), state.fleet.certified.clone());
+    Material::new(own, &devices, &state.client.der, &revoked)
 }

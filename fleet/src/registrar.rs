@@ -15,10 +15,11 @@ mod issue;
 mod offline;
 mod roll;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_protocol::enrol::Fingerprint;
+use muster_protocol::enrol::{CERTIFICATE_LIFE_DAYS, Fingerprint};
 use muster_protocol::ids::{DeviceId, EnrolmentId};
 use muster_protocol::message::Sentence;
 use muster_protocol::time::Timestamp;
@@ -41,10 +42,12 @@ pub use roll::{Imported, Roll, RollError, export, import};
 
 /// The list of revoked certificates is written anew at least so often.
 const LIST_EVERY: Duration = Duration::from_hours(24);
+/// No certificate lives longer; a day more, for clocks.
+const CERTIFICATE_LIFE: Duration = Duration::from_hours(24 * (CERTIFICATE_LIFE_DAYS as u64 + 1));
 /// How often the clock is looked at.
 const UPKEEP: Duration = Duration::from_hours(1);
 /// After a failure.
-const BACK_OFF: Duration = Duration::from_secs(60);
+const BACK_OFF: Duration = Duration::from_mins(1);
 /// How long expired certificates and enrolments are remembered, for people who ask what happened.
 const REMEMBERED: Duration = Duration::from_hours(24 * 30);
 /// Rows forgotten in one transaction.
@@ -102,23 +105,13 @@ pub struct Registrar {
 #[derive(Debug)]
 struct Listed {
     at: Timestamp,
-    serials: usize,
+    revoked: Vec<Revoked>,
 }
 
 impl Registrar {
     pub fn new(store: Store, pki: Arc<Pki>, admission: Admission, clocks: Clocks, places: Places) -> Self {
         let (turn, list, retired) = (Mutex::new(()), Mutex::new(None), Arc::new(Notify::new()));
         Self { store, pki, admission, clocks, places, turn, list, retired }
-    }
-
-    /// Admits whom the database says, before anybody can connect.
-    pub async fn admit_members(&self) -> Result<(), StoreError> {
-        let _turn = self.turn.lock().await;
-        let mut db = self.store.read().await?;
-        let mut members = identities::in_state(&mut db, StandingName::Active).await?;
-        members.extend(identities::in_state(&mut db, StandingName::Quarantined).await?);
-        self.admission.replace(members);
-        Ok(())
     }
 
     /// Told by whoever retires a key outside of this file: its certificates must get onto the list.
@@ -154,8 +147,8 @@ impl Registrar {
         certificates::trim(&mut tx, before, FORGOTTEN_AT_ONCE).await?;
         enrolments::trim(&mut tx, before, FORGOTTEN_AT_ONCE).await?;
         tx.commit().await?;
-        let revoked = certificates::revoked(&mut self.store.read().await?, now).await?.len();
-        let fresh = |listed: &Listed| listed.serials == revoked && now.since(listed.at) < LIST_EVERY;
+        let revoked = self.revoked(now).await?;
+        let fresh = |listed: &Listed| listed.revoked == revoked && now.since(listed.at) < LIST_EVERY;
         if self.list.lock().await.as_ref().is_some_and(fresh) {
             return Ok(());
         }
@@ -167,13 +160,21 @@ impl Registrar {
     async fn write_list(&self) -> Result<(), RegistrarError> {
         let mut listed = self.list.lock().await;
         let now = self.clocks.trust.now();
-        let revoked = certificates::revoked(&mut self.store.read().await?, now).await?;
-        let revoked: Vec<Revoked> =
-            revoked.into_iter().map(|one| Revoked { serial: one.serial, at: one.at }).collect();
-        let serials = revoked.len();
-        self.pki.write_crl(&revoked, now)?;
-        *listed = Some(Listed { at: now, serials });
+        let revoked = self.revoked(now).await?;
+        let mut list = revoked.clone();
+        // A database that was lost does not know what it once revoked. Nothing leaves the list before it must have expired.
+        let alive = |old: &Revoked| old.at.plus(CERTIFICATE_LIFE) > now;
+        list.extend(self.pki.listed()?.into_iter().filter(|old| alive(old)));
+        list.sort();
+        list.dedup_by(|a, b| a.serial == b.serial);
+        self.pki.write_crl(&list, now)?;
+        *listed = Some(Listed { at: now, revoked });
         Ok(())
+    }
+
+    async fn revoked(&self, now: Timestamp) -> Result<Vec<Revoked>, StoreError> {
+        let found = certificates::revoked(&mut self.store.read().await?, now).await?;
+        Ok(found.into_iter().map(|one| Revoked { serial: one.serial, at: one.at }).collect())
     }
 
     /// After a deed that revoked something. A failure leaves the deed done: the fleet refuses by its table already.
@@ -192,6 +193,14 @@ impl Registrar {
         tx.commit().await?;
         self.store.persist().await
     }
+}
+
+/// Whom the broker lets in, as the database has it: to be admitted before anybody can connect.
+pub async fn members(store: &Store) -> Result<BTreeSet<DeviceId>, StoreError> {
+    let mut db = store.read().await?;
+    let mut members = identities::in_state(&mut db, StandingName::Active).await?;
+    members.extend(identities::in_state(&mut db, StandingName::Quarantined).await?);
+    Ok(members)
 }
 
 /// An entry about a device.

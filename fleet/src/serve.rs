@@ -6,6 +6,8 @@
 //! ```
 //! A kill at any point is a stop too: what was committed is there, what was not was never acknowledged.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,20 +19,20 @@ use tokio_util::sync::CancellationToken;
 use crate::addresses::{Addresses, DataDirError, DataLock};
 use crate::admission::Admission;
 use crate::blob::{BlobError, Blobs};
-use crate::broker::{Broker, BrokerError, Insider};
+use crate::broker::{Broker, BrokerError, Insider, hook};
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clocks;
-use crate::config::{Config, ConfigError};
+use crate::config::{BrokerUrl, Config, ConfigError};
 use crate::deliver::Deliver;
 use crate::door::{Door, DoorError};
 use crate::fleet::Fleet;
 use crate::ingest::Ingest;
 use crate::intake::Intake;
-use crate::link::{Link, LinkConfig};
+use crate::link::{Link, Way};
 use crate::mint::{self, MintError};
 use crate::orders::Orders;
 use crate::pki::{Pki, PkiError};
-use crate::registrar::{Places, Registrar};
+use crate::registrar::{self, Places, Registrar};
 use crate::say::Say;
 use crate::signer::{Signer, SignerError};
 use crate::store::{Store, StoreError, devices};
@@ -57,6 +59,12 @@ pub enum ServeError {
     Catalogue(#[from] CatalogueError),
     #[error("the certificates cannot be used")]
     Pki(#[from] PkiError),
+    #[error("[mqtt] ca {} cannot be read", path.display())]
+    BrokerCa {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("no secret for the broker")]
     Mint(#[from] MintError),
     #[error("boxes cannot come in")]
@@ -65,7 +73,7 @@ pub enum ServeError {
     Broker(#[from] BrokerError),
     #[error("cannot listen on {address}; is the port taken? Set [http] listen to another")]
     Listen {
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         #[source]
         source: std::io::Error,
     },
@@ -101,27 +109,20 @@ async fn serve(
     let catalogue = Catalogue::default();
     refuse_offline_keys(&store, &catalogue, &signer).await?;
     let orders = Orders::new(signer.clone(), catalogue.clone(), clocks);
-    let intake = Arc::new(Intake::new(store.clone(), blobs.clone(), signer.clone(), catalogue, clocks));
+    let intake =
+        Arc::new(Intake::new(store.clone(), blobs.clone(), signer.clone(), pki.clone(), catalogue, clocks));
     everybody_offline(&store, clocks).await?;
+    admission.replace(registrar::members(&store).await?);
 
-    let insider = insider()?;
-    let mut broker = Broker::start(config.mqtt.listen, &insider).await?;
-    let http = TcpListener::bind(config.http)
-        .await
-        .map_err(|source| ServeError::Listen { address: config.http, source })?;
-    let http_address =
-        http.local_addr().map_err(|source| ServeError::Listen { address: config.http, source })?;
-
+    let (mut broker, way, public) = pipe(&config, &pki, &admission).await?;
+    let (http, http_address) = listen(config.http).await?;
     let door = Door::listen(config.door.listen, &pki).await?;
-    let places = Places {
-        door: config.door.public(&config.names, door.address().port()),
-        mqtt: config.mqtt.public(&config.names, broker.address().port()).to_string(),
-    };
+    let places =
+        Places { door: config.door.public(&config.names, door.address().port()), mqtt: public.to_string() };
     let registrar =
         Arc::new(Registrar::new(store.clone(), pki.clone(), admission.clone(), clocks, places.clone()));
-    registrar.admit_members().await?;
 
-    let (link, publisher, incoming) = Link::new(LinkConfig { broker: broker.address(), insider });
+    let (link, publisher, incoming) = Link::new(way);
     let ingest = Ingest::new(store.clone(), publisher.clone(), clocks, registrar.retired());
     let counters = ingest.counters();
     let quit = stop.child_token();
@@ -130,13 +131,21 @@ async fn serve(
     parts.spawn(Say::new(store.clone(), publisher.clone(), incoming.session).run(quit.clone()));
     parts.spawn(ingest.run(incoming.messages, quit.clone()));
     parts.spawn(Deliver::new(store.clone(), blobs.clone(), publisher).run(incoming.wants, quit.clone()));
-    parts.spawn(upkeep(store.clone(), intake.clone(), orders.clone(), quit.clone()));
+    let care = Upkeep {
+        store: store.clone(),
+        intake: intake.clone(),
+        orders: orders.clone(),
+        pki: pki.clone(),
+        clocks,
+    };
+    parts.spawn(care.run(quit.clone()));
+    parts.spawn(hook::run(config.mqtt.on_crl.clone(), pki.crl_written(), quit.clone()));
     parts.spawn(registrar.clone().run(quit.clone()));
     parts.spawn(door.run(registrar.clone(), clocks.trust, quit.clone()));
     let own = Tasks { store: store.clone(), blobs: blobs.clone(), orders: orders.clone(), clocks };
     parts.spawn(tasks::run(own, quit.clone()));
 
-    let addresses = Addresses::new(http_address, broker.address(), places.door);
+    let addresses = Addresses::new(http_address, &places.mqtt, &places.door);
     addresses.write(&config.data)?;
     tracing::info!(online = %signer.online_key(), order = %signer.order_key(), "name these public keys in root.json");
     tracing::info!(http = addresses.http, door = addresses.door, mqtt = addresses.mqtt, data = %config.data.display(), "the fleet server is up");
@@ -167,14 +176,16 @@ async fn serve(
         () = stop.cancelled() => Ok(()),
         _ = &mut server => Err(ServeError::Ended),
         _ = parts.join_next() => Err(ServeError::Ended),
-        error = broker.stopped() => return Err(error.into()),
+        error = stopped(&mut broker) => return Err(error.into()),
     };
     quit.cancel();
     if ended.is_ok() && tokio::time::timeout(HTTP_GRACE, server).await.is_err() {
         tracing::warn!("some requests did not end in time and were cut off");
     }
     while parts.join_next().await.is_some() {}
-    broker.shutdown().await;
+    if let Some(broker) = broker {
+        broker.shutdown().await;
+    }
     ended
 }
 
@@ -196,6 +207,52 @@ async fn refuse_offline_keys(
     Ok(())
 }
 
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let real = listener.local_addr().map_err(failed)?;
+    Ok((listener, real))
+}
+
+/// The broker inside, or the way to the one elsewhere; and where boxes find it.
+async fn pipe(
+    config: &Config,
+    pki: &Arc<Pki>,
+    admission: &Admission,
+) -> Result<(Option<Broker>, Way, BrokerUrl), ServeError> {
+    let mqtt = &config.mqtt;
+    let Some(BrokerUrl { host, port }) = mqtt.broker.clone() else {
+        let insider = insider()?;
+        let broker = Broker::start(mqtt.listen, &insider, pki.clone(), admission.clone()).await?;
+        let public = mqtt.public(&config.names, broker.address().port());
+        let way = Way::Inside { broker: broker.inside(), insider };
+        return Ok((Some(broker), way, public));
+    };
+    let ca = match &mqtt.ca {
+        None => None,
+        Some(path) => Some(
+            std::fs::read_to_string(path)
+                .map_err(|source| ServeError::BrokerCa { path: path.clone(), source })?,
+        ),
+    };
+    if mqtt.on_crl.is_empty() {
+        tracing::warn!(
+            "[mqtt] on_crl is not set: the external broker will not learn which certificates are revoked"
+        );
+    }
+    let tls = pki.client_config(ca.as_deref())?;
+    let way = Way::Outside { host, port, client_id: pki.fleet_client_name(), tls };
+    Ok((None, way, mqtt.public(&config.names, port)))
+}
+
+/// Returns when the broker inside ends by itself.
+async fn stopped(broker: &mut Option<Broker>) -> BrokerError {
+    match broker {
+        Some(broker) => broker.stopped().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A fresh secret for our own client; it never leaves the process.
 fn insider() -> Result<Insider, MintError> {
     let client_id = format!("fleet-{}", hex::encode(mint::random()?));
@@ -209,29 +266,69 @@ async fn everybody_offline(store: &Store, clocks: Clocks) -> Result<(), StoreErr
     tx.commit().await
 }
 
-/// Signs anew what would expire.
-async fn upkeep(store: Store, intake: Arc<Intake>, orders: Orders, stop: CancellationToken) {
-    loop {
-        // The index first: orders are checked against it.
-        if let Err(error) = intake.resign_due().await {
-            tracing::error!(error = &error as &dyn std::error::Error, "the index could not be signed anew");
-        }
+/// Renews what would expire.
+struct Upkeep {
+    store: Store,
+    intake: Arc<Intake>,
+    orders: Orders,
+    pki: Arc<Pki>,
+    clocks: Clocks,
+}
+
+impl Upkeep {
+    async fn run(self, stop: CancellationToken) {
         loop {
-            match orders.resign_due(&store).await {
-                Ok(0) => break,
+            // The index first: orders are checked against it.
+            if let Err(error) = self.intake.resign_due().await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the index could not be signed anew"
+                );
+            }
+            self.orders().await;
+            if let Err(error) = self.certificates() {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "certificates could not be renewed"
+                );
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(UPKEEP) => {}
+            }
+        }
+    }
+
+    async fn orders(&self) {
+        loop {
+            match self.orders.resign_due(&self.store).await {
+                Ok(0) => return,
                 Ok(renewed) => tracing::info!(renewed, "orders were signed anew"),
                 Err(error) => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
                         "orders could not be signed anew"
                     );
-                    break;
+                    return;
                 }
             }
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(UPKEEP) => {}
+    }
+
+    fn certificates(&self) -> Result<(), PkiError> {
+        let now = self.clocks.trust.now();
+        if self.pki.renew_server(now)? {
+            tracing::info!("the server's certificate was renewed");
         }
+        if self.pki.renew_client(now)? {
+            tracing::info!("the certificate of the fleet's own client was renewed");
+        }
+        for name in self.pki.retire(now)? {
+            tracing::info!(name, "an authority of devices was forgotten: all that it signed has expired");
+        }
+        for (name, expires) in self.pki.ending(now) {
+            tracing::warn!(name, %expires, "a certificate authority ends; replace it: muster-fleet ca --help");
+        }
+        Ok(())
     }
 }

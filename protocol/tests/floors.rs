@@ -28,7 +28,7 @@ const FLEET: &[&[&str]] = &[
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli"],
     &["tasks", "fleet"],
     &["http", "door"],
-    &["serve"],
+    &["serve", "offline"],
 ];
 
 /// What decides and touches nothing. Paths without `.rs`; a folder of the same name belongs to it.

@@ -91,7 +91,10 @@ export const text = {
       publish: "Publish a signed model",
       rollout: "Roll it out in stages",
     },
+    fingerprint: "Fingerprint",
     whoNeeds: {
+      device_pending: "Asks to join",
+      device_suspect: "Suspect",
       rollout_held: "Rollout held",
       incident_open: "Drift incident",
       approval: "Approval",
@@ -102,7 +105,7 @@ export const text = {
   },
 
   commands: {
-    agent: "muster-agent run --config agent.toml",
+    agent: "muster enrol new --site SITE    # then, on the box: muster-agent enrol SITE.enrol && muster-agent run",
     publish: "muster bundle add FOLDER && muster release publish --key targets",
     rollout: 'muster rollout create --model MODEL --bundle PATH --reason "why"',
     watch: "muster rollout watch ID",
@@ -285,6 +288,46 @@ export const text = {
     events: "Events",
     eventsNone: "No event yet.",
     fallback: "Not on OpenVINO",
+  },
+
+  member: {
+    title: "Membership",
+    state: "State",
+    states: {
+      pending: "Asks to join",
+      active: "Member",
+      rejected: "Rejected",
+      quarantined: "Quarantined",
+      revoked: "Revoked",
+    } as Record<string, string>,
+    why: "Why",
+    fingerprint: "Key's fingerprint",
+    certificate: "Certificate until",
+    expired: "expired: the box renews it when it comes online",
+    none: "Not in the register: it was here before there was one. Enrol it with a new file.",
+    suspect: "Suspect",
+    accept: "Accept",
+    reject: "Reject",
+    quarantine: "Quarantine",
+    release: "Release",
+    revoke: "Revoke",
+    dismiss: "It is right",
+    acceptTitle: (name: string) => `Accept ${name}`,
+    acceptEffect: "1 device becomes a member: it will be sent orders and listened to. Accept it only if the box itself shows this fingerprint:",
+    effects: {
+      reject: () => "1 device is turned away; its key is refused for good.",
+      quarantine: (slots: number) =>
+        `1 device with ${plural(slots, "slot")} is set apart: it keeps answering with what it runs, is ordered nothing, and what it measures stays on it until it is released.`,
+      release: () => "1 device becomes a member as before, and what was suspected of it is dismissed.",
+      revoke: (slots: number) =>
+        `1 device with ${plural(slots, "slot")} is cut off now and for good: its session ends and its certificates are revoked. What it runs, it keeps running by itself. To come back it needs a new key and a new enrolment file.`,
+      dismiss: () => "You have looked at 1 device and find it right. What the machine is now becomes what it is measured by.",
+    },
+    whyNot: {
+      alreadyApart: "It is quarantined already",
+      notApart: "It is not quarantined",
+      noMember: (state: string) => `It is no member: ${state.toLowerCase()}`,
+    },
   },
 
   deviceLines: { requests: "Requests", failures: "Failures" },

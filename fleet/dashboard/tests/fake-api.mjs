@@ -73,6 +73,10 @@ export function startFake({ port = 0, devices = 6, empty = false } = {}) {
       emit("rollout_paused", id);
       return send({ ...rollout, phase: { is: "paused", since: nowIso(), stage: 1, reason: null } });
     }
+    if (kind === "identities") {
+      emit(`identity.${verb}`, id);
+      return send({});
+    }
     return kind === "incidents" ? send({}) : missing();
   }
 

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use muster_fleet::clock::Clocks;
 use muster_fleet::config::Config;
+use muster_fleet::offline::Offline;
 use muster_fleet::registrar;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -33,6 +34,8 @@ enum Command {
     },
     /// Prints the description of the REST API.
     Openapi,
+    #[command(flatten)]
+    Offline(Offline),
     /// The register of devices as a file, against the loss of the database: boxes then come back by themselves.
     #[command(subcommand)]
     Identities(Identities),
@@ -69,6 +72,7 @@ async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Openapi => Ok(std::io::stdout().write_all(muster_fleet::http::openapi().as_bytes())?),
         Command::Identities(verb) => identities(verb).await,
+        Command::Offline(offline) => Ok(offline.run()?),
         Command::Serve { config, data } => {
             let config = Config::load(config.as_deref(), data)?;
             let stop = CancellationToken::new();

@@ -4,15 +4,14 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router, middleware};
+use futures_util::StreamExt as _;
 use muster_protocol::enrol::{
     CertificateRequest, ENROL_PATH, EnrolError, EnrolRequest, EnrolState, Enrolled, EnrolmentToken,
     Fingerprint, REKEY_PATH, RENEW_PATH,
@@ -31,6 +30,8 @@ use crate::registrar::{Asked, Registrar};
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// A CSR and the little that stands around it.
 const BODY_BYTES_MAX: usize = CSR_BYTES_MAX * 2;
+/// How much of what is too long is read before the connection is given up.
+const DISCARDED_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Clone, Debug)]
 struct Desk {
@@ -51,7 +52,6 @@ pub(super) fn router(registrar: Arc<Registrar>, clock: TrustClock) -> Router {
         .fallback(|| async {
             Problem::new(Code::NoRoute, "only /v1/enrol, /v1/renew and /v1/rekey are behind this door")
         })
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(within))
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(desk)
@@ -142,20 +142,32 @@ impl<S: Sync> FromRequestParts<S> for Bearer {
     }
 }
 
-/// A bounded body.
-struct Body(Bytes);
+/// A bounded body. What is too long is read on for a while and thrown away: whoever sent it is listening for the answer
+/// only when everything is sent.
+struct Body(Vec<u8>);
 
-impl<S: Send + Sync> FromRequest<S> for Body {
+impl<S: Sync> FromRequest<S> for Body {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        Bytes::from_request(request, state).await.map(Self).map_err(|rejection: BytesRejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Problem::new(Code::TooLarge, format!("a request here has at most {BODY_BYTES_MAX} bytes"))
-            } else {
-                Problem::new(Code::BadRequest, "the body could not be read")
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let mut chunks = request.into_body().into_data_stream();
+        let (mut body, mut length) = (Vec::new(), 0);
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| Problem::new(Code::BadRequest, "the body could not be read"))?;
+            length += chunk.len();
+            if length <= BODY_BYTES_MAX {
+                body.extend_from_slice(&chunk);
+            } else if length > DISCARDED_BYTES_MAX {
+                break;
             }
-        })
+        }
+        if length > BODY_BYTES_MAX {
+            return Err(Problem::new(
+                Code::TooLarge,
+                format!("a request here has at most {BODY_BYTES_MAX} bytes"),
+            ));
+        }
+        Ok(Self(body))
     }
 }
 

@@ -8,7 +8,7 @@ use muster_protocol::enrol::Fingerprint;
 use muster_protocol::time::Timestamp;
 
 /// For one key: enough for a box that is cut off in the middle of an answer again and again.
-const KEY: Rate = Rate { burst: 12, every: Duration::from_secs(300) };
+const KEY: Rate = Rate { burst: 12, every: Duration::from_mins(5) };
 /// For all keys together: a hospital whose boxes were all off for months is served within minutes.
 const ALL: Rate = Rate { burst: 500, every: Duration::from_millis(20) };
 /// Keys remembered. One that has not asked for an hour is forgotten first, which forgives it nothing.
@@ -97,7 +97,7 @@ mod tests {
     fn one_key_has_its_burst_and_then_its_pace() {
         let mut throttle = Throttle::default();
         assert_eq!(passed(&mut throttle, std::iter::repeat_n(1, 50), 0), 12);
-        assert_eq!(throttle.take(key(1), at(0)), Err(Duration::from_secs(300)));
+        assert_eq!(throttle.take(key(1), at(0)), Err(Duration::from_mins(5)));
         assert_eq!(passed(&mut throttle, std::iter::repeat_n(1, 50), 299_999), 0);
         assert_eq!(passed(&mut throttle, std::iter::repeat_n(1, 50), 300_000), 1);
         assert_eq!(

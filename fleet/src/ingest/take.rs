@@ -76,14 +76,13 @@ impl Taker<'_> {
     pub(super) async fn take(&mut self, device: &DeviceId, fact: &Fact) -> Result<Taken, StoreError> {
         let standing = self.standing(device).await?;
         match standing {
-            Some(StandingName::Active) => {}
             // It shows that it is there and how it is; what it measured stays on the box, unacknowledged, until a person
             // has released it and it can be believed, or has revoked it.
             Some(StandingName::Quarantined) if matches!(fact, Fact::Report(_)) => {
                 count(&self.counters.held_back, 1);
                 return Ok(Taken::Silently);
             }
-            Some(StandingName::Quarantined) => {}
+            Some(StandingName::Active | StandingName::Quarantined) => {}
             Some(StandingName::Pending | StandingName::Rejected | StandingName::Revoked) | None => {
                 count(&self.counters.strangers, 1);
                 return Ok(Taken::NotAMember(standing));

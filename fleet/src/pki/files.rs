@@ -12,14 +12,20 @@ use super::PkiError;
 const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
+const PROGRAM: u32 = 0o755;
 
 /// Writes what everybody may read.
-pub(super) fn write(path: &Path, text: &str) -> Result<(), PkiError> {
+pub fn write(path: &Path, text: &str) -> Result<(), PkiError> {
     replace(path, text, PUBLIC)
 }
 
+/// Writes what everybody may run.
+pub fn write_program(path: &Path, text: &str) -> Result<(), PkiError> {
+    replace(path, text, PROGRAM)
+}
+
 /// Writes a private key.
-pub(super) fn write_private(path: &Path, text: &str) -> Result<(), PkiError> {
+pub fn write_private(path: &Path, text: &str) -> Result<(), PkiError> {
     replace(path, text, PRIVATE)
 }
 

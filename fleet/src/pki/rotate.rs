@@ -6,13 +6,17 @@
 //!             ─▶ root N+2 names the new one alone
 //! ```
 
+use std::time::Duration;
+
 use muster_protocol::time::Timestamp;
 
 use super::authority::{Authority, LEEWAY};
-use super::server::ServerLeaf;
 use super::{
-    DEVICE_BUNDLE, DEVICE_LIFE, Pki, PkiError, SERVER_BUNDLE, material, newest, renew_crl, save_bundle, stem,
+    DEVICE_BUNDLE, DEVICE_LIFE, Pki, PkiError, SERVER_BUNDLE, newest, renew_crl, save_bundle, server, stem,
 };
+
+/// How early the end of an authority is told.
+const NOTICE: Duration = Duration::from_hours(24 * 365);
 
 /// What a person may see of the authorities.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +46,7 @@ impl Pki {
             expires: authority.facts.expires,
         };
         let device = newest(&state.device).number;
-        let server = state.leaf.authority(&state.server).number;
+        let server = server::signer(&state.leaf, &state.server).number;
         PkiView {
             device: state.device.iter().map(|one| view(one, one.number == device)).collect(),
             server: state.server.iter().map(|one| view(one, one.number == server)).collect(),
@@ -50,6 +54,15 @@ impl Pki {
             names: state.leaf.facts.names.clone(),
             server_expires: state.leaf.facts.expires,
         }
+    }
+
+    /// Authorities that sign and end within a year.
+    pub fn ending(&self, now: Timestamp) -> Vec<(String, Timestamp)> {
+        let view = self.view();
+        let all = view.device.into_iter().chain(view.server).chain([view.client]);
+        all.filter(|one| one.signs && one.expires.since(now) < NOTICE)
+            .map(|one| (one.name, one.expires))
+            .collect()
     }
 
     /// From now on a new authority signs devices; those before stay trusted.
@@ -61,7 +74,7 @@ impl Pki {
         state.device.push(authority);
         save_bundle(&self.dir.join(DEVICE_BUNDLE), &state.device)?;
         renew_crl(&self.dir, &state.device, now)?;
-        self.live.replace(material(&self.dir, &state)?);
+        self.refresh(&state)?;
         self.crl.send_modify(|written| *written += 1);
         Ok(())
     }
@@ -91,7 +104,7 @@ impl Pki {
             }
         }
         save_bundle(&self.dir.join(DEVICE_BUNDLE), &state.device)?;
-        self.live.replace(material(&self.dir, &state)?);
+        self.refresh(&state)?;
         Ok(gone.into_iter().map(|authority| authority.facts.common_name).collect())
     }
 
@@ -99,7 +112,7 @@ impl Pki {
     pub fn prepare_server_ca(&self, now: Timestamp) -> Result<String, PkiError> {
         let mut state = self.write();
         let newest = newest(&state.server).number;
-        if state.leaf.authority(&state.server).number != newest {
+        if server::signer(&state.leaf, &state.server).number != newest {
             return Err(PkiError::Prepared(newest));
         }
         let number = newest + 1;
@@ -115,12 +128,12 @@ impl Pki {
     pub fn switch_server_ca(&self, now: Timestamp) -> Result<(), PkiError> {
         let mut state = self.write();
         let prepared = newest(&state.server);
-        if state.leaf.authority(&state.server).number == prepared.number {
+        if server::signer(&state.leaf, &state.server).number == prepared.number {
             return Err(PkiError::NothingPrepared);
         }
-        let leaf = ServerLeaf::make(&self.dir, prepared, &self.names, now)?;
+        let leaf = server::make(&self.dir, prepared, &self.names, now)?;
         state.leaf = leaf;
-        self.live.replace(material(&self.dir, &state)?);
+        self.refresh(&state)?;
         Ok(())
     }
 }

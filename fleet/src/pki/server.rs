@@ -2,111 +2,113 @@
 //! change, and when another authority shall sign.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::time::Timestamp;
 use rcgen::{ExtendedKeyUsagePurpose, SanType};
-use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::sign::CertifiedKey;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use zeroize::Zeroizing;
 
 use super::authority::{self, Authority, Leaf};
-use super::certificate::Certificate;
-use super::{Pki, PkiError, files, material};
+use super::own::{LIFE, Own};
+use super::{ClientCertificate, Pki, PkiError, tls};
 
-const STEM: &str = "server";
-const LIFE: Duration = Duration::from_hours(24 * 365);
+pub(super) const STEM: &str = "server";
 
-#[derive(Debug)]
-pub(super) struct ServerLeaf {
-    pub(super) certified: Arc<CertifiedKey>,
-    pub(super) facts: Certificate,
+/// Loads it, or makes one. Without any, the oldest authority signs: it is the one that boxes know.
+pub(super) fn open(
+    dir: &Path,
+    authorities: &[Authority],
+    names: &[String],
+    now: Timestamp,
+) -> Result<Own, PkiError> {
+    let found = Own::load(dir, STEM)?;
+    let authority = found.as_ref().and_then(|own| own.signed_by(authorities));
+    match (found, authority) {
+        (Some(own), Some(_)) if !is_due(&own, names, now) => Ok(own),
+        (_, authority) => make(dir, authority.unwrap_or(oldest(authorities)), names, now),
+    }
 }
 
-impl ServerLeaf {
-    /// Loads it, or makes one. Without any, the oldest authority signs: it is the one that boxes know.
-    pub(super) fn open(
-        dir: &Path,
-        authorities: &[Authority],
-        names: &[String],
-        now: Timestamp,
-    ) -> Result<Self, PkiError> {
-        let found = Self::load(dir)?;
-        let authority = found.as_ref().and_then(|leaf| leaf.signed_by(authorities));
-        match (found, authority) {
-            (Some(leaf), Some(_)) if !leaf.is_due(names, now) => Ok(leaf),
-            (_, authority) => Self::make(dir, authority.unwrap_or(oldest(authorities)), names, now),
-        }
-    }
+pub(super) fn make(
+    dir: &Path,
+    authority: &Authority,
+    names: &[String],
+    now: Timestamp,
+) -> Result<Own, PkiError> {
+    Own::make(dir, STEM, authority, leaf(names, LIFE)?, now)
+}
 
-    /// A pair that does not fit, as a crash between its two files leaves it, counts as none.
-    fn load(dir: &Path) -> Result<Option<Self>, PkiError> {
-        let (path, key_path) = authority::paths(dir, STEM);
-        let (Some(pem), Some(key)) = (files::read(&path)?, files::read_private(&key_path)?) else {
-            return Ok(None);
-        };
-        let key = authority::key_pair(&key, &key_path)?;
-        let Some(der) = authority::one(&pem) else { return Ok(None) };
-        let Some(facts) = Certificate::parse(&der) else { return Ok(None) };
-        if facts.spki_der != rcgen::PublicKeyData::subject_public_key_info(&key) {
-            return Ok(None);
-        }
-        Ok(Some(Self { certified: certified(der, &key)?, facts }))
-    }
+fn leaf(names: &[String], life: Duration) -> Result<Leaf<'static>, PkiError> {
+    Ok(Leaf {
+        common_name: "Muster Fleet Server",
+        names: alternative(names)?,
+        usage: ExtendedKeyUsagePurpose::ServerAuth,
+        life,
+    })
+}
 
-    pub(super) fn make(
-        dir: &Path,
-        authority: &Authority,
-        names: &[String],
-        now: Timestamp,
-    ) -> Result<Self, PkiError> {
-        let key = authority::new_key()?;
-        let leaf = Leaf {
-            common_name: "Muster Fleet Server",
-            names: alternative(names)?,
-            usage: ExtendedKeyUsagePurpose::ServerAuth,
-            life: LIFE,
-        };
-        let signed = authority.sign(&key, leaf, now)?;
-        let (path, key_path) = authority::paths(dir, STEM);
-        files::write_private(&key_path, &Zeroizing::new(key.serialize_pem()))?;
-        files::write(&path, &signed.pem)?;
-        let facts = Certificate::parse(&signed.der)
-            .ok_or(PkiError::Damaged { path, reason: "it cannot be read back" })?;
-        Ok(Self { certified: certified(signed.der, &key)?, facts })
-    }
+fn is_due(own: &Own, names: &[String], now: Timestamp) -> bool {
+    let mut wanted: Vec<&String> = names.iter().collect();
+    let mut held: Vec<&String> = own.facts.names.iter().collect();
+    wanted.sort();
+    held.sort();
+    wanted != held || own.is_old(now)
+}
 
-    fn is_due(&self, names: &[String], now: Timestamp) -> bool {
-        let mut wanted: Vec<&String> = names.iter().collect();
-        let mut held: Vec<&String> = self.facts.names.iter().collect();
-        wanted.sort();
-        held.sort();
-        wanted != held || self.facts.expires.since(now) < LIFE / 3
-    }
-
-    fn signed_by<'a>(&self, authorities: &'a [Authority]) -> Option<&'a Authority> {
-        authorities.iter().find(|authority| authority.facts.common_name == self.facts.issuer)
-    }
-
-    /// Which authority signed it.
-    pub(super) fn authority<'a>(&self, authorities: &'a [Authority]) -> &'a Authority {
-        self.signed_by(authorities).unwrap_or(oldest(authorities))
-    }
+/// Which authority signed this server.
+pub(super) fn signer<'a>(own: &Own, authorities: &'a [Authority]) -> &'a Authority {
+    own.signed_by(authorities).unwrap_or(oldest(authorities))
 }
 
 impl Pki {
     /// Renews this server's certificate if it is due. Returns whether it was.
     pub fn renew_server(&self, now: Timestamp) -> Result<bool, PkiError> {
         let mut state = self.write();
-        if !state.leaf.is_due(&self.names, now) {
+        if !is_due(&state.leaf, &self.names, now) {
             return Ok(false);
         }
-        let leaf = ServerLeaf::make(&self.dir, state.leaf.authority(&state.server), &self.names, now)?;
+        let leaf = make(&self.dir, signer(&state.leaf, &state.server), &self.names, now)?;
         state.leaf = leaf;
-        self.live.replace(material(&self.dir, &state)?);
+        self.refresh(&state)?;
         Ok(true)
+    }
+
+    /// A certificate and key for another machine that boxes shall accept as this fleet's: an external broker.
+    pub fn issue_server(
+        &self,
+        names: &[String],
+        life: Duration,
+        now: Timestamp,
+    ) -> Result<ClientCertificate, PkiError> {
+        check_names(names)?;
+        let key = authority::new_key()?;
+        let state = self.read();
+        let signed = signer(&state.leaf, &state.server).sign(&key, leaf(names, life)?, now)?;
+        let key = Zeroizing::new(key.serialize_pem());
+        Ok(ClientCertificate { certificate: signed.pem, key, expires: signed.expires })
+    }
+
+    /// Whether whoever trusts these authorities (PEM) accepts this server's present certificate.
+    pub fn leads_here(&self, tls_roots: &[String], now: Timestamp) -> bool {
+        let state = self.read();
+        let parsed: Result<Vec<_>, _> =
+            tls_roots.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem.as_bytes())).collect();
+        let Ok(roots) = parsed.map_err(drop).and_then(|roots| tls::store(&roots).map_err(drop)) else {
+            return false;
+        };
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), tls::provider()).build();
+        let name = self.names.first().and_then(|name| ServerName::try_from(name.as_str()).ok());
+        let (Ok(verifier), Some(name), Some(leaf)) = (verifier, name, state.leaf.certified.cert.first())
+        else {
+            return false;
+        };
+        let seconds = u64::try_from(now.as_seconds()).unwrap_or(0);
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        verifier.verify_server_cert(leaf, &[], &name, &[], now).is_ok()
     }
 }
 
@@ -117,7 +119,7 @@ pub(super) fn check_names(names: &[String]) -> Result<(), PkiError> {
     alternative(names).map(drop)
 }
 
-pub(super) fn alternative(names: &[String]) -> Result<Vec<SanType>, PkiError> {
+fn alternative(names: &[String]) -> Result<Vec<SanType>, PkiError> {
     let one = |name: &String| {
         let wrong = || PkiError::Name(name.chars().take(80).collect());
         match ServerName::try_from(name.as_str()).map_err(|_| wrong())? {
@@ -127,15 +129,6 @@ pub(super) fn alternative(names: &[String]) -> Result<Vec<SanType>, PkiError> {
         }
     };
     names.iter().map(one).collect()
-}
-
-fn certified(
-    der: rustls::pki_types::CertificateDer<'static>,
-    key: &rcgen::KeyPair,
-) -> Result<Arc<CertifiedKey>, PkiError> {
-    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let signing = any_ecdsa_type(&key).map_err(PkiError::Tls)?;
-    Ok(Arc::new(CertifiedKey::new(vec![der], signing)))
 }
 
 /// There is always one: opening makes it and nothing takes the last one away.

@@ -6,12 +6,15 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 
 use super::PkiError;
 
@@ -31,7 +34,8 @@ pub enum ClientAuth {
 /// What the next handshake is done with.
 #[derive(Debug)]
 pub(super) struct Material {
-    pub(super) leaf: Arc<CertifiedKey>,
+    server: Arc<CertifiedKey>,
+    client: Arc<CertifiedKey>,
     devices: Arc<dyn ClientCertVerifier>,
     everybody: Arc<dyn ClientCertVerifier>,
 }
@@ -46,7 +50,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 
 impl Material {
     pub(super) fn new(
-        leaf: Arc<CertifiedKey>,
+        (server, client): (Arc<CertifiedKey>, Arc<CertifiedKey>),
         devices: &[CertificateDer<'static>],
         clients: &CertificateDer<'static>,
         revoked: &[CertificateRevocationListDer<'static>],
@@ -61,7 +65,7 @@ impl Material {
                 .map_err(PkiError::Verifier)
         };
         let everybody: Vec<_> = devices.iter().chain([clients]).cloned().collect();
-        Ok(Self { leaf, devices: verifier(devices)?, everybody: verifier(&everybody)? })
+        Ok(Self { server, client, devices: verifier(devices)?, everybody: verifier(&everybody)? })
     }
 }
 
@@ -82,14 +86,24 @@ impl Live {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(material);
     }
 
-    pub(super) fn now(&self) -> Arc<Material> {
+    fn now(&self) -> Arc<Material> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl ResolvesServerCert for Live {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.now().leaf.clone())
+        Some(self.now().server.clone())
+    }
+}
+
+impl ResolvesClientCert for Live {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.now().client.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
@@ -165,5 +179,18 @@ pub(super) fn server_config(live: &Arc<Live>, auth: ClientAuth) -> Result<Arc<Se
     let mut config = builder.with_cert_resolver(live.clone());
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+pub(super) fn client_config(
+    live: &Arc<Live>,
+    roots: &[CertificateDer<'static>],
+) -> Result<Arc<ClientConfig>, PkiError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(PkiError::Tls)?
+        .with_root_certificates(store(roots)?)
+        .with_client_cert_resolver(live.clone());
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }

@@ -1,135 +1,150 @@
-//! The broker contract: what every broker under Muster must do. Run here on the embedded one.
+//! The front of the embedded broker: who is let in, who is cut, and who cannot harm anybody.
 
-use std::net::SocketAddr;
+use std::time::Duration;
 
-use muster_fleet::broker::{Broker, Insider};
 use muster_protocol::ids::DeviceId;
-use muster_protocol::topic::{Down, Topic, Up, down_to, every_device, every_trust_file};
+use muster_protocol::topic::{Down, Topic, Up, down_to, every_device};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::LastWill;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use crate::device::Client;
+use muster_fleet::clock::TrustClock;
+use muster_fleet::pki::Revoked;
 
-const INSIDER: &str = "fleet-of-these-tests";
+use crate::device::{Client, Door};
+use crate::pipe::{Kind, Pipe};
+use crate::server::PATIENCE;
 
-async fn start() -> Broker {
-    Broker::start(SocketAddr::from(([127, 0, 0, 1], 0)), &insider()).await.unwrap()
-}
-
-fn insider() -> Insider {
-    Insider { client_id: INSIDER.to_owned(), password: "a secret".to_owned() }
-}
-
-/// A device, not the one below.
-fn mine() -> DeviceId {
+fn device() -> DeviceId {
     DeviceId::mint([1; 16])
 }
 
-fn foreign() -> DeviceId {
-    DeviceId::mint([2; 16])
+async fn is_refused(door: &Door, id: &str) -> bool {
+    Client::try_connect(door, id, None).await.is_err()
 }
 
 #[tokio::test]
-async fn a_device_is_confined_to_its_own_topics() {
-    let broker = start().await;
-    let mut device = Client::connect(broker.address(), mine().as_str()).await;
-    assert!(device.subscribe(&down_to(&mine())).await);
-    assert!(device.subscribe(&every_trust_file()).await);
-    assert!(device.subscribe(&Topic::Epoch.to_string()).await);
-    let share = |filter: String| format!("$share/group/{filter}");
-    for filter in [
-        "#".to_owned(),
-        "muster/1/#".to_owned(),
-        "muster/1/d/+/down/#".to_owned(),
-        down_to(&foreign()),
-        every_device(Up::State),
-        share(down_to(&mine())),
-        share(down_to(&foreign())),
-        share("#".to_owned()),
-    ] {
-        assert!(!device.subscribe(&filter).await, "{filter} was granted");
-    }
-    assert!(device.publish(&Topic::Up(mine(), Up::State), false, b"x".to_vec()).await);
-    for topic in [
-        Topic::Up(foreign(), Up::State),
-        Topic::Down(mine(), Down::Order),
-        Topic::Trust("timestamp.json".to_owned()),
-        Topic::Epoch,
-    ] {
-        assert!(!device.publish(&topic, true, b"x".to_vec()).await, "{topic} was taken");
-    }
-    // Nothing of it was kept for those who come later.
-    let mut observer = Client::connect(broker.address(), "mosquitto-sub").await;
-    assert!(observer.subscribe("muster/1/d/+/down/order").await);
-    assert!(observer.subscribe(&every_trust_file()).await);
-    observer.silence().await;
-    broker.shutdown().await;
+async fn only_the_admitted_are_let_in() {
+    let pipe = Pipe::start(Kind::Embedded).await;
+    assert!(is_refused(&pipe.door, device().as_str()).await, "nobody admitted it");
+    pipe.admission.admit(DeviceId::mint([2; 16]));
+    assert!(is_refused(&pipe.door, device().as_str()).await, "another was admitted");
+    pipe.admission.admit(device());
+    assert!(!is_refused(&pipe.door, device().as_str()).await);
+    // Observers need no admission: they have a certificate, and it is short-lived.
+    pipe.observer("o-ward").await;
+    pipe.stop().await;
 }
 
 #[tokio::test]
-async fn a_foreign_will_is_not_published() {
-    let broker = start().await;
-    let topic = Topic::Up(foreign(), Up::Status);
-    let mut watcher = Client::connect(broker.address(), "watcher").await;
-    assert!(watcher.subscribe(&topic.to_string()).await);
+async fn certificates_that_are_not_good_are_refused() {
+    let pipe = Pipe::start(Kind::Embedded).await;
+    pipe.admission.admit(device());
+    let now = TrustClock.now();
+    let elsewhere = Pipe::start(Kind::Embedded).await;
+    let day = Duration::from_hours(24);
+    let revoked = pipe.door.holder(device().as_str());
+    pipe.door.pki.write_crl(&[Revoked { serial: revoked.serial.clone(), at: now }], now).unwrap();
+    for (what, holder) in [
+        ("expired", pipe.door.holder_at(device().as_str(), now.minus(91 * day))),
+        ("not yet good", pipe.door.holder_at(device().as_str(), now.plus(day))),
+        ("another fleet's", elsewhere.door.holder(device().as_str())),
+        ("revoked", revoked),
+    ] {
+        let refused = Client::try_connect_with(&pipe.door, device().as_str(), &holder, None).await;
+        assert!(refused.is_err(), "{what}");
+    }
+    // A renewed one is let in again.
+    assert!(!is_refused(&pipe.door, device().as_str()).await);
+    elsewhere.stop().await;
+    pipe.stop().await;
+}
+
+#[tokio::test]
+async fn a_barred_device_is_cut_at_once_and_its_will_is_published() {
+    let pipe = Pipe::start(Kind::Embedded).await;
+    let topic = Topic::Up(device(), Up::Status);
+    let mut fleet = pipe.fleet().await;
+    assert!(fleet.subscribe(&every_device(Up::Status)).await);
+    pipe.admission.admit(device());
     let will = LastWill::new(topic.to_string(), "gone", QoS::AtLeastOnce, true, None);
-    match Client::try_connect(broker.address(), mine().as_str(), Some(will)).await {
-        Ok(device) => device.vanish(),
-        Err(refused) => {
-            assert!(matches!(refused, rumqttc::v5::ConnectionError::ConnectionRefused(_)), "{refused}");
+    let mut victim = Client::try_connect(&pipe.door, device().as_str(), Some(will)).await.unwrap();
+    let mut other = pipe.device(&DeviceId::mint([2; 16])).await;
+    pipe.admission.bar(&device());
+    victim.ended().await;
+    assert_eq!(fleet.next_on(&topic).await.payload, "gone");
+    assert!(is_refused(&pipe.door, device().as_str()).await);
+    assert!(other.publish(&Topic::Up(DeviceId::mint([2; 16]), Up::State), false, Vec::new()).await);
+    pipe.stop().await;
+}
+
+#[tokio::test]
+async fn silent_sockets_harm_nobody_and_are_closed() {
+    let pipe = Pipe::start(Kind::Embedded).await;
+    let mut plain = Vec::new();
+    let mut greeted = Vec::new();
+    for _ in 0..50 {
+        plain.push(TcpStream::connect(pipe.door.address()).await.unwrap());
+    }
+    pipe.admission.admit(device());
+    let holder = pipe.door.holder(device().as_str());
+    for _ in 0..10 {
+        // These did shake hands, and then say nothing.
+        greeted.push(pipe.door.dial(&holder).await);
+    }
+    let start = tokio::time::Instant::now();
+    let mut other = pipe.device(&DeviceId::mint([2; 16])).await;
+    assert!(other.subscribe(&down_to(&DeviceId::mint([2; 16]))).await);
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "it waited {:?} behind silent sockets",
+        start.elapsed()
+    );
+    let closing = async {
+        for socket in &mut plain {
+            assert_eq!(socket.read(&mut [0; 16]).await.unwrap_or(0), 0);
         }
-    }
-    watcher.silence().await;
-    broker.shutdown().await;
+        for stream in &mut greeted {
+            assert_eq!(stream.read(&mut [0; 16]).await.unwrap_or(0), 0);
+        }
+    };
+    tokio::time::timeout(PATIENCE, closing).await.expect("silent sockets were left open");
+    pipe.stop().await;
 }
 
 #[tokio::test]
-async fn an_own_will_is_published_and_kept() {
-    let broker = start().await;
-    let topic = Topic::Up(mine(), Up::Status);
-    let mut watcher = Client::connect(broker.address(), "watcher").await;
-    assert!(watcher.subscribe(&every_device(Up::Status)).await);
-    let will = LastWill::new(topic.to_string(), "gone", QoS::AtLeastOnce, true, None);
-    Client::try_connect(broker.address(), mine().as_str(), Some(will)).await.unwrap().vanish();
-    assert_eq!(watcher.next_on(&topic).await.payload, "gone");
-    let mut late = Client::connect(broker.address(), "late").await;
-    assert!(late.subscribe(&every_device(Up::Status)).await);
-    assert!(late.next_on(&topic).await.retain);
-    broker.shutdown().await;
+async fn garbage_and_plain_mqtt_are_turned_away() {
+    let pipe = Pipe::start(Kind::Embedded).await;
+    for bytes in [
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        b"\x10\x0d\0\x04MQTT\x05\x02\0\x3c\0\0\0".to_vec(),
+        vec![0xff; 4096],
+    ] {
+        let mut socket = TcpStream::connect(pipe.door.address()).await.unwrap();
+        drop(socket.write_all(&bytes).await);
+        let ending = async { while matches!(socket.read(&mut [0; 256]).await, Ok(1..)) {} };
+        tokio::time::timeout(PATIENCE, ending).await.unwrap();
+    }
+    pipe.device(&device()).await;
+    pipe.stop().await;
 }
 
 #[tokio::test]
-async fn nobody_else_is_the_fleet() {
-    let broker = start().await;
-    assert!(Client::try_connect(broker.address(), INSIDER, None).await.is_err());
-    let mut observer = Client::connect(broker.address(), "observer").await;
-    assert!(!observer.publish(&Topic::Down(mine(), Down::Order), true, b"x".to_vec()).await);
-    for filter in ["#", "muster/1/d/+/up/report", &down_to(&mine())] {
-        assert!(!observer.subscribe(filter).await, "{filter} was granted");
+async fn the_port_inside_is_nobodys_but_the_fleets() {
+    let pipe = Pipe::start(Kind::Embedded).await;
+    pipe.admission.admit(device());
+    let fleet = "fleet-of-these-tests";
+    for id in [device().as_str(), "o-ward", "", fleet] {
+        let options = rumqttc::v5::MqttOptions::new(id, "127.0.0.1", pipe.inside.port());
+        assert!(Client::open(options).await.is_err(), "'{id}' came in");
     }
-    broker.shutdown().await;
-}
-
-#[tokio::test]
-async fn three_hundred_retained_messages_come_at_once_and_can_be_replaced() {
-    let broker = start().await;
-    let mut fleet = Client::connect_as(broker.address(), &insider()).await;
-    let topic = |n: u16| Topic::Trust(format!("auto-{n}.json"));
-    for n in 0..300 {
-        assert!(fleet.publish(&topic(n), true, n.to_le_bytes().to_vec()).await);
-    }
-    assert!(fleet.publish(&topic(7), true, b"new".to_vec()).await);
-    let mut device = Client::connect(broker.address(), mine().as_str()).await;
-    assert!(device.subscribe(&every_trust_file()).await);
-    let mut came = std::collections::BTreeMap::new();
-    while came.len() < 300 {
-        let publish = device.next().await;
-        assert!(publish.retain);
-        assert!(came.insert(publish.topic.clone(), publish.payload).is_none());
-    }
-    assert_eq!(came[topic(7).to_string().as_bytes()], "new");
-    // Retained again for whoever subscribes again.
-    assert!(device.subscribe(&topic(9).to_string()).await);
-    assert!(device.next_on(&topic(9)).await.retain);
-    broker.shutdown().await;
+    let mut options = rumqttc::v5::MqttOptions::new(fleet, "127.0.0.1", pipe.inside.port());
+    options.set_credentials(fleet, "a guess");
+    assert!(Client::open(options).await.is_err(), "a guess came in");
+    // Nor from outside, with a certificate that looks like it.
+    assert!(is_refused(&pipe.door, fleet).await);
+    let mut fleet = pipe.fleet().await;
+    assert!(fleet.publish(&Topic::Down(device(), Down::Order), true, Vec::new()).await);
+    pipe.stop().await;
 }

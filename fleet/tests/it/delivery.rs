@@ -17,7 +17,7 @@ async fn a_box_pulls_a_catalogued_blob_whole() {
     let content: Vec<u8> = (0..CHUNK_BYTES * 10 + 7).map(|n| u8::try_from(n % 251).unwrap()).collect();
     let bundle = Bundle::make("bundles/er-beds/1.json", &content);
     Publisher::begin(&server.fleet, &[&bundle]).await;
-    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    let mut device = Device::connect(&server, 1, 1).await;
     for (blob, token) in [(&bundle.manifest, 1), (&content, 2)] {
         assert_eq!(pull(&mut device, &Digest::of(blob), blob.len() as u64, token).await, *blob);
     }
@@ -30,7 +30,7 @@ async fn what_the_catalogue_does_not_vouch_for_is_unknown() {
     let server = Server::start(dir.path()).await;
     let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
     let mut publisher = Publisher::begin(&server.fleet, &[&bundle]).await;
-    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    let mut device = Device::connect(&server, 1, 1).await;
     // Here, but named by nobody; and not here at all.
     let loose = put(&server.fleet.blobs, b"somebody's notes").await;
     for digest in [loose, Digest::of(b"nowhere")] {
@@ -50,7 +50,7 @@ async fn requests_beyond_their_bounds_are_not_answered() {
     let server = Server::start(dir.path()).await;
     let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
     Publisher::begin(&server.fleet, &[&bundle]).await;
-    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    let mut device = Device::connect(&server, 1, 1).await;
     for ranges in [vec![(0, 9)], vec![(u32::MAX, 2)], vec![(0, 1); 9], vec![(5, 1)]] {
         want(&mut device, 1, bundle.sha256(), ranges).await;
     }

@@ -2,22 +2,34 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_fleet::broker::Insider;
+use muster_fleet::clock::TrustClock;
+use muster_fleet::pki::{Pki, csr};
 use muster_protocol::ids::{BootId, DeviceId};
 use muster_protocol::message::{
     Ack, Capabilities, Event, EventKind, Hello, Message as _, Presence, Status, VERSION,
 };
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::{Down, Topic, Up, down_to};
+use rcgen::{CertificateParams, KeyPair};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnectReturnCode, LastWill, Packet, PubAckReason, Publish, SubscribeReasonCode,
+    ConnectReturnCode, LastWill, Packet, PubAckReason, Publish, PublishProperties, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event as Happening, EventLoop, MqttOptions};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event as Happening, EventLoop, MqttOptions, StateError};
+use rumqttc::{Outgoing, TlsConfiguration, Transport};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use crate::server::PATIENCE;
+use crate::server::{PATIENCE, Server};
 
 /// Long enough for a message that is on its way over loopback, where one must prove that none comes.
 const NOTHING: Duration = Duration::from_millis(300);
@@ -30,37 +42,52 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) async fn connect(broker: SocketAddr, id: &str) -> Self {
-        Self::try_connect(broker, id, None).await.unwrap()
+    pub(crate) async fn connect(door: &Door, id: &str) -> Self {
+        Self::try_connect(door, id, None).await.unwrap()
     }
 
-    /// As the fleet itself.
-    pub(crate) async fn connect_as(broker: SocketAddr, insider: &Insider) -> Self {
-        let mut options = options(broker, &insider.client_id);
+    /// As the fleet itself, past the front.
+    pub(crate) async fn connect_as(inside: SocketAddr, insider: &Insider) -> Self {
+        let mut options = options(&inside.ip().to_string(), inside.port(), &insider.client_id);
         options.set_credentials(&insider.client_id, &insider.password);
         Self::open(options).await.unwrap()
     }
 
     pub(crate) async fn try_connect(
-        broker: SocketAddr,
+        door: &Door,
         id: &str,
         will: Option<LastWill>,
     ) -> Result<Self, ConnectionError> {
-        let mut options = options(broker, id);
+        Self::try_connect_with(door, id, &door.holder(id), will).await
+    }
+
+    /// With a certificate that may be another's.
+    pub(crate) async fn try_connect_with(
+        door: &Door,
+        id: &str,
+        holder: &Holder,
+        will: Option<LastWill>,
+    ) -> Result<Self, ConnectionError> {
+        let mut options = options(&door.host, door.port, id);
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(door.tls(Some(holder)))));
         if let Some(will) = will {
             options.set_last_will(will);
         }
         Self::open(options).await
     }
 
-    async fn open(options: MqttOptions) -> Result<Self, ConnectionError> {
+    pub(crate) async fn open(options: MqttOptions) -> Result<Self, ConnectionError> {
         let (mqtt, mut events) = AsyncClient::new(options, 1024);
-        loop {
-            if let Happening::Incoming(Packet::ConnAck(ack)) = events.poll().await? {
-                assert_eq!(ack.code, ConnectReturnCode::Success);
-                return Ok(Self { mqtt, events, came: VecDeque::new() });
+        let connecting = async {
+            loop {
+                if let Happening::Incoming(Packet::ConnAck(ack)) = events.poll().await? {
+                    assert_eq!(ack.code, ConnectReturnCode::Success);
+                    return Ok::<(), ConnectionError>(());
+                }
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, connecting).await.expect("the broker does not answer")?;
+        Ok(Self { mqtt, events, came: VecDeque::new() })
     }
 
     /// Polls until `pick` finds what it looks for; publications are kept for later.
@@ -90,7 +117,12 @@ impl Client {
 
     /// Publishes with `QoS` 1. Whether the broker took it.
     pub(crate) async fn publish(&mut self, topic: &Topic, retain: bool, payload: Vec<u8>) -> bool {
-        self.mqtt.publish(topic.to_string(), QoS::AtLeastOnce, retain, payload).await.unwrap();
+        self.publish_to(&topic.to_string(), retain, payload).await
+    }
+
+    /// To a topic that may be none of ours.
+    pub(crate) async fn publish_to(&mut self, topic: &str, retain: bool, payload: Vec<u8>) -> bool {
+        self.mqtt.publish(topic, QoS::AtLeastOnce, retain, payload).await.unwrap();
         let taken = |packet: &Packet| {
             let Packet::PubAck(ack) = packet else { return None };
             Some(matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers))
@@ -119,6 +151,77 @@ impl Client {
         }
     }
 
+    pub(crate) async fn publish_with(
+        &mut self,
+        topic: &Topic,
+        retain: bool,
+        properties: PublishProperties,
+        payload: &[u8],
+    ) {
+        let (topic, payload) = (topic.to_string(), payload.to_vec());
+        self.mqtt
+            .publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties)
+            .await
+            .unwrap();
+        self.wait("a PUBACK", |packet| matches!(packet, Packet::PubAck(_)).then_some(())).await;
+    }
+
+    /// With `QoS` 0. It is on its way when something is waited for.
+    pub(crate) async fn publish_fleeting(&mut self, topic: &Topic, payload: Vec<u8>) {
+        self.mqtt.publish(topic.to_string(), QoS::AtMostOnce, false, payload).await.unwrap();
+    }
+
+    /// In a session that the broker keeps, acknowledging only what it is told to.
+    pub(crate) async fn with_session(door: &Door, device: &DeviceId, seconds: u32) -> Self {
+        let mut options = options(&door.host, door.port, device.as_str());
+        let tls = door.tls(Some(&door.holder(device.as_str())));
+        options
+            .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)))
+            .set_clean_start(false)
+            .set_session_expiry_interval(Some(seconds))
+            .set_manual_acks(true);
+        Self::open(options).await.unwrap()
+    }
+
+    /// Acknowledges, and sees to it that the broker knows.
+    pub(crate) async fn acknowledge(&mut self, publish: &Publish) {
+        self.mqtt.ack(publish).await.unwrap();
+        let written = async {
+            while !matches!(self.events.poll().await.unwrap(), Happening::Outgoing(Outgoing::PubAck(_))) {}
+        };
+        tokio::time::timeout(PATIENCE, written).await.unwrap();
+    }
+
+    /// Says farewell: the broker publishes no will.
+    pub(crate) async fn leave(mut self) {
+        self.mqtt.disconnect().await.unwrap();
+        while self.events.poll().await.is_ok() {}
+    }
+
+    /// Waits until the broker has ended the connection. Whether it said that another took over.
+    pub(crate) async fn ended(&mut self) -> bool {
+        let ending = async {
+            loop {
+                match self.events.poll().await {
+                    Ok(Happening::Incoming(Packet::Disconnect(_)))
+                    | Err(ConnectionError::MqttState(StateError::ServerDisconnect { .. })) => return true,
+                    Ok(_) => {}
+                    Err(_) => return false,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, ending).await.expect("the connection did not end")
+    }
+
+    /// All that comes, until nothing comes any more.
+    pub(crate) async fn all(&mut self) -> Vec<Publish> {
+        let mut came = Vec::new();
+        while let Ok(publish) = tokio::time::timeout(NOTHING, self.next()).await {
+            came.push(publish);
+        }
+        came
+    }
+
     pub(crate) async fn silence(&mut self) {
         let came = tokio::time::timeout(NOTHING, self.next()).await;
         assert!(came.is_err(), "nothing was to come, but {came:?} did");
@@ -130,10 +233,112 @@ impl Client {
     }
 }
 
-fn options(broker: SocketAddr, id: &str) -> MqttOptions {
-    let mut options = MqttOptions::new(id, broker.ip().to_string(), broker.port());
+fn options(host: &str, port: u16, id: &str) -> MqttOptions {
+    let mut options = MqttOptions::new(id, host, port);
     options.set_max_packet_size(Some(1 << 20)).set_clean_start(true);
     options
+}
+
+/// The way to a broker, and the authorities behind it.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) pki: Arc<Pki>,
+}
+
+/// A certificate and its key.
+pub(crate) struct Holder {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+    pub(crate) serial: String,
+}
+
+impl Door {
+    pub(crate) fn of(url: &str, pki: Arc<Pki>) -> Self {
+        let (host, port) = url.strip_prefix("mqtts://").unwrap().rsplit_once(':').unwrap();
+        Self { host: host.to_owned(), port: port.parse().unwrap(), pki }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// A fresh certificate for a device id or for an observer's name.
+    pub(crate) fn holder(&self, id: &str) -> Holder {
+        self.holder_at(id, TrustClock.now())
+    }
+
+    /// One that was given at another time.
+    pub(crate) fn holder_at(&self, id: &str, at: Timestamp) -> Holder {
+        let Ok(device) = id.parse::<DeviceId>() else {
+            let made = self.pki.issue_client(id, Duration::from_hours(24), at).unwrap();
+            return Holder::new(&made.certificate, &made.key, String::new());
+        };
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let request = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+        let issued = self.pki.issue(&device, &csr(&request).unwrap(), at).unwrap();
+        Holder::new(&issued.pem, &key.serialize_pem(), issued.serial)
+    }
+
+    /// A TLS connection with nothing said on it yet.
+    pub(crate) async fn dial(&self, holder: &Holder) -> TlsStream<TcpStream> {
+        let socket = TcpStream::connect(self.address()).await.unwrap();
+        let name = ServerName::try_from(self.host.clone()).unwrap();
+        TlsConnector::from(self.tls(Some(holder))).connect(name, socket).await.unwrap()
+    }
+
+    /// A packet of a size that no decent client sends: the connection must end.
+    pub(crate) async fn send_too_much(&self, device: &DeviceId, topic: &Topic, size: usize) {
+        let mut stream = self.dial(&self.holder(device.as_str())).await;
+        let (id, topic) = (device.as_str(), topic.to_string());
+        let mut packet = vec![0x10, u8::try_from(13 + id.len()).unwrap()];
+        packet.extend(b"\0\x04MQTT\x05\x02\0\x3c\0\0");
+        packet.push(u8::try_from(id.len()).unwrap());
+        packet.extend(id.as_bytes());
+        stream.write_all(&packet).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), 0x20, "no CONNACK");
+        let mut packet = vec![0x30];
+        let mut left = 2 + topic.len() + 1 + size;
+        while left > 0 {
+            let more = if left > 127 { 0x80 } else { 0 };
+            packet.push(u8::try_from(left % 128).unwrap() | more);
+            left /= 128;
+        }
+        packet.extend(u16::try_from(topic.len()).unwrap().to_be_bytes());
+        packet.extend(topic.as_bytes());
+        packet.resize(packet.len() + 1 + size, 0);
+        // It may end in the middle of it.
+        drop(stream.write_all(&packet).await);
+        let ending = async { while matches!(stream.read(&mut [0; 1024]).await, Ok(1..)) {} };
+        tokio::time::timeout(PATIENCE, ending).await.expect("such a packet was borne");
+    }
+
+    /// TLS as boxes do it: this fleet's authorities and no others.
+    pub(crate) fn tls(&self, holder: Option<&Holder>) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        for root in self.pki.tls_roots() {
+            roots.add(CertificateDer::from_pem_slice(root.as_bytes()).unwrap()).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots);
+        Arc::new(match holder {
+            None => builder.with_no_client_auth(),
+            Some(holder) => {
+                builder.with_client_auth_cert(holder.chain.clone(), holder.key.clone_key()).unwrap()
+            }
+        })
+    }
+}
+
+impl Holder {
+    fn new(chain: &str, key: &str, serial: String) -> Self {
+        let leaf = CertificateDer::pem_slice_iter(chain.as_bytes()).next().unwrap().unwrap();
+        Self { chain: vec![leaf], key: PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(), serial }
+    }
 }
 
 /// A device with a boot and counters.
@@ -146,12 +351,18 @@ pub(crate) struct Device {
 
 impl Device {
     /// Connects with its will set and its own topics subscribed to, and has not said hello yet.
-    pub(crate) async fn connect(broker: SocketAddr, number: u8, connection: u64) -> Self {
+    pub(crate) async fn connect(server: &Server, number: u8, connection: u64) -> Self {
+        server.admit(&DeviceId::mint([number; 16])).await;
+        Self::connect_to(&server.mqtt(), number, connection).await
+    }
+
+    /// As one that is admitted already.
+    pub(crate) async fn connect_to(door: &Door, number: u8, connection: u64) -> Self {
         let (id, boot) = (DeviceId::mint([number; 16]), BootId::mint([number; 16]));
         let offline = Status { v: VERSION, boot: boot.clone(), connection, presence: Presence::Offline };
         let topic = Topic::Up(id.clone(), Up::Status).to_string();
         let will = LastWill::new(topic, offline.to_json(), QoS::AtLeastOnce, true, None);
-        let mut client = Client::try_connect(broker, id.as_str(), Some(will)).await.unwrap();
+        let mut client = Client::try_connect(door, id.as_str(), Some(will)).await.unwrap();
         assert!(client.subscribe(&down_to(&id)).await);
         Self { id, boot, client, connection }
     }

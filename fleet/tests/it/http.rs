@@ -159,6 +159,7 @@ pub(crate) async fn enrol(fleet: &Fleet, n: u8, current: Option<&BundleRef>) -> 
             notice: None,
         }],
     };
+    crate::member::enrolled(fleet, &id, &hello.name, hello.site.as_str()).await;
     let mut tx = fleet.store.write().await.unwrap();
     devices::hello(&mut tx, &id, &hello, at).await.unwrap();
     assert!(devices::state(&mut tx, &id, &state).await.unwrap());

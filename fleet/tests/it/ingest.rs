@@ -26,7 +26,7 @@ const DAY: Duration = Duration::from_hours(24);
 async fn a_stranger_says_hello_and_is_registered() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
-    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    let mut device = Device::connect(&server, 1, 1).await;
     // Whoever did not say hello is not listened to.
     device.say(Up::Event, device.event(1, 1).to_json()).await;
     let ack = device.hello().await;
@@ -45,7 +45,7 @@ async fn a_stranger_says_hello_and_is_registered() {
 async fn events_are_acknowledged_once_committed_and_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
-    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    let mut device = Device::connect(&server, 1, 1).await;
     device.hello().await;
     // (sequence, held_from) → acknowledged up to
     for (sequence, held_from, expect) in [
@@ -81,7 +81,7 @@ async fn events_are_acknowledged_once_committed_and_in_order() {
 async fn malformed_messages_are_counted_and_harm_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
-    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    let mut device = Device::connect(&server, 1, 1).await;
     device.hello().await;
     for up in [Up::Hello, Up::Status, Up::State, Up::Event, Up::Report, Up::Want] {
         device.say(up, b"{\"v\":1,".to_vec()).await;
@@ -99,11 +99,11 @@ async fn malformed_messages_are_counted_and_harm_nobody() {
 async fn presence_follows_the_present_connection_only() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
-    let mut first = Device::connect(server.mqtt(), 1, 1).await;
+    let mut first = Device::connect(&server, 1, 1).await;
     first.hello().await;
     let id = first.id.clone();
     // The second connection takes over; the first one's will comes late.
-    let mut second = Device::connect(server.mqtt(), 1, 2).await;
+    let mut second = Device::connect(&server, 1, 2).await;
     second.hello().await;
     first.client.vanish();
     let late = Status { v: VERSION, boot: second.boot.clone(), connection: 1, presence: Presence::Offline };
@@ -125,7 +125,7 @@ async fn presence_follows_the_present_connection_only() {
 async fn a_state_of_an_earlier_boot_is_acknowledged_and_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
-    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    let mut device = Device::connect(&server, 1, 1).await;
     device.hello().await;
     let state = |boot: BootId, sequence, observed_generation| State {
         v: VERSION,
@@ -161,7 +161,7 @@ async fn reports_become_windows_sums_and_label_days_exactly_once() {
     let server = Server::start(dir.path()).await;
     let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
     Publisher::begin(&server.fleet, &[&bundle]).await;
-    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    let mut device = Device::connect(&server, 1, 1).await;
     device.hello().await;
     let day = Timestamp::from_seconds(1_795_046_400).floor_to(DAY);
     for sequence in [1, 2, 2, 1, 3] {
@@ -193,7 +193,7 @@ async fn a_box_that_lost_its_order_gets_it_again() {
     let server = Server::start(dir.path()).await;
     let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
     Publisher::begin(&server.fleet, &[&bundle]).await;
-    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    let mut device = Device::connect(&server, 1, 1).await;
     device.hello().await;
     let want = Want { slot: "beds".parse().unwrap(), bundle: bundle.path.clone(), sha256: bundle.sha256() };
     let topic = Topic::Down(device.id.clone(), Down::Order);

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use muster_fleet::fleet::Fleet;
 use muster_fleet::intake::IntakeError;
+use muster_fleet::pki::Pki;
 use muster_fleet::store::{Page, bundles, log, outbox, trust_files};
-use muster_protocol::ids::Digest;
+use muster_protocol::ids::{DeviceId, Digest};
 use muster_protocol::topic::{Topic, every_trust_file};
 use muster_protocol::trust::author::{self, Keys, RootSpec};
 use muster_protocol::trust::{SecretKey, Sign as _};
@@ -38,7 +39,9 @@ async fn a_release_is_verified_saved_and_said() {
     let (one, two) =
         (Bundle::make("bundles/er-beds/1.json", b"one"), Bundle::make("bundles/er-beds/2.json", b"two"));
     let mut publisher = Publisher::begin(&server.fleet, &[&one]).await;
-    let mut box_ = Client::connect(server.mqtt(), "d-00000000000000000000000000").await;
+    let id = DeviceId::mint([0; 16]);
+    server.admit(&id).await;
+    let mut box_ = Client::connect(&server.mqtt(), id.as_str()).await;
     assert!(box_.subscribe(&every_trust_file()).await);
     // One in, one out.
     two.upload(&server.fleet.blobs).await;
@@ -94,7 +97,7 @@ async fn roots_must_be_for_this_server() {
         snapshot: online.clone(),
         timestamp: online,
         order: Keys::one(fleet.signer.order_key()),
-        tls_roots: Vec::new(),
+        tls_roots: fleet.pki.tls_roots(),
     };
     let sign = |spec: &RootSpec| author::sign(author::root(spec).unwrap(), &[&publisher.root]).unwrap();
     let stranger = Keys::one(SecretKey::from_seed([9; 32]).key());
@@ -104,13 +107,22 @@ async fn roots_must_be_for_this_server() {
     assert_eq!(refused(fleet, "1.root.json", &other).await, ["signer_key_not_named"]);
     let offline = sign(&RootSpec { targets: Keys::one(fleet.signer.online_key()), ..spec.clone() });
     assert_eq!(refused(fleet, "1.root.json", &offline).await, ["signer_offline_key"]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let names = ["localhost".to_owned()];
+    let other = Pki::open(elsewhere.path(), &names, fleet.clocks.trust.now()).unwrap();
+    for tls_roots in [Vec::new(), other.tls_roots(), vec!["no certificate".to_owned()]] {
+        let astray = sign(&RootSpec { tls_roots, ..spec.clone() });
+        assert_eq!(refused(fleet, "1.root.json", &astray).await, ["trust_tls_roots"]);
+    }
     assert_eq!(refused(fleet, "2.root.json", &good).await, ["trust_malformed"]);
     assert_eq!(refused(fleet, "1.root.json", b"{}").await, ["trust_malformed"]);
     let unsigned = author::sign(author::root(&spec).unwrap(), &[]).unwrap();
     assert_eq!(refused(fleet, "1.root.json", &unsigned).await, ["trust_signature"]);
     fleet.intake.upload("root.json", &good, person()).await.unwrap();
     fleet.intake.upload("1.root.json", &good, person()).await.unwrap();
-    // The next one must be signed by this one's keys.
+    // The next one must lead here, too, and be signed by this one's keys.
+    let astray = sign(&RootSpec { version: 2, tls_roots: other.tls_roots(), ..spec.clone() });
+    assert_eq!(refused(fleet, "2.root.json", &astray).await, ["trust_tls_roots"]);
     let thief = SecretKey::from_seed([8; 32]);
     let next = RootSpec { version: 2, root: Keys::one(thief.key()), ..spec };
     let stolen = author::sign(author::root(&next).unwrap(), &[&thief]).unwrap();

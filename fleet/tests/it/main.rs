@@ -1,4 +1,5 @@
-//! Stories of the fleet server: the real server, the real broker in it, real MQTT clients, on loopback and free ports.
+//! Stories of the fleet server: the real server, the real broker in it or a real Mosquitto, real MQTT
+//! clients, on loopback and free ports.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a story that goes wrong should stop, and say where")]
 
@@ -6,14 +7,19 @@ mod broker;
 mod builder;
 mod cli;
 mod corpus;
+mod contract;
 mod delivery;
 mod device;
+mod door;
 mod fake_fleet;
 mod http;
 mod ingest;
 mod intake;
 mod oms;
+mod member;
+mod mosquitto;
 mod onnx;
+mod pipe;
 mod publisher;
 mod publishing;
 mod restart;

@@ -57,7 +57,7 @@ impl Publisher {
             snapshot: online.clone(),
             timestamp: online,
             order: Keys::one(fleet.signer.order_key()),
-            tls_roots: Vec::new(),
+            tls_roots: fleet.pki.tls_roots(),
         };
         author::sign(author::root(&spec).unwrap(), &[&self.root]).unwrap()
     }

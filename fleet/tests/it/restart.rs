@@ -3,8 +3,10 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 
 use muster_fleet::addresses::Addresses;
+use muster_fleet::pki::Pki;
 use muster_fleet::serve;
 use muster_fleet::store::{Store, devices, positions};
 use muster_protocol::ids::DeviceId;
@@ -14,7 +16,7 @@ use muster_protocol::trust::{Order, OrderContext, TrustedSet, Verdict, Want};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::device::{Client, Device};
+use crate::device::{Client, Device, Door};
 use crate::publisher::{Bundle, Publisher};
 use crate::server::{Server, config};
 
@@ -23,7 +25,7 @@ async fn prepare(data: &Path) {
     let server = Server::start(data).await;
     let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
     Publisher::begin(&server.fleet, &[&bundle]).await;
-    let mut device = Device::connect(server.mqtt(), 1, 1).await;
+    let mut device = Device::connect(&server, 1, 1).await;
     device.hello().await;
     device.say(Up::Event, device.event(1, 1).to_json()).await;
     assert_eq!(device.ack().await.event, 1);
@@ -35,9 +37,9 @@ async fn prepare(data: &Path) {
 }
 
 /// A box that was away: takes everything retained and checks it as boxes do.
-async fn everything_is_retained(broker: std::net::SocketAddr) {
+async fn everything_is_retained(door: &Door) {
     let id = DeviceId::mint([1; 16]);
-    let mut client = Client::connect(broker, id.as_str()).await;
+    let mut client = Client::connect(door, id.as_str()).await;
     assert!(client.subscribe(&every_trust_file()).await);
     let mut files = muster_protocol::trust::Files::new();
     while files.len() < 4 {
@@ -71,7 +73,7 @@ async fn a_killed_server_remembers_and_publishes_again() {
         let safe = positions::get(&mut db, &id, &known.boot, positions::Stream::Event).await.unwrap();
         assert_eq!(safe, 1);
         drop(db);
-        everything_is_retained(server.mqtt()).await;
+        everything_is_retained(&server.mqtt()).await;
         server.stop().await;
     }
 }
@@ -82,13 +84,13 @@ async fn the_process_survives_kill_nine_and_ends_at_sigterm() {
     prepare(dir.path()).await;
     std::fs::write(
         dir.path().join("fleet.toml"),
-        "[http]\nlisten = '127.0.0.1:0'\n[mqtt]\nlisten = '127.0.0.1:0'\n",
+        "[http]\nlisten = '127.0.0.1:0'\n[door]\nlisten = '127.0.0.1:0'\n[mqtt]\nlisten = '127.0.0.1:0'\n",
     )
     .unwrap();
     for sequence in 2..4 {
-        let (child, broker) = spawn(dir.path());
-        everything_is_retained(broker).await;
-        let mut device = Device::connect(broker, 1, sequence).await;
+        let (child, door) = spawn(dir.path());
+        everything_is_retained(&door).await;
+        let mut device = Device::connect_to(&door, 1, sequence).await;
         device.hello().await;
         device.say(Up::Event, device.event(sequence, 1).to_json()).await;
         assert_eq!(device.ack().await.event, sequence);
@@ -134,7 +136,7 @@ impl Drop for Process {
 }
 
 /// Starts it and waits until it says where it listens. It must go on when nobody reads its log any more.
-fn spawn(data: &Path) -> (Process, std::net::SocketAddr) {
+fn spawn(data: &Path) -> (Process, Door) {
     let child = Command::new(env!("CARGO_BIN_EXE_muster-fleet"))
         .args(["serve", "--config"])
         .arg(data.join("fleet.toml"))
@@ -148,5 +150,6 @@ fn spawn(data: &Path) -> (Process, std::net::SocketAddr) {
     assert!(lines.any(|line| line.contains("the fleet server is up")), "the server did not come up");
     let text = std::fs::read(data.join("addresses.json")).unwrap();
     let addresses: Addresses = serde_json::from_slice(&text).unwrap();
-    (process, addresses.mqtt.strip_prefix("mqtt://").unwrap().parse().unwrap())
+    let pki = Arc::new(Pki::load(&data.join("pki")).unwrap());
+    (process, Door::of(&addresses.mqtt, pki))
 }

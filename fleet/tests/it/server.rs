@@ -9,9 +9,12 @@ use muster_fleet::config::{Config, DoorConfig, MqttConfig};
 use muster_fleet::fleet::Fleet;
 use muster_fleet::serve::{self, ServeError};
 use muster_fleet::store::Control;
+use muster_protocol::ids::DeviceId;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::device::Door;
 
 /// No wait in these tests is longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -24,10 +27,14 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(data: &Path) -> Self {
+        Self::start_with(config(data)).await
+    }
+
+    pub(crate) async fn start_with(config: Config) -> Self {
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
         #[expect(clippy::disallowed_methods, reason = "the handle is its owner: stop and kill wait for it")]
-        let running = tokio::spawn(serve::run(config(data), stop.clone(), ready));
+        let running = tokio::spawn(serve::run(config, stop.clone(), ready));
         let Ok(fleet) = is_ready.await else { panic!("the server did not start: {:?}", running.await) };
         Self { fleet, stop, running }
     }
@@ -44,8 +51,14 @@ impl Server {
         assert!(self.running.await.unwrap_err().is_cancelled());
     }
 
-    pub(crate) fn mqtt(&self) -> SocketAddr {
-        self.fleet.addresses.mqtt.strip_prefix("mqtt://").unwrap().parse().unwrap()
+    /// The way to its broker.
+    pub(crate) fn mqtt(&self) -> Door {
+        Door::of(&self.fleet.addresses.mqtt, self.fleet.pki.clone())
+    }
+
+    /// Lets a device in, as if a person had accepted it.
+    pub(crate) async fn admit(&self, device: &DeviceId) {
+        crate::member::enrolled(&self.fleet, device, "box", "er-1").await;
     }
 
     pub(crate) async fn read(&self) -> Control {
@@ -69,6 +82,16 @@ impl Server {
             .await
             .unwrap_or_else(|_| panic!("waited in vain until {what}"))
     }
+}
+
+/// For what no commit announces, such as a counter or a file.
+pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
 }
 
 pub(crate) fn config(data: &Path) -> Config {

@@ -1,16 +1,20 @@
 //! The store's conformance: what every database under it must do. Run here on SQLite.
 
 use muster_fleet::clock::Moment;
+use muster_fleet::enrolment::{Approval, Boots, Enrolment, Identity, Key, Standing, StandingName, Suspicion};
+use muster_fleet::store::certificates::Certificate;
 use muster_fleet::store::devices::{DeviceFilter, Greeting};
+use muster_fleet::store::identities::IdentityFilter;
 use muster_fleet::store::log::{Actor, NewEntry};
 use muster_fleet::store::outbox::Message;
 use muster_fleet::store::runs::{Lease, RunColumns};
 use muster_fleet::store::{
-    NewestFirst, Page, Saved, Store, Versioned, alarms, devices, incidents, log, outbox, policies, rollouts,
-    runs, triggers,
+    NewestFirst, Page, Saved, Store, Versioned, alarms, certificates, devices, enrolments, identities,
+    incidents, log, outbox, policies, rollouts, runs, triggers,
 };
+use muster_protocol::enrol::{Facts, Fingerprint};
 use muster_protocol::ids::{
-    BootId, DeviceId, Digest, IncidentId, ModelName, RolloutId, RunId, StreamName, TriggerId,
+    BootId, DeviceId, Digest, EnrolmentId, IncidentId, ModelName, RolloutId, RunId, StreamName, TriggerId,
 };
 use muster_protocol::message::{Capabilities, Hello, Presence, VERSION};
 use muster_protocol::time::Timestamp;
@@ -252,4 +256,142 @@ async fn incidents_and_alarms_keep_their_documents() {
     assert_eq!(alarms::of_device::<Value>(&mut tx, &bundle, &device).await.unwrap()[&stream], json!(2));
     alarms::clear(&mut tx, &bundle).await.unwrap();
     assert!(alarms::of_device::<Value>(&mut tx, &bundle, &device).await.unwrap().is_empty());
+}
+
+fn identity(n: u8, standing: Standing) -> Identity {
+    let spki = vec![n];
+    Identity {
+        device: DeviceId::mint([n; 16]),
+        name: format!("box-{n}"),
+        site: "er-1".parse().unwrap(),
+        key: Key { fingerprint: Fingerprint::of(&spki), spki },
+        former: None,
+        standing,
+        since: at(n.into()),
+        facts: Facts { board: Some(Digest::of(b"board")), ..Facts::default() },
+        enrolment: Some(EnrolmentId::mint([n; 16])),
+        enrolled: at(n.into()),
+        boots: Boots::default(),
+        suspicion: Suspicion::default(),
+    }
+}
+
+#[tokio::test]
+async fn identities_are_found_by_name_by_key_and_by_state() {
+    let (_dir, store) = open().await;
+    let mut tx = store.write().await.unwrap();
+    let why = || "because".to_owned();
+    let all = [
+        identity(1, Standing::Pending),
+        identity(2, Standing::Active),
+        identity(3, Standing::Rejected { reason: why() }),
+        Identity {
+            former: Some(Fingerprint::of(b"old")),
+            ..identity(4, Standing::Quarantined { reason: why() })
+        },
+        identity(5, Standing::Revoked { reason: why() }),
+    ];
+    for identity in &all {
+        identities::save(&mut tx, identity).await.unwrap();
+        identities::save(&mut tx, identity).await.unwrap();
+        assert_eq!(identities::get(&mut tx, &identity.device).await.unwrap().as_ref(), Some(identity));
+        let by_key = identities::by_key(&mut tx, identity.key.fingerprint).await.unwrap();
+        assert_eq!(by_key.as_ref(), Some(identity));
+        let standing = identities::standing(&mut tx, &identity.device).await.unwrap();
+        assert_eq!(standing.as_ref(), Some(&identity.standing));
+    }
+    let former = identities::by_key(&mut tx, Fingerprint::of(b"old")).await.unwrap();
+    assert_eq!(former.map(|identity| identity.device), Some(all[3].device.clone()));
+    assert_eq!(identities::by_key(&mut tx, Fingerprint::of(b"none")).await.unwrap(), None);
+    // One key, one device.
+    let thief = Identity { key: all[1].key.clone(), ..identity(6, Standing::Pending) };
+    assert!(identities::save(&mut tx, &thief).await.is_err());
+    tx.commit().await.unwrap();
+
+    let mut db = store.read().await.unwrap();
+    let active = identities::in_state(&mut db, StandingName::Active).await.unwrap();
+    assert_eq!(active.into_iter().collect::<Vec<_>>(), [all[1].device.clone()]);
+    assert_eq!(identities::counts(&mut db).await.unwrap().len(), 5);
+    let mut page = Page::first(2);
+    let mut seen = Vec::new();
+    loop {
+        let part = identities::list(&mut db, IdentityFilter::default(), &page).await.unwrap();
+        let Some(last) = part.last() else { break };
+        page.after = Some(NewestFirst { at: last.enrolled, id: last.device.to_string() });
+        seen.extend(part.into_iter().map(|identity| identity.name));
+    }
+    assert_eq!(seen, ["box-5", "box-4", "box-3", "box-2", "box-1"]);
+    let pending = IdentityFilter { state: Some(StandingName::Pending), suspect: false };
+    assert_eq!(identities::list(&mut db, pending, &Page::first(9)).await.unwrap().len(), 1);
+    let suspect = IdentityFilter { state: None, suspect: true };
+    assert_eq!(identities::list(&mut db, suspect, &Page::first(9)).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn enrolments_are_spent_cancelled_and_forgotten() {
+    let (_dir, store) = open().await;
+    let mut tx = store.write().await.unwrap();
+    let (id, token) = (EnrolmentId::mint([1; 16]), Digest::of(b"token"));
+    let made = Enrolment {
+        id: id.clone(),
+        site: "er-1".parse().unwrap(),
+        count: 2,
+        uses_left: 2,
+        approval: Approval::Auto,
+        made: at(1),
+        made_by: "ada".to_owned(),
+        expires: at(100),
+        cancelled: None,
+    };
+    enrolments::add(&mut tx, &made, &token).await.unwrap();
+    assert_eq!(enrolments::by_token(&mut tx, &token).await.unwrap(), Some(made.clone()));
+    assert_eq!(enrolments::by_token(&mut tx, &Digest::of(b"other")).await.unwrap(), None);
+    let spent =
+        [enrolments::spend(&mut tx, &id).await.unwrap(), enrolments::spend(&mut tx, &id).await.unwrap()];
+    assert_eq!((spent, enrolments::spend(&mut tx, &id).await.unwrap()), ([true, true], false));
+    assert!(enrolments::cancel(&mut tx, &id, at(5)).await.unwrap());
+    assert!(!enrolments::cancel(&mut tx, &id, at(6)).await.unwrap());
+    let now = enrolments::get(&mut tx, &id).await.unwrap();
+    assert_eq!(now, Some(Enrolment { uses_left: 0, cancelled: Some(at(5)), ..made }));
+    assert_eq!(enrolments::list(&mut tx, &Page::first(9)).await.unwrap().len(), 1);
+    // As long as somebody waits who came with it, it is needed for the answer.
+    identities::save(&mut tx, &identity(1, Standing::Pending)).await.unwrap();
+    assert_eq!(enrolments::trim(&mut tx, at(200), 10).await.unwrap(), 0);
+    identities::save(&mut tx, &identity(1, Standing::Active)).await.unwrap();
+    assert_eq!(enrolments::trim(&mut tx, at(100), 10).await.unwrap(), 0);
+    assert_eq!(enrolments::trim(&mut tx, at(200), 10).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn certificates_are_given_again_listed_when_revoked_and_forgotten_when_over() {
+    let (_dir, store) = open().await;
+    let mut tx = store.write().await.unwrap();
+    let (one, two) = (DeviceId::mint([1; 16]), DeviceId::mint([2; 16]));
+    let (key, other) = (Fingerprint::of(b"key"), Fingerprint::of(b"other"));
+    for (serial, device, key, expires) in
+        [("a1", &one, key, 10), ("a2", &one, key, 20), ("a3", &one, other, 30), ("b1", &two, key, 15)]
+    {
+        let row = Certificate {
+            serial: serial.to_owned(),
+            device: device.clone(),
+            key,
+            issued: at(1),
+            expires: at(expires),
+            pem: serial.to_owned(),
+        };
+        certificates::add(&mut tx, &row).await.unwrap();
+    }
+    let newest = certificates::newest(&mut tx, &one, key).await.unwrap();
+    assert_eq!(newest.map(|found| found.pem).as_deref(), Some("a2"));
+    assert_eq!(certificates::expiry(&mut tx, &one).await.unwrap(), Some(at(30)));
+    assert_eq!(certificates::expiry(&mut tx, &DeviceId::mint([3; 16])).await.unwrap(), None);
+    assert_eq!(certificates::revoke_of_key(&mut tx, &one, key, at(3)).await.unwrap(), 2);
+    assert_eq!(certificates::newest(&mut tx, &one, key).await.unwrap(), None);
+    assert_eq!(certificates::revoke_of_device(&mut tx, &one, at(4)).await.unwrap(), 1);
+    let listed = certificates::revoked(&mut tx, at(10)).await.unwrap();
+    let listed: Vec<_> = listed.iter().map(|revoked| (revoked.serial.as_str(), revoked.at)).collect();
+    assert_eq!(listed, [("a2", at(3)), ("a3", at(4))], "what has expired needs no list");
+    assert_eq!(certificates::trim(&mut tx, at(100), 10).await.unwrap(), 2, "the last of each device is kept");
+    assert_eq!(certificates::expiry(&mut tx, &one).await.unwrap(), Some(at(30)));
+    assert_eq!(certificates::expiry(&mut tx, &two).await.unwrap(), Some(at(15)));
 }

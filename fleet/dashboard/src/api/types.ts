@@ -18,6 +18,8 @@ export interface WaitingOn extends Reason {
 }
 
 export type NeedKind =
+  | "device_pending"
+  | "device_suspect"
   | "rollout_held"
   | "incident_open"
   | "approval"
@@ -32,6 +34,8 @@ export interface Need {
   detail: string;
   since: string;
   link: string;
+  /** Of a box that asks to join: what a person compares with what the box shows. */
+  fingerprint?: string | null;
 }
 
 export interface DeviceCounts {
@@ -109,12 +113,24 @@ export interface Health {
   at: string;
 }
 
+/** Where a device stands in the register of members. */
+export interface Standing {
+  state: "pending" | "active" | "rejected" | "quarantined" | "revoked";
+  since: string;
+  reason?: string | null;
+  fingerprint: string;
+  certificate_expires?: string | null;
+  /** Why two machines may use its key. */
+  suspect_clone?: string | null;
+}
+
 export interface Device {
   id: string;
   name: string;
   site: string;
   presence: "online" | "offline";
   last_seen?: string | null;
+  identity?: Standing | null;
   agent_version: string;
   capabilities?: Capabilities | null;
   order_version: number;

@@ -13,6 +13,7 @@ import { Ago, Stamp } from "../parts/Time";
 import { text } from "../strings";
 import { providerName } from "./DeviceList";
 import { HealthCharts } from "./HealthCharts";
+import { Badge, Membership, Suspect } from "./Member";
 import { versionOf } from "./version";
 
 const say = text.device;
@@ -34,6 +35,7 @@ export function Device() {
             state={
               <>
                 <State is={device.presence} />
+                {device.identity != null && device.identity.state !== "active" && <Badge standing={device.identity} />}
                 {device.presence === "offline" && (
                   <span className="soft small">
                     {say.seen.toLowerCase()} <Ago at={device.last_seen} />
@@ -43,6 +45,7 @@ export function Device() {
             }
           />
           <div className="stack">
+            <Suspect device={device} />
             <Waiting device={device} />
             <Slots slots={device.slots} />
             <div className="cols-wide">
@@ -52,6 +55,7 @@ export function Device() {
               </Panel>
               <div className="stack">
                 <Identity device={device} />
+                <Membership device={device} />
                 <Panel title={say.events}>
                   {device.recent_events.length === 0 ? (
                     <Note>{say.eventsNone}</Note>

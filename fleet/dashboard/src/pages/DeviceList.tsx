@@ -7,6 +7,7 @@ import { none, percent } from "../format";
 import { State } from "../parts/State";
 import { Ago } from "../parts/Time";
 import { text } from "../strings";
+import { Badge } from "./Member";
 import { versionOf } from "./version";
 
 const say = text.devices;
@@ -67,7 +68,7 @@ function Row({ device, index, start }: { device: Device; index: number; start: n
         </Link>
       </span>
       <span role="cell" title={device.presence === "offline" ? say.seen : undefined}>
-        <State is={device.presence} />
+        {device.identity == null || device.identity.state === "active" ? <State is={device.presence} /> : <Badge standing={device.identity} />}
       </span>
       <span role="cell">
         {slot?.slot ?? none}

@@ -12,6 +12,7 @@ import { Log } from "../parts/Log";
 import { Note, PageHead, Panel } from "../parts/Panel";
 import { Shape, State } from "../parts/State";
 import { Ago } from "../parts/Time";
+import { Knock } from "./Member";
 import { RolloutCard } from "./RolloutCard";
 import { text } from "../strings";
 
@@ -58,12 +59,18 @@ function NeedsYou({ needs }: { needs: Need[] }) {
         <ul className="list">
           {needs.map((need) => (
             <li className="need" key={`${need.kind} ${need.id}`} data-row="">
-              <State is={need.kind} tone={need.kind === "incident_open" || need.kind.endsWith("failed") ? "bad" : "warn"} word={say.whoNeeds[need.kind]} />
+              <State is={need.kind} tone={need.kind === "incident_open" || need.kind === "device_suspect" || need.kind.endsWith("failed") ? "bad" : "warn"} word={say.whoNeeds[need.kind]} />
               <div>
                 <Within href={need.link}>{need.title}</Within>
                 <p className="soft">{need.detail}</p>
+                {need.fingerprint != null && (
+                  <p className="mono strong" aria-label={say.fingerprint}>
+                    {need.fingerprint}
+                  </p>
+                )}
               </div>
-              <span className="soft small">
+              <span className="soft small row">
+                {need.kind === "device_pending" && <Knock need={need} />}
                 <Ago at={need.since} />
               </span>
             </li>

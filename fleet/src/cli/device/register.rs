@@ -63,12 +63,11 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
         Verb::Accept { id, fingerprint, yes } => {
             let identity = client.get(&path(&id, ""), &[]).await?;
             // What was shown is what is accepted, though the register may change in between.
-            let compared = match fingerprint {
-                Some(typed) => typed,
-                None => {
-                    confirm(context, yes, &shown(&identity))?;
-                    text(&identity, "/fingerprint")
-                }
+            let compared = if let Some(typed) = fingerprint {
+                typed
+            } else {
+                confirm(context, yes, &shown(&identity))?;
+                text(&identity, "/fingerprint")
             };
             let answer = client.post(&path(&id, "/accept"), &[], &json!({ "fingerprint": compared })).await?;
             done(context, &answer)

@@ -3,7 +3,8 @@
 use axum::body::Body;
 use axum::http::{Method, header};
 use muster_fleet::fleet::Fleet;
-use muster_fleet::store::{Page, rollouts};
+use muster_fleet::store::{Page, orders, rollouts};
+use muster_protocol::ids::DeviceId;
 use muster_protocol::message::up::BundleRef;
 use serde_json::{Value, json};
 
@@ -164,5 +165,36 @@ async fn every_device_has_exactly_one_sentence() {
     assert_eq!(targets, [1, 2]);
     let overview = api.see("/api/v1/overview").await;
     assert_eq!(overview["rollouts"][0]["id"], id);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_is_set_apart_is_away_and_one_that_was_revoked_is_gone() {
+    let (api, _, new) = fleet().await;
+    let (apart, gone) = (DeviceId::mint([1; 16]), DeviceId::mint([3; 16]));
+    let decide = async |device: &DeviceId, verb: &str| {
+        let path = format!("/api/v1/identities/{device}/{verb}");
+        assert_eq!(api.post(&path, &json!({"reason": "odd"})).await.status, 200);
+    };
+    decide(&apart, "quarantine").await;
+    decide(&gone, "revoke").await;
+    let mut body = rollout_of(&new.sha256().to_string());
+    body["stages"] = json!([{"name": "all", "size": {"percent": 100.0}, "bake_s": 0, "deadline_s": 3600}]);
+    let answer = api.post("/api/v1/rollouts", &body).await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    let wish = async |fleet: &Fleet, n: u8| {
+        let mut db = fleet.store.read().await.unwrap();
+        orders::get(&mut db, &DeviceId::mint([n; 16])).await.unwrap().map(|order| order.version)
+    };
+    let handed = async |fleet: &Fleet| wish(fleet, 2).await;
+    api.server.until("the member is ordered", handed).await;
+    assert_eq!((wish(api.fleet(), 1).await, wish(api.fleet(), 3).await), (None, None));
+    let devices = api.see(&format!("/api/v1/rollouts/{id}/devices")).await;
+    assert_eq!(devices["items"].as_array().unwrap().len(), 2, "{devices}");
+    // Once it is released, it is there again.
+    decide(&apart, "release").await;
+    let handed = async |fleet: &Fleet| wish(fleet, 1).await;
+    api.server.until("the released one is ordered", handed).await;
     api.stop().await;
 }

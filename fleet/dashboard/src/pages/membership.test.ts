@@ -1,0 +1,14 @@
+import { expect, test } from "vitest";
+import type { Standing } from "../api/types";
+import { memberWhyNot, type MemberVerb } from "./membership";
+
+test.each<[Standing["state"], MemberVerb[]]>([
+  ["active", ["quarantine", "revoke", "dismiss"]],
+  ["quarantined", ["release", "revoke", "dismiss"]],
+  ["pending", []],
+  ["rejected", []],
+  ["revoked", []],
+])("what a person may decide about a device that is %s", (state, expected) => {
+  const verbs: MemberVerb[] = ["quarantine", "release", "revoke", "dismiss"];
+  expect(verbs.filter((verb) => memberWhyNot(verb, state) === null)).toEqual(expected);
+});
