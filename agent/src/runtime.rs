@@ -16,6 +16,7 @@ mod event;
 mod member;
 mod orders;
 mod outbox;
+mod withdraw;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ use crate::capabilities;
 use crate::clock::{TrustClock, WorldClock};
 use crate::config::{Config, ConfigError, Environment};
 use crate::disk::{self, DiskError};
-use crate::download;
+use crate::download::{self, Slowest};
 use crate::engine::{Engine, EngineError};
 use crate::facts;
 use crate::identity::{self, Enrolment, Identity, IdentityError, StateDir};
@@ -140,6 +141,7 @@ async fn live(config: Config) -> Result<(), RunError> {
     let opened = Opened::open(&config, &clock)?;
     let engine = Engine::open(&config.runtime_dir).map_err(missing)?;
     let capabilities = capabilities::look(&installed);
+    let fitness = capabilities::fitness(&capabilities);
     let exe = this_program().map_err(RunError::System)?;
     let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [Ok(terminate), Ok(interrupt)] = &mut signals else {
@@ -178,7 +180,10 @@ async fn live(config: Config) -> Result<(), RunError> {
         RenewConfig { identity: opened.identity.clone(), device, clock: clock.clone(), authorities: trusted };
     let (renewer, mut membership) = renew::start(renew_config, &mut tasks);
     let (tell, mut told) = mpsc::channel(QUEUE);
-    let downloader = download::start(opened.blobs.clone(), link.clone(), tell).map_err(RunError::System)?;
+    let (bytes_per_s, over) = config.slowest;
+    let slowest = Slowest { bytes_per_s, over };
+    let downloader =
+        download::start(opened.blobs.clone(), link.clone(), slowest, tell).map_err(RunError::System)?;
     let (done, mut deeds) = mpsc::channel(QUEUE);
     tracing::info!(
         device.id = %opened.enrolment.device,
@@ -194,6 +199,7 @@ async fn live(config: Config) -> Result<(), RunError> {
         clock,
         world,
         capabilities,
+        fitness,
         slots,
         workbench,
         link: link.clone(),
@@ -265,6 +271,8 @@ impl Opened {
         let name = config.name.clone().unwrap_or_else(|| enrolment.name.clone());
         let trust =
             TrustStore::open(&held.path().join("trust"), &identity.root()?).map_err(RunError::Trust)?;
+        // From here on this box knows at least what time it was when it was last told.
+        clock.raise(trust.floor());
         let blobs = Blobs::open(held.path())?;
         let mut ledger = Ledger::open(held.path())?;
         let (files, recovered) = SlotFiles::open(held.path())?;

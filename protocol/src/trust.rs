@@ -39,7 +39,7 @@ pub use key::{KeyError, KeyId, PublicKey, SecretKey, Sign, SignError};
 pub use order::{Order, OrderContext, OrderRefusal, Verdict, Want};
 pub use provider::install;
 pub use refresh::{Outcome, Refreshed, Roots};
-pub use revocation::{REVOKED_FIELD, Revocation, RevocationAction, Revocations};
+pub use revocation::{REVOKED_FIELD, Revocation, RevocationAction, Revocations, Standing};
 pub use root::{MusterRoot, Role, RoleKeys};
 
 use std::collections::BTreeMap;

@@ -289,7 +289,7 @@ fn every_flipped_byte_of_an_order_is_refused() {
     let trusted = world.trusted(3);
     let bytes = world.order(|_| {});
     let (id, context_now) = (device(), now());
-    let context = OrderContext { trusted: &trusted, device: &id, floor: 0, now: context_now };
+    let context = OrderContext { trusted: &trusted, device: &id, fitness: None, floor: 0, now: context_now };
     assert!(matches!(Order::check(&bytes, &context), Ok(Verdict::Accepted(_))));
     for at in 0..bytes.len() {
         for bit in [0x01, 0x20] {
@@ -484,7 +484,7 @@ fn order_spec() -> OrderSpec {
 fn check_order(world: &World, bytes: &[u8], floor: u64, at: Timestamp, expect: &str) {
     let trusted = world.trusted(3);
     let id = device();
-    let context = OrderContext { trusted: &trusted, device: &id, floor, now: at };
+    let context = OrderContext { trusted: &trusted, device: &id, fitness: None, floor, now: at };
     let found = match Order::check(bytes, &context) {
         Ok(Verdict::Accepted(_)) => "accepted".to_owned(),
         Ok(Verdict::Unchanged) => "unchanged".to_owned(),

@@ -2,22 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use muster_protocol::ids::{BundlePath, DeviceId};
+use muster_protocol::ids::{BundlePath, DeviceId, Digest};
 use muster_protocol::limits::{DELEGATIONS_MAX, ROOT_STEPS_MAX};
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::{
-    FileName, Files, LookupError, Order, OrderContext, OrderRefusal, Outcome, Refreshed, Target, TrustError,
+    FileName, Files, Fitness, Order, OrderContext, OrderRefusal, Outcome, Refreshed, Target, TrustError,
     TrustedSet, Verdict, Versions, Write,
 };
 use serde::Serialize;
 
 use super::floor::Floor;
-use super::folder::{Folder, FolderError};
+use super::folder::{Disk, Folder, FolderError, LocalDisk};
+use crate::clock::released;
 
 const ORDER_FILE: &str = "order.json";
 /// Received files that wait for others, bytes in all.
 const RECEIVED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A floor of time that rose by less is not worth a write: flash wears out.
+const WITNESS_STEP: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -88,8 +93,12 @@ pub struct TrustStore {
 impl TrustStore {
     /// Opens the store in `dir`; one that is empty starts from the root this box was set up with.
     pub fn open(dir: &Path, pinned_root: &[u8]) -> Result<Self, StoreError> {
+        Self::open_on(Arc::new(LocalDisk), dir, pinned_root)
+    }
+
+    pub(super) fn open_on(disk: Arc<dyn Disk>, dir: &Path, pinned_root: &[u8]) -> Result<Self, StoreError> {
         let pinned = TrustedSet::from_root(pinned_root).map_err(StoreError::Pinned)?;
-        let folder = Folder::open(dir)?;
+        let folder = Folder::open(disk, dir)?;
         let stored = folder.read_all()?;
         let pinned_name = FileName::Root(pinned.versions().root).wire();
         match stored.get(&pinned_name) {
@@ -107,7 +116,7 @@ impl TrustStore {
             Some(bytes) => serde_json::from_slice(bytes)
                 .map_err(|source| StoreError::CorruptFloor { path: folder.path_of(Floor::FILE), source })?,
         };
-        // A crash between the two writes of an order leaves the floor one behind.
+        // A floor that was lost or restored from a backup is no lower than the order that is here.
         let authentic = stored.get(ORDER_FILE).and_then(|bytes| Order::authentic(bytes, &trusted).ok());
         if let Some(order) = authentic.filter(|order| order.version > floor.order_version(&trusted)) {
             floor = floor.with_order(order.version, &trusted);
@@ -118,6 +127,17 @@ impl TrustStore {
     /// The time it is at least: never earlier than what a verified file says of when it was signed.
     pub fn now(&self, system: Timestamp) -> Timestamp {
         system.max(self.floor.time)
+    }
+
+    /// What [`Self::now`] never falls below: this box's clocks are raised to it.
+    pub fn floor(&self) -> Timestamp {
+        self.floor.time
+    }
+
+    /// Lets the floor rise with a clock that somebody vouches for, within what signatures allow.
+    pub fn witness(&mut self, at: Timestamp) -> Result<(), StoreError> {
+        let next = self.floor.witnessed(at, released());
+        if next.time.since(self.floor.time) < WITNESS_STEP { Ok(()) } else { self.save_floor(next) }
     }
 
     /// Takes a trust file as it came. Whether a [`Self::refresh`] may find something new in it.
@@ -164,16 +184,20 @@ impl TrustStore {
             return Err(refused.into());
         }
         let mut done = next.refresh(&self.received, self.now(system))?;
-        self.save(&done.writes)?;
+        // First what is true whether the rest can be saved or not; `timestamp.json` is the last write of all.
         if let Some(issued) = done.issued {
-            self.save_floor(self.floor.at_least(issued))?;
+            self.save_floor(self.floor.issued(issued))?;
         }
+        self.save(&done.writes)?;
         self.trusted = next;
         if !roots.adopted.is_empty() && done.outcome == Outcome::Unchanged {
             done.outcome = Outcome::Updated;
         }
         done.writes.splice(0..0, roots.adopted);
-        self.forget();
+        // Until the new state is whole, the files of the old one still say what was revoked.
+        if !matches!(done.outcome, Outcome::Incomplete { .. }) {
+            self.forget();
+        }
         Ok(done)
     }
 
@@ -182,17 +206,34 @@ impl TrustStore {
         &mut self,
         bytes: &[u8],
         device: &DeviceId,
+        fitness: &Fitness,
         system: Timestamp,
     ) -> Result<Verdict, AcceptError> {
-        let floor = self.floor.order_version(&self.trusted);
-        let context = OrderContext { trusted: &self.trusted, device, floor, now: self.now(system) };
+        let context = OrderContext {
+            trusted: &self.trusted,
+            device,
+            fitness: Some(fitness),
+            floor: self.order_floor(),
+            now: self.now(system),
+        };
         let verdict = Order::check(bytes, &context)?;
         if let Verdict::Accepted(order) = &verdict {
-            self.folder.write(ORDER_FILE, bytes).map_err(StoreError::from)?;
+            // The floor first: the order itself is the last write, and counts from then on.
             self.save_floor(self.floor.with_order(order.version, &self.trusted))?;
+            self.folder.write(ORDER_FILE, bytes).map_err(StoreError::from)?;
             self.order = Some(order.clone());
         }
         Ok(verdict)
+    }
+
+    /// Version of the newest order that was accepted. Where the floor is there and its order is not (the power failed
+    /// between the two, or a person removed the file), that very order is still welcome, and none before it.
+    fn order_floor(&self) -> u64 {
+        let floor = self.floor.order_version(&self.trusted);
+        match &self.order {
+            Some(order) if order.version == floor => floor,
+            Some(_) | None => floor.saturating_sub(1),
+        }
     }
 
     /// The order accepted last, however old: what this box runs until there is another.
@@ -200,9 +241,15 @@ impl TrustStore {
         self.order.as_ref()
     }
 
-    /// What the catalogue says of a bundle, if it allows a change now. Ask right before changing.
-    pub fn lookup(&self, path: &BundlePath, system: Timestamp) -> Result<Target, LookupError> {
-        self.trusted.lookup(path, self.now(system))
+    /// What the catalogue says of a bundle, if it allows a change to it now. Ask right before changing.
+    pub fn permits(
+        &self,
+        bundle: &BundlePath,
+        sha256: &Digest,
+        fitness: &Fitness,
+        system: Timestamp,
+    ) -> Result<Target, OrderRefusal> {
+        self.trusted.permits(bundle, sha256, Some(fitness), self.now(system))
     }
 
     pub fn trusted(&self) -> &TrustedSet {
@@ -210,7 +257,7 @@ impl TrustStore {
     }
 
     pub fn versions(&self) -> StoreVersions {
-        StoreVersions { trusted: self.trusted.versions(), order: self.floor.order_version(&self.trusted) }
+        StoreVersions { trusted: self.trusted.versions(), order: self.order_floor() }
     }
 
     fn save(&self, writes: &[Write]) -> Result<(), StoreError> {
@@ -310,5 +357,7 @@ fn blamed(folder: &Folder, error: &TrustError) -> PathBuf {
     folder.path_of(&stored.unwrap_or_else(|| file.clone()))
 }
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod tests;

@@ -117,9 +117,10 @@ fn from_keys_to_an_order_that_a_device_accepts() {
         .collect();
     device_set.refresh(&sent, now()).unwrap();
     let device = DeviceId::mint([1; 16]);
-    let request = OrderRequest { device: device.clone(), want: vec![want(AUTO)], last_version: 0 };
+    let request =
+        OrderRequest { device: device.clone(), fitness: None, want: vec![want(AUTO)], last_version: 0 };
     let order = office.signer.order(&second.trusted, request, now()).unwrap();
-    let context = OrderContext { trusted: &device_set, device: &device, floor: 0, now: now() };
+    let context = OrderContext { trusted: &device_set, device: &device, fitness: None, floor: 0, now: now() };
     assert!(matches!(Order::check(&order.bytes, &context), Ok(Verdict::Accepted(_))));
     assert_eq!(order.version, 1_795_485_600);
 
@@ -174,7 +175,12 @@ fn what_devices_would_refuse_is_not_published() {
         &[&office.signer.online],
     );
     assert_eq!(code(&newer, files([("auto-er-beds.json", &foreign.unwrap())])), "trust_delegated");
-    let request = OrderRequest { device: DeviceId::mint([1; 16]), want: vec![want(AUTO)], last_version: 0 };
+    let request = OrderRequest {
+        device: DeviceId::mint([1; 16]),
+        fitness: None,
+        want: vec![want(AUTO)],
+        last_version: 0,
+    };
     assert_eq!(office.signer.order(&newer, request, now()).unwrap_err().code(), "bundle_uncatalogued");
 }
 

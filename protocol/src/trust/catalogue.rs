@@ -14,7 +14,7 @@ use super::files::FileName;
 use super::key::{KeyId, PublicKey};
 use super::revocation::Revocations;
 use super::root::{Authority, MusterRoot, Role};
-use super::{Envelope, Files, Threshold, provider};
+use super::{Envelope, Files, ISSUED_FIELD, Threshold, provider};
 use crate::ids::{BundlePath, Digest};
 use crate::limits::DELEGATIONS_MAX;
 use crate::time::Timestamp;
@@ -160,7 +160,12 @@ impl TrustedSet {
 
     /// What the catalogue last said of a bundle, however long ago. For showing and for booting, not for changing.
     pub fn find_target(&self, path: &BundlePath) -> Option<Target> {
-        self.lookup_at(path, jiff::Timestamp::MIN).ok()
+        self.listed(path).ok()
+    }
+
+    /// As [`Self::find_target`], with the reason.
+    pub(super) fn listed(&self, path: &BundlePath) -> Result<Target, LookupError> {
+        self.lookup_at(path, jiff::Timestamp::MIN)
     }
 
     /// Everything that may run, as [`Self::find_target`] has it.
@@ -178,6 +183,12 @@ impl TrustedSet {
     /// What the newest trusted catalogue says must not run any more, however old it is.
     pub fn revocations(&self) -> &Revocations {
         &self.revoked
+    }
+
+    /// When the trusted timestamp was signed, if it says so.
+    pub fn issued(&self) -> Option<Timestamp> {
+        let field = self.set.timestamp()?.extra.get(ISSUED_FIELD)?;
+        serde_json::from_value(field.clone()).ok()
     }
 
     /// Delegated files that are pinned and have not come yet.

@@ -139,6 +139,10 @@ impl TrustedSet {
                 });
             }
         }
+        // Where a newer root no longer vouches for the catalogue, what it revoked stays revoked until another comes.
+        if let Some(targets) = current.get("targets.json") {
+            trusted.revoked = revoked_by(targets)?;
+        }
         trusted.held = current;
         let names: Vec<String> = trusted.held.keys().cloned().collect();
         trusted.seed()?;
@@ -290,6 +294,11 @@ impl TrustedSet {
                 })?;
                 if at > from_jiff(timestamp.expires) {
                     return Err(TrustError::document(&file, "that it was issued after it expires"));
+                }
+                // What it says becomes the earliest time that devices believe. A thief of the online key must not take
+                // them further ahead than the holders of the root allowed.
+                if at > from_jiff(self.set.root().expires) {
+                    return Err(TrustError::document(&file, "that it was issued after the root expires"));
                 }
                 Some(at)
             }
