@@ -10,6 +10,7 @@ use muster_agent::commands::CommandError;
 use muster_agent::commands::enrol::{self, EnrolArgs};
 use muster_agent::commands::identity::{self, IdentityArgs};
 use muster_agent::commands::rekey::{self, RekeyArgs};
+use muster_agent::trust_command::{self, TrustCommandError};
 use muster_agent::{chain, eval, runtime};
 
 const EXIT_CODES: &str = "Exit codes:
@@ -49,6 +50,9 @@ enum Command {
     Rekey(RekeyArgs),
     /// Answers inference requests from standard input with one model, within limits
     Eval(eval::EvalArgs),
+    /// Shows whom this box trusts, and lets its owner begin anew
+    #[command(subcommand)]
+    Trust(trust_command::TrustCommand),
     /// Prints the version
     Version,
 }
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Command::Run { config } => ended(runtime::run(&config), runtime::RunError::exit_code),
         Command::Enrol(args) => ended(enrol::run(&args), CommandError::exit_code),
         Command::Identity(args) => ended(identity::run(&args), CommandError::exit_code),
+        Command::Trust(command) => ended(trust_command::run(command), TrustCommandError::exit_code),
         Command::Rekey(args) => ended(rekey::run(&args), CommandError::exit_code),
     }
 }

@@ -206,7 +206,9 @@ impl Agent {
             let world = self.world();
             self.plan = plan(self.ledger.wish(), &world, self.parts.clock.now());
             if !self.plan.withdraw.is_empty() {
-                std::mem::take(&mut self.plan.withdraw).into_iter().for_each(|end| self.withdraw(end));
+                for withdraw in std::mem::take(&mut self.plan.withdraw) {
+                    self.withdraw(withdraw);
+                }
                 continue;
             }
             let Some(start) = self.plan.start.clone() else { break };

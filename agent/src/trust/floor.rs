@@ -29,6 +29,11 @@ impl Floor {
         Self { time: self.time.max(at), issued: self.issued.max(at), ..self.clone() }
     }
 
+    /// What of it outlives the keys: the time.
+    pub(super) fn of_time(&self) -> Self {
+        Self { time: self.time, issued: self.issued, ..Self::default() }
+    }
+
     /// The machine's clock, for which somebody vouches. Time on a network is seldom signed, and a floor never falls: so
     /// it may rise no further above the newest signature than a fresh timestamp reaches. Whoever forges the time of the
     /// network can make this box wait for the next signature, and no longer.

@@ -89,6 +89,11 @@ impl Folder {
         Ok(folder)
     }
 
+    /// To be looked at only: nothing is made and nothing cleared away.
+    pub(super) fn at(path: &Path) -> Self {
+        Self { disk: Arc::new(LocalDisk), path: path.to_owned() }
+    }
+
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

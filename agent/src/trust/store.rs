@@ -10,10 +10,11 @@ use muster_protocol::limits::{DELEGATIONS_MAX, ROOT_STEPS_MAX};
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::{
     FileName, Files, Fitness, Order, OrderContext, OrderRefusal, Outcome, Refreshed, Target, TrustError,
-    TrustedSet, Verdict, Versions, Write,
+    TrustedSet, Verdict, Versions, Write, ahead_at_rest,
 };
 use serde::Serialize;
 
+use super::begin::Belief;
 use super::floor::Floor;
 use super::folder::{Disk, Folder, FolderError, LocalDisk};
 use crate::clock::released;
@@ -30,7 +31,7 @@ pub enum StoreError {
     Folder(#[from] FolderError),
     #[error("the root this box was set up with cannot be used; bring it a good root.json")]
     Pinned(#[source] TrustError),
-    #[error("{} was altered at rest; move the folder away to start anew from the root the box was set up with", path.display())]
+    #[error("{} was altered at rest; 'muster-agent trust reset --root' with the root the box was set up with starts anew", path.display())]
     Corrupt {
         path: PathBuf,
         #[source]
@@ -48,7 +49,7 @@ pub enum StoreError {
         #[source]
         source: serde_json::Error,
     },
-    #[error("{} is not the root this box was set up with; to change whom it trusts, move the folder away", path.display())]
+    #[error("{} is not the root this box was set up with; to change whom it trusts, use 'muster-agent trust reset'", path.display())]
     OtherRoot { path: PathBuf },
     #[error("the floors cannot be written as JSON")]
     Encode(#[source] serde_json::Error),
@@ -99,14 +100,20 @@ impl TrustStore {
     pub(super) fn open_on(disk: Arc<dyn Disk>, dir: &Path, pinned_root: &[u8]) -> Result<Self, StoreError> {
         let pinned = TrustedSet::from_root(pinned_root).map_err(StoreError::Pinned)?;
         let folder = Folder::open(disk, dir)?;
+        let name = FileName::Root(pinned.versions().root).wire();
+        if !folder.names()?.contains(&name) {
+            folder.write(&name, pinned_root)?;
+        }
+        Self::read(folder, pinned_root)
+    }
+
+    /// Takes in what is at rest, and changes nothing there.
+    pub(super) fn read(folder: Folder, pinned_root: &[u8]) -> Result<Self, StoreError> {
+        let pinned = TrustedSet::from_root(pinned_root).map_err(StoreError::Pinned)?;
         let stored = folder.read_all()?;
         let pinned_name = FileName::Root(pinned.versions().root).wire();
-        match stored.get(&pinned_name) {
-            Some(bytes) if bytes != pinned_root => {
-                return Err(StoreError::OtherRoot { path: folder.path_of(&pinned_name) });
-            }
-            Some(_) => {}
-            None => folder.write(&pinned_name, pinned_root)?,
+        if stored.get(&pinned_name).is_some_and(|bytes| bytes != pinned_root) {
+            return Err(StoreError::OtherRoot { path: folder.path_of(&pinned_name) });
         }
         let trusted = TrustedSet::load(pinned_root, &stored)
             .map_err(|source| StoreError::Corrupt { path: blamed(&folder, &source), source })?;
@@ -122,6 +129,10 @@ impl TrustStore {
             floor = floor.with_order(order.version, &trusted);
         }
         Ok(Self { folder, trusted, received: Files::new(), floor, order })
+    }
+
+    pub(super) fn into_belief(self) -> Belief {
+        Belief { trusted: self.trusted, floor: self.floor.time, order: self.order }
     }
 
     /// The time it is at least: never earlier than what a verified file says of when it was signed.
@@ -183,7 +194,16 @@ impl TrustStore {
         if let Some(refused) = roots.refused {
             return Err(refused.into());
         }
-        let mut done = next.refresh(&self.received, self.now(system))?;
+        let result = next.refresh(&self.received, self.now(system));
+        self.save_ahead(&next)?;
+        let mut done = match result {
+            Ok(done) => done,
+            Err(error) => {
+                // The state before, and the floors that were found on the way.
+                self.trusted = next;
+                return Err(error.into());
+            }
+        };
         // First what is true whether the rest can be saved or not; `timestamp.json` is the last write of all.
         if let Some(issued) = done.issued {
             self.save_floor(self.floor.issued(issued))?;
@@ -267,6 +287,17 @@ impl TrustStore {
         Ok(())
     }
 
+    /// Puts at rest what must not be gone back behind, before anything counts on it. What is no longer ahead is removed
+    /// only by the way: until then it is a floor that is passed already.
+    fn save_ahead(&self, next: &TrustedSet) -> Result<(), StoreError> {
+        for (name, bytes) in next.ahead() {
+            if self.trusted.ahead().get(name) != Some(bytes) {
+                self.folder.write(&ahead_at_rest(name), bytes)?;
+            }
+        }
+        Ok(())
+    }
+
     fn save_floor(&mut self, floor: Floor) -> Result<(), StoreError> {
         if floor != self.floor {
             let bytes = serde_json::to_vec(&floor).map_err(StoreError::Encode)?;
@@ -301,8 +332,9 @@ impl TrustStore {
                 Some(file.stored(version?))
             })
             .collect();
+        let passed: BTreeSet<String> = ["timestamp.json", "snapshot.json"].map(ahead_at_rest).into();
         for name in self.folder.names().unwrap_or_default() {
-            if is_versioned(&name)
+            if (is_versioned(&name) || passed.contains(&name))
                 && !current.contains(&name)
                 && let Err(error) = self.folder.remove(&name)
             {

@@ -19,6 +19,7 @@ mod membership;
 mod pki;
 mod process;
 mod refusals;
+mod revocations;
 mod spooling;
 mod starting;
 

@@ -292,6 +292,21 @@ fn an_order_that_was_removed_by_hand_is_welcome_again_and_no_older_one() {
 }
 
 #[test]
+fn what_was_seen_and_withheld_is_a_floor_after_a_restart_too() {
+    let dir = tempfile::tempdir().unwrap();
+    before(&dir);
+    let mut store = open(&dir);
+    store.offer("timestamp.json", &files(6)["timestamp.json"]).unwrap();
+    assert!(matches!(store.refresh(now()).unwrap().outcome, Outcome::Incomplete { .. }));
+    assert_eq!(store.versions().trusted.timestamp, Some(1));
+    let mut store = open(&dir);
+    assert!(permits(&store, now()).is_ok(), "the old state holds");
+    assert!(matches!(take(&mut store, &files(5)), Err(RefreshError::Trust(TrustError::Rollback { .. }))));
+    assert_eq!(take(&mut store, &files(6)).unwrap().outcome, Outcome::Updated);
+    assert!(!dir.path().join("ahead.timestamp.json").exists(), "passed, and removed");
+}
+
+#[test]
 fn a_revocation_outlives_the_keys_that_signed_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(&dir);

@@ -195,6 +195,17 @@ impl Fleet {
         self.retain(signed(&next, signing));
     }
 
+    /// Publishes the catalogue with this change.
+    pub(super) fn edit(&self, change: impl FnOnce(&mut TargetsSpec)) {
+        let index = self.catalogue.lock().unwrap().0 + 1;
+        self.release(&Signing::honest(index), change);
+    }
+
+    /// Lists a bundle anew, with other demands on the box.
+    pub(super) fn demand(&self, bundle: &Bundle, custom: serde_json::Value) {
+        self.edit(|spec| spec.put(&bundle.target(custom)));
+    }
+
     pub(super) fn catalogue_version(&self) -> u64 {
         self.catalogue.lock().unwrap().1.version()
     }
