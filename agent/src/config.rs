@@ -30,6 +30,8 @@ pub struct Config {
     pub runtime_dir: PathBuf,
     /// World time between reports.
     pub report_every: Duration,
+    /// A download that brings fewer bytes a second than this, over that time, is given up and tried again later.
+    pub slowest: (u64, Duration),
     pub scale: WorldScale,
 }
 
@@ -85,6 +87,8 @@ struct File {
     runtime: Runtime,
     #[serde(default)]
     report: Report,
+    #[serde(default)]
+    download: Download,
     clock: Option<WorldScale>,
 }
 
@@ -104,6 +108,20 @@ struct Runtime {
 #[serde(deny_unknown_fields, default)]
 struct Report {
     every_s: u64,
+}
+
+/// See `download::Slowest`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Download {
+    slowest_bytes_per_s: u64,
+    slowest_over_s: u64,
+}
+
+impl Default for Download {
+    fn default() -> Self {
+        Self { slowest_bytes_per_s: 1024, slowest_over_s: 600 }
+    }
 }
 
 impl Default for Serve {
@@ -165,6 +183,10 @@ impl Config {
             listen: file.serve.listen,
             runtime_dir,
             report_every: Duration::from_secs(file.report.every_s),
+            slowest: (
+                file.download.slowest_bytes_per_s,
+                Duration::from_secs(file.download.slowest_over_s.max(1)),
+            ),
             scale,
         })
     }

@@ -197,9 +197,15 @@ fn refused(status: u16, body: &[u8]) -> Refused {
         code: String,
         title: String,
         detail: String,
+        /// What to do, in this fleet's words.
+        next: Option<String>,
     }
-    let Problem { code, title, detail } = serde_json::from_slice(body).unwrap_or_default();
-    let sentence = clean(if detail.is_empty() { &title } else { &detail }, SENTENCE_BYTES_MAX);
+    let Problem { code, title, detail, next } = serde_json::from_slice(body).unwrap_or_default();
+    let mut sentence = if detail.is_empty() { title } else { detail };
+    if let Some(next) = next {
+        sentence = format!("{sentence}; {next}");
+    }
+    let sentence = clean(&sentence, SENTENCE_BYTES_MAX);
     let code = clean(&code, CODE_BYTES_MAX);
     Refused {
         status,
@@ -232,6 +238,7 @@ mod tests {
         };
         check(403, r#"{"code":"token_used","title":"T","detail":"used up"}"#, "token_used", "used up");
         check(403, r#"{"code":"token_used","title":"T"}"#, "token_used", "T");
+        check(403, r#"{"code":"c","detail":"no","next":"do this"}"#, "c", "no; do this");
         check(502, "<html>bad gateway</html>", "http_502", "status 502");
         check(403, "{\"code\":\"\\u001b[2Jx\",\"detail\":\"a\\u0007b\"}", "[2Jx", "ab");
         let long = format!(r#"{{"detail":"{}"}}"#, "ü".repeat(2_000));

@@ -9,6 +9,7 @@
 //! Lives on a thread of its own because it reads, hashes and flushes. It is told the whole list of what is wanted,
 //! never a change of it, and works through that list in order. It decides nothing about bundles.
 
+mod pace;
 mod part;
 mod transfer;
 
@@ -30,6 +31,8 @@ use crate::disk::DiskError;
 use crate::identity;
 use crate::link::Link;
 use crate::reconcile::Blob;
+use pace::Pace;
+pub use pace::Slowest;
 use part::Part;
 use transfer::{Transfer, Verdict};
 
@@ -61,6 +64,11 @@ pub enum Failure {
         "the content {0} came out wrong {WRONG_MAX} times; what the fleet holds under this name is damaged"
     )]
     Wrong(Digest),
+    #[error(
+        "only {bytes} bytes of the content {digest} came in {over_s} s with a connection: the network, the broker or the \
+         fleet server is too slow, or holds it back"
+    )]
+    Slow { digest: Digest, bytes: u64, over_s: u64 },
     #[error("the fleet's content {0} has another length than the catalogue or the manifest says")]
     Contradicts(Digest),
     #[error("{needed} bytes are needed and {free} are free on the disk of the state folder; make room")]
@@ -75,6 +83,7 @@ impl Failure {
             Self::Unknown(_) => "content_unknown",
             Self::Wrong(_) => "content_damaged",
             Self::Contradicts(_) => "content_contradicts",
+            Self::Slow { .. } => "content_too_slow",
             Self::Full { .. } => "disk_full",
             Self::Disk(error) if error.is_full() => "disk_full",
             Self::Disk(_) => "disk_error",
@@ -100,11 +109,17 @@ pub struct Downloader {
 }
 
 /// Starts the thread.
-pub fn start(blobs: Blobs, link: Link, said: mpsc::Sender<Said>) -> std::io::Result<Downloader> {
+pub fn start(
+    blobs: Blobs,
+    link: Link,
+    slowest: Slowest,
+    said: mpsc::Sender<Said>,
+) -> std::io::Result<Downloader> {
     let (commands, inbox) = sync_channel(QUEUE);
     let worker = Worker {
         blobs,
         link,
+        slowest,
         said,
         linked: false,
         queue: VecDeque::new(),
@@ -137,6 +152,7 @@ impl Downloader {
 struct Worker {
     blobs: Blobs,
     link: Link,
+    slowest: Slowest,
     said: mpsc::Sender<Said>,
     linked: bool,
     queue: VecDeque<Blob>,
@@ -149,6 +165,7 @@ struct Active {
     blob: Blob,
     part: Part,
     transfer: Transfer,
+    pace: Pace,
 }
 
 impl Worker {
@@ -161,23 +178,40 @@ impl Worker {
                 Ok(Command::Linked(linked)) => {
                     self.linked = linked;
                     if let Some(active) = &mut self.active {
+                        active.pace.linked(linked, monotonic());
                         active.transfer.ask_again();
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Some(active) = &mut self.active {
+                    if let Some(active) = &mut self.active
+                        && active.transfer.deadline().is_some_and(|at| at <= monotonic())
+                    {
                         active.transfer.ask_again();
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.give_up_if_slow();
         }
     }
 
     fn patience(&self) -> Duration {
-        let deadline =
-            self.active.as_ref().filter(|_| self.linked).and_then(|active| active.transfer.deadline());
-        deadline.map_or(IDLE, |at| at.saturating_duration_since(monotonic()))
+        let active = self.active.as_ref().filter(|_| self.linked);
+        let deadlines =
+            active.map_or([None; 2], |active| [active.transfer.deadline(), active.pace.deadline()]);
+        let next = deadlines.into_iter().flatten().min();
+        next.map_or(IDLE, |at| at.saturating_duration_since(monotonic()))
+    }
+
+    /// What came stays: the next attempt goes on from it.
+    fn give_up_if_slow(&mut self) {
+        let Some(active) = &mut self.active else { return };
+        if !active.transfer.complete()
+            && let Some(bytes) = active.pace.too_slow(monotonic())
+        {
+            let digest = active.blob.digest;
+            self.fail(digest, Failure::Slow { digest, bytes, over_s: self.slowest.over.as_secs() });
+        }
     }
 
     fn wanted(&mut self, blobs: Vec<Blob>) {
@@ -234,7 +268,9 @@ impl Worker {
             resumed_bytes = transfer.received_bytes(),
             "download begins"
         );
-        Ok(Some(Active { blob, part, transfer }))
+        let mut pace = Pace::new(self.slowest);
+        pace.linked(self.linked, monotonic());
+        Ok(Some(Active { blob, part, transfer, pace }))
     }
 
     fn chunk(&mut self, bytes: &[u8]) {
@@ -250,6 +286,7 @@ impl Worker {
                 if let Err(error) = active.part.write(index, offset, bytes) {
                     return self.fail(digest, Failure::Disk(error));
                 }
+                active.pace.came(bytes.len() as u64);
                 let received_bytes = active.transfer.received_bytes();
                 let now = monotonic();
                 if self.told.is_none_or(|told| now.saturating_duration_since(told) >= PROGRESS_EVERY) {

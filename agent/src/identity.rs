@@ -27,7 +27,7 @@ use muster_protocol::ids::{BootId, DeviceId, ID_RANDOM_BYTES};
 
 pub use certificate::{Certificate, CertificateError};
 pub use enrolling::{Enrolling, KeyChoice};
-pub use folder::{Credential, Enrolment, Identity};
+pub use folder::{Credential, Enrolment, Identity, root_path};
 pub use key::{DeviceKey, KeyError};
 pub use state_dir::StateDir;
 

@@ -33,7 +33,7 @@ const QUEUE: usize = 8;
 /// Failures that are not spoken of yet: a network may be down for a while.
 const QUIET: u32 = 3;
 const UNRENEWED: &str = "certificate_not_renewed";
-const PENDING: &str = "membership_pending";
+const PENDING: &str = "pending";
 
 #[derive(Clone, Debug)]
 pub struct RenewConfig {
@@ -309,7 +309,7 @@ fn refusal(error: &RenewError) -> Option<Refusal> {
         | RenewError::Tls(_)
         | RenewError::OtherDevice(_) => return None,
     };
-    Some(Refusal { code, sentence: sentence.into() })
+    Some(Refusal { code: format!("membership_{code}"), sentence: sentence.into() })
 }
 
 #[cfg(test)]
@@ -325,13 +325,13 @@ mod tests {
             assert_eq!(refusal(&error).map(|refusal| refusal.code).as_deref(), wanted, "{error:?}");
         };
         let refused = |status| {
-            let refused = Refused { status, code: "device_revoked".to_owned(), sentence: "lost".to_owned() };
+            let refused = Refused { status, code: "revoked".to_owned(), sentence: "lost".to_owned() };
             RenewError::Door(DoorError::Refused(refused))
         };
-        check(refused(403), Some("device_revoked"));
+        check(refused(403), Some("membership_revoked"));
         check(refused(429), None);
         check(refused(503), None);
-        check(RenewError::Pending, Some(PENDING));
+        check(RenewError::Pending, Some("membership_pending"));
         let address = Address::https("https://localhost:1").unwrap();
         check(RenewError::Door(DoorError::Slow { address }), None);
     }

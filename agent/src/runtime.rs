@@ -38,7 +38,7 @@ use crate::capabilities;
 use crate::clock::{TrustClock, WorldClock};
 use crate::config::{Config, ConfigError, Environment};
 use crate::disk::{self, DiskError};
-use crate::download;
+use crate::download::{self, Slowest};
 use crate::engine::{Engine, EngineError};
 use crate::facts;
 use crate::identity::{self, Enrolment, Identity, IdentityError, StateDir};
@@ -180,7 +180,10 @@ async fn live(config: Config) -> Result<(), RunError> {
         RenewConfig { identity: opened.identity.clone(), device, clock: clock.clone(), authorities: trusted };
     let (renewer, mut membership) = renew::start(renew_config, &mut tasks);
     let (tell, mut told) = mpsc::channel(QUEUE);
-    let downloader = download::start(opened.blobs.clone(), link.clone(), tell).map_err(RunError::System)?;
+    let (bytes_per_s, over) = config.slowest;
+    let slowest = Slowest { bytes_per_s, over };
+    let downloader =
+        download::start(opened.blobs.clone(), link.clone(), slowest, tell).map_err(RunError::System)?;
     let (done, mut deeds) = mpsc::channel(QUEUE);
     tracing::info!(
         device.id = %opened.enrolment.device,

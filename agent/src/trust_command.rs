@@ -16,7 +16,7 @@ use muster_protocol::trust::{KeyId, Role, TrustError, TrustedSet};
 use crate::clock::TrustClock;
 use crate::config::{Config, ConfigError, Environment};
 use crate::disk::{self, DiskError};
-use crate::identity::{IdentityError, StateDir};
+use crate::identity::{IdentityError, StateDir, root_path};
 use crate::trust::{self, Belief, StoreError};
 
 const CONFIG: &str = "/etc/muster/agent.toml";
@@ -75,6 +75,10 @@ pub enum TrustCommandError {
     Store(#[from] StoreError),
     #[error("the new root cannot be put in place")]
     Disk(#[from] DiskError),
+    #[error(
+        "this box is not enrolled, so there is nothing to reset: 'muster-agent enrol FILE' brings it its root"
+    )]
+    NotEnrolled,
     #[error("nothing was changed")]
     Declined,
     #[error("the terminal cannot be used")]
@@ -88,6 +92,7 @@ impl TrustCommandError {
             Self::Config(_) => 2,
             Self::NotOwner(_) | Self::State(_) | Self::Disk(_) => 4,
             Self::Root { .. } | Self::Store(_) => 5,
+            Self::NotEnrolled => 6,
             Self::Read { .. } | Self::Declined | Self::Terminal(_) => 1,
         }
     }
@@ -111,9 +116,10 @@ pub fn run(command: TrustCommand) -> Result<(), TrustCommandError> {
 
 /// Reads only: the agent may be running.
 fn show(config: &Config, now: Timestamp, output: &mut dyn Write) -> Result<(), TrustCommandError> {
-    let pinned = read(&config.root)?;
+    let path = root_path(&config.state_dir);
+    let pinned = read(&path)?;
     let Belief { trusted, floor, order } = trust::look(&config.state_dir.join("trust"), &pinned)?;
-    writeln!(output, "set up with {}", config.root.display())?;
+    writeln!(output, "set up with {}", path.display())?;
     whom(&trusted, output)?;
     for (file, expires) in trusted.expiries() {
         let word = if expires < now { "expired" } else { "good until" };
@@ -162,11 +168,11 @@ fn reset(
         }
     }
     let stamp = format!("before-reset-{}", now.as_seconds());
-    if let Some(old) = disk::read(&config.root)? {
-        disk::write(&beside(&config.root, &stamp), &old)?;
-    }
+    let pinned = root_path(held.path());
+    let Some(old) = disk::read(&pinned)? else { return Err(TrustCommandError::NotEnrolled) };
+    disk::write(&beside(&pinned, &stamp), &old)?;
     // The pinned root goes first: an agent that is started in between finds two roots, and refuses until this is run again.
-    disk::write(&config.root, &bytes)?;
+    disk::write(&pinned, &bytes)?;
     let kept = trust::reset(&held.path().join("trust"), &bytes, &stamp)?;
     if let Some(kept) = kept {
         writeln!(output, "What it trusted before is kept in {}.", kept.display())?;
@@ -245,10 +251,9 @@ mod tests {
     /// A box that was set up with the root of the keys 1, and has a floor of time.
     fn set_up() -> (TempDir, Config) {
         let dir = tempfile::tempdir().unwrap();
-        let text = "name = \"er-1\"\nsite = \"er-1\"\nstate_dir = \"state\"\nroot = \"root.json\"\n[fleet]\nmqtt = \"mqtt://127.0.0.1:1883\"\n";
-        fs::write(dir.path().join("agent.toml"), text).unwrap();
-        fs::write(dir.path().join("root.json"), root(1, 1, 1)).unwrap();
-        fs::create_dir(dir.path().join("state")).unwrap();
+        fs::write(dir.path().join("agent.toml"), "state_dir = \"state\"\n").unwrap();
+        fs::create_dir_all(dir.path().join("state/identity")).unwrap();
+        fs::write(root_path(&dir.path().join("state")), root(1, 1, 1)).unwrap();
         let config = Config::load(&dir.path().join("agent.toml"), &Environment::default()).unwrap();
         let mut store = TrustStore::open(&config.state_dir.join("trust"), &root(1, 1, 1)).unwrap();
         store.witness(now().plus(std::time::Duration::from_hours(24))).unwrap();
@@ -278,13 +283,14 @@ mod tests {
         result.unwrap();
         let id = SecretKey::from_seed([2; 32]).key().key_id().short();
         assert!(said.contains(&id) && said.contains("before-reset"), "{said}");
-        assert_eq!(fs::read(&config.root).unwrap(), root(2, 7, 2));
+        assert_eq!(fs::read(root_path(&config.state_dir)).unwrap(), root(2, 7, 2));
         let store = TrustStore::open(&folder, &root(2, 7, 2)).unwrap();
         assert_eq!((store.versions().trusted.root, store.floor()), (7, floor));
         // All that was there is still to be had.
         let kept = config.state_dir.join(format!("trust.before-reset-{}", now().as_seconds()));
         assert_eq!(fs::read(kept.join("1.root.json")).unwrap(), root(1, 1, 1));
-        let old_root = config.root.with_file_name(format!("root.json.before-reset-{}", now().as_seconds()));
+        let old_root = root_path(&config.state_dir)
+            .with_file_name(format!("root.json.before-reset-{}", now().as_seconds()));
         assert_eq!(fs::read(old_root).unwrap(), root(1, 1, 1));
         let mut shown = Vec::new();
         show(&config, now(), &mut shown).unwrap();
@@ -296,7 +302,7 @@ mod tests {
     fn what_must_not_be_done_changes_nothing() {
         let (_dir, config) = set_up();
         let unchanged = || {
-            assert_eq!(fs::read(&config.root).unwrap(), root(1, 1, 1));
+            assert_eq!(fs::read(root_path(&config.state_dir)).unwrap(), root(1, 1, 1));
             TrustStore::open(&config.state_dir.join("trust"), &root(1, 1, 1)).unwrap();
         };
         let (forged, _) = try_reset(&config, &root(2, 2, 3), None);
@@ -321,7 +327,7 @@ mod tests {
         fs::create_dir(config.state_dir.join("trust.new")).unwrap();
         fs::write(config.state_dir.join("trust.new/1.root.json"), b"half").unwrap();
         // The pinned root was replaced, the folder was not: no agent starts on that.
-        fs::write(&config.root, root(2, 1, 2)).unwrap();
+        fs::write(root_path(&config.state_dir), root(2, 1, 2)).unwrap();
         let opened = TrustStore::open(&config.state_dir.join("trust"), &root(2, 1, 2));
         assert!(matches!(opened, Err(StoreError::OtherRoot { .. })));
         try_reset(&config, &root(2, 1, 2), None).0.unwrap();

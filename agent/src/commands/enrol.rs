@@ -269,13 +269,13 @@ impl Asking<'_> {
 
 /// A person said no to this very key.
 fn is_rejection(error: &CommandError) -> bool {
-    matches!(error, CommandError::Refused { source, .. } if matches!(source.code.as_str(), "device_rejected" | "device_revoked"))
+    matches!(error, CommandError::Refused { source, .. } if matches!(source.code.as_str(), "rejected" | "revoked"))
 }
 
 /// What to do, by the fleet's code.
 fn advice(refused: &Refused) -> String {
     match refused.code.as_str() {
-        "token_used" => {
+        "token_used_up" => {
             "another box has used up this file. If that was not you, tell whoever runs the fleet: somebody else may have \
              enrolled with it ('muster device pending' shows who waits). A new file: 'muster enrol new'"
         }
@@ -283,10 +283,10 @@ fn advice(refused: &Refused) -> String {
         "token_unknown" | "token_cancelled" => {
             "the fleet does not know this file, or it was cancelled there; make a new one: 'muster enrol new'"
         }
-        "device_rejected" => {
+        "rejected" => {
             "the fleet rejected this box; if that was a mistake, make a new file there ('muster enrol new') and enrol again"
         }
-        "device_revoked" => {
+        "revoked" => {
             "the fleet has revoked this box's key for good; with a new file, add --again --new-key to become a new device"
         }
         _ => "the fleet does not enrol this box",

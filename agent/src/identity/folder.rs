@@ -55,6 +55,11 @@ pub struct Credential {
     pub key: DeviceKey,
 }
 
+/// Where the root that came with the enrolment is.
+pub fn root_path(state_dir: &Path) -> PathBuf {
+    state_dir.join(FOLDER).join(ROOT)
+}
+
 /// The identity of an enrolled box. Every question is answered from the disk: another process may have renewed it.
 #[derive(Clone, Debug)]
 pub struct Identity {

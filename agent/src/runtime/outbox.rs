@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use muster_protocol::message::{
-    Ack, EventKind, Hello, Message as _, Phase, Report, Sentence, SlotState, State, VERSION,
+    Ack, EventKind, Hello, Message as _, Phase, Refusal, Report, Sentence, SlotState, State, VERSION,
 };
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Up;
@@ -252,8 +252,7 @@ impl Agent {
             observed_generation: self.ledger.wish().map_or(0, |wish| wish.generation),
             catalogue: self.trust.versions().trusted.targets.unwrap_or(0),
             refusal: self.orders.refusal(monotonic()),
-            membership: self.member.trouble.clone(),
-            notices: notices(self.trust.trusted(), self.parts.clock.machine(), at),
+            notices: self.all_notices(at),
             slots: self.slot_states(),
         };
         if self.outbox.state.as_ref() == Some(&next) {
@@ -265,6 +264,12 @@ impl Agent {
             self.outbox.state_sent = None;
         }
         self.outbox.state = Some(next);
+    }
+
+    fn all_notices(&self, at: Timestamp) -> Vec<Refusal> {
+        let mut notices = notices(self.trust.trusted(), self.parts.clock.machine(), at);
+        notices.extend(self.member.trouble.clone());
+        notices
     }
 
     fn slot_states(&self) -> Vec<SlotState> {
@@ -364,7 +369,6 @@ mod tests {
             observed_generation: generation,
             catalogue: 1,
             refusal: None,
-            membership: None,
             notices: vec![],
             slots: vec![SlotState {
                 slot: "m".parse().unwrap(),

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod activation;
+mod attacks;
 mod broker;
 mod bundle;
 mod crashes;

@@ -149,8 +149,7 @@ pub(crate) async fn enrol(fleet: &Fleet, n: u8, current: Option<&BundleRef>) -> 
         observed_generation: 0,
         catalogue: 1,
         refusal: None,
-        membership: None,
-            notices: vec![],
+        notices: vec![],
         slots: vec![SlotState {
             slot: "er-beds".parse().unwrap(),
             phase: current.map_or(Phase::Empty, |bundle| Phase::Running { bundle: bundle.clone() }),

@@ -82,10 +82,8 @@ pub struct State {
     /// Why the newest order or catalogue was refused, while it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// Why its certificate is not renewed, while that is so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub membership: Option<Refusal>,
-    /// What a person should know of the box as a whole though it works: `clock_suspect`, `stale_metadata`.
+    /// What a person should know of the box as a whole though it works: `clock_suspect`, `stale_metadata`,
+    /// `certificate_not_renewed`, `membership_…` with what the fleet's door said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<Refusal>,
     pub slots: Vec<SlotState>,

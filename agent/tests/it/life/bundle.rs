@@ -4,6 +4,7 @@ use std::path::Path;
 
 use muster_protocol::ids::{BundlePath, Digest};
 use muster_protocol::message::up::BundleRef;
+use muster_protocol::trust::{Target, author};
 use serde_json::{Value, json};
 
 #[derive(Clone)]
@@ -16,6 +17,11 @@ pub(super) struct Bundle {
 impl Bundle {
     pub(super) fn reference(&self) -> BundleRef {
         BundleRef { path: self.path.clone(), sha256: Digest::of(&self.manifest) }
+    }
+
+    /// Its line in a catalogue.
+    pub(super) fn target(&self, custom: Value) -> Target {
+        author::target(self.path.clone(), &self.manifest, custom)
     }
 
     pub(super) fn digest_of(&self, name: &str) -> Digest {

@@ -163,7 +163,7 @@ impl Inner {
                 return problem(401, "token_unknown", "no such token");
             }
             (ENROL_PATH | RENEW_PATH, Some(device)) => device,
-            (ENROL_PATH, None) if self.used => return problem(403, "token_used", "the token is used up"),
+            (ENROL_PATH, None) if self.used => return problem(403, "token_used_up", "the token is used up"),
             (ENROL_PATH, None) => {
                 self.used = true;
                 let number = u8::try_from(self.keys.len()).unwrap();
@@ -177,9 +177,9 @@ impl Inner {
                     self.keys.insert(key, device.clone());
                     device
                 }
-                Some(_) | None => return problem(403, "device_unknown", "show the old certificate"),
+                Some(_) | None => return problem(403, "key_unknown", "show the old certificate"),
             },
-            _ => return problem(403, "device_unknown", "no active device has this key"),
+            _ => return problem(403, "key_unknown", "no active device has this key"),
         };
         let state = match self.mood.clone() {
             Mood::Refuses(status, code, detail) => return problem(status, code, detail),

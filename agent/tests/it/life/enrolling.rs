@@ -129,10 +129,10 @@ async fn what_the_fleet_refuses_is_said_with_what_to_do() {
     configure(dir.path());
     door.file(dir.path());
     let cases = [
-        (403, "token_used", "somebody else may have enrolled"),
+        (403, "token_used_up", "somebody else may have enrolled"),
         (403, "token_expired", "muster enrol new"),
         (401, "token_unknown", "muster enrol new"),
-        (403, "device_rejected", "rejected this box"),
+        (403, "rejected", "rejected this box"),
         (403, "some_code", "a reason (some_code)"),
     ];
     for (status, code, says) in cases {
@@ -141,7 +141,7 @@ async fn what_the_fleet_refuses_is_said_with_what_to_do() {
         assert!(exit == 8 && text.contains(says), "exit {exit}: {text}");
         assert!(!dir.path().join("state/identity").exists());
         let kept = dir.path().join("state/enrolling/key.pem").exists();
-        assert_eq!(kept, code != "device_rejected", "a key that a person rejected is not offered again");
+        assert_eq!(kept, code != "rejected", "a key that a person rejected is not offered again");
     }
     let keys: std::collections::BTreeSet<_> = door.inner().asked.iter().map(|(_, key, _)| *key).collect();
     assert_eq!(keys.len(), 2);
@@ -215,6 +215,6 @@ async fn an_enrolled_box_is_enrolled_again_only_on_purpose() {
     assert!(state.join("identity.before/enrolment.json").exists());
     // With a new key it is another device to the fleet, which needs a file of its own for it.
     let (exit, text) = enrolled(dir.path(), &["--again", "--new-key"]).await;
-    assert!(exit == 8 && text.contains("token_used"), "exit {exit}: {text}");
+    assert!(exit == 8 && text.contains("token_used_up"), "exit {exit}: {text}");
     assert_eq!(enrolment(), second, "what was is not lost by an attempt");
 }

@@ -1,6 +1,6 @@
 //! A fleet server reduced to what a box sees of it: signed files, content, acknowledgements. Keeps all it hears.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -41,6 +41,8 @@ pub(super) struct Inner {
     pub(super) blobs: BTreeMap<Digest, Vec<u8>>,
     /// Chunks that may still be sent; beyond, requests are not answered.
     pub(super) chunks_left: Option<u32>,
+    /// Requests that were not answered.
+    owed: VecDeque<(DeviceId, Want)>,
     pub(super) chunks_sent: Vec<(Digest, u32)>,
     pub(super) silent: bool,
     pub(super) events: BTreeMap<(BootId, u64), Event>,
@@ -86,6 +88,39 @@ pub(super) fn signed_root(spec: &RootSpec, seeds: &[u8]) -> Vec<u8> {
     author::sign(author::root(spec).unwrap(), &signers).unwrap()
 }
 
+/// Whose keys sign a catalogue, and what they claim: the owner's, or those that a thief has.
+#[derive(Clone)]
+pub(super) struct Signing {
+    /// Seeds of the keys.
+    pub(super) targets: Vec<u8>,
+    pub(super) online: u8,
+    /// Version of snapshot and timestamp.
+    pub(super) index: u64,
+    pub(super) issued: Timestamp,
+}
+
+impl Signing {
+    pub(super) fn honest(index: u64) -> Self {
+        Self { targets: vec![2], online: 3, index, issued: TrustClock::system().now() }
+    }
+}
+
+/// A whole catalogue as these keys make it.
+pub(super) fn signed(targets: &TargetsSpec, signing: &Signing) -> Vec<(Topic, Vec<u8>)> {
+    let Signing { targets: seeds, online, index, issued } = signing;
+    let keys: Vec<SecretKey> = seeds.iter().map(|&seed| key(seed)).collect();
+    let signers: Vec<&dyn Sign> = keys.iter().map(|key| key as &dyn Sign).collect();
+    let bytes = author::sign(targets.envelope().unwrap(), &signers).unwrap();
+    let pins = BTreeMap::from([("targets.json".to_owned(), Pin::of(targets.version(), &bytes))]);
+    let online = &[&key(*online) as &dyn Sign];
+    let snapshot = author::sign(author::snapshot(*index, expires(), &pins).unwrap(), online).unwrap();
+    let pin = Pin::of(*index, &snapshot);
+    let timestamp =
+        author::sign(author::timestamp(*index, expires(), *issued, pin).unwrap(), online).unwrap();
+    let named = [("targets.json", bytes), ("snapshot.json", snapshot), ("timestamp.json", timestamp)];
+    named.map(|(name, bytes)| (Topic::Trust(name.to_owned()), bytes)).into()
+}
+
 impl Fleet {
     pub(super) fn start(broker: SocketAddr) -> Self {
         let inner = Arc::new(Mutex::new(Inner::default()));
@@ -98,12 +133,17 @@ impl Fleet {
         self.inner.lock().unwrap()
     }
 
+    /// Has all the content of a bundle to give.
+    pub(super) fn hold(&self, bundle: &Bundle) {
+        let mut inner = self.inner();
+        inner.blobs.insert(Digest::of(&bundle.manifest), bundle.manifest.clone());
+        inner.blobs.extend(bundle.files.iter().map(|(_, bytes)| (Digest::of(bytes), bytes.clone())));
+    }
+
     /// Puts bundles into the catalogue and publishes it, with all their content to be had.
     pub(super) fn publish(&self, bundles: &[&Bundle]) {
         for bundle in bundles {
-            let mut inner = self.inner();
-            inner.blobs.insert(Digest::of(&bundle.manifest), bundle.manifest.clone());
-            inner.blobs.extend(bundle.files.iter().map(|(_, bytes)| (Digest::of(bytes), bytes.clone())));
+            self.hold(bundle);
         }
         let files = self.catalogue_with(bundles);
         self.retain(files);
@@ -111,42 +151,59 @@ impl Fleet {
 
     /// The trust files of a catalogue that these bundles are added to, not published.
     pub(super) fn catalogue_with(&self, bundles: &[&Bundle]) -> Vec<(Topic, Vec<u8>)> {
-        self.signed(|next| {
+        let next = self.draft(|spec| {
             for bundle in bundles {
-                let custom = serde_json::json!({ "model": "m" });
-                next.put(&author::target(bundle.path.clone(), &bundle.manifest, custom));
+                spec.put(&bundle.target(serde_json::json!({ "model": "m" })));
             }
-        })
+        });
+        let mut catalogue = self.catalogue.lock().unwrap();
+        *catalogue = (catalogue.0 + 1, next);
+        signed(&catalogue.1, &Signing::honest(catalogue.0))
+    }
+
+    /// Answers one chunk that is owed.
+    pub(super) fn trickle(&self) {
+        let mut inner = self.inner();
+        if let Some((device, want)) = inner.owed.pop_front() {
+            inner.chunks_left = Some(1);
+            inner.serve(&device, &want);
+        }
+    }
+
+    /// The catalogue as it is.
+    pub(super) fn current(&self) -> TargetsSpec {
+        self.catalogue.lock().unwrap().1.clone()
+    }
+
+    /// The trust files that whoever connects gets.
+    pub(super) fn published(&self) -> Vec<(Topic, Vec<u8>)> {
+        let retained = self.inner().retained.clone();
+        retained.into_iter().filter(|(topic, _)| matches!(topic, Topic::Trust(_))).collect()
+    }
+
+    /// The next catalogue, edited, neither signed nor published.
+    pub(super) fn draft(&self, edit: impl FnOnce(&mut TargetsSpec)) -> TargetsSpec {
+        let mut next = self.catalogue.lock().unwrap().1.clone().next(expires());
+        edit(&mut next);
+        next
+    }
+
+    /// Publishes an edited catalogue, signed as its owner signs, and holds to it.
+    pub(super) fn release(&self, signing: &Signing, edit: impl FnOnce(&mut TargetsSpec)) {
+        let next = self.draft(edit);
+        *self.catalogue.lock().unwrap() = (signing.index, next.clone());
+        self.retain(signed(&next, signing));
     }
 
     /// Publishes the catalogue with this change.
     pub(super) fn edit(&self, change: impl FnOnce(&mut TargetsSpec)) {
-        let files = self.signed(change);
-        self.retain(files);
+        let index = self.catalogue.lock().unwrap().0 + 1;
+        self.release(&Signing::honest(index), change);
     }
 
     /// Lists a bundle anew, with other demands on the box.
     pub(super) fn demand(&self, bundle: &Bundle, custom: serde_json::Value) {
-        self.edit(|spec| spec.put(&author::target(bundle.path.clone(), &bundle.manifest, custom)));
-    }
-
-    fn signed(&self, change: impl FnOnce(&mut TargetsSpec)) -> Vec<(Topic, Vec<u8>)> {
-        let mut catalogue = self.catalogue.lock().unwrap();
-        let (version, spec) = &mut *catalogue;
-        *version += 1;
-        let mut next = spec.clone().next(expires());
-        change(&mut next);
-        *spec = next.clone();
-        let targets = author::sign(next.envelope().unwrap(), &[&key(2)]).unwrap();
-        let pins = BTreeMap::from([("targets.json".to_owned(), Pin::of(next.version(), &targets))]);
-        let snapshot =
-            author::sign(author::snapshot(*version, expires(), &pins).unwrap(), &[&key(3)]).unwrap();
-        let pin = Pin::of(*version, &snapshot);
-        let issued = TrustClock::system().now();
-        let timestamp =
-            author::sign(author::timestamp(*version, expires(), issued, pin).unwrap(), &[&key(3)]).unwrap();
-        let named = [("targets.json", targets), ("snapshot.json", snapshot), ("timestamp.json", timestamp)];
-        named.map(|(name, bytes)| (Topic::Trust(name.to_owned()), bytes)).into()
+        self.edit(|spec| spec.put(&bundle.target(custom)));
     }
 
     pub(super) fn catalogue_version(&self) -> u64 {
@@ -291,7 +348,9 @@ impl Inner {
         let blob = self.blobs.get(&want.digest).cloned();
         for index in want.indices().unwrap() {
             if self.chunks_left == Some(0) {
-                return;
+                let ranges = vec![(index, 1)];
+                self.owed.push_back((device.clone(), Want { ranges, ..want.clone() }));
+                continue;
             }
             self.chunks_left = self.chunks_left.map(|left| left - 1);
             self.chunks_sent.push((want.digest, index));

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustls::ServerConfig;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -26,7 +28,9 @@ pub(super) struct State {
     /// Serial numbers that came, in order.
     pub(super) came: Vec<String>,
     /// Cuts every connection when it changes.
-    cut: tokio::sync::watch::Sender<()>,
+    cut: watch::Sender<()>,
+    /// Put into every connection towards the box, between what the broker says.
+    inject: watch::Sender<Vec<u8>>,
 }
 
 impl Front {
@@ -34,8 +38,9 @@ impl Front {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let tls = pki().server(Clients::MustShow);
-        let (cut, _) = tokio::sync::watch::channel(());
-        let state = State { tls, barred: BTreeSet::new(), came: Vec::new(), cut };
+        let (cut, _) = watch::channel(());
+        let (inject, _) = watch::channel(Vec::new());
+        let state = State { tls, barred: BTreeSet::new(), came: Vec::new(), cut, inject };
         let state = Arc::new(Mutex::new(state));
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -53,6 +58,11 @@ impl Front {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// Says this to every box that is connected, over and over, until it hangs up.
+    pub(super) fn inject(&self, bytes: Vec<u8>) {
+        self.state().inject.send_replace(bytes);
     }
 
     /// Ends every connection, as a network does.
@@ -77,18 +87,26 @@ async fn carry(tcp: TcpStream, broker: SocketAddr, state: Arc<Mutex<State>>) {
         let certificates = outside.get_ref().1.peer_certificates().unwrap();
         X509Certificate::from_der(&certificates[0]).unwrap().1.raw_serial_as_string()
     };
-    let mut cut = {
+    let (mut cut, mut inject) = {
         let mut state = state.lock().unwrap();
         state.came.push(serial.clone());
         if state.barred.contains(&serial) {
             return;
         }
-        state.cut.subscribe()
+        (state.cut.subscribe(), state.inject.subscribe())
     };
     let Ok(mut inside) = TcpStream::connect(broker).await else { return };
     inside.set_nodelay(true).unwrap();
     tokio::select! {
         carried = tokio::io::copy_bidirectional(&mut outside, &mut inside) => drop(carried),
         changed = cut.changed() => drop(changed),
+        changed = inject.changed() => {
+            drop(changed);
+            let bytes = inject.borrow_and_update().clone();
+            // Until the box has had enough of it.
+            while outside.write_all(&bytes).await.is_ok() && outside.flush().await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        }
     }
 }

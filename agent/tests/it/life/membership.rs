@@ -145,19 +145,19 @@ async fn a_box_that_was_revoked_says_so_and_goes_on_serving() {
     fleet.order(&device, 1, &[("m", &bundle)]);
     agent.scores(ROW, SCORE).await;
     // The fleet bars it: its connections end as soon as they begin.
-    door.inner().mood = Mood::Refuses(403, "device_revoked", "stolen on Monday");
+    door.inner().mood = Mood::Refuses(403, "revoked", "stolen on Monday");
     broker.front.state().barred.insert(serial(&identity));
     broker.front.cut();
-    let mut shown = serde_json::Value::Null;
+    let mut notice = serde_json::Value::Null;
     for _ in 0..2_000 {
-        shown = agent.get("/muster/v1/state").await;
-        if shown["membership"]["code"] == "device_revoked" {
+        notice = agent.get("/muster/v1/state").await["notices"][0].clone();
+        if notice["code"] == "membership_revoked" {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(shown["membership"]["code"], "device_revoked", "{shown}");
-    assert!(shown["membership"]["sentence"].as_str().unwrap().contains("stolen on Monday"), "{shown}");
+    assert_eq!(notice["code"], "membership_revoked", "{notice}");
+    assert!(notice["sentence"].as_str().unwrap().contains("stolen on Monday"), "{notice}");
     agent.scores(ROW, SCORE).await;
     assert!(agent.identity().certificate().unwrap().is_some());
     assert!(agent.terminate().await.success());
@@ -167,7 +167,7 @@ async fn a_box_that_was_revoked_says_so_and_goes_on_serving() {
     // Let in again: nothing has to be done on the box.
     door.inner().mood = Mood::Accepts;
     broker.front.state().barred.clear();
-    fleet.state("the box to be back", |state| state.membership.is_none()).await;
+    fleet.state("the box to be back", |state| state.notices.is_empty()).await;
 }
 
 #[tokio::test]

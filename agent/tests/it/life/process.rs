@@ -3,12 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use muster_agent::clock::TrustClock;
 use muster_agent::identity::{Enrolling, Enrolment, Identity, KeyChoice, StateDir};
 use muster_protocol::ids::DeviceId;
 use muster_protocol::time::Timestamp;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::broker::Broker;
 use super::fleet::root;
@@ -164,6 +167,36 @@ impl Agent {
         Ok(answer["outputs"][0]["data"][0].as_f64().unwrap())
     }
 
+    /// Asks the model again and again from now on.
+    pub(super) async fn watch(&self, row: [f32; 4], wanted: f64) -> Watch {
+        let url = format!("{}/v2/models/m/infer", self.url().await);
+        let answers = Arc::new(Mutex::new((0, Vec::new())));
+        let kept = Arc::clone(&answers);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let input = json!({ "name": "x", "datatype": "FP32", "shape": [1, 4], "data": row });
+            let body = json!({ "inputs": [input] }).to_string();
+            loop {
+                let answer: Result<Value, reqwest::Error> = async {
+                    http().post(&url).body(body.clone()).send().await?.error_for_status()?.json().await
+                }
+                .await;
+                let score = answer.map(|answer| answer["outputs"][0]["data"][0].as_f64().unwrap_or(f64::NAN));
+                let right = score.as_ref().is_ok_and(|score| (score - wanted).abs() < 1e-5);
+                {
+                    let (right_ones, wrong_ones) = &mut *kept.lock().unwrap();
+                    if right {
+                        *right_ones += 1;
+                    } else {
+                        wrong_ones.push(format!("{score:?}"));
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        Watch { answers, _task: task }
+    }
+
     /// Status and body of an answer that is none.
     pub(super) async fn refusal(&self) -> (u16, String) {
         let response = http().get(format!("{}/v2/models/m", self.url().await)).send().await.unwrap();
@@ -181,6 +214,22 @@ impl Agent {
             tokio::time::sleep(super::LOOK_EVERY).await;
         }
         panic!("the model answers {last:?}, wanted {wanted}; the log ends:\n{}", tail(&self.log()));
+    }
+}
+
+/// Whether a model answers all the time.
+pub(super) struct Watch {
+    answers: Arc<Mutex<(u64, Vec<String>)>>,
+    _task: JoinSet<()>,
+}
+
+impl Watch {
+    /// It answered since the last look, and never anything else than it should.
+    pub(super) async fn unbroken(&self) {
+        let before = self.answers.lock().unwrap().0;
+        until("another answer", || (self.answers.lock().unwrap().0 > before).then_some(())).await;
+        let wrong = self.answers.lock().unwrap().1.clone();
+        assert!(wrong.is_empty(), "what ran did not keep answering: {wrong:?}");
     }
 }
 

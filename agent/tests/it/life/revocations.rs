@@ -7,7 +7,7 @@ use serde_json::json;
 use super::activation::{ROW, SCORE, SCORE_B};
 use super::broker::Broker;
 use super::bundle::{Bundle, logistic, logistic_b};
-use super::fleet::{Fleet, root};
+use super::fleet::Fleet;
 use super::process::{Agent, set_up};
 use super::until;
 
@@ -45,7 +45,7 @@ async fn a_revoked_bundle_stops_with_its_reason_and_stays_stopped_until_it_is_li
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let a = logistic("1");
@@ -89,7 +89,7 @@ async fn a_revoked_way_back_is_forgotten_and_another_bundle_replaces_a_stopped_o
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let (a, b, c) = (logistic("1"), logistic_b("2"), logistic("3"));
@@ -127,7 +127,7 @@ async fn what_is_yanked_or_retained_runs_on_and_is_told() {
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let (a, b) = (logistic("1"), logistic_b("2"));
@@ -167,7 +167,7 @@ async fn what_the_publisher_did_not_mean_for_this_box_is_refused_by_name() {
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), broker.address, &root());
+    set_up(dir.path(), &broker);
     let agent = Agent::start(dir.path());
     let device = agent.device().await;
     let (fits, other, newer) = (logistic("1"), logistic_b("2"), logistic_b("3"));

@@ -103,7 +103,6 @@ mod tests {
             observed_generation: 2,
             catalogue: 1,
             refusal: None,
-            membership: None,
             notices: vec![],
             slots: vec![SlotState {
                 slot,
