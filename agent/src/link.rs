@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use muster_protocol::enrol::Fingerprint;
 use muster_protocol::ids::{BootId, DeviceId};
 use muster_protocol::limits::PACKET_BYTES_MAX;
 use muster_protocol::message::{Message as _, Presence, Status, VERSION};
@@ -33,7 +34,7 @@ use crate::address::{Address, AddressError};
 use crate::back_off::BackOff;
 use crate::chain;
 use crate::clock::{TrustClock, monotonic};
-use crate::identity::{self, Certificate, Identity, IdentityError};
+use crate::identity::{self, Credential, Identity, IdentityError};
 use crate::tls::{self, Shown, TlsError};
 
 /// Messages waiting between the loop and the socket, each way.
@@ -82,7 +83,8 @@ enum SetupError {
 /// What the link has to say to the loop.
 #[derive(Debug)]
 pub enum Heard {
-    Linked { connection: u64 },
+    /// `key`: whose certificate was shown.
+    Linked { connection: u64, key: Fingerprint },
     Unlinked { reason: String, fault: Fault },
     Message { topic: String, payload: Bytes },
 }
@@ -203,14 +205,14 @@ impl Connection {
 
     /// One connection from its first packet to its end.
     async fn session(&mut self, linked: &AtomicBool) -> End {
-        let (options, certificate) = match self.set_up() {
+        let (options, credential) = match self.set_up() {
             Ok(set_up) => set_up,
             Err(error) => return End::Lost(chain(&error), Fault::Network),
         };
         let (client, mut events) = AsyncClient::new(options, QUEUE);
         let Self { config, number, commands, heard, .. } = self;
         let renewing = AtomicBool::new(false);
-        let listen = listen(&mut events, &client, config, *number, &certificate, heard, linked, &renewing);
+        let listen = listen(&mut events, &client, config, *number, &credential, heard, linked, &renewing);
         let speak = speak(commands, &client, config, *number, linked, &renewing);
         tokio::select! {
             end = listen => end,
@@ -219,7 +221,7 @@ impl Connection {
     }
 
     /// Everything that may have changed since the last connection, read anew.
-    fn set_up(&mut self) -> Result<(MqttOptions, Certificate), SetupError> {
+    fn set_up(&mut self) -> Result<(MqttOptions, Credential), SetupError> {
         let LinkConfig { identity, device, clock, authorities, .. } = &self.config;
         let broker = Address::mqtts(&identity.enrolment()?.mqtt)?;
         self.local = broker.is_local();
@@ -247,7 +249,7 @@ impl Connection {
         options.set_network_options(network);
         let (topic, message) = status(&self.config, self.number, Presence::Offline);
         options.set_last_will(LastWill::new(topic, message, QoS::AtLeastOnce, true, None));
-        Ok((options, credential.certificate))
+        Ok((options, credential))
     }
 
     /// Waits, drops what is sent meanwhile, and says whether it was told to close.
@@ -272,7 +274,7 @@ async fn listen(
     client: &AsyncClient,
     config: &LinkConfig,
     number: u64,
-    certificate: &Certificate,
+    Credential { certificate, key }: &Credential,
     heard: &mpsc::Sender<Heard>,
     linked: &AtomicBool,
     renewing: &AtomicBool,
@@ -290,7 +292,7 @@ async fn listen(
                 if let Err(error) = config.identity.proven(certificate) {
                     tracing::warn!(error = chain(&error), "the certificate before cannot be removed");
                 }
-                if heard.send(Heard::Linked { connection: number }).await.is_err() {
+                if heard.send(Heard::Linked { connection: number, key: key.fingerprint() }).await.is_err() {
                     return gone();
                 }
             }

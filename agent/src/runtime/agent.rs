@@ -145,7 +145,7 @@ impl Agent {
         match event {
             // Many a second, and nothing is decided by one.
             Event::Chunk(bytes) => return self.parts.downloader.chunk(bytes),
-            Event::Linked { connection } => self.linked(connection),
+            Event::Linked { connection, key } => self.linked(connection, key),
             Event::Unlinked { reason, fault } => {
                 self.unlinked(&reason);
                 self.member_refused(fault);

@@ -1,6 +1,7 @@
 //! All that can wake the agent, in one place.
 
 use bytes::Bytes;
+use muster_protocol::enrol::Fingerprint;
 use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::message::{Ack, Message as _};
@@ -17,6 +18,7 @@ use crate::selftest::SelfTestReport;
 pub(super) enum Event {
     Linked {
         connection: u64,
+        key: Fingerprint,
     },
     Unlinked {
         reason: String,
@@ -81,7 +83,7 @@ pub(super) struct Restored {
 impl Event {
     pub(super) fn from_link(heard: Heard) -> Self {
         match heard {
-            Heard::Linked { connection } => Self::Linked { connection },
+            Heard::Linked { connection, key } => Self::Linked { connection, key },
             Heard::Unlinked { reason, fault } => Self::Unlinked { reason, fault },
             Heard::Message { topic, payload } => Self::from_message(&topic, payload),
         }

@@ -1,7 +1,7 @@
 //! What the loop knows of this box's membership, and what it does when that changes: show the new certificate, tell the
 //! fleet, ask for another when the broker does not like the one there is.
 
-use muster_protocol::enrol::Facts;
+use muster_protocol::enrol::{Facts, Fingerprint};
 use muster_protocol::message::Refusal;
 use muster_protocol::time::Timestamp;
 
@@ -20,6 +20,8 @@ pub(super) struct Member {
     /// What people call the box.
     pub(super) name: String,
     pub(super) facts: Facts,
+    /// The key that the present connection, or the last one, was made with.
+    pub(super) key: Option<Fingerprint>,
     /// Until when the newest certificate is good; none while there is no certificate.
     pub(super) expires: Option<Timestamp>,
     pub(super) trouble: Option<Refusal>,
@@ -43,7 +45,7 @@ impl Member {
                 None
             }
         };
-        Self { enrolment, name, facts, expires, trouble: None, refused: 0, root }
+        Self { enrolment, name, facts, key: None, expires, trouble: None, refused: 0, root }
     }
 
     /// For people on the box.

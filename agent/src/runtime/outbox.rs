@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use muster_protocol::enrol::Fingerprint;
 use muster_protocol::message::{
     Ack, EventKind, Hello, Message as _, Phase, Refusal, Report, Sentence, SlotState, State, VERSION,
 };
@@ -141,7 +142,8 @@ impl Outbox {
 }
 
 impl Agent {
-    pub(super) fn linked(&mut self, connection: u64) {
+    pub(super) fn linked(&mut self, connection: u64, key: Fingerprint) {
+        self.member.key = Some(key);
         self.outbox.connection = Some(connection);
         self.outbox.state_sent = None;
         self.outbox.spool.unsend();
@@ -199,7 +201,7 @@ impl Agent {
             root: Some(self.trust.versions().trusted.root),
             certificate_expires: member.expires,
             facts: Some(member.facts.clone()),
-            key: None,
+            key: member.key,
         };
         self.say(Up::Hello, hello.to_json());
     }

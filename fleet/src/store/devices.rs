@@ -24,6 +24,8 @@ pub struct Device {
     pub connection: u64,
     /// Version of the order it acts on; 0 before the first.
     pub order_applied: u64,
+    /// Version of the root that it trusts; none if it did not say.
+    pub root: Option<u64>,
     /// Its last reported state of the present boot or an earlier one.
     pub state: Option<State>,
 }
@@ -82,6 +84,7 @@ struct Row {
     boot: String,
     connection: i64,
     order_applied: i64,
+    root: Option<i64>,
     state: Option<String>,
 }
 
@@ -102,13 +105,14 @@ impl TryFrom<Row> for Device {
             boot: parse("device's boot", &row.boot)?,
             connection: count(row.connection),
             order_applied: count(row.order_applied),
+            root: row.root.map(count),
             state: row.state.as_deref().map(|text| from_json("device's state", text)).transpose()?,
         })
     }
 }
 
 const GET: &str = "select id, name, site, agent_version, capabilities, first_seen, last_seen, presence, presence_since, \
-     boot, connection, order_applied, state from devices where id = $1";
+     boot, connection, order_applied, root, state from devices where id = $1";
 
 pub async fn get(db: &mut Control, id: &DeviceId) -> Result<Option<Device>> {
     sqlx::query_as::<_, Row>(GET)
@@ -121,7 +125,7 @@ pub async fn get(db: &mut Control, id: &DeviceId) -> Result<Option<Device>> {
 }
 
 const LIST: &str = "select id, name, site, agent_version, capabilities, first_seen, last_seen, presence, presence_since, \
-     boot, connection, order_applied, state from devices \
+     boot, connection, order_applied, root, state from devices \
      where (site, name, id) > ($1, $2, $3) and ($4 is null or site = $4) and ($5 is null or presence = $5) \
      and ($6 is null or lower(name) like $6 escape '\\' or id like $6 escape '\\') \
      order by site, name, id limit $7";
@@ -160,11 +164,13 @@ pub async fn presence_counts(db: &mut Control) -> Result<PresenceCounts> {
 }
 
 const HELLO: &str = "insert into devices (id, name, site, agent_version, capabilities, first_seen, last_seen, presence, \
-     presence_since, boot, connection, order_applied) values ($1, $2, $3, $4, $5, $6, $6, 'online', $6, $7, $8, $9) \
+     presence_since, boot, connection, order_applied, root) \
+     values ($1, $2, $3, $4, $5, $6, $6, 'online', $6, $7, $8, $9, $10) \
      on conflict (id) do update set name = excluded.name, site = excluded.site, agent_version = excluded.agent_version, \
      capabilities = excluded.capabilities, last_seen = excluded.last_seen, presence = 'online', \
      presence_since = case when devices.presence = 'online' then devices.presence_since else excluded.presence_since end, \
-     boot = excluded.boot, connection = excluded.connection, order_applied = excluded.order_applied";
+     boot = excluded.boot, connection = excluded.connection, order_applied = excluded.order_applied, \
+     root = excluded.root";
 
 /// Registers a stranger, or brings a known device up to date and online.
 pub async fn hello(tx: &mut ControlTx, id: &DeviceId, hello: &Hello, at: Timestamp) -> Result<Greeting> {
@@ -185,6 +191,7 @@ pub async fn hello(tx: &mut ControlTx, id: &DeviceId, hello: &Hello, at: Timesta
         .bind(hello.boot.as_str())
         .bind(column(hello.connection))
         .bind(column(hello.order_version))
+        .bind(hello.root.map(column))
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("greeting a device"))?;

@@ -32,6 +32,8 @@ pub(crate) struct DeviceView {
     capabilities: CapabilitiesView,
     /// Version of its newest order; 0 before the first.
     order_version: u64,
+    /// Version of the root that it trusts, as its last hello said.
+    root_version: Option<u64>,
     /// Version of the order that its state answers.
     observed_generation: u64,
     slots: Vec<SlotView>,
@@ -159,6 +161,7 @@ impl DeviceView {
             identity,
             capabilities: capabilities.into(),
             order_version,
+            root_version: device.root,
             observed_generation: observed,
             slots,
             refusal,

@@ -125,6 +125,7 @@ mod tests {
             boot,
             connection: 1,
             order_applied: 2,
+            root: None,
             state: Some(state),
         }
     }
