@@ -4,16 +4,20 @@
 
 mod broker;
 mod builder;
+mod ceremonies;
 mod cli;
 mod delivery;
+mod desk;
 mod device;
 mod fake_fleet;
 mod http;
 mod ingest;
 mod intake;
+mod interop;
 mod onnx;
 mod publisher;
 mod publishing;
+mod releases;
 mod restart;
 mod server;
 mod store;
