@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use muster_fleet::client::Client;
 use muster_fleet::serve;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -28,10 +29,12 @@ pub(crate) async fn release(desk: &Desk, bundle: &Bundle) {
     desk.ok(&["release", "publish", "--key", "release"]).await;
 }
 
-pub(crate) async fn get(server: &Server, path: &str) -> Value {
-    let answer = reqwest::get(format!("{}{path}", server.fleet.addresses.http)).await.unwrap();
-    assert!(answer.status().is_success(), "{path}: {}", answer.status());
-    answer.json().await.unwrap()
+async fn get(server: &Server, path: &str) -> Value {
+    client(server).get(path, &[]).await.unwrap()
+}
+
+fn client(server: &Server) -> Client {
+    Client::new(&server.fleet.addresses.http).unwrap()
 }
 
 #[tokio::test]
@@ -139,8 +142,8 @@ async fn a_revoked_bundle_is_shown_with_its_reason_and_never_rolled_out() {
         let create = ["rollout", "create", "--model", "er-beds", "--reason", "x", "--bundle", &name];
         ada.refused(&create, &format!("is revoked: {reason}")).await;
     }
-    let blob = format!("{}/tuf/blobs/{}", server.fleet.addresses.http, bundle.sha256());
-    assert_eq!(reqwest::get(blob).await.unwrap().status(), 404, "what is revoked is not handed out");
+    let gone = client(&server).get(&format!("/tuf/blobs/{}", bundle.sha256()), &[]).await.unwrap_err();
+    assert_eq!(gone.status(), Some(404), "what is revoked is not handed out: {gone}");
     server.stop().await;
 }
 
