@@ -148,6 +148,45 @@ async fn a_revoked_bundle_is_shown_with_its_reason_and_never_rolled_out() {
 }
 
 #[tokio::test]
+async fn the_tuf_address_has_what_is_published_now_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let ada = office(dir.path(), &server).await;
+    let (one, two) =
+        (Bundle::make("bundles/er-beds/1.json", b"1"), Bundle::make("bundles/er-beds/2.json", b"2"));
+    release(&ada, &one).await;
+    ada.ok(&["release", "yank", "bundles/er-beds/1.json"]).await;
+    release(&ada, &two).await;
+    let there = async |path: &str| match client(&server).get(&format!("/tuf/{path}"), &[]).await {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.status(), Some(404), "{path}: {error}");
+            false
+        }
+    };
+    let timestamp = get(&server, "/tuf/metadata/timestamp.json").await;
+    let snapshot = &timestamp["signed"]["meta"]["snapshot.json"]["version"];
+    for (path, expect) in [
+        ("metadata/1.root.json".to_owned(), true),
+        (format!("metadata/{snapshot}.snapshot.json"), true),
+        ("metadata/2.targets.json".to_owned(), true),
+        ("metadata/1.targets.json".to_owned(), false),
+        ("metadata/targets.json".to_owned(), false),
+        ("metadata/2.root.json".to_owned(), false),
+        ("metadata/1.timestamp.json".to_owned(), false),
+        (format!("targets/bundles/er-beds/{}.2.json", two.sha256()), true),
+        (format!("targets/bundles/er-beds/{}.1.json", one.sha256()), false),
+        (format!("targets/bundles/other/{}.2.json", two.sha256()), false),
+        ("targets/bundles/er-beds/2.json".to_owned(), false),
+        ("targets/..%2f..%2fetc%2fpasswd".to_owned(), false),
+        (format!("blobs/{}", one.sha256()), false),
+    ] {
+        assert_eq!(there(&path).await, expect, "{path}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_servers_keys_are_replaced_by_the_next_root() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;
