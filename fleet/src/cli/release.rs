@@ -25,7 +25,7 @@ const PUBLISH_EXAMPLES: &str = "\
 Examples:
   muster release publish --key release                             # one targets key
   muster release publish --key release-a --key release-b           # a threshold of two, both keys here
-  muster release publish --sign-with 'pkcs11-sign release' --public release.pub
+  muster release publish --sign-with 'hsm-sign release' --public release.pub
   muster release publish --role radiology-vendor --key vendor      # a vendor, for the paths delegated to it
 
 Key holders on different machines sign one after the other: `muster release sign`.";

@@ -19,7 +19,7 @@ Examples:
   muster root sign --key ada                                       # in the workspace
   muster root sign --file root.json --key ben                      # on Ben's machine, with the draft carried there
   muster root collect root-signed-by-ben.json                      # in the workspace, with what came back
-  muster root sign --sign-with 'ykman-sign slot-9c' --public eve.pub";
+  muster root sign --sign-with 'hsm-sign eve' --public eve.pub";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
