@@ -8,6 +8,7 @@
 //! registry verifies before it accepts: what is catalogued can be delivered.
 
 mod bundle;
+mod difference;
 mod fault;
 
 use std::collections::BTreeMap;
@@ -18,9 +19,7 @@ use muster_protocol::ids::{BundlePath, Digest};
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Topic;
 use muster_protocol::trust::author::{TIMESTAMP_LIFE, TIMESTAMP_PERIOD, TargetsSpec};
-use muster_protocol::trust::{
-    Envelope, FileName, Files, Revocation, RevocationAction, Target, TrustedSet, Write,
-};
+use muster_protocol::trust::{Envelope, FileName, Files, Revocation, Target, TrustedSet, Write};
 use tokio::sync::Mutex;
 
 use crate::blob::{BlobError, Blobs};
@@ -28,12 +27,12 @@ use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clocks;
 use crate::pki::Pki;
 use crate::signer::{Signer, SignerError};
-use crate::store::bundles::NewBundle;
 use crate::store::log::{Actor, NewEntry};
 use crate::store::outbox::{self, Message};
 use crate::store::trust_files::NewTrustFile;
 use crate::store::{ControlTx, LIMIT_MAX, Store, StoreError, bundles, log, trust_files};
 
+use difference::Difference;
 use fault::Faults;
 pub use fault::{FAULTS_MAX, Fault};
 
@@ -84,17 +83,6 @@ pub enum IntakeError {
 struct Next {
     trusted: TrustedSet,
     publish: Vec<Write>,
-}
-
-/// What the new state makes of the catalogue.
-#[derive(Default)]
-struct Difference {
-    added: Vec<NewBundle>,
-    yanked: Vec<(BundlePath, Digest)>,
-    /// Revoked now, or for another reason than before.
-    revoked: Vec<(BundlePath, Revocation)>,
-    /// Not revoked any more.
-    reinstated: Vec<BundlePath>,
 }
 
 impl Intake {
@@ -303,12 +291,7 @@ impl Intake {
         }
         for (path, revocation) in &difference.revoked {
             bundles::set_revoked(tx, path, Some(revocation)).await?;
-            let Revocation { reason, action } = revocation;
-            let effect = match action {
-                RevocationAction::Stop => "boxes that run it stop",
-                RevocationAction::Retain => "boxes that run it run on until something replaces it",
-            };
-            let sentence = format!("{path} is revoked, and {effect}: {reason}");
+            let sentence = difference::sentence(path, revocation);
             self.log(tx, "bundle.revoked", path.to_string(), sentence, actor.clone()).await?;
         }
         for path in &difference.reinstated {
@@ -336,16 +319,6 @@ impl Intake {
         let entry = NewEntry { when: self.clocks.moment(), kind, subject, sentence: sentence.into(), actor };
         log::append(tx, &entry).await?;
         Ok(())
-    }
-}
-
-impl Difference {
-    fn compare_revocations(&mut self, before: Option<&TrustedSet>, after: &TrustedSet) {
-        let was = before.map(|before| before.revocations().clone()).unwrap_or_default();
-        let is = after.revocations();
-        let new = is.iter().filter(|(path, revocation)| was.get(path) != Some(revocation));
-        self.revoked = new.map(|(path, revocation)| (path.clone(), revocation.clone())).collect();
-        self.reinstated = was.into_keys().filter(|path| !is.contains_key(path)).collect();
     }
 }
 

@@ -166,3 +166,35 @@ pub async fn download(client: &Client, sha256: &Digest, folder: &Path) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_builder_signs_with_a_file_an_encrypted_file_or_a_program() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("phrase"), "correct horse\n").unwrap();
+        std::fs::set_permissions(path("phrase"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        let phrase = Passphrase::given(Passphrase::read(&path("phrase")).unwrap()).unwrap();
+        let plain = keys::create(&path("plain.key"), "builder").unwrap();
+        let locked = keys::create_encrypted(&path("locked.key"), "builder", &phrase).unwrap();
+        let check = |settings: &str| {
+            let text = format!(
+                "name = 'b'\nwork_dir = 'w'\nroot = 'r'\nagent = 'a'\nruntime = 'r'\n{settings}\n\
+                 [[models]]\nmodel = 'er'\ncommand = ['t']\ndata = 'd'\n"
+            );
+            std::fs::write(path("builder.toml"), text).unwrap();
+            signer(&Config::read(&path("builder.toml")).unwrap()).map(|signer| signer.key())
+        };
+        assert_eq!(check("key = 'plain.key'").unwrap(), plain);
+        assert_eq!(check("key = 'locked.key'\npassphrase_file = 'phrase'").unwrap(), locked);
+        assert_eq!(check("key = 'locked.pub'\nsign_with = 'token-sign'").unwrap(), locked);
+        let error = check("key = 'locked.key'").unwrap_err();
+        assert!(matches!(error, PublishError::Key(keys::KeyFileError::Locked { .. })), "{error}");
+        assert_eq!(error.code(), "sign_failed");
+    }
+}

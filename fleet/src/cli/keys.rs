@@ -62,7 +62,6 @@ pub(super) fn run(context: &mut Context, verb: KeyVerb) -> Result<(), CliError> 
         KeyVerb::New { name, role, no_passphrase, passphrase } => {
             // Asked for last: nobody types a passphrase for a name that is taken.
             workspace.check_new_key(&name).map_err(CliError::other)?;
-            // The environment may name a passphrase file for all commands; an explicit --no-passphrase is stronger.
             let passphrase = if no_passphrase { None } else { Some(passphrase.choose(context, &name)?) };
             let public = workspace.new_key(&name, &role, passphrase.as_ref()).map_err(CliError::other)?;
             let path = workspace.key_path(&name);

@@ -6,26 +6,26 @@
 mod edit;
 mod exchange;
 mod export;
+mod show;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use muster_protocol::ids::{BundlePath, ModelName};
-use muster_protocol::trust::author::TargetsSpec;
-use muster_protocol::trust::{Demands, FileName};
-use serde_json::{Value, json};
+use muster_protocol::trust::FileName;
 
-use super::output::{Column, text};
 use super::signers::{Signers, borrowed};
 use super::{CliError, Context, duration, now, root};
-use crate::publisher::{Draft, Release, Workspace, changes};
+use crate::publisher::{Release, Workspace};
+pub(super) use show::sentences;
+use show::{diff, show, tell_changes};
 
 const PUBLISH_EXAMPLES: &str = "\
 Examples:
   muster release publish --key release                             # one targets key
   muster release publish --key release-a --key release-b           # a threshold of two, both keys here
-  muster release publish --sign-with 'pkcs11-sign release' --public release.pub
+  muster release publish --sign-with 'hsm-sign release' --public release.pub
   muster release publish --role radiology-vendor --key vendor      # a vendor, for the paths delegated to it
 
 Key holders on different machines sign one after the other: `muster release sign`.";
@@ -154,14 +154,6 @@ impl ListArg {
     }
 }
 
-const COLUMNS: &[Column] = &[
-    Column { title: "PATH", cell: |item| text(item, "/path") },
-    Column { title: "SHA256", cell: |item| text(item, "/sha256").chars().take(12).collect() },
-    Column { title: "FOR", cell: |item| text(item, "/for") },
-    Column { title: "SINCE", cell: |item| text(item, "/since") },
-    Column { title: "STATE", cell: |item| text(item, "/state") },
-];
-
 pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliError> {
     let workspace = Workspace::at(&context.workspace);
     match verb {
@@ -277,74 +269,4 @@ fn signed(
     }
     context.output.say("not finished yet; carry the draft to another key holder")?;
     context.output.line(&workspace.signing_path(list).display().to_string())
-}
-
-/// What a fixed draft changes against what this workspace knows.
-pub(super) fn sentences(
-    workspace: &Workspace,
-    list: &FileName,
-    draft: &Draft,
-) -> Result<Vec<String>, CliError> {
-    let before = workspace.published(list).map_err(CliError::other)?.unwrap_or_else(TargetsSpec::empty);
-    let after = TargetsSpec::parse(&draft.envelope().to_bytes()).map_err(CliError::other)?;
-    changes::of_catalogue(&before, &after).map_err(CliError::other)
-}
-
-fn drafted(workspace: &Workspace, list: &FileName) -> Result<Vec<String>, CliError> {
-    if let Some(draft) = workspace.signing(list).map_err(CliError::other)? {
-        return sentences(workspace, list, &draft);
-    }
-    let before = workspace.published(list).map_err(CliError::other)?.unwrap_or_else(TargetsSpec::empty);
-    let after = workspace.catalogue(list).map_err(CliError::other)?;
-    changes::of_catalogue(&before, &after).map_err(CliError::other)
-}
-
-fn tell_changes(context: &mut Context, workspace: &Workspace, list: &FileName) -> Result<(), CliError> {
-    let sentences = drafted(workspace, list)?;
-    if sentences.is_empty() {
-        return context.output.say("nothing changes but version and expiry");
-    }
-    sentences.iter().try_for_each(|sentence| context.output.say(&format!("  {sentence}")))
-}
-
-fn diff(context: &mut Context, workspace: &Workspace, list: &FileName) -> Result<(), CliError> {
-    let sentences = drafted(workspace, list)?;
-    if sentences.is_empty() {
-        return context.output.say("the draft changes nothing");
-    }
-    sentences.iter().try_for_each(|sentence| context.output.line(sentence))
-}
-
-fn show(context: &mut Context, workspace: &Workspace, list: &FileName) -> Result<(), CliError> {
-    let spec = match workspace.signing(list).map_err(CliError::other)? {
-        Some(draft) => TargetsSpec::parse(&draft.envelope().to_bytes()).map_err(CliError::other)?,
-        None => workspace.catalogue(list).map_err(CliError::other)?,
-    };
-    let published = workspace.published(list).map_err(CliError::other)?;
-    context.output.say(&match &published {
-        None => format!("{list} is not published yet"),
-        Some(spec) => {
-            format!("{list} version {} is published and expires {}", spec.version(), spec.expires())
-        }
-    })?;
-    let listed = spec.targets().into_iter().map(|target| {
-        let demands = Demands::of(&target.custom).unwrap_or_default();
-        json!({
-            "path": target.path, "sha256": target.sha256, "for": changes::demands(&target),
-            "hardware": demands.hardware, "min_agent": demands.min_agent,
-            "since": target.custom.get(crate::publisher::SINCE), "state": "listed",
-        })
-    });
-    let revoked = spec.revocations().map_err(CliError::other)?;
-    let revoked = revoked.iter().map(|(path, revocation)| {
-        let state = format!("revoked ({}): {}", edit::word(revocation.action), revocation.reason);
-        json!({ "path": path, "state": state, "revoked": revocation })
-    });
-    let items: Vec<Value> = listed.chain(revoked).collect();
-    let answer = json!({
-        "items": items,
-        "version": published.as_ref().map(TargetsSpec::version),
-        "expires": published.as_ref().map(|spec| spec.expires().to_string()),
-    });
-    context.output.list(&answer, "/path", COLUMNS)
 }

@@ -1,5 +1,11 @@
 //! With whose keys a command signs: key files, opened by their passphrases, and programs in front of hardware.
 //!
+//! A signing command may be as small as this one, which has its Ed25519 key in a file where a module would hold it:
+//!
+//! ```sh
+//! t=$(mktemp) && cat > "$t" && openssl pkeyutl -sign -rawin -inkey key.pem -in "$t" | od -An -v -tx1 | tr -d ' \n'
+//! ```
+//!
 //! A passphrase is never an argument or a variable, where other processes could read it: it is typed, or it is the first
 //! line of a file.
 

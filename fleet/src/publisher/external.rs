@@ -186,8 +186,14 @@ mod tests {
         let pid = dir.path().join("pid");
         check(&format!("sleep 600 & echo $! > {}; exit 4", pid.display()), "exit status: 4");
         let pid: i32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
-        // Killed, and reaped by whoever adopts orphans; until then it is a zombie that runs nothing.
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+        // Killed, it dies in its own time, and is reaped by whoever adopts orphans: until then it is a zombie.
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let is_gone = || state().is_empty() || state().contains(") Z ");
+        let (_open, nothing) = sync_channel::<()>(1);
+        let gone = (0..1000).any(|_| {
+            nothing.recv_timeout(Duration::from_millis(10)).unwrap_or_default();
+            is_gone()
+        });
+        assert!(gone, "{}", state());
     }
 }

@@ -1,6 +1,7 @@
 //! The publisher's folder: what lies where, and how it is read and written. The ceremonies stand in the submodules.
 
 mod adopt;
+mod catalogue;
 mod release;
 mod root;
 
@@ -13,8 +14,8 @@ use muster_protocol::trust::author::TargetsSpec;
 use muster_protocol::trust::{Envelope, FileName, KeyId, PublicKey, TrustedSet};
 
 pub use adopt::Adopted;
+pub(crate) use catalogue::SINCE;
 pub use release::Release;
-pub(crate) use release::SINCE;
 pub use root::{RoleChange, RootChange, RootRequest};
 
 use super::draft::Draft;

@@ -259,6 +259,9 @@ fn a_release_needs_the_keys_that_the_root_names() {
     assert!(matches!(remove("bundles/er-beds/9.json"), Err(PublisherError::Absent(_))));
     office.release(HUMAN);
     remove(HUMAN).unwrap();
+    let late = [&secret(&office.workspace, "release") as &dyn Sign];
+    let late = office.workspace.publish(&FileName::Targets, &late, later(500), later(400)).unwrap_err();
+    assert!(matches!(late, PublisherError::RootExpired(_)), "{late}");
     let release = office.publish(&[&secret(&office.workspace, "release")]).unwrap();
     assert_eq!(
         (release.version, author::TargetsSpec::parse(&release.bytes).unwrap().targets().len()),

@@ -5,10 +5,12 @@
 
 mod broker;
 mod builder;
+mod ceremonies;
 mod cli;
 mod corpus;
 mod contract;
 mod delivery;
+mod desk;
 mod device;
 mod door;
 mod fake_fleet;
@@ -18,10 +20,12 @@ mod intake;
 mod oms;
 mod member;
 mod mosquitto;
+mod interop;
 mod onnx;
 mod pipe;
 mod publisher;
 mod publishing;
+mod releases;
 mod restart;
 mod server;
 mod store;

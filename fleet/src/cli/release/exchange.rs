@@ -9,7 +9,7 @@ use super::super::{CliError, Context};
 use crate::client::Client;
 use crate::publisher::Workspace;
 
-/// Roots looked for in the workspace.
+/// Roots uploaded at most; one a year.
 const ROOTS_MAX: u64 = 10_000;
 
 /// Refuses to go on from a version that is not the newest any more.
@@ -47,17 +47,12 @@ pub(super) async fn push(
     list: &FileName,
 ) -> Result<(), CliError> {
     let client = context.client()?;
-    for version in 1..=ROOTS_MAX {
+    let newest = workspace.root().map_err(CliError::other)?.map_or(0, |root| root.versions().root);
+    for version in 1..=newest.min(ROOTS_MAX) {
         let name = FileName::Root(version).wire();
         let path = workspace.metadata(&name);
         // A workspace that began at a later root has none of the earlier ones.
-        if !path.is_file() {
-            if workspace.metadata(&FileName::Root(version + 1).wire()).is_file() || version == 1 {
-                continue;
-            }
-            break;
-        }
-        if upload(&client, &name, &path).await? {
+        if path.is_file() && upload(&client, &name, &path).await? {
             context.output.say(&format!("uploaded {name}"))?;
         }
     }
