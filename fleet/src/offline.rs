@@ -102,8 +102,9 @@ fn say(text: &str) -> Result<(), OfflineError> {
 
 /// The path as it will be written into files that others read.
 fn nameable(path: &Path) -> Result<PathBuf, OfflineError> {
-    let path = std::path::absolute(path)
-        .map_err(|source| OfflineError::Folder { path: path.to_owned(), source })?;
-    let good = path.to_str().is_some_and(|text| !text.chars().any(|c| c.is_control() || "'\"`$\\".contains(c)));
+    let path =
+        std::path::absolute(path).map_err(|source| OfflineError::Folder { path: path.to_owned(), source })?;
+    let good =
+        path.to_str().is_some_and(|text| !text.chars().any(|c| c.is_control() || "'\"`$\\".contains(c)));
     if good { Ok(path) } else { Err(OfflineError::Path { path }) }
 }

@@ -42,7 +42,9 @@ impl BrokerConfig {
             Setup { out, listen: self.listen, fleet_listen: self.fleet_listen, names, user: self.user };
         let expires = mosquitto::write(&pki, &setup, now)?;
         let out = setup.out.display();
-        say(&format!("{out}/README.md tells what to do next; the broker's certificate is good until {expires}"))
+        say(&format!(
+            "{out}/README.md tells what to do next; the broker's certificate is good until {expires}"
+        ))
     }
 }
 

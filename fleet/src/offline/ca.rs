@@ -35,7 +35,10 @@ impl CaVerb {
             Self::PrepareServer(folder) => alone(&folder, |pki| {
                 pki.prepare_server_ca(now)?;
                 let path = pki.server_bundle_path();
-                say(&format!("{} holds the authority of now and the next one; name both in the next root", path.display()))
+                say(&format!(
+                    "{} holds the authority of now and the next one; name both in the next root",
+                    path.display()
+                ))
             }),
             Self::SwitchServer(folder) => alone(&folder, |pki| {
                 pki.switch_server_ca(now)?;

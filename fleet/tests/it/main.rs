@@ -14,6 +14,7 @@ mod http;
 mod ingest;
 mod intake;
 mod mosquitto;
+mod offline;
 mod onnx;
 mod pipe;
 mod publisher;
