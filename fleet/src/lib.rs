@@ -1,9 +1,9 @@
 //! The fleet server, the operators' CLI and the builder.
 //!
 //! ```text
-//!   doors   http · cli · builder          where the world comes in
+//!   doors   http · cli · builder · offline    where the world comes in
 //!   deeds   ingest · intake · tasks       load → decide → save → say
-//!   hands   store · blob · broker · link · deliver · signer    touch one thing each
+//!   hands   store · blob · pki · admission · broker · link · deliver · signer    touch one thing each
 //!   mind    rollout · gate · drift · retrain                   decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
