@@ -21,6 +21,7 @@ mod oms;
 mod member;
 mod mosquitto;
 mod interop;
+mod offline;
 mod onnx;
 mod pipe;
 mod publisher;
