@@ -392,13 +392,15 @@ fn fault(error: &ConnectionError) -> Fault {
             Fault::Network
         };
     };
-    match io.kind() {
-        _ if tls::doubts_us(io) => Fault::Certificate,
-        // Closed right after the handshake: so ends one whom the fleet does not admit.
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
-            Fault::Refused
-        }
-        _ => Fault::Network,
+    // Closed right after the handshake: so ends one whom the fleet does not admit.
+    let closed = matches!(
+        io.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+    );
+    match (tls::doubts_us(io), closed) {
+        (true, _) => Fault::Certificate,
+        (false, true) => Fault::Refused,
+        (false, false) => Fault::Network,
     }
 }
 

@@ -95,6 +95,7 @@ impl rustls::time_provider::TimeProvider for Time {
 }
 
 /// What TLS refused inside an input/output error, in the words of somebody who could repair it.
+#[expect(clippy::wildcard_enum_match_arm, reason = "these enums may grow; what is new has a sentence too")]
 pub fn refusal(error: &io::Error) -> Option<&'static str> {
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     Some(match error {

@@ -17,7 +17,7 @@ const AGENT: &[&[&str]] = &[
     &["link", "door", "report", "capabilities", "serve", "eval", "trust_command"],
     &["selftest", "download", "renew", "facts"],
     &["activate"],
-    &["runtime", "commands"],
+    &["runtime", "commands", "trust_command"],
 ];
 
 const FLEET: &[&[&str]] = &[

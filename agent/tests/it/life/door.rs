@@ -50,7 +50,6 @@ pub(super) struct Inner {
 }
 
 /// What it says to those who may come.
-#[derive(Clone)]
 pub(super) enum Mood {
     Pending,
     Accepts,
@@ -157,6 +156,9 @@ impl Inner {
         let key = Fingerprint::of(&request.public_key.subject_public_key_info());
         let (name, serial) = shown.unzip();
         self.asked.push((path.to_owned(), key, serial));
+        if let Mood::Refuses(status, code, detail) = self.mood {
+            return problem(status, code, detail);
+        }
         let known = self.keys.get(&key).cloned();
         let device = match (path, known) {
             (ENROL_PATH, _) if bearer != Some(format!("Bearer {}", self.token.secret())) => {
@@ -181,9 +183,8 @@ impl Inner {
             },
             _ => return problem(403, "key_unknown", "no active device has this key"),
         };
-        let state = match self.mood.clone() {
-            Mood::Refuses(status, code, detail) => return problem(status, code, detail),
-            Mood::Pending => EnrolState::Pending,
+        let state = match self.mood {
+            Mood::Pending | Mood::Refuses(..) => EnrolState::Pending,
             Mood::Accepts => EnrolState::Active {
                 certificate: pki().certify(&csr, &device, self.life),
                 mqtt: self.mqtt.clone(),

@@ -165,9 +165,11 @@ async fn a_box_that_was_revoked_says_so_and_goes_on_serving() {
     let agent = Agent::start(dir.path());
     agent.scores(ROW, SCORE).await;
     // Let in again: nothing has to be done on the box.
+    let hellos = fleet.inner().hellos.len();
     door.inner().mood = Mood::Accepts;
     broker.front.state().barred.clear();
-    fleet.state("the box to be back", |state| state.notices.is_empty()).await;
+    let boot = until("the box to be back", || fleet.inner().hellos.get(hellos).cloned()).await.boot;
+    fleet.state("no notice", |state| state.boot == boot && state.notices.is_empty()).await;
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! Some keys are stolen: what each theft buys, and what it does not.
 
 use muster_protocol::ids::DeviceId;
-use muster_protocol::message::{EventKind, Phase};
+use muster_protocol::message::{EventKind, Phase, State};
 use muster_protocol::topic::{Down, Topic};
+use muster_protocol::trust::Sign as _;
 use muster_protocol::trust::author::Keys;
 use muster_protocol::trust::{Revocation, RevocationAction};
 use serde_json::json;
@@ -86,7 +87,7 @@ async fn a_yanked_bundle_runs_on_is_reported_and_is_never_activated_again() {
         spec.remove(&yanked.path);
     });
     let notice = |code: &'static str| {
-        move |state: &muster_protocol::message::State| {
+        move |state: &State| {
             state
                 .slots
                 .first()
@@ -126,10 +127,11 @@ async fn a_revoked_bundle_stops_at_once_says_why_and_stays_stopped_after_a_resta
     fleet.state("the phase", |state| matches!(state.slots[0].phase, Phase::Stopped { .. })).await;
     assert_eq!(agent.score(ROW).await, Err(503));
     assert!(agent.terminate().await.success());
-    let agent = Agent::start(dir.path());
     let hellos = fleet.inner().hellos.len();
-    until("the box to be back", || (fleet.inner().hellos.len() > hellos).then_some(())).await;
-    fleet.state("stopped still", |state| matches!(state.slots[0].phase, Phase::Stopped { .. })).await;
+    let agent = Agent::start(dir.path());
+    let boot = until("the box to be back", || fleet.inner().hellos.get(hellos).cloned()).await.boot;
+    let stopped = |state: &State| state.slots.iter().any(|slot| matches!(slot.phase, Phase::Stopped { .. }));
+    fleet.state("stopped still", |state| state.boot == boot && stopped(state)).await;
     assert_eq!(agent.score(ROW).await, Err(503));
     // Something that is good takes its place.
     let next = twin("next");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_agent::clock::TrustClock;
 use muster_protocol::message::EventKind;
 use muster_protocol::topic::{Down, Topic};
+use muster_protocol::trust::Sign as _;
 use muster_protocol::trust::author::Keys;
 use serde_json::json;
 
