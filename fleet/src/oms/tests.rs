@@ -280,7 +280,11 @@ fn exactly_one_signature_of_exactly_that_key() {
     let check = |edit: fn(&mut Value), expect: &str| assert_eq!(edited(edit), expect);
     check(|_| (), "accepted");
     check(|b| b["dsseEnvelope"]["signatures"] = json!([]), "signatures");
-    check(|b| b["dsseEnvelope"]["signatures"][1] = b["dsseEnvelope"]["signatures"][0].clone(), "signatures");
+    let twice = |b: &mut Value| {
+        let one = b["dsseEnvelope"]["signatures"][0].clone();
+        b["dsseEnvelope"]["signatures"] = vec![one.clone(), one].into();
+    };
+    check(twice, "signatures");
     check(|b| b["dsseEnvelope"]["signatures"][0]["sig"] = json!(""), "signature");
     check(|b| b["dsseEnvelope"]["signatures"][0]["sig"] = json!("?"), "base64");
     check(|b| b["dsseEnvelope"]["signatures"][0]["keyid"] = Value::Null, "accepted");
