@@ -43,6 +43,8 @@ fn hello(boot: BootId, connection: u64) -> Hello {
         agent_version: "0.1.0".to_owned(),
         capabilities: Capabilities::default(),
         order_version: 0,
+        root: None,
+        certificate_expires: None,
         facts: None,
         key: None,
     }
