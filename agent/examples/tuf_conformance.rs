@@ -32,7 +32,7 @@ const FETCHES_MAX: usize = 64;
 /// The suite's targets are a few bytes long.
 const TARGET_BYTES_MAX: u64 = 1024 * 1024;
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Parser)]
 struct Cli {
@@ -45,7 +45,7 @@ struct Cli {
     target_name: Vec<String>,
     #[arg(long, default_value = "")]
     target_base_url: String,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = ".")]
     target_dir: PathBuf,
     #[command(subcommand)]
     command: Command,

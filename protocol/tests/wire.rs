@@ -28,6 +28,8 @@ fn messages_come_back_as_they_were() {
     golden::<Status>("status", include_str!("wire/status.json"));
     golden::<State>("state", include_str!("wire/state.json"));
     golden::<Vec<Event>>("events", include_str!("wire/events.json"));
+    golden::<State>("state_revoked", include_str!("wire/state_revoked.json"));
+    golden::<Vec<Event>>("events_revoked", include_str!("wire/events_revoked.json"));
     golden::<Want>("want", include_str!("wire/want.json"));
     golden::<Ack>("ack", include_str!("wire/ack.json"));
     golden::<Epoch>("epoch", include_str!("wire/epoch.json"));

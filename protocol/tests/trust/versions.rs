@@ -80,6 +80,7 @@ proptest! {
                 prop_assert!(is.map_or(may_be_gone, |is| is >= newest[n]), "{newest:?} fell to {is:?} by {done:?}");
                 newest[n] = is.unwrap_or(0).max(newest[n]);
             }
+            prop_assert!(trusted.versions().root >= before.versions().root, "not even then does a root");
             // What was seen and is not whole yet is a floor as well.
             let ahead = trusted.ahead().get("timestamp.json").map_or(0, |bytes| version_of(bytes));
             let reached = ahead.max(newest[0]);
