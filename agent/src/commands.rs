@@ -101,7 +101,7 @@ impl CommandError {
         match self {
             Self::Config(_) | Self::File { .. } | Self::NoEnrolment { .. } => 2,
             Self::Identity(_) | Self::Disk(_) | Self::Key(_) => 4,
-            Self::Root(_) | Self::OtherFleet(_) => 5,
+            Self::Root(_) | Self::OtherFleet(_) | Self::Trust(_) => 5,
             Self::NotEnrolled => 6,
             Self::Waiting => 7,
             Self::Refused { .. } => 8,

@@ -50,10 +50,16 @@ impl DiskError {
 /// Puts `bytes` at `path`, readable by this user only.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let staged = path.with_added_extension(UNFINISHED);
+    // What an interrupted write left keeps its mode when it is written over; a key must have ours.
+    match fs::remove_file(&staged) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(DiskError::io("clear away", &staged)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
     let mut file = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&staged)
         .map_err(DiskError::io("create", &staged))?;

@@ -56,11 +56,11 @@ mod tests {
         };
         let facts = look_in(dir.path());
         assert_eq!((facts.machine, facts.board), (None, None));
-        write(MACHINE, "0123456789abcdef\n");
+        write(MACHINE, "fedcba9876543210\n");
         write(BOARD[0], "To Be Filled By O.E.M.\n");
         write(BOARD[1], "PF3XYZ\n");
         let facts = look_in(dir.path());
-        assert_eq!(facts.machine, Some(Digest::of(b"muster facts 1\0machine\00123456789abcdef")));
+        assert_eq!(facts.machine, Some(Digest::of(b"muster facts 1\0machine\0fedcba9876543210")));
         assert_eq!(facts.board, Some(Digest::of(b"muster facts 1\0board\0PF3XYZ")));
         assert!(!facts.arch.is_empty() && !facts.cpu_model.is_empty());
         write(BOARD[0], "B1");

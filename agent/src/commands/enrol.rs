@@ -188,9 +188,10 @@ fn root_to_pin(
         Some(_) | None => root,
     };
     if trust.exists() {
-        TrustStore::open(&trust, &root).map_err(|error| match error {
-            StoreError::Pinned(error) => CommandError::Root(error),
-            other => CommandError::OtherFleet(Box::new(other)),
+        TrustStore::open(&trust, &root).map_err(|error| {
+            let other_root = matches!(error, StoreError::OtherRoot { .. });
+            let error = Box::new(error);
+            if other_root { CommandError::OtherFleet(error) } else { CommandError::Trust(error) }
         })?;
     }
     Ok(root)

@@ -35,11 +35,12 @@ pub fn run(args: &RekeyArgs) -> Result<(), CommandError> {
     let door = Door::new(Address::https(&enrolment.server)?, tls);
     let csr = identity.next_key()?.csr()?;
     let answer = block_on(async {
-        door.rekey(csr).await.map_err(|error| match error {
-            DoorError::Refused(source) => {
+        door.rekey(csr).await.map_err(|error| {
+            if let DoorError::Refused(source) = error {
                 CommandError::Refused { advice: "the fleet does not take the new key".to_owned(), source }
+            } else {
+                CommandError::Door(error)
             }
-            other => CommandError::Door(other),
         })
     })?;
     let (pem, mqtt) = certified(answer, &enrolment.device).map_err(CommandError::Answer)?;

@@ -39,7 +39,8 @@ async fn one_signing_key_of_two_signs_nothing() {
         scene.fleet.retain(signed(&draft, &Signing { targets: vec![stolen], ..both(2) }));
         scene.refused("trust_signature").await;
     }
-    scene.obeys(&both(2), 11).await;
+    // The thief has signed index 2, so the owner signs a later one.
+    scene.obeys(&both(3), 11).await;
 }
 
 #[tokio::test]

@@ -30,7 +30,13 @@ async fn arbitrary_bundles_never_run_whatever_is_forged() {
 
     // Forged manifest: what the server gives under the name that was signed is another one.
     let (a, b) = (twin("2"), twin("3"));
-    fleet.publish(&[&a, &b]);
+    fleet.hold(&a);
+    fleet.hold(&b);
+    // The thief has signed index 2, so the owner signs a later one.
+    fleet.release(&Signing::honest(3), |spec| {
+        spec.put(&a.target(json!({ "model": "m" })));
+        spec.put(&b.target(json!({ "model": "m" })));
+    });
     fleet.inner().blobs.get_mut(&a.reference().sha256).unwrap()[20] ^= 1;
     fleet.order(&scene.device, 12, &[("m", &a)]);
     scene.failed(&a, "content_damaged").await;

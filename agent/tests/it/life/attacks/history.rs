@@ -107,5 +107,5 @@ async fn files_of_different_catalogues_are_not_mixed() {
     let refused = |kind: &EventKind| matches!(kind, EventKind::OrderRefused { code, .. } if code == "bundle_uncatalogued");
     fleet.event("an order for what only the other lists", refused).await;
     tokio::time::timeout(Duration::from_secs(60), scene.runs_good()).await.unwrap();
-    scene.obeys(&Signing::honest(2), 12).await;
+    scene.obeys(&Signing::honest(3), 12).await;
 }
