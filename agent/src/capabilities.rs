@@ -4,6 +4,7 @@ use std::fs;
 use std::thread;
 
 use muster_protocol::message::Capabilities;
+use muster_protocol::trust::Fitness;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::engine::Installed;
@@ -43,6 +44,12 @@ pub fn look(installed: &Installed) -> Capabilities {
     }
 }
 
+/// What the catalogue may ask of this box. A version of ours that is not a plain one counts as the oldest, so that it is
+/// trusted with nothing that asks for a newer agent.
+pub fn fitness(capabilities: &Capabilities) -> Fitness {
+    Fitness::of(capabilities, env!("CARGO_PKG_VERSION").parse().unwrap_or_default())
+}
+
 fn flags(cpuinfo: &str) -> Vec<String> {
     let all = field(cpuinfo, "flags").or_else(|| field(cpuinfo, "Features")).unwrap_or_default();
     let all: Vec<&str> = all.split_whitespace().collect();
@@ -68,6 +75,13 @@ mod tests {
         );
         check("Features\t: fp asimd i8mm\n", &["asimd", "i8mm"]);
         check("", &[]);
+    }
+
+    #[test]
+    fn this_release_has_a_version_that_catalogues_can_ask_for() {
+        let fitness = fitness(&Capabilities { arch: "x86_64".to_owned(), ..Capabilities::default() });
+        assert_eq!(fitness.agent.to_string(), env!("CARGO_PKG_VERSION"));
+        assert!(fitness.hardware.contains(&"x86_64-cpu".parse().unwrap()));
     }
 
     #[test]

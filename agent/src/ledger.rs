@@ -4,16 +4,16 @@
 
 mod slots;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use muster_protocol::ids::Digest;
+use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::message::Sentence;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{self, DiskError};
 use crate::reconcile::{Bad, Wish};
-pub use slots::{Recovered, SlotFiles, SlotRecord};
+pub use slots::{Before, Recovered, SlotFiles, SlotRecord};
 
 /// Bad bundles remembered; beyond it those of the oldest orders are forgotten.
 const BAD_MAX: usize = 64;
@@ -27,6 +27,8 @@ struct Document {
     bad: BTreeMap<Digest, Bad>,
     /// How often the process died while it loaded this bundle.
     interrupted: BTreeMap<Digest, u32>,
+    /// Slots whose current bundle was revoked and must not answer: not after a restart either.
+    stopped: BTreeSet<SlotName>,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,23 @@ impl Ledger {
 
     pub fn bad(&self) -> &BTreeMap<Digest, Bad> {
         &self.document.bad
+    }
+
+    pub fn stopped(&self) -> &BTreeSet<SlotName> {
+        &self.document.stopped
+    }
+
+    pub fn stop(&mut self, slot: &SlotName) -> Result<(), DiskError> {
+        self.change(|document| {
+            document.stopped.insert(slot.clone());
+        })
+    }
+
+    /// Something answers in the slot again, or it was cleared.
+    pub fn unstop(&mut self, slot: &SlotName) -> Result<(), DiskError> {
+        self.change(|document| {
+            document.stopped.remove(slot);
+        })
     }
 
     pub fn set_wish(&mut self, wish: Wish) -> Result<(), DiskError> {

@@ -23,6 +23,7 @@ pub mod serve;
 pub mod spool;
 mod stopwatch;
 pub mod trust;
+pub mod trust_command;
 
 /// An error and everything that caused it, as one sentence.
 pub fn chain(error: &dyn std::error::Error) -> String {

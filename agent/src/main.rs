@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use muster_agent::{chain, eval, runtime};
+use muster_agent::{chain, eval, runtime, trust_command};
 
 const EXIT_CODES: &str = "Exit codes:
   0  done, or stopped by SIGTERM or Ctrl-C
@@ -34,6 +34,9 @@ enum Command {
     },
     /// Answers inference requests from standard input with one model, within limits
     Eval(eval::EvalArgs),
+    /// Shows whom this box trusts, and lets its owner begin anew
+    #[command(subcommand)]
+    Trust(trust_command::TrustCommand),
     /// Prints the version
     Version,
 }
@@ -44,6 +47,13 @@ fn main() -> ExitCode {
         Command::Version => match writeln!(io::stdout(), "muster-agent {}", env!("CARGO_PKG_VERSION")) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
+        },
+        Command::Trust(command) => match trust_command::run(command) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                writeln!(io::stderr(), "muster-agent: {}", chain(&error)).unwrap_or(());
+                ExitCode::from(error.exit_code())
+            }
         },
         Command::Run { config } => match runtime::run(&config) {
             Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,8 @@
 //! ```text
 //!   Unread ──fetch manifest──▶ Partial ──fetch files──▶ Stored ──verify──▶ Verified ──self-test──▶ Proven ──activate──▶ runs
 //!      a step that fails for now: a setback, tried again later · for good: bad, until it is asked for anew
+//!
+//!   runs ──revoked with `stop`──▶ stopped ──reinstated, and still wished──▶ verify … as above: it is proven anew
 //! ```
 //!
 //! Level-triggered: the whole wish and the whole world go in, the whole answer comes out, so that a lost, doubled or
@@ -14,13 +16,14 @@
 mod wish;
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muster_protocol::ids::SlotName;
-use muster_protocol::message::Phase;
 use muster_protocol::message::up::BundleRef;
+use muster_protocol::message::{Phase, Refusal, Sentence};
 use muster_protocol::time::Timestamp;
+use muster_protocol::trust::{RevocationAction, Standing};
 
 pub use wish::{Wanted, Wish};
 pub use world::{Bad, Blob, Bundle, Busy, Content, Doing, Occupied, Setback, World};
@@ -32,12 +35,16 @@ const RETRY_MAX: Duration = Duration::from_mins(10);
 /// What to do now.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
+    /// What must end at once, whatever is under way.
+    pub withdraw: Vec<Withdraw>,
     /// Everything to download, in order; it replaces the list before.
     pub fetch: Vec<Blob>,
     /// The one thing to begin, if nothing is under way.
     pub start: Option<Start>,
     /// Where each slot stands, with the reason if it stands still.
     pub phases: Vec<(SlotName, Phase)>,
+    /// What a person should know of a slot though nothing is done about it.
+    pub notices: BTreeMap<SlotName, Refusal>,
     /// Nothing may happen before, but then it is worth asking again.
     pub look_again: Option<Timestamp>,
 }
@@ -48,6 +55,15 @@ pub enum Start {
     Test { slot: SlotName, bundle: BundleRef },
     Activate { slot: SlotName, bundle: BundleRef },
     Clear { slot: SlotName },
+}
+
+/// What a revocation takes away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withdraw {
+    /// The slot's current bundle must not answer any more.
+    Stop { slot: SlotName, bundle: BundleRef, code: String, sentence: Sentence },
+    /// The slot must not go back to its previous bundle any more.
+    Forget { slot: SlotName, bundle: BundleRef },
 }
 
 /// What one slot needs.
@@ -71,10 +87,13 @@ pub fn plan(wish: Option<&Wish>, world: &World, now: Timestamp) -> Plan {
         }
     }
     for (slot, occupied) in &world.slots {
+        plan.withdraw.extend(withdrawals(slot, occupied));
+        let wanted = wish.and_then(|wish| wish.slots.get(slot)).map(|wanted| &wanted.bundle);
+        if let Some(notice) = notice(occupied, wanted) {
+            plan.notices.insert(slot.clone(), notice);
+        }
         match (&occupied.current, wish) {
-            (Some(current), None) => {
-                plan.phases.push((slot.clone(), Phase::Running { bundle: current.clone() }));
-            }
+            (Some(current), None) => plan.phases.push((slot.clone(), unwished(current, occupied))),
             (_, Some(wish)) if !wish.slots.contains_key(slot) => {
                 plan.phases.push((slot.clone(), Phase::Empty));
                 plan.start = plan.start.or_else(|| Some(Start::Clear { slot: slot.clone() }));
@@ -97,8 +116,15 @@ fn judge(slot: &SlotName, wanted: &Wanted, world: &World, now: Timestamp) -> (Ph
         Phase::Failed { bundle: wanted.bundle.clone(), code: code.to_owned(), sentence }
     };
     let current = world.slots.get(slot).and_then(|occupied| occupied.current.as_ref());
-    if current.is_some_and(|current| current.sha256 == bundle.sha256) {
-        return (Phase::Running { bundle }, Step::Wait(None));
+    let is_current = current.is_some_and(|current| current.sha256 == bundle.sha256);
+    let stopped = is_current && world.slots.get(slot).is_some_and(|occupied| occupied.stopped);
+    if is_current && !stopped {
+        let revoked = world.slots.get(slot).and_then(|occupied| must_stop(&bundle, occupied));
+        let phase = match revoked {
+            Some(Refusal { code, sentence }) => Phase::Stopped { bundle, code, sentence },
+            None => Phase::Running { bundle },
+        };
+        return (phase, Step::Wait(None));
     }
     if let Some(busy) = world.busy.as_ref().filter(|busy| busy.slot == *slot && busy.bundle == bundle) {
         let phase = match busy.doing {
@@ -119,6 +145,10 @@ fn judge(slot: &SlotName, wanted: &Wanted, world: &World, now: Timestamp) -> (Ph
     }
     let content = match world.bundles.get(&bundle.sha256) {
         None => return (Phase::Verifying { bundle }, Step::Wait(None)),
+        Some(Bundle::Withheld { code, sentence }) if stopped => {
+            let (code, sentence) = (code.clone(), sentence.clone());
+            return (Phase::Stopped { bundle, code, sentence }, Step::Wait(None));
+        }
         Some(Bundle::Withheld { code, sentence }) => return (failed(code, sentence), Step::Wait(None)),
         Some(Bundle::Allowed(content)) => content,
     };
@@ -143,6 +173,71 @@ fn judge(slot: &SlotName, wanted: &Wanted, world: &World, now: Timestamp) -> (Ph
         Content::Proven => {
             (Phase::Activating { bundle: bundle.clone() }, Step::Start(Start::Activate { slot, bundle }))
         }
+    }
+}
+
+/// Why the current bundle of a slot must not answer, if it must not.
+fn must_stop(current: &BundleRef, occupied: &Occupied) -> Option<Refusal> {
+    match &occupied.current_standing {
+        Standing::Revoked(revocation) if revocation.action == RevocationAction::Stop => {
+            let sentence = format!("{} was revoked: {}", current.path, revocation.reason).into();
+            Some(Refusal { code: "bundle_revoked".to_owned(), sentence })
+        }
+        Standing::Revoked(_) | Standing::Listed | Standing::Yanked | Standing::Unknown => None,
+    }
+}
+
+fn withdrawals(slot: &SlotName, occupied: &Occupied) -> Vec<Withdraw> {
+    let mut all = Vec::new();
+    if let Some(current) = occupied.current.as_ref().filter(|_| !occupied.stopped)
+        && let Some(Refusal { code, sentence }) = must_stop(current, occupied)
+    {
+        all.push(Withdraw::Stop { slot: slot.clone(), bundle: current.clone(), code, sentence });
+    }
+    // Whatever is to be done about a bundle that runs: nothing goes back to a revoked one by itself.
+    if let (Some(previous), Standing::Revoked(_)) = (&occupied.previous, &occupied.previous_standing) {
+        all.push(Withdraw::Forget { slot: slot.clone(), bundle: previous.clone() });
+    }
+    all
+}
+
+/// A phase says what a slot works towards; a notice, that what it has is not as it should be.
+fn notice(occupied: &Occupied, wanted: Option<&BundleRef>) -> Option<Refusal> {
+    let current = occupied.current.as_ref()?;
+    let path = &current.path;
+    let stopped = occupied.stopped || must_stop(current, occupied).is_some();
+    let (code, sentence) = match &occupied.current_standing {
+        // Its phase says so already.
+        _ if stopped && wanted.is_none_or(|wanted| wanted == current) => return None,
+        Standing::Revoked(revocation) if stopped => {
+            ("stopped_revoked", format!("{path} was revoked and does not answer: {}", revocation.reason))
+        }
+        Standing::Listed | Standing::Yanked | Standing::Unknown if stopped => {
+            ("stopped_revoked", format!("{path} was revoked and stopped; something else is wished here now"))
+        }
+        Standing::Revoked(revocation) => (
+            "running_revoked",
+            format!("{path} was revoked, and runs on until something replaces it: {}", revocation.reason),
+        ),
+        Standing::Yanked => (
+            "running_yanked",
+            format!("{path} has left the catalogue; it runs on, and is never activated again"),
+        ),
+        Standing::Listed | Standing::Unknown => return None,
+    };
+    Some(Refusal { code: code.to_owned(), sentence: sentence.into() })
+}
+
+/// The phase of a slot on a box that was never ordered anything.
+fn unwished(current: &BundleRef, occupied: &Occupied) -> Phase {
+    let bundle = current.clone();
+    match must_stop(current, occupied) {
+        Some(Refusal { code, sentence }) => Phase::Stopped { bundle, code, sentence },
+        None if occupied.stopped => {
+            let sentence = format!("{} was revoked and stopped; it waits for an order", current.path).into();
+            Phase::Stopped { bundle, code: "bundle_revoked".to_owned(), sentence }
+        }
+        None => Phase::Running { bundle },
     }
 }
 

@@ -14,6 +14,7 @@ mod deeds;
 mod event;
 mod orders;
 mod outbox;
+mod withdraw;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -131,9 +132,10 @@ async fn live(config: Config) -> Result<(), RunError> {
     let world = WorldClock::new(clock.clone(), config.scale);
     let missing = |source| RunError::Runtime { dir: config.runtime_dir.clone(), source };
     let installed = Engine::inspect(&config.runtime_dir).map_err(missing)?;
-    let opened = Opened::open(&config)?;
+    let opened = Opened::open(&config, &clock)?;
     let engine = Engine::open(&config.runtime_dir).map_err(missing)?;
     let capabilities = capabilities::look(&installed);
+    let fitness = capabilities::fitness(&capabilities);
     let exe = this_program().map_err(RunError::System)?;
     let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [Ok(terminate), Ok(interrupt)] = &mut signals else {
@@ -182,6 +184,7 @@ async fn live(config: Config) -> Result<(), RunError> {
         clock,
         world,
         capabilities,
+        fitness,
         slots,
         workbench,
         link: link.clone(),
@@ -238,12 +241,14 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(config: &Config) -> Result<Self, RunError> {
+    fn open(config: &Config, clock: &TrustClock) -> Result<Self, RunError> {
         let held = StateDir::open(&config.state_dir)?;
         let (device, boot) = (held.device()?, identity::boot()?);
         let root = std::fs::read(&config.root)
             .map_err(|source| RunError::Root { path: config.root.clone(), source })?;
         let trust = TrustStore::open(&held.path().join("trust"), &root).map_err(RunError::Trust)?;
+        // From here on this box knows at least what time it was when it was last told.
+        clock.raise(trust.floor());
         let blobs = Blobs::open(held.path())?;
         let mut ledger = Ledger::open(held.path())?;
         let (files, recovered) = SlotFiles::open(held.path())?;
@@ -260,7 +265,7 @@ impl Opened {
         }
         let mut spool = Spool::open(&held.path().join("spool"), boot.clone(), Bounds::default())?;
         let agent_version = env!("CARGO_PKG_VERSION").to_owned();
-        spool.event(TrustClock::system().now(), EventKind::Started { agent_version })?;
+        spool.event(clock.now(), EventKind::Started { agent_version })?;
         Ok(Self { held, device, boot, blobs, ledger, files, spool, trust })
     }
 }

@@ -11,9 +11,13 @@
 //!
 //! It must never look at expiry when it opens: a box that was off for a year still runs its model.
 
+mod age;
+mod begin;
 mod floor;
 mod folder;
 mod store;
 
+pub use age::notices;
+pub use begin::{Belief, look, reset};
 pub use folder::FolderError;
 pub use store::{AcceptError, RefreshError, StoreError, StoreVersions, TrustStore};

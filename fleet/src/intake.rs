@@ -18,7 +18,7 @@ use std::time::Duration;
 use muster_protocol::ids::{BundlePath, Digest};
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Topic;
-use muster_protocol::trust::author::{TIMESTAMP_LIFE, TargetsSpec};
+use muster_protocol::trust::author::{TIMESTAMP_LIFE, TIMESTAMP_PERIOD, TargetsSpec};
 use muster_protocol::trust::{Envelope, FileName, Files, Revocation, Target, TrustedSet, Write};
 use tokio::sync::Mutex;
 
@@ -36,7 +36,7 @@ use fault::Faults;
 pub use fault::{FAULTS_MAX, Fault};
 
 /// The index is signed anew when the timestamp is older than a day.
-const RENEW_BEFORE: Duration = Duration::from_secs(TIMESTAMP_LIFE.as_secs() - 86_400);
+const RENEW_BEFORE: Duration = TIMESTAMP_LIFE.saturating_sub(TIMESTAMP_PERIOD);
 
 #[derive(Debug)]
 pub struct Intake {

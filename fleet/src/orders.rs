@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use muster_protocol::ids::DeviceId;
 use muster_protocol::topic::{Down, Topic};
-use muster_protocol::trust::Want;
 use muster_protocol::trust::author::ORDER_LIFE;
+use muster_protocol::trust::{Fitness, Want};
 
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clocks;
 use crate::signer::{OrderRequest, Signer, SignerError};
+use crate::store::devices::{self, Device};
 use crate::store::orders::StoredOrder;
 use crate::store::outbox::{self, Message};
 use crate::store::{ControlTx, Store, StoreError, orders};
@@ -124,7 +125,8 @@ impl Orders {
     ) -> Result<u64, OrderError> {
         let trusted = self.catalogue.published(tx).await?.ok_or(OrderError::NoCatalogue)?;
         let now = self.clocks.trust.now();
-        let request = OrderRequest { device: device.clone(), want: wants.to_vec(), last_version };
+        let fitness = devices::get(tx, device).await?.and_then(|device| fitness(&device));
+        let request = OrderRequest { device: device.clone(), fitness, want: wants.to_vec(), last_version };
         let signed = self.signer.order(&trusted, request, now)?;
         let order = StoredOrder {
             device: device.clone(),
@@ -139,6 +141,12 @@ impl Orders {
         outbox::push(tx, &Message { topic, payload: order.bytes, retain: true }).await?;
         Ok(signed.version)
     }
+}
+
+/// What a device said of itself. An agent of no plain version is not judged here: it judges for itself.
+fn fitness(device: &Device) -> Option<Fitness> {
+    let agent = device.agent_version.parse().ok()?;
+    Some(Fitness::of(&device.capabilities, agent))
 }
 
 /// The same wish, in whatever order of slots.

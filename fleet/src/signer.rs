@@ -13,8 +13,8 @@ use muster_protocol::trust::author::{
     self, AuthorError, ORDER_LIFE, OrderSpec, Pin, SNAPSHOT_LIFE, TIMESTAMP_LIFE,
 };
 use muster_protocol::trust::{
-    FileName, Files, Order, OrderContext, OrderRefusal, Outcome, PublicKey, Role, SecretKey, Sign as _,
-    TrustError, TrustedSet, Want, Write,
+    FileName, Files, Fitness, Order, OrderContext, OrderRefusal, Outcome, PublicKey, Role, SecretKey,
+    Sign as _, TrustError, TrustedSet, Want, Write,
 };
 
 use crate::publisher::keys::{self, KeyFileError};
@@ -75,6 +75,8 @@ pub struct Index {
 #[derive(Clone, Debug)]
 pub struct OrderRequest {
     pub device: DeviceId,
+    /// What the device is, once it has said so.
+    pub fitness: Option<Fitness>,
     pub want: Vec<Want>,
     /// Version of the last order signed for this device; 0 if there was none.
     pub last_version: u64,
@@ -225,8 +227,14 @@ impl Signer {
             want: request.want,
         };
         let bytes = author::sign(author::order(&spec)?, &[&self.order])?;
-        let floor = request.last_version;
-        Order::check(&bytes, &OrderContext { trusted, device: &request.device, floor, now })?;
+        let context = OrderContext {
+            trusted,
+            device: &request.device,
+            fitness: request.fitness.as_ref(),
+            floor: request.last_version,
+            now,
+        };
+        Order::check(&bytes, &context)?;
         Ok(SignedOrder { version, expires, bytes })
     }
 }

@@ -63,6 +63,8 @@ pub const ENROLMENT_BYTES_MAX: usize = ROOT_BYTES_MAX + 4 * 1024;
 
 /// Slots on one device.
 pub const SLOTS_MAX: usize = 16;
+/// Things that a device says of itself as a whole in one state.
+pub const NOTICES_MAX: usize = 8;
 /// A free sentence (reason, detail), bytes. The only free text that leaves a box, always written by our own code.
 pub const SENTENCE_BYTES_MAX: usize = 512;
 /// Panes in one report.

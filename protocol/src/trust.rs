@@ -17,6 +17,8 @@
 pub mod author;
 mod catalogue;
 mod checks;
+#[cfg(feature = "conformance")]
+mod conformance;
 mod documents;
 mod envelope;
 mod error;
@@ -31,6 +33,8 @@ mod root;
 mod strict;
 
 pub use catalogue::{LookupError, Target, TrustedSet, Versions};
+#[cfg(feature = "conformance")]
+pub use conformance::AnyTarget;
 pub use envelope::{Envelope, EnvelopeError, Signature, Threshold};
 pub use error::TrustError;
 pub use files::{FileName, Write};
@@ -38,8 +42,8 @@ pub use fit::{AgentVersion, AgentVersionError, Demands, Fitness, Unfit};
 pub use key::{KeyError, KeyId, PublicKey, SecretKey, Sign, SignError};
 pub use order::{Order, OrderContext, OrderRefusal, Verdict, Want};
 pub use provider::install;
-pub use refresh::{Outcome, Refreshed, Roots};
-pub use revocation::{REVOKED_FIELD, Revocation, RevocationAction, Revocations};
+pub use refresh::{Outcome, Refreshed, Roots, ahead_at_rest};
+pub use revocation::{REVOKED_FIELD, Revocation, RevocationAction, Revocations, Standing};
 pub use root::{MusterRoot, Role, RoleKeys};
 
 use std::collections::BTreeMap;
@@ -47,6 +51,13 @@ use std::collections::BTreeMap;
 /// Trust files by the name they travel under: `2.root.json`, `timestamp.json`, `snapshot.json`, `targets.json`,
 /// `auto-<model>.json`.
 pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// Whether this build gives way where Muster is stricter than TUF, so that other people's conformance suite can be run on
+/// it: keys of other kinds, roots without `x-muster`, any name of a role and any path of a target. Never in a release.
+const LAX: bool = cfg!(feature = "conformance");
+
+#[cfg(all(feature = "conformance", not(debug_assertions)))]
+compile_error!("the feature 'conformance' accepts what devices must refuse; build releases without it");
 
 /// The version of the TUF specification that all our files state.
 pub const SPEC_VERSION: &str = "1.0.31";

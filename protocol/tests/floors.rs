@@ -14,7 +14,7 @@ const AGENT: &[&[&str]] = &[
     &["oip", "stopwatch", "disk", "clock", "config"],
     &["reconcile", "measure", "labels"],
     &["blobs", "identity", "ledger", "spool", "engine", "trust"],
-    &["link", "report", "capabilities", "serve", "eval"],
+    &["link", "report", "capabilities", "serve", "eval", "trust_command"],
     &["selftest", "download"],
     &["activate"],
     &["runtime"],

@@ -33,6 +33,15 @@ pub enum Recovered {
     Undone { slot: SlotName, bundle: BundleRef },
 }
 
+/// What becomes of the bundle that a slot ran before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// It is what the slot can go back to.
+    Kept,
+    /// It was revoked: what the slot could go back to until now, it still can.
+    Dropped,
+}
+
 #[derive(Clone, Debug)]
 pub struct SlotFiles {
     dir: PathBuf,
@@ -76,8 +85,8 @@ impl SlotFiles {
     }
 
     /// The bundle runs: makes it the slot's current one, for good.
-    pub fn commit(&self, slot: &SlotName, running: &Running) -> Result<SlotRecord, DiskError> {
-        let before = self.read(slot)?.current;
+    pub fn commit(&self, slot: &SlotName, running: &Running, kept: Before) -> Result<SlotRecord, DiskError> {
+        let before = self.read(slot)?.current.filter(|_| kept == Before::Kept);
         // The same bundle again (its files were repaired) must not become its own way back.
         let previous = before.filter(|before| before.bundle.sha256 != running.bundle.sha256);
         if let Some(previous) = &previous {
@@ -204,7 +213,7 @@ mod tests {
 
     fn change(files: &SlotFiles, i: u8) {
         files.begin(&slot(), &running(i).bundle).unwrap();
-        files.commit(&slot(), &running(i)).unwrap();
+        files.commit(&slot(), &running(i), Before::Kept).unwrap();
     }
 
     #[test]
@@ -215,6 +224,10 @@ mod tests {
             change(&files, i);
         }
         change(&files, 3);
+        files.begin(&slot(), &running(4).bundle).unwrap();
+        assert_eq!(files.commit(&slot(), &running(4), Before::Dropped).unwrap(), record(Some(4), Some(2)));
+        change(&files, 3);
+        disk::write_json(&files.previous(&slot()), &running(2)).unwrap();
         let check = |wanted| assert_eq!(files.all().unwrap().remove(&slot()).unwrap_or_default(), wanted);
         check(record(Some(3), Some(2)));
         assert_eq!(files.revert(&slot()).unwrap(), record(Some(2), None));

@@ -6,7 +6,7 @@ use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::message::{Phase, Sentence};
 use muster_protocol::time::Timestamp;
-use muster_protocol::trust::{Order, Want};
+use muster_protocol::trust::{Order, Revocation, RevocationAction, Standing, Want};
 
 use super::*;
 
@@ -53,6 +53,10 @@ enum Happening {
     FailsForGood,
     Withheld(u8),
     Damaged(u8),
+    Revoked(u8, RevocationAction),
+    Yanked(u8),
+    Reinstated(u8),
+    Restarts,
     Waits,
 }
 
@@ -66,6 +70,11 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::FailsForGood),
         1 => (0..BUNDLES).prop_map(Happening::Withheld),
         1 => (0..BUNDLES).prop_map(Happening::Damaged),
+        1 => (0..BUNDLES, prop_oneof![Just(RevocationAction::Stop), Just(RevocationAction::Retain)])
+            .prop_map(|(i, action)| Happening::Revoked(i, action)),
+        1 => (0..BUNDLES).prop_map(Happening::Yanked),
+        2 => (0..BUNDLES).prop_map(Happening::Reinstated),
+        1 => Just(Happening::Restarts),
         1 => Just(Happening::Waits),
     ]
 }
@@ -78,10 +87,40 @@ struct Box {
     world: World,
     now: Timestamp,
     activations: Vec<(SlotName, Digest, u64)>,
+    /// What the catalogue says; a bundle that is not here is listed.
+    catalogue: BTreeMap<Digest, Standing>,
+}
+
+fn revoked(action: RevocationAction) -> Standing {
+    Standing::Revoked(Revocation { reason: "miscalibrated".to_owned(), action })
 }
 
 impl Box {
+    fn standing(&self, bundle: Option<&BundleRef>) -> Standing {
+        bundle.and_then(|bundle| self.catalogue.get(&bundle.sha256)).cloned().unwrap_or_default()
+    }
+
+    /// What the hands tell the mind of the catalogue: standings of what runs, and what is not allowed now.
+    fn read_catalogue(&mut self) {
+        let mut slots = std::mem::take(&mut self.world.slots);
+        for occupied in slots.values_mut() {
+            occupied.current_standing = self.standing(occupied.current.as_ref());
+            occupied.previous_standing = self.standing(occupied.previous.as_ref());
+        }
+        self.world.slots = slots;
+        for (digest, standing) in &self.catalogue {
+            let code = match standing {
+                Standing::Revoked(_) => "bundle_revoked",
+                Standing::Yanked => "bundle_uncatalogued",
+                Standing::Listed | Standing::Unknown => continue,
+            };
+            let withheld = Bundle::Withheld { code: code.to_owned(), sentence: Sentence::default() };
+            self.world.bundles.insert(*digest, withheld);
+        }
+    }
+
     fn look(&mut self) -> Plan {
+        self.read_catalogue();
         let wished: Vec<Digest> =
             self.wish.iter().flat_map(|wish| wish.slots.values()).map(|w| w.bundle.sha256).collect();
         for digest in wished {
@@ -116,8 +155,30 @@ impl Box {
                 "a bad bundle is not tried again"
             );
         }
+        for (slot, occupied) in &self.world.slots {
+            let stop = |w: &Withdraw| matches!(w, Withdraw::Stop { slot: s, .. } if s == slot);
+            let must =
+                occupied.current.is_some() && occupied.current_standing == revoked(RevocationAction::Stop);
+            assert_eq!(
+                plan.withdraw.iter().any(stop),
+                must && !occupied.stopped,
+                "a revoked bundle stops at once, whatever is under way, and nothing else does"
+            );
+            let told = plan.notices.contains_key(slot)
+                || plan
+                    .phases
+                    .iter()
+                    .any(|(s, phase)| s == slot && matches!(phase, Phase::Stopped { .. } | Phase::Empty));
+            let fine = [Standing::Listed, Standing::Unknown].contains(&occupied.current_standing);
+            let odd = occupied.current.is_some() && !fine;
+            assert!(!odd || told, "what is not as it should be is said: {plan:?}");
+        }
         for (slot, phase) in &plan.phases {
-            let runs = self.world.slots.get(slot).and_then(|occupied| occupied.current.clone());
+            let answering = |occupied: &&Occupied| {
+                !occupied.stopped && occupied.current_standing != revoked(RevocationAction::Stop)
+            };
+            let runs =
+                self.world.slots.get(slot).filter(answering).and_then(|occupied| occupied.current.clone());
             if let Phase::Running { bundle } = phase {
                 assert_eq!(runs.as_ref(), Some(bundle), "what is said to run does run");
             }
@@ -130,6 +191,12 @@ impl Box {
     }
 
     fn act(&mut self, plan: Plan) {
+        for withdraw in plan.withdraw {
+            match withdraw {
+                Withdraw::Stop { slot, .. } => self.world.slots.get_mut(&slot).unwrap().stopped = true,
+                Withdraw::Forget { slot, .. } => self.world.slots.get_mut(&slot).unwrap().previous = None,
+            }
+        }
         let (slot, bundle, doing) = match plan.start {
             Some(Start::Verify { slot, bundle }) => (slot, bundle, Doing::Verifying),
             Some(Start::Test { slot, bundle }) => (slot, bundle, Doing::Testing),
@@ -171,6 +238,20 @@ impl Box {
             Happening::Damaged(i) => {
                 self.world.bundles.remove(&bundle(i).sha256);
             }
+            Happening::Revoked(i, action) => {
+                self.catalogue.insert(bundle(i).sha256, revoked(action));
+            }
+            Happening::Yanked(i) => {
+                self.catalogue.insert(bundle(i).sha256, Standing::Yanked);
+            }
+            Happening::Reinstated(i) => {
+                self.catalogue.remove(&bundle(i).sha256);
+                self.world.bundles.remove(&bundle(i).sha256);
+            }
+            Happening::Restarts => {
+                self.world.busy = None;
+                self.world.setbacks.clear();
+            }
             Happening::Waits => self.now = self.now.plus(Duration::from_mins(1)),
         }
     }
@@ -203,7 +284,8 @@ impl Box {
             (Ok(()), Doing::Activating) => {
                 self.activations.push((slot.clone(), digest, asked_in));
                 let previous = self.world.slots.remove(&slot).and_then(|occupied| occupied.current);
-                self.world.slots.insert(slot, Occupied { current: Some(bundle), previous });
+                let occupied = Occupied { current: Some(bundle), previous, ..Occupied::default() };
+                self.world.slots.insert(slot, occupied);
             }
             (Err(true), _) => {
                 self.world.bad.insert(digest, Bad { asked_in, code, sentence });
@@ -232,6 +314,7 @@ proptest! {
         device.ends(Ok(()));
         device.world.bad.clear();
         device.world.bundles.clear();
+        device.catalogue.clear();
         device.happens(Happening::Order(last), &Plan::default());
         for _ in 0..200 {
             let plan = device.look();
@@ -243,6 +326,7 @@ proptest! {
         let wish = device.wish.clone().unwrap_or_default();
         for (slot, wanted) in &wish.slots {
             prop_assert_eq!(device.world.slots[slot].current.as_ref(), Some(&wanted.bundle));
+            prop_assert!(!device.world.slots[slot].stopped, "reinstated and wished, it runs again");
         }
         prop_assert_eq!(device.world.slots.len(), wish.slots.len());
     }
@@ -291,7 +375,7 @@ fn a_bad_bundle_waits_for_an_order_that_asks_anew() {
 #[test]
 fn without_an_order_everything_goes_on_and_with_an_empty_one_it_ends() {
     let mut device = Box::default();
-    let occupied = Occupied { current: Some(bundle(0)), previous: None };
+    let occupied = Occupied { current: Some(bundle(0)), ..Occupied::default() };
     device.world.slots.insert(slot(0), occupied);
     let plan = device.look();
     assert_eq!((plan.start, plan.phases), (None, vec![(slot(0), Phase::Running { bundle: bundle(0) })]));
@@ -299,6 +383,84 @@ fn without_an_order_everything_goes_on_and_with_an_empty_one_it_ends() {
     let plan = device.look();
     assert_eq!(plan.start, Some(Start::Clear { slot: slot(0) }));
     assert_eq!(plan.phases, vec![(slot(0), Phase::Empty)]);
+}
+
+/// A box that runs bundle 0, had bundle 1 before, and is wished to run `wished`.
+fn running(wished: u8) -> Box {
+    let mut device = Box::default();
+    device.happens(Happening::Order(vec![(0, wished)]), &Plan::default());
+    let (current, previous) = (Some(bundle(0)), Some(bundle(1)));
+    device.world.slots.insert(slot(0), Occupied { current, previous, ..Occupied::default() });
+    device
+}
+
+#[test]
+fn what_is_revoked_or_yanked_stops_or_runs_on_and_is_said() {
+    let check = |wished: u8, standing: Standing, phase: &str, notice: Option<&str>, withdraws: usize| {
+        let mut device = running(wished);
+        device.catalogue.insert(bundle(0).sha256, standing);
+        let plan = device.look();
+        let found = serde_json::to_value(&plan.phases[0].1).unwrap()["is"].as_str().unwrap().to_owned();
+        assert_eq!(found, phase, "{plan:?}");
+        assert_eq!(plan.notices.get(&slot(0)).map(|notice| notice.code.as_str()), notice);
+        assert_eq!(plan.withdraw.len(), withdraws);
+    };
+    let (stop, retain) = (revoked(RevocationAction::Stop), revoked(RevocationAction::Retain));
+    check(0, Standing::Listed, "running", None, 0);
+    check(0, Standing::Unknown, "running", None, 0);
+    check(0, Standing::Yanked, "running", Some("running_yanked"), 0);
+    check(0, retain.clone(), "running", Some("running_revoked"), 0);
+    check(0, stop.clone(), "stopped", None, 1);
+    check(2, Standing::Yanked, "downloading", Some("running_yanked"), 0);
+    check(2, retain, "downloading", Some("running_revoked"), 0);
+    check(2, stop, "downloading", Some("stopped_revoked"), 1);
+}
+
+#[test]
+fn a_stopped_bundle_runs_again_only_when_it_is_listed_again_and_proven_anew() {
+    let mut device = running(0);
+    let digest = bundle(0).sha256;
+    device.happens(Happening::Revoked(0, RevocationAction::Stop), &Plan::default());
+    // Even in the middle of something else.
+    device.world.busy = Some(Busy { slot: slot(1), bundle: bundle(3), doing: Doing::Testing });
+    let plan = device.look();
+    assert!(matches!(plan.withdraw.as_slice(), [Withdraw::Stop { code, .. }] if code == "bundle_revoked"));
+    device.act(plan);
+    device.world.busy = None;
+    let check = |device: &mut Box, code: &str| {
+        let plan = device.look();
+        assert!(
+            matches!(&plan.phases[0].1, Phase::Stopped { code: c, .. } if c == code) && plan.start.is_none(),
+            "{plan:?}"
+        );
+        assert_eq!(plan.withdraw, vec![], "it is stopped once");
+    };
+    check(&mut device, "bundle_revoked");
+    // Milder now, but to stop was done: nothing revoked is activated.
+    device.happens(Happening::Revoked(0, RevocationAction::Retain), &Plan::default());
+    check(&mut device, "bundle_revoked");
+    device.happens(Happening::Yanked(0), &Plan::default());
+    check(&mut device, "bundle_uncatalogued");
+    device.happens(Happening::Reinstated(0), &Plan::default());
+    device.world.bundles.insert(digest, Bundle::Allowed(Content::Stored));
+    assert_eq!(device.look().start, Some(Start::Verify { slot: slot(0), bundle: bundle(0) }));
+}
+
+#[test]
+fn a_revoked_previous_is_no_way_back() {
+    for action in [RevocationAction::Stop, RevocationAction::Retain] {
+        let mut device = running(0);
+        device.happens(Happening::Revoked(1, action), &Plan::default());
+        let forget = Withdraw::Forget { slot: slot(0), bundle: bundle(1) };
+        assert_eq!(device.look().withdraw, vec![forget]);
+    }
+    let mut device = running(0);
+    device.happens(Happening::Yanked(1), &Plan::default());
+    assert_eq!(
+        device.look().withdraw,
+        vec![],
+        "a yanked one ran here, and needs nobody's leave to run again"
+    );
 }
 
 #[test]

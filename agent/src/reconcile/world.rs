@@ -6,6 +6,7 @@ use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::message::Sentence;
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
+use muster_protocol::trust::Standing;
 use serde::{Deserialize, Serialize};
 
 /// A file by its identity, and how long it is.
@@ -30,6 +31,11 @@ pub struct World {
 pub struct Occupied {
     pub current: Option<BundleRef>,
     pub previous: Option<BundleRef>,
+    /// What the newest catalogue says of the current one, and of the previous one.
+    pub current_standing: Standing,
+    pub previous_standing: Standing,
+    /// The current one was revoked once and does not answer since then.
+    pub stopped: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,11 +1,12 @@
 //! What the loop knows between two events, and what it does with one: take it in, ask the mind, do as it says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};
 use muster_protocol::message::up::BundleRef;
-use muster_protocol::message::{Capabilities, EventKind, Phase};
+use muster_protocol::message::{Capabilities, EventKind, Phase, Refusal};
+use muster_protocol::trust::Fitness;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -37,6 +38,7 @@ pub(super) struct Parts {
     pub clock: TrustClock,
     pub world: WorldClock,
     pub capabilities: Capabilities,
+    pub fitness: Fitness,
     pub slots: Slots,
     pub workbench: Workbench,
     pub link: Link,
@@ -56,6 +58,8 @@ pub(super) struct Agent {
     pub(super) probe: HealthProbe,
     /// What each slot runs: on disk and in this process alike, once restored.
     pub(super) records: BTreeMap<SlotName, SlotRecord>,
+    /// Slots whose current bundle was revoked and does not answer.
+    pub(super) stopped: BTreeSet<SlotName>,
     /// Slots whose models are still being loaded after the restart; nothing is planned before.
     pub(super) restoring: bool,
     pub(super) busy: Option<Busy>,
@@ -72,6 +76,7 @@ pub(super) struct Agent {
     linked_told: bool,
     failed_said: BTreeMap<SlotName, (BundleRef, String)>,
     pub(super) collect: bool,
+    pub(super) clock_looked: Option<Instant>,
     /// Kept open: the lock on the state folder goes with it.
     held: StateDir,
 }
@@ -90,6 +95,7 @@ impl Agent {
             trust,
             probe,
             records: BTreeMap::new(),
+            stopped: BTreeSet::new(),
             restoring: true,
             busy: None,
             readings: BTreeMap::new(),
@@ -104,6 +110,7 @@ impl Agent {
             linked_told: false,
             failed_said: BTreeMap::new(),
             collect: true,
+            clock_looked: None,
             held,
         }
     }
@@ -167,6 +174,7 @@ impl Agent {
     /// Does what is due, asks the mind until it has nothing more to begin, and says what changed.
     fn settle(&mut self) {
         while self.tasks.try_join_next().is_some() {}
+        self.watch_clock(monotonic());
         self.look_at_trust();
         self.decide();
         self.tell_downloader();
@@ -182,6 +190,12 @@ impl Agent {
         for _ in 0..=muster_protocol::limits::SLOTS_MAX {
             let world = self.world();
             self.plan = plan(self.ledger.wish(), &world, self.parts.clock.now());
+            if !self.plan.withdraw.is_empty() {
+                for withdraw in std::mem::take(&mut self.plan.withdraw) {
+                    self.withdraw(withdraw);
+                }
+                continue;
+            }
             let Some(start) = self.plan.start.clone() else { break };
             self.start(start);
         }
@@ -190,6 +204,10 @@ impl Agent {
 
     pub(super) fn phases(&self) -> &[(SlotName, Phase)] {
         &self.plan.phases
+    }
+
+    pub(super) fn notice(&self, slot: &SlotName) -> Option<Refusal> {
+        self.plan.notices.get(slot).cloned()
     }
 
     pub(super) fn fetches(&self) -> bool {

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use muster_protocol::ids::Digest;
 use muster_protocol::message::Sentence;
-use muster_protocol::message::up::BundleRef;
-use muster_protocol::trust::LookupError;
+use muster_protocol::message::up::{BundleRef, Running};
 
 use super::agent::Agent;
 use crate::activate::{ActivateError, Blame, Chosen, manifest_blob};
@@ -28,14 +27,21 @@ pub(super) enum Proof {
     Tested(SelfTestReport),
 }
 
-const UNCATALOGUED: &str = "bundle_uncatalogued";
-const INCOMPLETE: &str = "catalogue_incomplete";
-const STALE: &str = "catalogue_stale";
-const DISAGREES: &str = "bundle_hash_disagrees";
+/// What a catalogue can say against a change, rather than a bundle's own failure.
+const WITHHELD: [&str; 8] = [
+    "bundle_uncatalogued",
+    "bundle_hash_disagrees",
+    "bundle_revoked",
+    "bundle_wrong_hardware",
+    "bundle_agent_too_old",
+    "bundle_demands_unreadable",
+    "catalogue_incomplete",
+    "catalogue_stale",
+];
 
 /// Whether this code says that the catalogue allows no change, rather than that a bundle failed.
 pub(super) fn is_withheld(code: &str) -> bool {
-    [UNCATALOGUED, INCOMPLETE, STALE, DISAGREES].contains(&code)
+    WITHHELD.contains(&code)
 }
 
 impl Agent {
@@ -46,7 +52,8 @@ impl Agent {
             .into_iter()
             .flat_map(|wish| &wish.slots)
             .filter(|(slot, wanted)| {
-                let runs = self.records.get(*slot).and_then(|record| record.current.as_ref());
+                let runs = self.records.get(*slot).filter(|_| !self.stopped.contains(*slot));
+                let runs = runs.and_then(|record| record.current.as_ref());
                 runs.is_none_or(|running| running.bundle.sha256 != wanted.bundle.sha256)
             })
             .map(|(_, wanted)| wanted.bundle.clone())
@@ -57,10 +64,18 @@ impl Agent {
         self.setbacks.retain(|digest, _| digests.contains(digest));
         let bundles = wished.iter().map(|bundle| (bundle.sha256, self.describe(bundle))).collect();
         let slots = self.records.iter().map(|(slot, record)| {
-            let name = |running: &Option<_>| {
-                running.as_ref().map(|running: &muster_protocol::message::up::Running| running.bundle.clone())
+            let name = |running: &Option<Running>| running.as_ref().map(|running| running.bundle.clone());
+            let stands = |running: &Option<Running>| {
+                running.as_ref().map(|running| self.standing(&running.bundle)).unwrap_or_default()
             };
-            (slot.clone(), Occupied { current: name(&record.current), previous: name(&record.previous) })
+            let occupied = Occupied {
+                current: name(&record.current),
+                previous: name(&record.previous),
+                current_standing: stands(&record.current),
+                previous_standing: stands(&record.previous),
+                stopped: self.stopped.contains(slot),
+            };
+            (slot.clone(), occupied)
         });
         World {
             slots: slots.collect(),
@@ -162,24 +177,13 @@ impl Agent {
     }
 
     /// Asked right before every step: the catalogue may have changed since the order was accepted.
-    fn allowed(&self, bundle: &BundleRef) -> Result<Blob, (String, Sentence)> {
-        let refuse = |code: &str, sentence: String| Err((code.to_owned(), sentence.into()));
-        match self.trust.lookup(&bundle.path, self.parts.clock.now()) {
-            Ok(target) if target.sha256 == bundle.sha256 => {
+    pub(super) fn allowed(&self, bundle: &BundleRef) -> Result<Blob, (String, Sentence)> {
+        let (path, sha256) = (&bundle.path, &bundle.sha256);
+        match self.trust.permits(path, sha256, &self.parts.fitness, self.parts.clock.now()) {
+            Ok(target) => {
                 manifest_blob(target.sha256, target.length).map_err(|error| (error.code(), error.sentence()))
             }
-            Ok(_) => refuse(
-                DISAGREES,
-                format!("the catalogue names other content for {} than the order", bundle.path),
-            ),
-            Err(error) => {
-                let code = match &error {
-                    LookupError::Absent { .. } => UNCATALOGUED,
-                    LookupError::Incomplete { .. } => INCOMPLETE,
-                    LookupError::Expired { .. } | LookupError::Unusable { .. } => STALE,
-                };
-                refuse(code, crate::chain(&error))
-            }
+            Err(refusal) => Err((refusal.code().to_owned(), crate::chain(&refusal).into())),
         }
     }
 
@@ -197,5 +201,26 @@ impl Agent {
         };
         self.readings.insert(bundle.sha256, reading);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_protocol::trust::{OrderRefusal, Unfit};
+
+    use super::*;
+
+    #[test]
+    fn what_a_catalogue_says_against_a_bundle_is_not_the_bundles_failure() {
+        let bundle = || "bundles/m/1.json".parse().unwrap();
+        let refusals = [
+            OrderRefusal::Revoked { bundle: bundle(), reason: String::new() },
+            OrderRefusal::Uncatalogued { bundle: bundle() },
+            OrderRefusal::Unfit { bundle: bundle(), source: Unfit::Unreadable(String::new()) },
+        ];
+        for refusal in refusals {
+            assert!(is_withheld(refusal.code()), "{}", refusal.code());
+        }
+        assert!(!is_withheld("golden_mismatch"));
     }
 }

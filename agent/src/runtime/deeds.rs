@@ -15,7 +15,7 @@ use crate::activate::{ActivateError, Blame, Chosen, Loaded, Workbench, verify};
 use crate::blobs::Blobs;
 use crate::chain;
 use crate::disk::DiskError;
-use crate::ledger::SlotRecord;
+use crate::ledger::{Before, SlotRecord};
 use crate::reconcile::{Bad, Busy, Doing, Start};
 use crate::selftest::SelfTestReport;
 
@@ -119,6 +119,8 @@ impl Agent {
         let result = match result {
             // The order changed while it loaded: nobody wants it now.
             Ok(_) if wished != Some(bundle) => Err(None),
+            // So did the catalogue; the plan says what it has against the bundle.
+            Ok(_) if self.allowed(bundle).is_err() => Err(None),
             Ok(loaded) => {
                 self.take_over(slot, bundle, *loaded).map_err(|error| Some(ActivateError::from(error)))
             }
@@ -139,9 +141,14 @@ impl Agent {
         let variant = self.chosen(bundle).map(|chosen| chosen.variant.id.clone()).unwrap_or_default();
         let since = self.parts.clock.now();
         let running = Running { bundle: bundle.clone(), variant, provider: provider.clone(), since };
+        let stopped = self.stopped.contains(slot);
         self.parts.slots.activate(slot, served);
-        match self.files.commit(slot, &running) {
+        match self.files.commit(slot, &running, if stopped { Before::Dropped } else { Before::Kept }) {
             Ok(record) => self.records.insert(slot.clone(), record),
+            Err(error) if stopped => {
+                self.parts.slots.stop(slot, "its bundle was revoked");
+                return Err(error);
+            }
             Err(error) => {
                 if self.parts.slots.revert(slot).is_none() {
                     self.parts.slots.clear(slot);
@@ -149,6 +156,7 @@ impl Agent {
                 return Err(error);
             }
         };
+        self.no_longer_stopped(slot);
         let self_test_ms = match self.proofs.remove(&bundle.sha256) {
             Some(Proof::Tested(report)) => report.elapsed_ms,
             Some(Proof::Verified) | None => 0,
@@ -192,6 +200,7 @@ impl Agent {
             return;
         }
         self.parts.slots.clear(slot);
+        self.no_longer_stopped(slot);
         self.records.remove(slot);
         self.forget_failure(slot);
         self.collect = true;
@@ -208,7 +217,12 @@ impl Agent {
                 return;
             }
         };
-        let (records, workbench) = (self.records.clone(), self.parts.workbench.clone());
+        let found = self.records.clone();
+        let records: Vec<_> = found
+            .iter()
+            .filter_map(|(slot, record)| Some((slot.clone(), self.without_revoked(slot, record)?)))
+            .collect();
+        let workbench = self.parts.workbench.clone();
         self.spawn(async move {
             let mut restored = Vec::new();
             for (slot, record) in records {
@@ -245,6 +259,11 @@ impl Agent {
         let Some(running) = record.current.clone() else { return Ok(()) };
         let mut record = record;
         match previous {
+            // Revoked while it was being loaded.
+            Some(_) if record.previous.as_ref().is_some_and(|previous| self.is_revoked(&previous.bundle)) => {
+                self.forget_previous(slot);
+                record.previous = None;
+            }
             Some(Ok(loaded)) => self.parts.slots.activate(slot, loaded.served),
             Some(Err(error)) => {
                 tracing::warn!(%slot, error = chain(&error), "what ran before cannot be loaded any more");

@@ -134,7 +134,10 @@ impl Agent {
     }
 
     fn refresh(&mut self) {
-        match self.trust.refresh(self.parts.clock.now()) {
+        let refreshed = self.trust.refresh(self.parts.clock.now());
+        // It cannot be earlier than what was just verified: TLS goes by the same clock.
+        self.parts.clock.raise(self.trust.floor());
+        match refreshed {
             Ok(done) => match done.outcome {
                 Outcome::Unchanged | Outcome::Updated => self.orders.refused_trust = None,
                 Outcome::Incomplete { missing } => {
@@ -151,7 +154,8 @@ impl Agent {
 
     fn judge_order(&mut self) {
         let Some(bytes) = self.orders.waiting.clone() else { return };
-        match self.trust.accept_order(&bytes, &self.device, self.parts.clock.now()) {
+        let now = self.parts.clock.now();
+        match self.trust.accept_order(&bytes, &self.device, &self.parts.fitness, now) {
             Ok(verdict) => {
                 self.orders.waiting = None;
                 self.orders.refused_order = None;
@@ -189,7 +193,10 @@ impl Agent {
 /// How long a refusal may be mere haste; zero where nothing that comes can change it.
 fn grace(refusal: &OrderRefusal) -> Duration {
     match refusal {
-        OrderRefusal::Uncatalogued { .. } | OrderRefusal::HashDisagrees { .. } => GRACE_UNCATALOGUED,
+        OrderRefusal::Uncatalogued { .. }
+        | OrderRefusal::HashDisagrees { .. }
+        | OrderRefusal::Revoked { .. }
+        | OrderRefusal::Unfit { .. } => GRACE_UNCATALOGUED,
         OrderRefusal::FutureCatalogue { .. }
         | OrderRefusal::CatalogueIncomplete(_)
         | OrderRefusal::CatalogueStale(_) => GRACE_INCOMPLETE,

@@ -16,6 +16,7 @@ use crate::clock::monotonic;
 use crate::engine;
 use crate::report::Counted;
 use crate::spool::Spool;
+use crate::trust::notices;
 
 /// The state is sent again if it is not acknowledged for this long.
 const STATE_SILENCE: Duration = Duration::from_secs(10);
@@ -240,6 +241,7 @@ impl Agent {
             observed_generation: self.ledger.wish().map_or(0, |wish| wish.generation),
             catalogue: self.trust.versions().trusted.targets.unwrap_or(0),
             refusal: self.orders.refusal(monotonic()),
+            notices: notices(self.trust.trusted(), self.parts.clock.machine(), at),
             slots: self.slot_states(),
         };
         if self.outbox.state.as_ref() == Some(&next) {
@@ -257,18 +259,21 @@ impl Agent {
         if self.restoring {
             let current =
                 |record: &crate::ledger::SlotRecord| record.current.as_ref().map(|c| c.bundle.clone());
-            let slots = self.records.iter().filter_map(|(slot, record)| {
+            let loading = self.records.iter().filter(|(slot, _)| !self.stopped.contains(*slot));
+            let slots = loading.filter_map(|(slot, record)| {
                 let phase = Phase::Activating { bundle: current(record)? };
-                Some(SlotState { slot: slot.clone(), phase, current: None, previous: None })
+                Some(SlotState { slot: slot.clone(), phase, current: None, previous: None, notice: None })
             });
             return slots.collect();
         }
         let slots = self.phases().iter().map(|(slot, phase)| {
             let record = self.records.get(slot);
-            let current = record.and_then(|record| record.current.clone());
+            let answering = record.filter(|_| !self.stopped.contains(slot));
+            let current = answering.and_then(|record| record.current.clone());
             let previous =
                 record.and_then(|record| record.previous.as_ref()).map(|running| running.bundle.clone());
-            SlotState { slot: slot.clone(), phase: phase.clone(), current, previous }
+            let (phase, notice) = (phase.clone(), self.notice(slot));
+            SlotState { slot: slot.clone(), phase, current, previous, notice }
         });
         slots.collect()
     }
@@ -346,7 +351,14 @@ mod tests {
             observed_generation: generation,
             catalogue: 1,
             refusal: None,
-            slots: vec![SlotState { slot: "m".parse().unwrap(), phase, current: None, previous: None }],
+            notices: vec![],
+            slots: vec![SlotState {
+                slot: "m".parse().unwrap(),
+                phase,
+                current: None,
+                previous: None,
+                notice: None,
+            }],
         }
     }
 

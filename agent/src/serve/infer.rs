@@ -34,6 +34,10 @@ pub(super) fn find(
             let sentence = format!("the model '{name}' is ordered for this box and not ready yet; try again");
             Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence))
         }
+        Lookup::Stopped(reason) => {
+            let sentence = format!("the model '{name}' was stopped on this box: {reason}");
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence))
+        }
         Lookup::Unknown => Err(Refusal::unknown_model(name)),
     }
 }

@@ -43,11 +43,11 @@ pub(super) struct IndexRequest {
 
 pub(super) fn index(slots: &Slots, request: &IndexRequest) -> Value {
     let listed = slots.list();
-    let entries = listed.into_iter().filter(|(_, serving)| serving.is_some() || !request.ready);
-    let entry = |(slot, serving): (SlotName, Option<Arc<Serving>>)| match serving {
-        Some(serving) => ready_entry(&slot, &serving),
-        None => {
-            json!({ "name": slot, "version": "", "state": "UNAVAILABLE", "reason": "ordered, and not ready yet" })
+    let entries = listed.into_iter().filter(|(_, serving)| serving.is_ok() || !request.ready);
+    let entry = |(slot, serving): (SlotName, Result<Arc<Serving>, String>)| match serving {
+        Ok(serving) => ready_entry(&slot, &serving),
+        Err(reason) => {
+            json!({ "name": slot, "version": "", "state": "UNAVAILABLE", "reason": reason })
         }
     };
     entries.map(entry).collect()

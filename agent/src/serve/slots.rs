@@ -51,6 +51,8 @@ struct Table {
 struct Slot {
     current: Option<Arc<Serving>>,
     previous: Option<Arc<Serving>>,
+    /// Why nothing answers, if that is meant to be so.
+    stopped: Option<String>,
     meters: BTreeMap<Digest, Arc<Meter>>,
     predictions: Arc<Mutex<Predictions>>,
 }
@@ -108,6 +110,8 @@ pub(super) enum Lookup {
     Serving(Arc<Serving>, Arc<Mutex<Predictions>>),
     /// It is wished for and not there yet.
     NotReady,
+    /// What was there must not answer any more, for this reason.
+    Stopped(String),
     Unknown,
 }
 
@@ -153,6 +157,7 @@ impl Slots {
         let place = table.slots.entry(slot.clone()).or_insert_with(|| self.new_slot(slot));
         let fresh = || Arc::new(Meter { panes: Mutex::new(panes), stats: Mutex::default() });
         let meter = Arc::clone(place.meters.entry(bundle.sha256).or_insert_with(fresh));
+        place.stopped = None;
         let replaced = place.current.replace(Arc::new(Serving { model, manifest, bundle, meter }));
         let same = replaced.as_ref().map(|old| old.bundle.sha256)
             == place.current.as_ref().map(|new| new.bundle.sha256);
@@ -175,6 +180,23 @@ impl Slots {
     pub fn clear(&self, slot: &SlotName) {
         if let Some(place) = self.0.write().slots.get_mut(slot) {
             place.current = None;
+            place.previous = None;
+            place.stopped = None;
+        }
+    }
+
+    /// Nothing answers in the slot until something is activated; applications are told why. Requests in flight end on
+    /// the model that they began with.
+    pub fn stop(&self, slot: &SlotName, reason: &str) {
+        let mut table = self.0.write();
+        let place = table.slots.entry(slot.clone()).or_insert_with(|| self.new_slot(slot));
+        place.current = None;
+        place.stopped = Some(reason.to_owned());
+    }
+
+    /// There is no way back in this slot any more.
+    pub fn forget_previous(&self, slot: &SlotName) {
+        if let Some(place) = self.0.write().slots.get_mut(slot) {
             place.previous = None;
         }
     }
@@ -251,7 +273,11 @@ impl Slots {
     pub(super) fn look_up(&self, name: &str) -> Lookup {
         let Ok(slot) = name.parse::<SlotName>() else { return Lookup::Unknown };
         let table = self.0.read();
-        match table.slots.get(&slot).and_then(|place| Some((place, place.current.as_ref()?))) {
+        let place = table.slots.get(&slot);
+        if let Some(reason) = place.and_then(|place| place.stopped.as_ref()) {
+            return Lookup::Stopped(reason.clone());
+        }
+        match place.and_then(|place| Some((place, place.current.as_ref()?))) {
             Some((place, serving)) => Lookup::Serving(Arc::clone(serving), Arc::clone(&place.predictions)),
             None if table.wished.contains(&slot) => Lookup::NotReady,
             None => Lookup::Unknown,
@@ -265,19 +291,24 @@ impl Slots {
         Some((Arc::clone(place.current.as_ref()?), Arc::clone(place.previous.as_ref()?)))
     }
 
-    /// Every slot that serves or should, by name.
-    pub(super) fn list(&self) -> Vec<(SlotName, Option<Arc<Serving>>)> {
+    /// Every slot that serves or should, by name: what serves, or why nothing does.
+    pub(super) fn list(&self) -> Vec<(SlotName, Result<Arc<Serving>, String>)> {
         let table = self.0.read();
         let serving = table.slots.iter().filter(|(_, place)| place.current.is_some()).map(|(slot, _)| slot);
         let names: BTreeSet<&SlotName> = table.wished.iter().chain(serving).collect();
-        let current = |slot: &SlotName| table.slots.get(slot).and_then(|place| place.current.clone());
+        let current = |slot: &SlotName| {
+            let place = table.slots.get(slot);
+            let waits = || "ordered, and not ready yet".to_owned();
+            let reason = || place.and_then(|place| place.stopped.clone()).unwrap_or_else(waits);
+            place.and_then(|place| place.current.clone()).ok_or_else(reason)
+        };
         names.into_iter().map(|slot| (slot.clone(), current(slot))).collect()
     }
 
     fn new_slot(&self, slot: &SlotName) -> Slot {
         let predictions = Predictions::new(slot.clone(), self.0.limits.ring);
-        let (current, previous, meters) = Default::default();
-        Slot { current, previous, meters, predictions: Arc::new(Mutex::new(predictions)) }
+        let (current, previous, stopped, meters) = Default::default();
+        Slot { current, previous, stopped, meters, predictions: Arc::new(Mutex::new(predictions)) }
     }
 }
 
@@ -312,7 +343,10 @@ impl Slot {
     }
 
     fn is_spent(&self) -> bool {
-        self.current.is_none() && self.meters.is_empty() && !lock(&self.predictions).has_blocks()
+        self.current.is_none()
+            && self.stopped.is_none()
+            && self.meters.is_empty()
+            && !lock(&self.predictions).has_blocks()
     }
 }
 

@@ -1,8 +1,10 @@
 //! Durable files in one folder. Knows names and bytes, never what they mean.
 
+use std::fmt;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use muster_protocol::limits::TARGETS_BYTES_MAX;
 use muster_protocol::trust::Files;
@@ -32,22 +34,64 @@ pub enum FolderError {
     TooMany { path: PathBuf },
 }
 
+/// The single steps by which a file changes. A trait, so that tests can let each of them fail and cut the power after
+/// each.
+pub(super) trait Disk: fmt::Debug + Send + Sync {
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    fn flush(&self, path: &Path) -> io::Result<()>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn flush_folder(&self, path: &Path) -> io::Result<()>;
+    fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The disk of this machine.
+#[derive(Debug)]
+pub(super) struct LocalDisk;
+
+impl Disk for LocalDisk {
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        File::create(path)?.write_all(bytes)
+    }
+
+    fn flush(&self, path: &Path) -> io::Result<()> {
+        File::options().write(true).open(path)?.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn flush_folder(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Folder {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
 }
 
 impl Folder {
     /// Opens or makes it, and clears away what an interrupted write left.
-    pub(super) fn open(path: &Path) -> Result<Self, FolderError> {
+    pub(super) fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, FolderError> {
         fs::create_dir_all(path).map_err(|source| FolderError::Write { path: path.to_owned(), source })?;
-        let folder = Self { path: path.to_owned() };
+        let folder = Self { disk, path: path.to_owned() };
         for name in folder.names()? {
             if name.ends_with(UNFINISHED) {
                 folder.remove(&name)?;
             }
         }
         Ok(folder)
+    }
+
+    /// To be looked at only: nothing is made and nothing cleared away.
+    pub(super) fn at(path: &Path) -> Self {
+        Self { disk: Arc::new(LocalDisk), path: path.to_owned() }
     }
 
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
@@ -85,18 +129,17 @@ impl Folder {
         let path = self.path_of(name);
         let unfinished = self.path_of(&format!("{name}{UNFINISHED}"));
         let steps = || {
-            let mut file = File::create(&unfinished)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            File::open(&self.path)?.sync_all()
+            self.disk.write(&unfinished, bytes)?;
+            self.disk.flush(&unfinished)?;
+            self.disk.rename(&unfinished, &path)?;
+            self.disk.flush_folder(&self.path)
         };
         steps().map_err(|source| FolderError::Write { path: path.clone(), source })
     }
 
     pub(super) fn remove(&self, name: &str) -> Result<(), FolderError> {
         let path = self.path_of(name);
-        fs::remove_file(&path).map_err(|source| FolderError::Write { path, source })
+        self.disk.remove(&path).map_err(|source| FolderError::Write { path, source })
     }
 
     pub(super) fn names(&self) -> Result<Vec<String>, FolderError> {
@@ -121,7 +164,7 @@ mod tests {
     #[test]
     fn a_failed_write_leaves_the_file_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
+        let folder = Folder::open(Arc::new(LocalDisk), dir.path()).unwrap();
         folder.write("a.json", b"1").unwrap();
         fs::create_dir(dir.path().join("a.json.new")).unwrap();
         let error = folder.write("a.json", b"2").unwrap_err();
@@ -133,7 +176,7 @@ mod tests {
     fn interrupted_writes_are_cleared_away() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.json.new"), b"half").unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
+        let folder = Folder::open(Arc::new(LocalDisk), dir.path()).unwrap();
         assert!(folder.names().unwrap().is_empty());
     }
 
@@ -141,7 +184,7 @@ mod tests {
     fn foreign_files_are_not_swallowed() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("big.json"), vec![0; TARGETS_BYTES_MAX + 1]).unwrap();
-        let error = Folder::open(dir.path()).unwrap().read_all().unwrap_err();
+        let error = Folder::open(Arc::new(LocalDisk), dir.path()).unwrap().read_all().unwrap_err();
         assert!(matches!(error, FolderError::TooLarge { .. }));
     }
 }

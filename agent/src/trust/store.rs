@@ -2,22 +2,28 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use muster_protocol::ids::{BundlePath, DeviceId};
+use muster_protocol::ids::{BundlePath, DeviceId, Digest};
 use muster_protocol::limits::{DELEGATIONS_MAX, ROOT_STEPS_MAX};
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::{
-    FileName, Files, LookupError, Order, OrderContext, OrderRefusal, Outcome, Refreshed, Target, TrustError,
-    TrustedSet, Verdict, Versions, Write,
+    FileName, Files, Fitness, Order, OrderContext, OrderRefusal, Outcome, Refreshed, Target, TrustError,
+    TrustedSet, Verdict, Versions, Write, ahead_at_rest,
 };
 use serde::Serialize;
 
+use super::begin::Belief;
 use super::floor::Floor;
-use super::folder::{Folder, FolderError};
+use super::folder::{Disk, Folder, FolderError, LocalDisk};
+use crate::clock::released;
 
 const ORDER_FILE: &str = "order.json";
 /// Received files that wait for others, bytes in all.
 const RECEIVED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A floor of time that rose by less is not worth a write: flash wears out.
+const WITNESS_STEP: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -25,7 +31,7 @@ pub enum StoreError {
     Folder(#[from] FolderError),
     #[error("the root this box was set up with cannot be used; bring it a good root.json")]
     Pinned(#[source] TrustError),
-    #[error("{} was altered at rest; move the folder away to start anew from the root the box was set up with", path.display())]
+    #[error("{} was altered at rest; 'muster-agent trust reset --root' with the root the box was set up with starts anew", path.display())]
     Corrupt {
         path: PathBuf,
         #[source]
@@ -43,7 +49,7 @@ pub enum StoreError {
         #[source]
         source: serde_json::Error,
     },
-    #[error("{} is not the root this box was set up with; to change whom it trusts, move the folder away", path.display())]
+    #[error("{} is not the root this box was set up with; to change whom it trusts, use 'muster-agent trust reset'", path.display())]
     OtherRoot { path: PathBuf },
     #[error("the floors cannot be written as JSON")]
     Encode(#[source] serde_json::Error),
@@ -88,16 +94,26 @@ pub struct TrustStore {
 impl TrustStore {
     /// Opens the store in `dir`; one that is empty starts from the root this box was set up with.
     pub fn open(dir: &Path, pinned_root: &[u8]) -> Result<Self, StoreError> {
+        Self::open_on(Arc::new(LocalDisk), dir, pinned_root)
+    }
+
+    pub(super) fn open_on(disk: Arc<dyn Disk>, dir: &Path, pinned_root: &[u8]) -> Result<Self, StoreError> {
         let pinned = TrustedSet::from_root(pinned_root).map_err(StoreError::Pinned)?;
-        let folder = Folder::open(dir)?;
+        let folder = Folder::open(disk, dir)?;
+        let name = FileName::Root(pinned.versions().root).wire();
+        if !folder.names()?.contains(&name) {
+            folder.write(&name, pinned_root)?;
+        }
+        Self::read(folder, pinned_root)
+    }
+
+    /// Takes in what is at rest, and changes nothing there.
+    pub(super) fn read(folder: Folder, pinned_root: &[u8]) -> Result<Self, StoreError> {
+        let pinned = TrustedSet::from_root(pinned_root).map_err(StoreError::Pinned)?;
         let stored = folder.read_all()?;
         let pinned_name = FileName::Root(pinned.versions().root).wire();
-        match stored.get(&pinned_name) {
-            Some(bytes) if bytes != pinned_root => {
-                return Err(StoreError::OtherRoot { path: folder.path_of(&pinned_name) });
-            }
-            Some(_) => {}
-            None => folder.write(&pinned_name, pinned_root)?,
+        if stored.get(&pinned_name).is_some_and(|bytes| bytes != pinned_root) {
+            return Err(StoreError::OtherRoot { path: folder.path_of(&pinned_name) });
         }
         let trusted = TrustedSet::load(pinned_root, &stored)
             .map_err(|source| StoreError::Corrupt { path: blamed(&folder, &source), source })?;
@@ -107,7 +123,7 @@ impl TrustStore {
             Some(bytes) => serde_json::from_slice(bytes)
                 .map_err(|source| StoreError::CorruptFloor { path: folder.path_of(Floor::FILE), source })?,
         };
-        // A crash between the two writes of an order leaves the floor one behind.
+        // A floor that was lost or restored from a backup is no lower than the order that is here.
         let authentic = stored.get(ORDER_FILE).and_then(|bytes| Order::authentic(bytes, &trusted).ok());
         if let Some(order) = authentic.filter(|order| order.version > floor.order_version(&trusted)) {
             floor = floor.with_order(order.version, &trusted);
@@ -115,9 +131,24 @@ impl TrustStore {
         Ok(Self { folder, trusted, received: Files::new(), floor, order })
     }
 
+    pub(super) fn into_belief(self) -> Belief {
+        Belief { trusted: self.trusted, floor: self.floor.time, order: self.order }
+    }
+
     /// The time it is at least: never earlier than what a verified file says of when it was signed.
     pub fn now(&self, system: Timestamp) -> Timestamp {
         system.max(self.floor.time)
+    }
+
+    /// What [`Self::now`] never falls below: this box's clocks are raised to it.
+    pub fn floor(&self) -> Timestamp {
+        self.floor.time
+    }
+
+    /// Lets the floor rise with a clock that somebody vouches for, within what signatures allow.
+    pub fn witness(&mut self, at: Timestamp) -> Result<(), StoreError> {
+        let next = self.floor.witnessed(at, released());
+        if next.time.since(self.floor.time) < WITNESS_STEP { Ok(()) } else { self.save_floor(next) }
     }
 
     /// Takes a trust file as it came. Whether a [`Self::refresh`] may find something new in it.
@@ -163,17 +194,30 @@ impl TrustStore {
         if let Some(refused) = roots.refused {
             return Err(refused.into());
         }
-        let mut done = next.refresh(&self.received, self.now(system))?;
-        self.save(&done.writes)?;
+        let result = next.refresh(&self.received, self.now(system));
+        self.save_ahead(&next)?;
+        let mut done = match result {
+            Ok(done) => done,
+            Err(error) => {
+                // The state before, and the floors that were found on the way.
+                self.trusted = next;
+                return Err(error.into());
+            }
+        };
+        // First what is true whether the rest can be saved or not; `timestamp.json` is the last write of all.
         if let Some(issued) = done.issued {
-            self.save_floor(self.floor.at_least(issued))?;
+            self.save_floor(self.floor.issued(issued))?;
         }
+        self.save(&done.writes)?;
         self.trusted = next;
         if !roots.adopted.is_empty() && done.outcome == Outcome::Unchanged {
             done.outcome = Outcome::Updated;
         }
         done.writes.splice(0..0, roots.adopted);
-        self.forget();
+        // Until the new state is whole, the files of the old one still say what was revoked.
+        if !matches!(done.outcome, Outcome::Incomplete { .. }) {
+            self.forget();
+        }
         Ok(done)
     }
 
@@ -182,17 +226,34 @@ impl TrustStore {
         &mut self,
         bytes: &[u8],
         device: &DeviceId,
+        fitness: &Fitness,
         system: Timestamp,
     ) -> Result<Verdict, AcceptError> {
-        let floor = self.floor.order_version(&self.trusted);
-        let context = OrderContext { trusted: &self.trusted, device, floor, now: self.now(system) };
+        let context = OrderContext {
+            trusted: &self.trusted,
+            device,
+            fitness: Some(fitness),
+            floor: self.order_floor(),
+            now: self.now(system),
+        };
         let verdict = Order::check(bytes, &context)?;
         if let Verdict::Accepted(order) = &verdict {
-            self.folder.write(ORDER_FILE, bytes).map_err(StoreError::from)?;
+            // The floor first: the order itself is the last write, and counts from then on.
             self.save_floor(self.floor.with_order(order.version, &self.trusted))?;
+            self.folder.write(ORDER_FILE, bytes).map_err(StoreError::from)?;
             self.order = Some(order.clone());
         }
         Ok(verdict)
+    }
+
+    /// Version of the newest order that was accepted. Where the floor is there and its order is not (the power failed
+    /// between the two, or a person removed the file), that very order is still welcome, and none before it.
+    fn order_floor(&self) -> u64 {
+        let floor = self.floor.order_version(&self.trusted);
+        match &self.order {
+            Some(order) if order.version == floor => floor,
+            Some(_) | None => floor.saturating_sub(1),
+        }
     }
 
     /// The order accepted last, however old: what this box runs until there is another.
@@ -200,9 +261,15 @@ impl TrustStore {
         self.order.as_ref()
     }
 
-    /// What the catalogue says of a bundle, if it allows a change now. Ask right before changing.
-    pub fn lookup(&self, path: &BundlePath, system: Timestamp) -> Result<Target, LookupError> {
-        self.trusted.lookup(path, self.now(system))
+    /// What the catalogue says of a bundle, if it allows a change to it now. Ask right before changing.
+    pub fn permits(
+        &self,
+        bundle: &BundlePath,
+        sha256: &Digest,
+        fitness: &Fitness,
+        system: Timestamp,
+    ) -> Result<Target, OrderRefusal> {
+        self.trusted.permits(bundle, sha256, Some(fitness), self.now(system))
     }
 
     pub fn trusted(&self) -> &TrustedSet {
@@ -210,12 +277,30 @@ impl TrustStore {
     }
 
     pub fn versions(&self) -> StoreVersions {
-        StoreVersions { trusted: self.trusted.versions(), order: self.floor.order_version(&self.trusted) }
+        StoreVersions { trusted: self.trusted.versions(), order: self.order_followed() }
+    }
+
+    /// Version of the order that is followed; 0 where the keys that signed it are not trusted any more, so that whoever
+    /// asks sends a new one.
+    fn order_followed(&self) -> u64 {
+        let floor = self.floor.order_version(&self.trusted);
+        self.order.as_ref().map_or(0, |order| order.version).min(floor)
     }
 
     fn save(&self, writes: &[Write]) -> Result<(), StoreError> {
         for write in writes {
             self.folder.write(&write.stored_name(), &write.bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Puts at rest what must not be gone back behind, before anything counts on it. What is no longer ahead is removed
+    /// only by the way: until then it is a floor that is passed already.
+    fn save_ahead(&self, next: &TrustedSet) -> Result<(), StoreError> {
+        for (name, bytes) in next.ahead() {
+            if self.trusted.ahead().get(name) != Some(bytes) {
+                self.folder.write(&ahead_at_rest(name), bytes)?;
+            }
         }
         Ok(())
     }
@@ -254,8 +339,9 @@ impl TrustStore {
                 Some(file.stored(version?))
             })
             .collect();
+        let passed: BTreeSet<String> = ["timestamp.json", "snapshot.json"].map(ahead_at_rest).into();
         for name in self.folder.names().unwrap_or_default() {
-            if is_versioned(&name)
+            if (is_versioned(&name) || passed.contains(&name))
                 && !current.contains(&name)
                 && let Err(error) = self.folder.remove(&name)
             {
@@ -310,5 +396,7 @@ fn blamed(folder: &Folder, error: &TrustError) -> PathBuf {
     folder.path_of(&stored.unwrap_or_else(|| file.clone()))
 }
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ mod downloads;
 mod fleet;
 mod process;
 mod refusals;
+mod revocations;
 mod spooling;
 mod starting;
 

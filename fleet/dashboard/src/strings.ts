@@ -240,6 +240,7 @@ export const text = {
       self_testing: "Self testing",
       activating: "Activating",
       failed: "Failed",
+      stopped: "Stopped",
       empty: "Empty",
     } as Record<string, string>,
   },

@@ -222,7 +222,7 @@ async fn retrained(app: &App, db: &mut Control) -> Answer<Vec<Need>> {
 fn cannot(device: &Device) -> Option<Need> {
     let state = device.state.as_ref()?;
     let failed = state.slots.iter().find_map(|slot| match &slot.phase {
-        Phase::Failed { bundle, sentence, .. } => {
+        Phase::Failed { bundle, sentence, .. } | Phase::Stopped { bundle, sentence, .. } => {
             Some(format!("{} {}: {sentence}", slot.slot, bundle.path.version()))
         }
         Phase::Empty

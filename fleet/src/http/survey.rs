@@ -48,7 +48,8 @@ impl Survey {
         self.online += u64::from(device.presence == Presence::Online);
         let Some(state) = &device.state else { return };
         self.running += u64::from(state.slots.iter().any(|slot| slot.current.is_some()));
-        let failed = state.slots.iter().any(|slot| matches!(slot.phase, Phase::Failed { .. }));
+        let failed =
+            state.slots.iter().any(|slot| matches!(slot.phase, Phase::Failed { .. } | Phase::Stopped { .. }));
         self.failing += u64::from(failed || state.refusal.is_some());
         for running in state.slots.iter().filter_map(|slot| slot.current.as_ref()) {
             let bundle = &running.bundle;

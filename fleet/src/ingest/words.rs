@@ -9,6 +9,7 @@ pub(super) fn names(kind: &EventKind) -> (&'static str, &'static str) {
         EventKind::Activated { .. } => ("activated", "device.event.activated"),
         EventKind::ActivationFailed { .. } => ("activation_failed", "device.event.activation_failed"),
         EventKind::Reverted { .. } => ("reverted", "device.event.reverted"),
+        EventKind::Stopped { .. } => ("stopped", "device.event.stopped"),
         EventKind::Cleared { .. } => ("cleared", "device.event.cleared"),
         EventKind::OrderRefused { .. } => ("order_refused", "device.event.order_refused"),
         EventKind::TrustRefused { .. } => ("trust_refused", "device.event.trust_refused"),
@@ -35,6 +36,9 @@ pub(super) fn sentence(kind: &EventKind) -> String {
         }
         EventKind::Reverted { slot, from, to: None, sentence, .. } => {
             format!("{slot} gave up {} and had nothing to go back to: {sentence}", from.path)
+        }
+        EventKind::Stopped { slot, sentence, .. } => {
+            format!("{slot} stopped answering: {sentence}")
         }
         EventKind::Cleared { slot } => format!("{slot} was cleared"),
         EventKind::OrderRefused { sentence, .. } => format!("the order was refused: {sentence}"),

@@ -131,9 +131,10 @@ fn from_keys_to_an_order_that_a_device_accepts() {
         .collect();
     device_set.refresh(&sent, now()).unwrap();
     let device = DeviceId::mint([1; 16]);
-    let request = OrderRequest { device: device.clone(), want: vec![want(AUTO)], last_version: 0 };
+    let request =
+        OrderRequest { device: device.clone(), fitness: None, want: vec![want(AUTO)], last_version: 0 };
     let order = office.signer.order(&second.trusted, request, now()).unwrap();
-    let context = OrderContext { trusted: &device_set, device: &device, floor: 0, now: now() };
+    let context = OrderContext { trusted: &device_set, device: &device, fitness: None, floor: 0, now: now() };
     assert!(matches!(Order::check(&order.bytes, &context), Ok(Verdict::Accepted(_))));
     assert_eq!(order.version, 1_795_485_600);
 
@@ -188,7 +189,12 @@ fn what_devices_would_refuse_is_not_published() {
         &[&office.signer.online],
     );
     assert_eq!(code(&newer, files([("auto-er-beds.json", &foreign.unwrap())])), "trust_delegated");
-    let request = OrderRequest { device: DeviceId::mint([1; 16]), want: vec![want(AUTO)], last_version: 0 };
+    let request = OrderRequest {
+        device: DeviceId::mint([1; 16]),
+        fitness: None,
+        want: vec![want(AUTO)],
+        last_version: 0,
+    };
     assert_eq!(office.signer.order(&newer, request, now()).unwrap_err().code(), "bundle_uncatalogued");
 }
 
@@ -282,4 +288,33 @@ fn the_next_root_needs_the_old_keys_too() {
     assert!(!sign(&secret(&office.workspace, "root-a")));
     assert!(sign(&secret(&office.workspace, "root-b")));
     assert_eq!(office.workspace.root().unwrap().unwrap().versions().root, 2);
+}
+
+#[test]
+fn what_a_known_box_would_refuse_is_not_signed_for_it() {
+    let office = Office::new();
+    let custom = serde_json::json!({"hardware": ["x86_64-openvino-npu"], "min_agent": "0.2.0"});
+    let target = author::target(HUMAN.parse().unwrap(), HUMAN.as_bytes(), custom);
+    office.workspace.add_bundle(&FileName::Targets, target).unwrap();
+    let targets = office.publish(&[&secret(&office.workspace, "release")]).unwrap().bytes;
+    let index = office.signer.index(&office.start(), &files([("targets.json", &targets)]), now()).unwrap();
+    let check = |device: Option<(&[&str], &str)>, expect: Result<(), &str>| {
+        let fitness = device.map(|(hardware, agent)| Fitness {
+            hardware: hardware.iter().map(|class| class.parse().unwrap()).collect(),
+            agent: agent.parse().unwrap(),
+        });
+        let request = OrderRequest {
+            device: DeviceId::mint([1; 16]),
+            fitness,
+            want: vec![want(HUMAN)],
+            last_version: 0,
+        };
+        let signed = office.signer.order(&index.trusted, request, now()).map(drop);
+        assert_eq!(signed.map_err(|error| error.code()), expect);
+    };
+    check(Some((&["x86_64", "x86_64-openvino-npu"], "0.2.0")), Ok(()));
+    check(Some((&["x86_64", "x86_64-cpu"], "0.2.0")), Err("bundle_wrong_hardware"));
+    check(Some((&["x86_64-openvino-npu"], "0.1.9")), Err("bundle_agent_too_old"));
+    // One that has not said yet what it is judges for itself.
+    check(None, Ok(()));
 }

@@ -149,7 +149,8 @@ fn doing(phase: &Phase) -> Doing {
         Phase::Verifying { bundle } => working(bundle, "verifies it".to_owned()),
         Phase::SelfTesting { bundle } => working(bundle, "tests it against its golden outputs".to_owned()),
         Phase::Activating { bundle } => working(bundle, "activates it".to_owned()),
-        Phase::Failed { bundle, code, sentence } => {
+        // What was revoked while it was rolled out fails there, as if it had never been able to run.
+        Phase::Failed { bundle, code, sentence } | Phase::Stopped { bundle, code, sentence } => {
             Doing::Failed { bundle: bundle.clone(), cause: Cause::new(code, sentence.as_str()) }
         }
     }

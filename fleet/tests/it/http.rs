@@ -145,11 +145,13 @@ pub(crate) async fn enrol(fleet: &Fleet, n: u8, current: Option<&BundleRef>) -> 
         observed_generation: 0,
         catalogue: 1,
         refusal: None,
+        notices: vec![],
         slots: vec![SlotState {
             slot: "er-beds".parse().unwrap(),
             phase: current.map_or(Phase::Empty, |bundle| Phase::Running { bundle: bundle.clone() }),
             current: current.map(running),
             previous: None,
+            notice: None,
         }],
     };
     let mut tx = fleet.store.write().await.unwrap();

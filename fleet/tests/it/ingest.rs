@@ -135,6 +135,7 @@ async fn a_state_of_an_earlier_boot_is_acknowledged_and_not_believed() {
         observed_generation,
         catalogue: 0,
         refusal: None,
+        notices: vec![],
         slots: Vec::new(),
     };
     for (boot, sequence, generation, expect) in [

@@ -53,7 +53,7 @@ async fn everything_is_retained(broker: std::net::SocketAddr) {
     let now = muster_fleet::clock::TrustClock.now();
     let mut trusted = TrustedSet::from_root(&files["1.root.json"]).unwrap();
     trusted.refresh(&files, now).unwrap();
-    let context = OrderContext { trusted: &trusted, device: &id, floor: 0, now };
+    let context = OrderContext { trusted: &trusted, device: &id, fitness: None, floor: 0, now };
     assert!(matches!(Order::check(&order, &context), Ok(Verdict::Accepted(order)) if order.want.len() == 1));
 }
 

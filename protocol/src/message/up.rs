@@ -69,6 +69,9 @@ pub struct State {
     /// Why the newest order or catalogue was refused, while it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// What a person should know of the box as a whole though it works: `clock_suspect`, `stale_metadata`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Refusal>,
     pub slots: Vec<SlotState>,
 }
 
@@ -90,6 +93,10 @@ pub struct SlotState {
     /// What it can go back to at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<BundleRef>,
+    /// What a person should know of the current bundle though it is not changed for it: `running_yanked`,
+    /// `running_revoked`, `stopped_revoked`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<Refusal>,
 }
 
 /// A bundle by name and by identity (the SHA-256 of its manifest).
@@ -157,6 +164,12 @@ pub enum Phase {
         code: String,
         sentence: Sentence,
     },
+    /// The wish is what ran, and must not any more: nothing answers here until the wish or the catalogue changes.
+    Stopped {
+        bundle: BundleRef,
+        code: String,
+        sentence: Sentence,
+    },
 }
 
 /// Something that happened, kept until the fleet has it.
@@ -197,6 +210,13 @@ pub enum EventKind {
         slot: SlotName,
         from: BundleRef,
         to: Option<BundleRef>,
+        code: String,
+        sentence: Sentence,
+    },
+    /// It does not answer any more, because its bundle was revoked.
+    Stopped {
+        slot: SlotName,
+        bundle: BundleRef,
         code: String,
         sentence: Sentence,
     },
@@ -258,6 +278,7 @@ impl Message for State {
     }
 
     fn check(&self) -> Result<(), MessageError> {
+        bound("state.notices", self.notices.len(), limits::NOTICES_MAX)?;
         bound("state.slots", self.slots.len(), limits::SLOTS_MAX)
     }
 }

@@ -14,7 +14,7 @@ use super::files::FileName;
 use super::key::{KeyId, PublicKey};
 use super::revocation::Revocations;
 use super::root::{Authority, MusterRoot, Role};
-use super::{Envelope, Files, Threshold, provider};
+use super::{Envelope, Files, ISSUED_FIELD, Threshold, provider};
 use crate::ids::{BundlePath, Digest};
 use crate::limits::DELEGATIONS_MAX;
 use crate::time::Timestamp;
@@ -60,6 +60,9 @@ pub struct TrustedSet {
     pub(super) authority: Authority,
     /// Exactly the bytes that `set` was made of, by their name on the wire, without roots.
     pub(super) held: Files,
+    /// A newer timestamp, and perhaps its snapshot, that were verified while the rest has not come yet or was refused.
+    /// They say nothing of bundles, but nobody can go back behind them.
+    pub(super) ahead: Files,
     /// Delegated files that are pinned and have not come yet.
     pub(super) missing: BTreeSet<String>,
     /// Delegated files that came and were refused, each with the reason: only their own bundles suffer.
@@ -87,6 +90,7 @@ impl TrustedSet {
             set,
             authority,
             held: Files::new(),
+            ahead: Files::new(),
             missing: BTreeSet::new(),
             unusable: BTreeMap::new(),
             revoked: Revocations::new(),
@@ -106,6 +110,11 @@ impl TrustedSet {
         self.authority.keys(role)
     }
 
+    /// How many keys of a role must sign.
+    pub fn threshold(&self, role: Role) -> usize {
+        self.authority.threshold(role)
+    }
+
     /// How many keys of a role signed this.
     pub fn count(&self, role: Role, envelope: &Envelope) -> Threshold {
         self.authority.count(role, envelope)
@@ -119,6 +128,12 @@ impl TrustedSet {
     /// All trusted files but the root, by their names on the wire.
     pub fn files(&self) -> &Files {
         &self.held
+    }
+
+    /// Verified files that are newer than the trusted ones, until all is there that they lead to: floors, to be put at
+    /// rest by [`ahead_at_rest`](super::ahead_at_rest).
+    pub fn ahead(&self) -> &Files {
+        &self.ahead
     }
 
     pub fn versions(&self) -> Versions {
@@ -160,7 +175,12 @@ impl TrustedSet {
 
     /// What the catalogue last said of a bundle, however long ago. For showing and for booting, not for changing.
     pub fn find_target(&self, path: &BundlePath) -> Option<Target> {
-        self.lookup_at(path, jiff::Timestamp::MIN).ok()
+        self.listed(path).ok()
+    }
+
+    /// As [`Self::find_target`], with the reason.
+    pub(super) fn listed(&self, path: &BundlePath) -> Result<Target, LookupError> {
+        self.lookup_at(path, jiff::Timestamp::MIN)
     }
 
     /// Everything that may run, as [`Self::find_target`] has it.
@@ -180,6 +200,12 @@ impl TrustedSet {
         &self.revoked
     }
 
+    /// When the trusted timestamp was signed, if it says so.
+    pub fn issued(&self) -> Option<Timestamp> {
+        let field = self.set.timestamp()?.extra.get(ISSUED_FIELD)?;
+        serde_json::from_value(field.clone()).ok()
+    }
+
     /// Delegated files that are pinned and have not come yet.
     pub fn missing(&self) -> Vec<String> {
         self.missing.iter().cloned().collect()
@@ -191,8 +217,19 @@ impl TrustedSet {
     }
 
     fn lookup_at(&self, path: &BundlePath, now: jiff::Timestamp) -> Result<Target, LookupError> {
+        match self.search(&path.to_string(), now)? {
+            Some((role, target)) => understand(path, &role, target),
+            None => Err(LookupError::Absent { path: path.clone() }),
+        }
+    }
+
+    /// What a path means, and which role says so.
+    pub(super) fn search(
+        &self,
+        path: &str,
+        now: jiff::Timestamp,
+    ) -> Result<Option<(String, &sigstore_tuf::TargetFile)>, LookupError> {
         self.fresh(now)?;
-        let text = path.to_string();
         let mut to_visit = vec![("targets".to_owned(), "root".to_owned())];
         let mut visited = BTreeSet::new();
         while let Some((role, delegator)) = to_visit.pop() {
@@ -202,13 +239,13 @@ impl TrustedSet {
             let Some(targets) = self.role_at(&role, &delegator, now)? else {
                 continue;
             };
-            if let Some(target) = targets.target(&text) {
-                return understand(path, &role, target);
+            if let Some(target) = targets.target(path) {
+                return Ok(Some((role, target)));
             }
             let delegations = targets.delegations.iter().flat_map(|d| &d.roles);
             let mut children = Vec::new();
             for child in delegations {
-                let matches = child.matches_path(&text).map_err(|error| LookupError::Unusable {
+                let matches = child.matches_path(path).map_err(|error| LookupError::Unusable {
                     file: format!("{role}.json"),
                     reason: error.to_string(),
                 })?;
@@ -222,7 +259,7 @@ impl TrustedSet {
             }
             to_visit.extend(children.into_iter().rev());
         }
-        Err(LookupError::Absent { path: path.clone() })
+        Ok(None)
     }
 
     /// A targets role that may speak now. `None`: it is delegated to, but has never published.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::LAX;
 use super::error::TrustError;
 use crate::limits::{ROOT_BYTES_MAX, TARGETS_BYTES_MAX, TIMESTAMP_BYTES_MAX};
 
@@ -33,7 +34,7 @@ impl FileName {
         let fits = !role.is_empty()
             && role.len() <= ROLE_BYTES_MAX
             && !["root", "timestamp", "snapshot", "targets"].contains(&role)
-            && role.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            && (LAX || role.bytes().all(is_plain));
         if fits { Ok(Self::Delegated(role.to_owned())) } else { Err(unknown(role)) }
     }
 
@@ -52,7 +53,8 @@ impl FileName {
     pub fn stored(&self, version: u64) -> String {
         match self {
             Self::Timestamp | Self::Root(_) => self.wire(),
-            Self::Snapshot | Self::Targets | Self::Delegated(_) => format!("{version}.{}", self.wire()),
+            Self::Snapshot | Self::Targets => format!("{version}.{}", self.wire()),
+            Self::Delegated(role) => format!("{version}.{}.json", at_rest(role)),
         }
     }
 
@@ -98,6 +100,16 @@ impl FromStr for FileName {
         }
         Self::delegated(name.strip_suffix(".json").ok_or_else(|| unknown(name))?)
     }
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
+}
+
+/// Our roles are called as they are; those of the conformance suite may be called `../x`.
+fn at_rest(role: &str) -> String {
+    let byte = |b: u8| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02x}") };
+    role.bytes().map(byte).collect()
 }
 
 impl Write {

@@ -15,7 +15,7 @@ use crate::limits::HARDWARE_CLASSES_MAX;
 use crate::message::Capabilities;
 
 /// A release of the agent, `MAJOR.MINOR.PATCH`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AgentVersion {
     major: u64,

@@ -3,8 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Target;
 use super::catalogue::{LookupError, TrustedSet};
 use super::envelope::{Envelope, EnvelopeError};
+use super::fit::{Demands, Fitness, Unfit};
 use super::root::Role;
 use crate::ids::{BundlePath, DeviceId, Digest, SlotName};
 use crate::limits::{ORDER_BYTES_MAX, SLOTS_MAX};
@@ -38,6 +40,8 @@ pub struct Want {
 pub struct OrderContext<'a> {
     pub trusted: &'a TrustedSet,
     pub device: &'a DeviceId,
+    /// What the device is. `None` asks nothing of it: for a fleet that has not heard of it yet. A device always knows.
+    pub fitness: Option<&'a Fitness>,
     /// Version of the newest order accepted; 0 if there was none.
     pub floor: u64,
     pub now: Timestamp,
@@ -76,10 +80,18 @@ pub enum OrderRefusal {
     CatalogueIncomplete(#[source] LookupError),
     #[error("the catalogue allows no change now")]
     CatalogueStale(#[source] LookupError),
-    #[error("the order wants {bundle} for {slot}, which is not in the catalogue")]
-    Uncatalogued { slot: SlotName, bundle: BundlePath },
+    #[error("{bundle} is not in the catalogue")]
+    Uncatalogued { bundle: BundlePath },
     #[error("the order says {bundle} is {ordered}, the catalogue says {catalogued}")]
     HashDisagrees { bundle: BundlePath, ordered: String, catalogued: String },
+    #[error("{bundle} was revoked: {reason}")]
+    Revoked { bundle: BundlePath, reason: String },
+    #[error("{bundle} does not fit this box")]
+    Unfit {
+        bundle: BundlePath,
+        #[source]
+        source: Unfit,
+    },
 }
 
 impl OrderRefusal {
@@ -98,6 +110,10 @@ impl OrderRefusal {
             Self::CatalogueStale(_) => "catalogue_stale",
             Self::Uncatalogued { .. } => "bundle_uncatalogued",
             Self::HashDisagrees { .. } => "bundle_hash_disagrees",
+            Self::Revoked { .. } => "bundle_revoked",
+            Self::Unfit { source: Unfit::Hardware { .. }, .. } => "bundle_wrong_hardware",
+            Self::Unfit { source: Unfit::Agent { .. }, .. } => "bundle_agent_too_old",
+            Self::Unfit { source: Unfit::Unreadable(_), .. } => "bundle_demands_unreadable",
         }
     }
 
@@ -115,7 +131,9 @@ impl OrderRefusal {
             | Self::OlderVersion { .. }
             | Self::Expired { .. }
             | Self::Uncatalogued { .. }
-            | Self::HashDisagrees { .. } => false,
+            | Self::HashDisagrees { .. }
+            | Self::Revoked { .. }
+            | Self::Unfit { .. } => false,
         }
     }
 }
@@ -143,7 +161,7 @@ impl Order {
             return Err(OrderRefusal::FutureCatalogue { needed: order.catalogue, have });
         }
         for want in &order.want {
-            agree(want, context)?;
+            context.trusted.permits(&want.bundle, &want.sha256, context.fitness, context.now)?;
         }
         Ok(Verdict::Accepted(order))
     }
@@ -186,25 +204,44 @@ impl Order {
     }
 }
 
-/// The order and the catalogue must name the same bytes: a thief of one of them gains nothing.
-fn agree(want: &Want, context: &OrderContext<'_>) -> Result<(), OrderRefusal> {
-    let target = match context.trusted.lookup(&want.bundle, context.now) {
-        Ok(target) => target,
-        Err(LookupError::Absent { path }) => {
-            return Err(OrderRefusal::Uncatalogued { slot: want.slot.clone(), bundle: path });
+impl TrustedSet {
+    /// May this bundle be activated now, on such a device? Asked of everything that an order wants, and again right
+    /// before every step towards it. The order and the catalogue must name the same bytes: a thief of one of them gains
+    /// nothing.
+    pub fn permits(
+        &self,
+        bundle: &BundlePath,
+        sha256: &Digest,
+        fitness: Option<&Fitness>,
+        now: Timestamp,
+    ) -> Result<Target, OrderRefusal> {
+        // First, and however old the catalogue is: what was revoked has left the list, and its reason says more.
+        if let Some(revocation) = self.revocations().get(bundle) {
+            let reason = revocation.reason.clone();
+            return Err(OrderRefusal::Revoked { bundle: bundle.clone(), reason });
         }
-        Err(error @ LookupError::Incomplete { .. }) => return Err(OrderRefusal::CatalogueIncomplete(error)),
-        Err(error @ (LookupError::Expired { .. } | LookupError::Unusable { .. })) => {
-            return Err(OrderRefusal::CatalogueStale(error));
+        let target = match self.lookup(bundle, now) {
+            Ok(target) => target,
+            Err(LookupError::Absent { path }) => return Err(OrderRefusal::Uncatalogued { bundle: path }),
+            Err(error @ LookupError::Incomplete { .. }) => {
+                return Err(OrderRefusal::CatalogueIncomplete(error));
+            }
+            Err(error @ (LookupError::Expired { .. } | LookupError::Unusable { .. })) => {
+                return Err(OrderRefusal::CatalogueStale(error));
+            }
+        };
+        if target.sha256 != *sha256 {
+            return Err(OrderRefusal::HashDisagrees {
+                bundle: bundle.clone(),
+                ordered: sha256.short(),
+                catalogued: target.sha256.short(),
+            });
         }
-    };
-    if target.sha256 == want.sha256 {
-        Ok(())
-    } else {
-        Err(OrderRefusal::HashDisagrees {
-            bundle: want.bundle.clone(),
-            ordered: want.sha256.short(),
-            catalogued: target.sha256.short(),
-        })
+        if let Some(fitness) = fitness {
+            Demands::of(&target.custom)
+                .and_then(|demands| demands.met_by(fitness))
+                .map_err(|source| OrderRefusal::Unfit { bundle: bundle.clone(), source })?;
+        }
+        Ok(target)
     }
 }

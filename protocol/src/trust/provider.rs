@@ -1,4 +1,5 @@
-//! Ed25519 and SHA-2 for `sigstore-tuf`, from ed25519-dalek and sha2. No other algorithm is ever accepted.
+//! Ed25519 and SHA-2 for `sigstore-tuf`, from ed25519-dalek and sha2. No other algorithm is ever accepted (but P-256 in
+//! the build for the conformance suite, which is no release).
 
 use sha2::Digest as _;
 use sigstore_crypto::{CryptoProvider, Error, HashContext, SigningScheme};
@@ -45,6 +46,16 @@ impl CryptoProvider for Ed25519Only {
         data: &[u8],
         signature: &[u8],
     ) -> sigstore_crypto::Result<()> {
+        #[cfg(feature = "conformance")]
+        if scheme == SigningScheme::EcdsaP256Sha256 {
+            let key = aws_lc_rs::signature::UnparsedPublicKey::new(
+                &aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1,
+                public_key,
+            );
+            return key
+                .verify(data, signature)
+                .map_err(|_| Error::Verification("P-256 signature invalid".to_owned()));
+        }
         if scheme != SigningScheme::Ed25519 {
             return Err(Error::UnsupportedAlgorithm(scheme.name().to_owned()));
         }

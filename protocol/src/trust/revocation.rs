@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ids::BundlePath;
+use super::{LookupError, TrustedSet};
+use crate::ids::{BundlePath, Digest};
 use crate::limits::{REVOCATIONS_MAX, SENTENCE_BYTES_MAX};
 
 /// Field of `targets.json`. Only the targets role may revoke; a delegated role yanks.
@@ -33,6 +34,33 @@ pub enum RevocationAction {
     Stop,
     /// It runs on until something replaces it.
     Retain,
+}
+
+/// What the newest trusted catalogue says of a bundle that runs, however old that catalogue is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    #[default]
+    Listed,
+    /// It left the catalogue, or its path was given to other content.
+    Yanked,
+    Revoked(Revocation),
+    /// There is no catalogue, or the file that would list it cannot be used.
+    Unknown,
+}
+
+impl TrustedSet {
+    pub fn standing(&self, bundle: &BundlePath, sha256: &Digest) -> Standing {
+        if let Some(revocation) = self.revocations().get(bundle) {
+            return Standing::Revoked(revocation.clone());
+        }
+        match self.listed(bundle) {
+            Ok(target) if target.sha256 == *sha256 => Standing::Listed,
+            Ok(_) | Err(LookupError::Absent { .. }) => Standing::Yanked,
+            Err(
+                LookupError::Incomplete { .. } | LookupError::Expired { .. } | LookupError::Unusable { .. },
+            ) => Standing::Unknown,
+        }
+    }
 }
 
 /// Reads the field of a targets file. One that cannot be read is an error: to skip it would be to run what was revoked.

@@ -8,7 +8,7 @@ use super::checks::public_key;
 use super::error::TrustError;
 use super::files::FileName;
 use super::key::{KeyId, PublicKey};
-use super::{MUSTER_FIELD, Threshold};
+use super::{LAX, MUSTER_FIELD, Threshold};
 
 /// Bound on what one role may name.
 const ROLE_KEYS_MAX: usize = 32;
@@ -63,6 +63,9 @@ pub(crate) struct Authority {
 impl Authority {
     pub(crate) fn of(root: &sigstore_tuf::Root) -> Result<Self, TrustError> {
         let file = FileName::Root(root.version);
+        if LAX && !root.extra.contains_key(MUSTER_FIELD) {
+            return Ok(Self::foreign(root));
+        }
         let muster = root.extra.get(MUSTER_FIELD).ok_or_else(|| {
             TrustError::document(
                 &file,
@@ -89,8 +92,29 @@ impl Authority {
         Ok(Self { muster, roles })
     }
 
+    /// A root of somebody else: nobody may order anything, and of its keys only those are known that we can use.
+    fn foreign(root: &sigstore_tuf::Root) -> Self {
+        let muster =
+            MusterRoot { order: RoleKeys { keyids: Vec::new(), threshold: 1 }, tls_roots: Vec::new() };
+        let file = FileName::Root(root.version);
+        let named =
+            [Role::Root, Role::Targets, Role::Snapshot, Role::Timestamp].into_iter().filter_map(|role| {
+                let keys = root.role(role.as_str())?;
+                let known = keys.keyids.iter().filter_map(|id| {
+                    let key = serde_json::to_value(root.keys.get(id.as_str())?).ok()?;
+                    Some((KeyId::from(id.as_str()), public_key(&file, &key).ok()?))
+                });
+                Some((role, (known.collect(), keys.threshold)))
+            });
+        Self { muster, roles: named.collect() }
+    }
+
     pub(crate) fn keys(&self, role: Role) -> BTreeMap<KeyId, PublicKey> {
         self.roles.get(&role).map(|(keys, _)| keys.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn threshold(&self, role: Role) -> usize {
+        self.roles.get(&role).map_or(0, |(_, threshold)| *threshold)
     }
 
     pub(crate) fn count(&self, role: Role, envelope: &super::Envelope) -> Threshold {

@@ -11,31 +11,44 @@ use tempfile::TempDir;
 
 use super::*;
 
-const BUNDLE: &str = "bundles/er-beds/1.0.0.json";
+pub(super) const BUNDLE: &str = "bundles/er-beds/1.0.0.json";
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2026-11-24T02:00:00Z".parse().unwrap()
 }
 
-fn later(days: u32) -> Timestamp {
+pub(super) fn later(days: u32) -> Timestamp {
     now().plus(Duration::from_hours(24) * days)
 }
 
-fn device() -> DeviceId {
+pub(super) fn device() -> DeviceId {
     DeviceId::mint([1; 16])
 }
 
+/// A box of the plainest kind.
+pub(super) fn fitness() -> Fitness {
+    Fitness { hardware: ["x86_64".parse().unwrap()].into(), agent: "0.3.0".parse().unwrap() }
+}
+
+pub(super) fn permits(store: &TrustStore, at: Timestamp) -> Result<Target, OrderRefusal> {
+    store.permits(&BUNDLE.parse().unwrap(), &Digest::of(b"manifest"), &fitness(), at)
+}
+
 /// One key for catalogue and root, one for what is online.
-fn offline() -> SecretKey {
+pub(super) fn offline() -> SecretKey {
     SecretKey::from_seed([1; 32])
 }
 
-fn online() -> SecretKey {
+pub(super) fn online() -> SecretKey {
     SecretKey::from_seed([2; 32])
 }
 
-fn root(version: u64, order: &SecretKey) -> Vec<u8> {
-    let (offline_keys, online_keys) = (Keys::one(offline().key()), Keys::one(online().key()));
+pub(super) fn root(version: u64, order: &SecretKey) -> Vec<u8> {
+    root_by(version, &online(), order)
+}
+
+pub(super) fn root_by(version: u64, online: &SecretKey, order: &SecretKey) -> Vec<u8> {
+    let (offline_keys, online_keys) = (Keys::one(offline().key()), Keys::one(online.key()));
     let spec = RootSpec {
         version,
         expires: later(365),
@@ -49,25 +62,33 @@ fn root(version: u64, order: &SecretKey) -> Vec<u8> {
     author::sign(author::root(&spec).unwrap(), &[&offline()]).unwrap()
 }
 
-fn files(version: u64) -> Files {
+pub(super) fn files(version: u64) -> Files {
+    files_by(version, &online())
+}
+
+pub(super) fn files_by(version: u64, online: &SecretKey) -> Files {
     let mut spec = TargetsSpec::empty();
     for _ in 0..version {
         spec = spec.next(later(90));
     }
     spec.put(&author::target(BUNDLE.parse().unwrap(), b"manifest", serde_json::Value::Null));
     let targets = author::sign(spec.envelope().unwrap(), &[&offline()]).unwrap();
+    indexed(version, targets, online)
+}
+
+pub(super) fn indexed(version: u64, targets: Vec<u8>, online: &SecretKey) -> Files {
     let pins = BTreeMap::from([("targets.json".to_owned(), Pin::of(version, &targets))]);
-    let snapshot = author::sign(author::snapshot(version, later(14), &pins).unwrap(), &[&online()]).unwrap();
+    let snapshot = author::sign(author::snapshot(version, later(14), &pins).unwrap(), &[online]).unwrap();
     let pin = Pin::of(version, &snapshot);
     let timestamp = author::timestamp(version, later(7), now().minus(Duration::from_mins(1)), pin).unwrap();
     Files::from([
         ("targets.json".to_owned(), targets),
         ("snapshot.json".to_owned(), snapshot),
-        ("timestamp.json".to_owned(), author::sign(timestamp, &[&online()]).unwrap()),
+        ("timestamp.json".to_owned(), author::sign(timestamp, &[online]).unwrap()),
     ])
 }
 
-fn order(version: u64, signer: &SecretKey) -> Vec<u8> {
+pub(super) fn order(version: u64, signer: &SecretKey) -> Vec<u8> {
     let want = Want {
         slot: "er".parse().unwrap(),
         bundle: BUNDLE.parse().unwrap(),
@@ -84,11 +105,11 @@ fn order(version: u64, signer: &SecretKey) -> Vec<u8> {
     author::sign(author::order(&spec).unwrap(), &[signer]).unwrap()
 }
 
-fn open(dir: &TempDir) -> TrustStore {
+pub(super) fn open(dir: &TempDir) -> TrustStore {
     TrustStore::open(dir.path(), &root(1, &online())).unwrap()
 }
 
-fn take(store: &mut TrustStore, files: &Files) -> Result<Refreshed, RefreshError> {
+pub(super) fn take(store: &mut TrustStore, files: &Files) -> Result<Refreshed, RefreshError> {
     for (name, bytes) in files {
         store.offer(name, bytes).unwrap();
     }
@@ -108,14 +129,17 @@ fn the_state_survives_a_restart_after_each_step() {
     assert_eq!(take(&mut open(&dir), &files(1)).unwrap().outcome, Outcome::Updated);
     let mut store = open(&dir);
     assert_eq!(store.versions().trusted.targets, Some(1));
-    assert_eq!(store.accept_order(&order(10, &online()), &device(), now()).unwrap(), {
+    assert_eq!(store.accept_order(&order(10, &online()), &device(), &fitness(), now()).unwrap(), {
         let trusted = store.trusted();
         Verdict::Accepted(Order::authentic(&order(10, &online()), trusted).unwrap())
     });
     let mut store = open(&dir);
     assert_eq!((store.versions().order, store.order().map(|o| o.version)), (10, Some(10)));
-    assert_eq!(store.accept_order(&order(10, &online()), &device(), now()).unwrap(), Verdict::Unchanged);
-    let refusal = store.accept_order(&order(9, &online()), &device(), now()).unwrap_err();
+    assert_eq!(
+        store.accept_order(&order(10, &online()), &device(), &fitness(), now()).unwrap(),
+        Verdict::Unchanged
+    );
+    let refusal = store.accept_order(&order(9, &online()), &device(), &fitness(), now()).unwrap_err();
     assert!(matches!(refusal, AcceptError::Refused(OrderRefusal::OlderVersion { .. })));
     take(&mut store, &files(3)).unwrap();
     let mut store = open(&dir);
@@ -134,11 +158,11 @@ fn the_state_survives_a_restart_after_each_step() {
 fn an_expired_state_opens_and_only_change_is_stopped() {
     let dir = tempfile::tempdir().unwrap();
     take(&mut open(&dir), &files(1)).unwrap();
-    open(&dir).accept_order(&order(10, &online()), &device(), now()).unwrap();
+    open(&dir).accept_order(&order(10, &online()), &device(), &fitness(), now()).unwrap();
     let store = open(&dir);
     let path: BundlePath = BUNDLE.parse().unwrap();
     assert!(store.order().is_some() && store.trusted().find_target(&path).is_some());
-    assert!(matches!(store.lookup(&path, later(8)), Err(LookupError::Expired { .. })));
+    assert!(matches!(permits(&store, later(8)), Err(OrderRefusal::CatalogueStale(_))));
 }
 
 #[test]
@@ -148,7 +172,7 @@ fn time_never_falls_below_what_was_signed() {
     let store = open(&dir);
     assert_eq!(store.now(Timestamp::default()), now().minus(Duration::from_mins(1)));
     assert_eq!(store.now(later(3)), later(3));
-    assert!(store.lookup(&BUNDLE.parse().unwrap(), Timestamp::default()).is_ok());
+    assert!(permits(&store, Timestamp::default()).is_ok());
 }
 
 /// Puts a folder where a file is to be written: that write fails, for every user.
@@ -184,7 +208,7 @@ fn an_order_or_root_that_cannot_be_saved_does_not_count() {
     take(&mut store, &files(1)).unwrap();
     let blocked = block(&dir, "order.json");
     assert!(matches!(
-        store.accept_order(&order(10, &online()), &device(), now()),
+        store.accept_order(&order(10, &online()), &device(), &fitness(), now()),
         Err(AcceptError::Store(_))
     ));
     assert_eq!((store.order(), store.versions().order), (None, 0));
@@ -200,7 +224,7 @@ fn a_crash_between_order_and_floor_does_not_lower_the_floor() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(&dir);
     take(&mut store, &files(1)).unwrap();
-    store.accept_order(&order(10, &online()), &device(), now()).unwrap();
+    store.accept_order(&order(10, &online()), &device(), &fitness(), now()).unwrap();
     fs::write(dir.path().join("order.json"), order(20, &online())).unwrap();
     assert_eq!(open(&dir).versions().order, 20);
 }
@@ -211,7 +235,7 @@ fn files_altered_at_rest_stop_the_start_and_are_named() {
     let mut store = open(&dir);
     store.offer("2.root.json", &root(2, &online())).unwrap();
     take(&mut store, &files(1)).unwrap();
-    store.accept_order(&order(10, &online()), &device(), now()).unwrap();
+    store.accept_order(&order(10, &online()), &device(), &fitness(), now()).unwrap();
     for entry in fs::read_dir(dir.path()).unwrap() {
         let path = entry.unwrap().path();
         let good = fs::read(&path).unwrap();
@@ -248,14 +272,17 @@ fn new_order_keys_start_to_count_anew() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(&dir);
     take(&mut store, &files(1)).unwrap();
-    store.accept_order(&order(u64::MAX, &online()), &device(), now()).unwrap();
+    store.accept_order(&order(u64::MAX, &online()), &device(), &fitness(), now()).unwrap();
     let fresh = SecretKey::from_seed([9; 32]);
     store.offer("2.root.json", &root(2, &fresh)).unwrap();
     assert_eq!(store.refresh(now()).unwrap().outcome, Outcome::Updated);
     // Restarted between the new root and the new order, the old order is still what runs.
     let mut store = open(&dir);
     assert_eq!((store.versions().order, store.order().map(|o| o.version)), (0, Some(u64::MAX)));
-    assert!(matches!(store.accept_order(&order(10, &fresh), &device(), now()), Ok(Verdict::Accepted(_))));
+    assert!(matches!(
+        store.accept_order(&order(10, &fresh), &device(), &fitness(), now()),
+        Ok(Verdict::Accepted(_))
+    ));
 }
 
 #[test]

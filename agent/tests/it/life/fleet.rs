@@ -100,14 +100,31 @@ impl Fleet {
 
     /// The trust files of a catalogue that these bundles are added to, not published.
     pub(super) fn catalogue_with(&self, bundles: &[&Bundle]) -> Vec<(Topic, Vec<u8>)> {
+        self.signed(|next| {
+            for bundle in bundles {
+                let custom = serde_json::json!({ "model": "m" });
+                next.put(&author::target(bundle.path.clone(), &bundle.manifest, custom));
+            }
+        })
+    }
+
+    /// Publishes the catalogue with this change.
+    pub(super) fn edit(&self, change: impl FnOnce(&mut TargetsSpec)) {
+        let files = self.signed(change);
+        self.retain(files);
+    }
+
+    /// Lists a bundle anew, with other demands on the box.
+    pub(super) fn demand(&self, bundle: &Bundle, custom: serde_json::Value) {
+        self.edit(|spec| spec.put(&author::target(bundle.path.clone(), &bundle.manifest, custom)));
+    }
+
+    fn signed(&self, change: impl FnOnce(&mut TargetsSpec)) -> Vec<(Topic, Vec<u8>)> {
         let mut catalogue = self.catalogue.lock().unwrap();
         let (version, spec) = &mut *catalogue;
         *version += 1;
         let mut next = spec.clone().next(expires());
-        for bundle in bundles {
-            let custom = serde_json::json!({ "model": "m" });
-            next.put(&author::target(bundle.path.clone(), &bundle.manifest, custom));
-        }
+        change(&mut next);
         *spec = next.clone();
         let targets = author::sign(next.envelope().unwrap(), &[&key(2)]).unwrap();
         let pins = BTreeMap::from([("targets.json".to_owned(), Pin::of(next.version(), &targets))]);

@@ -108,6 +108,12 @@ impl Agent {
         Ok(answer["outputs"][0]["data"][0].as_f64().unwrap())
     }
 
+    /// Status and body of an answer that is none.
+    pub(super) async fn refusal(&self) -> (u16, String) {
+        let response = http().get(format!("{}/v2/models/m", self.url().await)).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
     /// Waits until the model answers about this.
     pub(super) async fn scores(&self, row: [f32; 4], wanted: f64) {
         let mut last = Err(0);

@@ -65,7 +65,7 @@ export interface BundleRef {
 }
 
 export interface SlotPhase {
-  is: "empty" | "downloading" | "verifying" | "self_testing" | "activating" | "running" | "failed";
+  is: "empty" | "downloading" | "verifying" | "self_testing" | "activating" | "running" | "failed" | "stopped";
   bundle?: BundleRef;
   received_bytes?: number;
   total_bytes?: number;

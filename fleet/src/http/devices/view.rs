@@ -2,7 +2,7 @@
 
 use muster_protocol::ids::DeviceId;
 use muster_protocol::message::up::{Phase, Running, SlotState};
-use muster_protocol::message::{Capabilities, Presence, Provider};
+use muster_protocol::message::{Capabilities, Presence, Provider, Refusal};
 use muster_protocol::trust::Want;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -33,6 +33,8 @@ pub(crate) struct DeviceView {
     observed_generation: u64,
     slots: Vec<SlotView>,
     refusal: Option<Reason>,
+    /// What a person should know of it as a whole though it works: `clock_suspect`, `stale_metadata`.
+    notices: Vec<Reason>,
     health: Option<HealthView>,
     /// Why it does not run what it should, if it does not.
     waiting_on: Option<WaitingFor>,
@@ -61,12 +63,14 @@ struct SlotView {
     previous: Option<BundleName>,
     /// What its newest order wants.
     wanted: Option<BundleName>,
+    /// What a person should know of the current bundle: `running_yanked`, `running_revoked`, `stopped_revoked`.
+    notice: Option<Reason>,
 }
 
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[schema(as = SlotPhase)]
 struct PhaseView {
-    /// `empty`, `downloading`, `verifying`, `self_testing`, `activating`, `running` or `failed`.
+    /// `empty`, `downloading`, `verifying`, `self_testing`, `activating`, `running`, `failed` or `stopped`.
     is: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     bundle: Option<BundleName>,
@@ -120,14 +124,12 @@ impl DeviceView {
     fn of(device: Device, (order_version, wants): (u64, &[Want]), health: Option<HealthAt>) -> Self {
         let waiting_on = waiting_on(&device, order_version, wants);
         let Device { id, name, site, agent_version, capabilities, presence, state, .. } = device;
-        let (mut slots, refusal, observed) = match state {
-            None => (Vec::new(), None, 0),
+        let (mut slots, refusal, notices, observed) = match state {
+            None => (Vec::new(), None, Vec::new(), 0),
             Some(state) => {
                 let slots = state.slots.into_iter().map(|slot| SlotView::of(slot, wants)).collect();
-                let refusal = state
-                    .refusal
-                    .map(|refusal| Reason { code: refusal.code, sentence: refusal.sentence.into() });
-                (slots, refusal, state.observed_generation)
+                let notices = state.notices.into_iter().map(reason).collect();
+                (slots, state.refusal.map(reason), notices, state.observed_generation)
             }
         };
         slots.extend(unheard(&slots, wants));
@@ -147,6 +149,7 @@ impl DeviceView {
             observed_generation: observed,
             slots,
             refusal,
+            notices,
             health: health.map(HealthView::from),
             waiting_on,
         }
@@ -162,8 +165,13 @@ fn unheard(slots: &[SlotView], wants: &[Want]) -> Vec<SlotView> {
         current: None,
         previous: None,
         wanted: Some(wanted(want)),
+        notice: None,
     })
     .collect()
+}
+
+fn reason(said: Refusal) -> Reason {
+    Reason { code: said.code, sentence: said.sentence.into() }
 }
 
 fn wanted(want: &Want) -> BundleName {
@@ -176,13 +184,14 @@ fn wanted(want: &Want) -> BundleName {
 
 impl SlotView {
     fn of(state: SlotState, wants: &[Want]) -> Self {
-        let SlotState { slot, phase, current, previous } = state;
+        let SlotState { slot, phase, current, previous, notice } = state;
         Self {
             wanted: wants.iter().find(|want| want.slot == slot).map(wanted),
             slot: slot.into(),
             phase: phase.into(),
             current: current.map(RunningView::from),
             previous: previous.as_ref().map(BundleName::from),
+            notice: notice.map(reason),
         }
     }
 }
@@ -197,6 +206,7 @@ pub(super) fn phase_name(phase: &Phase) -> &'static str {
         Phase::Activating { .. } => "activating",
         Phase::Running { .. } => "running",
         Phase::Failed { .. } => "failed",
+        Phase::Stopped { .. } => "stopped",
     }
 }
 
@@ -218,7 +228,7 @@ impl From<Phase> for PhaseView {
             | Phase::Running { bundle } => {
                 Self { is, bundle: Some(BundleName::from(&bundle)), ..Self::default() }
             }
-            Phase::Failed { bundle, code, sentence } => Self {
+            Phase::Failed { bundle, code, sentence } | Phase::Stopped { bundle, code, sentence } => Self {
                 is,
                 bundle: Some(BundleName::from(&bundle)),
                 code: Some(code),

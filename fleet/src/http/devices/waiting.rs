@@ -18,6 +18,21 @@ pub(super) fn waiting_on(device: &Device, order_version: u64, wants: &[Want]) ->
         let sentence = format!("refuses its order: {}", refusal.sentence);
         return said(&refusal.code, sentence, "see its events; a new order or trust file may cure it");
     }
+    let stopped = state.slots.iter().find_map(|slot| match &slot.phase {
+        Phase::Stopped { code, sentence, .. } => Some((slot, code, sentence)),
+        Phase::Empty
+        | Phase::Downloading { .. }
+        | Phase::Verifying { .. }
+        | Phase::SelfTesting { .. }
+        | Phase::Activating { .. }
+        | Phase::Running { .. }
+        | Phase::Failed { .. } => None,
+    });
+    // First: its ward gets no answers, which is worse than old ones.
+    if let Some((slot, code, sentence)) = stopped {
+        let sentence = format!("has stopped answering in slot '{}': {sentence}", slot.slot);
+        return said(code, sentence, "answers nothing there; roll out another bundle, or reinstate this one");
+    }
     let failed = state.slots.iter().find_map(|slot| match &slot.phase {
         Phase::Failed { code, sentence, .. } => Some((slot, code, sentence)),
         Phase::Empty
@@ -25,7 +40,8 @@ pub(super) fn waiting_on(device: &Device, order_version: u64, wants: &[Want]) ->
         | Phase::Verifying { .. }
         | Phase::SelfTesting { .. }
         | Phase::Activating { .. }
-        | Phase::Running { .. } => None,
+        | Phase::Running { .. }
+        | Phase::Stopped { .. } => None,
     });
     if let Some((slot, code, sentence)) = failed {
         let sentence = format!("could not install it in slot '{}': {sentence}", slot.slot);
@@ -87,7 +103,14 @@ mod tests {
             observed_generation: 2,
             catalogue: 1,
             refusal: None,
-            slots: vec![SlotState { slot, phase, current: current.map(running), previous: None }],
+            notices: vec![],
+            slots: vec![SlotState {
+                slot,
+                phase,
+                current: current.map(running),
+                previous: None,
+                notice: None,
+            }],
         };
         Device {
             id: DeviceId::mint([1; 16]),
@@ -121,6 +144,13 @@ mod tests {
         check(&device(Presence::Offline, runs, old.clone()), 2, Some("offline"));
         let verifying = Phase::Verifying { bundle: new.clone() };
         check(&device(Presence::Online, verifying.clone(), old.clone()), 2, Some("working"));
+        let stopped = Phase::Stopped {
+            bundle: new.clone(),
+            code: "bundle_revoked".to_owned(),
+            sentence: "it was revoked".into(),
+        };
+        check(&device(Presence::Online, stopped.clone(), None), 2, Some("bundle_revoked"));
+        check(&device(Presence::Offline, stopped, None), 2, Some("bundle_revoked"));
         let failed = Phase::Failed {
             bundle: new,
             code: "self_test".to_owned(),
