@@ -295,9 +295,8 @@ fn what_a_known_box_would_refuse_is_not_signed_for_it() {
     let office = Office::new();
     let custom = serde_json::json!({"hardware": ["x86_64-openvino-npu"], "min_agent": "0.2.0"});
     let target = author::target(HUMAN.parse().unwrap(), HUMAN.as_bytes(), custom);
-    office.workspace.add_bundle(&FileName::Targets, &target).unwrap();
-    let key = secret(&office.workspace, "release");
-    let targets = office.workspace.publish(&FileName::Targets, &[&key], later(90), now()).unwrap().bytes;
+    office.workspace.add_bundle(&FileName::Targets, target).unwrap();
+    let targets = office.publish(&[&secret(&office.workspace, "release")]).unwrap().bytes;
     let index = office.signer.index(&office.start(), &files([("targets.json", &targets)]), now()).unwrap();
     let check = |device: Option<(&[&str], &str)>, expect: Result<(), &str>| {
         let fitness = device.map(|(hardware, agent)| Fitness {
