@@ -70,6 +70,8 @@ pub enum CommandError {
          muster-agent trust reset --root NEW.root.json"
     )]
     OtherFleet(#[source] Box<crate::trust::StoreError>),
+    #[error("what this box believes cannot be read")]
+    Trust(#[source] Box<crate::trust::StoreError>),
     #[error(
         "this box is not enrolled; on the fleet server 'muster enrol new', then here 'muster-agent enrol FILE'"
     )]
