@@ -382,12 +382,10 @@ fn explain(error: &ConnectionError) -> String {
 }
 
 fn fault(error: &ConnectionError) -> Fault {
+    // The library does not always hand on what lies below; what fails in MQTT has come past the network.
     let Some(io) = io(error) else {
-        return if matches!(error, ConnectionError::ConnectionRefused(_)) {
-            Fault::Refused
-        } else {
-            Fault::Network
-        };
+        let refused = matches!(error, ConnectionError::ConnectionRefused(_) | ConnectionError::MqttState(_));
+        return if refused { Fault::Refused } else { Fault::Network };
     };
     // Closed right after the handshake: so ends one whom the fleet does not admit.
     let closed = matches!(
