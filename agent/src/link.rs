@@ -324,7 +324,8 @@ async fn speak(
     while let Some(command) = commands.recv().await {
         match command {
             // What was meant for an earlier connection is not carried over: the loop sends what matters again.
-            Command::Publish { .. } if !linked.load(Ordering::SeqCst) => {}
+            // And an attempt that is under way has read the certificate a moment ago, or fails and reads it again.
+            Command::Publish { .. } | Command::Reconnect if !linked.load(Ordering::SeqCst) => {}
             Command::Publish { up, payload } => {
                 let topic = Topic::Up(config.device.clone(), up).to_string();
                 let sent = client.publish(topic, QoS::AtLeastOnce, up == Up::Status, payload).await;
@@ -332,8 +333,6 @@ async fn speak(
                     return End::Lost(format!("cannot publish: {error}"), Fault::Network);
                 }
             }
-            // An attempt that is under way has read the certificate a moment ago, or fails and reads it again.
-            Command::Reconnect if !linked.load(Ordering::SeqCst) => {}
             Command::Reconnect => {
                 renewing.store(true, Ordering::SeqCst);
                 if client.disconnect().await.is_ok() {
@@ -385,12 +384,10 @@ fn explain(error: &ConnectionError) -> String {
 }
 
 fn fault(error: &ConnectionError) -> Fault {
+    // The library does not always hand on what lies below; what fails in MQTT has come past the network.
     let Some(io) = io(error) else {
-        return if matches!(error, ConnectionError::ConnectionRefused(_)) {
-            Fault::Refused
-        } else {
-            Fault::Network
-        };
+        let refused = matches!(error, ConnectionError::ConnectionRefused(_) | ConnectionError::MqttState(_));
+        return if refused { Fault::Refused } else { Fault::Network };
     };
     // Closed right after the handshake: so ends one whom the fleet does not admit.
     let closed = matches!(

@@ -20,6 +20,7 @@ mod withdraw;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::enrol::Facts;
@@ -152,16 +153,12 @@ async fn live(config: Config) -> Result<(), RunError> {
     let (state, shown) = watch::channel(serde_json::Value::Null);
     let slots = {
         let world = world.clone();
-        Slots::new(std::sync::Arc::new(move || world.now()), SlotLimits::default())
+        Slots::new(Arc::new(move || world.now()), SlotLimits::default())
     };
-    let serving = serve::start(
-        ServeConfig { listen: config.listen, ..ServeConfig::default() },
-        slots.clone(),
-        shown,
-        stop.clone(),
-    )
-    .await
-    .map_err(|source| RunError::Serve { address: config.listen, source })?;
+    let serve_config = ServeConfig { listen: config.listen, ..ServeConfig::default() };
+    let serving = serve::start(serve_config, slots.clone(), shown, stop.clone())
+        .await
+        .map_err(|source| RunError::Serve { address: config.listen, source })?;
     let address = format!("http://{}", serving.addr);
     disk::write_json(&config.state_dir.join("addresses.json"), &serde_json::json!({ "oip": address }))?;
 
@@ -180,8 +177,7 @@ async fn live(config: Config) -> Result<(), RunError> {
         RenewConfig { identity: opened.identity.clone(), device, clock: clock.clone(), authorities: trusted };
     let (renewer, mut membership) = renew::start(renew_config, &mut tasks);
     let (tell, mut told) = mpsc::channel(QUEUE);
-    let (bytes_per_s, over) = config.slowest;
-    let slowest = Slowest { bytes_per_s, over };
+    let slowest = Slowest { bytes_per_s: config.slowest.0, over: config.slowest.1 };
     let downloader =
         download::start(opened.blobs.clone(), link.clone(), slowest, tell).map_err(RunError::System)?;
     let (done, mut deeds) = mpsc::channel(QUEUE);

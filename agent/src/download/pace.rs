@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::clock::monotonic;
 
-    const SLOWEST: Slowest = Slowest { bytes_per_s: 10, over: Duration::from_secs(60) };
+    const SLOWEST: Slowest = Slowest { bytes_per_s: 10, over: Duration::from_mins(1) };
 
     #[test]
     fn a_trickle_is_too_slow_and_a_slow_link_is_not() {
@@ -75,8 +75,8 @@ mod tests {
                 assert_eq!(pace.too_slow(start + Duration::from_secs(second)), None);
             }
             pace.came(bytes_per_s);
-            assert_eq!(pace.too_slow(start + Duration::from_secs(60)), wanted);
-            assert_eq!(pace.deadline(), Some(start + Duration::from_secs(120)), "the next stretch");
+            assert_eq!(pace.too_slow(start + Duration::from_mins(1)), wanted);
+            assert_eq!(pace.deadline(), Some(start + Duration::from_mins(2)), "the next stretch");
         };
         check(9, Some(540));
         check(10, None);

@@ -14,7 +14,7 @@ use super::Opened;
 use super::bundles::{Proof, Reading};
 use super::event::Event;
 use super::member::Member;
-use super::orders::Orders;
+use super::orders::{Orders, wish_after};
 use super::outbox::Outbox;
 use crate::activate::Workbench;
 use crate::clock::{TrustClock, WorldClock, monotonic};
@@ -128,7 +128,7 @@ impl Agent {
     /// What happens before the first event: the models that ran come back, the wish is what it was.
     pub(super) fn begin(&mut self) {
         if let Some(order) = self.trust.order() {
-            let wish = Wish::follow(self.ledger.wish(), order);
+            let wish = wish_after(self.ledger.wish(), order);
             self.set_wish(wish);
         }
         for (slot, wanted) in self.ledger.wish().map(|wish| wish.slots.clone()).unwrap_or_default() {

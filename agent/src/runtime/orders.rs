@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use muster_protocol::message::{EventKind, Refusal};
-use muster_protocol::trust::{OrderRefusal, Outcome, Verdict};
+use muster_protocol::trust::{Order, OrderRefusal, Outcome, Verdict};
 
 use super::agent::Agent;
 use crate::chain;
@@ -163,7 +163,7 @@ impl Agent {
                     tracing::info!(order.version = order.version, slots = order.want.len(), "order accepted");
                 }
                 if let Some(order) = self.trust.order() {
-                    let wish = Wish::follow(self.ledger.wish(), order);
+                    let wish = wish_after(self.ledger.wish(), order);
                     self.set_wish(wish);
                 }
             }
@@ -188,6 +188,12 @@ impl Agent {
         };
         self.orders.hold(What::Trust, code, chain(error), Duration::ZERO);
     }
+}
+
+/// The wish after an order that the trust store accepted. It alone judges what is newer: after stolen order keys were
+/// replaced, versions begin anew below what the thief had reached, and nothing of his wish is carried on.
+pub(super) fn wish_after(before: Option<&Wish>, order: &Order) -> Wish {
+    Wish::follow(before.filter(|before| before.generation <= order.version), order)
 }
 
 /// How long a refusal may be mere haste; zero where nothing that comes can change it.

@@ -127,7 +127,8 @@ async fn visit(tcp: TcpStream, inner: Arc<Mutex<Inner>>) {
             let (parts, body) = request.into_parts();
             let body = body.collect().await.unwrap().to_bytes();
             let bearer = parts.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
-            let (status, json) = inner.lock().unwrap().answer(parts.uri.path(), bearer, &body, shown);
+            let (status, json) =
+                inner.lock().unwrap().answer(parts.uri.path(), bearer.as_deref(), &body, shown);
             let response = Response::builder().status(StatusCode::from_u16(status).unwrap());
             Ok::<_, std::convert::Infallible>(response.body(Full::new(Bytes::from(json))).unwrap())
         }
@@ -139,7 +140,7 @@ impl Inner {
     fn answer(
         &mut self,
         path: &str,
-        bearer: Option<String>,
+        bearer: Option<&str>,
         body: &[u8],
         shown: Option<(String, String)>,
     ) -> (u16, Vec<u8>) {
@@ -161,7 +162,7 @@ impl Inner {
         }
         let known = self.keys.get(&key).cloned();
         let device = match (path, known) {
-            (ENROL_PATH, _) if bearer != Some(format!("Bearer {}", self.token.secret())) => {
+            (ENROL_PATH, _) if bearer != Some(&format!("Bearer {}", self.token.secret())) => {
                 return problem(401, "token_unknown", "no such token");
             }
             (ENROL_PATH | RENEW_PATH, Some(device)) => device,

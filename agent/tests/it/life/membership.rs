@@ -8,6 +8,7 @@ use std::time::Duration;
 use muster_agent::clock::TrustClock;
 use muster_agent::identity::Identity;
 use muster_protocol::enrol::{REKEY_PATH, RENEW_PATH};
+use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Topic;
 
 use super::activation::{ROW, SCORE};
@@ -58,7 +59,7 @@ async fn a_box_whose_certificate_expired_offline_renews_it_and_connects() {
         std::slice::from_ref(&fresh),
         "the expired one never came through"
     );
-    assert_eq!(hello.certificate_expires.map(|at| at.as_seconds()), Some(door.inner().life.1.as_seconds()));
+    assert_eq!(hello.certificate_expires.map(Timestamp::as_seconds), Some(door.inner().life.1.as_seconds()));
     let asked = door.inner().asked.clone();
     assert_eq!((asked[0].0.as_str(), &asked[0].2), (RENEW_PATH, &None), "renewal shows nothing");
     until("the old one to go", || (!dir.path().join("state/identity/previous").exists()).then_some(())).await;
@@ -83,7 +84,7 @@ async fn a_certificate_is_renewed_from_a_third_of_its_life_and_proven_at_once() 
     connected_with(&broker, &fresh).await;
     let hello = until("a hello with the new date", || {
         let hello = fleet.inner().hellos.last().cloned()?;
-        (hello.certificate_expires.map(|at| at.as_seconds()) == Some(door.inner().life.1.as_seconds()))
+        (hello.certificate_expires.map(Timestamp::as_seconds) == Some(door.inner().life.1.as_seconds()))
             .then_some(hello)
     })
     .await;

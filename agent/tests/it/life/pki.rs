@@ -48,7 +48,7 @@ impl Pki {
         let request = CertificateSigningRequestParams::from_pem(csr).unwrap();
         let mut params = params(device.as_str(), life);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.device_authority.issue(params, &request.public_key)
+        self.device_authority.issue(&params, &request.public_key)
     }
 
     pub(super) fn server(&self, clients: Clients) -> Arc<ServerConfig> {
@@ -66,7 +66,7 @@ impl Pki {
         let mut params = params("server", life);
         params.subject_alt_names = vec![rcgen::SanType::IpAddress([127, 0, 0, 1].into())];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let chain = authority.issue(params, &key);
+        let chain = authority.issue(&params, &key);
         let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
         let mut devices = RootCertStore::empty();
@@ -95,7 +95,7 @@ impl Authority {
         self.0.as_ref().pem()
     }
 
-    fn issue(&self, params: CertificateParams, key: &impl PublicKeyData) -> String {
+    fn issue(&self, params: &CertificateParams, key: &impl PublicKeyData) -> String {
         format!("{}{}", params.signed_by(key, &self.0).unwrap().pem(), self.pem())
     }
 }

@@ -67,7 +67,7 @@ async fn endless_data_is_cut_off_and_costs_no_memory() {
 
     // An order without end.
     let order = Topic::Down(scene.device.clone(), Down::Order);
-    fleet.say(&order.to_string(), &[b'['; 100_000]);
+    fleet.say(&order.to_string(), &vec![b'['; 100_000]);
     let large =
         |kind: &EventKind| matches!(kind, EventKind::OrderRefused { code, .. } if code == "order_too_large");
     fleet.event("the long order", large).await;
