@@ -1,10 +1,10 @@
 //! The fleet server, the operators' CLI and the builder.
 //!
 //! ```text
-//!   doors   http · door · cli · builder          where the world comes in
-//!   deeds   ingest · intake · registrar · tasks       load → decide → save → say
-//!   hands   store · blob · broker · link · deliver · signer    touch one thing each
-//!   mind    rollout · enrolment · gate · drift · retrain                   decide; pure; no clock, no I/O
+//!   doors   http · door · cli · builder · offline                  where the world comes in
+//!   deeds   ingest · intake · registrar · tasks                    load → decide → save → say
+//!   hands   store · blob · pki · admission · broker · link · deliver · signer    touch one thing each
+//!   mind    rollout · enrolment · gate · drift · retrain           decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 

@@ -329,3 +329,79 @@ fn the_servers_certificate_renews_itself() {
     let renamed = folder.open_as(&["fleet.hospital.example", "10.1.2.3", "fd00::1"], folder.now).unwrap();
     assert_eq!(renamed.view().names, ["fleet.hospital.example", "10.1.2.3", "fd00::1"]);
 }
+
+#[test]
+fn roots_lead_here_or_elsewhere() {
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
+    let pki = folder.open();
+    let own = pki.tls_root_pem();
+    let foreign = elsewhere.open().tls_root_pem();
+    let check = |roots: &[&String], expect: bool| {
+        let roots: Vec<String> = roots.iter().map(|&root| root.clone()).collect();
+        assert_eq!(pki.leads_here(&roots, folder.now), expect);
+    };
+    check(&[], false);
+    check(&[&own], true);
+    check(&[&foreign], false);
+    check(&[&foreign, &own], true);
+    // Two in one text, as server-ca.pem has them.
+    check(&[&format!("{foreign}{own}")], true);
+    check(&[&"no certificate".to_owned()], false);
+    check(&[&folder.text("device-ca.pem")], false);
+    let prepared = pki.prepare_server_ca(folder.now).unwrap();
+    check(&[&prepared], false);
+    pki.switch_server_ca(folder.now).unwrap();
+    check(&[&own], false);
+    check(&[&prepared], true);
+}
+
+#[test]
+fn the_fleets_own_client_keeps_its_name() {
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
+    let pki = folder.open();
+    let name = pki.fleet_client_name();
+    assert!(name.starts_with("fleet-") && name.len() == 38, "{name}");
+    assert_ne!(elsewhere.open().fleet_client_name(), name);
+    let first = folder.text("fleet-client.pem");
+    assert!(!pki.renew_client(folder.now).unwrap());
+    assert!(pki.renew_client(folder.now.plus(300 * DAY)).unwrap());
+    assert_ne!(folder.text("fleet-client.pem"), first);
+    assert_eq!(folder.open().fleet_client_name(), name);
+    assert!(matches!(pki.client_config(Some("nothing")), Err(PkiError::BrokerAuthority)));
+}
+
+#[test]
+fn the_authority_tells_who_somebody_is() {
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
+    let pki = folder.open();
+    let (_, issued) = holder(&pki, 1, folder.now);
+    assert_eq!(pki.peer(&facts(&issued.pem)), Some(Peer::Device(device(1))));
+    let observer = pki.issue_observer("ward", DAY, folder.now).unwrap();
+    assert_eq!(pki.peer(&facts(&observer.certificate)), Some(Peer::Client("o-ward".to_owned())));
+    assert_eq!(pki.peer(&facts(&folder.text("server.pem"))), None);
+    // A device of an authority that is not ours, and a name that is no device's.
+    elsewhere.open().rotate_device_ca(folder.now).unwrap();
+    let (_, foreign) = holder(&elsewhere.open(), 1, folder.now);
+    assert_eq!(pki.peer(&facts(&foreign.pem)), None);
+    let named = Certificate { common_name: "fleet-00".to_owned(), ..facts(&issued.pem) };
+    assert_eq!(pki.peer(&named), None);
+}
+
+#[test]
+fn what_is_loaded_beside_a_server_writes_nothing() {
+    let folder = Folder::new();
+    assert!(matches!(Pki::load(&folder.path("")), Err(PkiError::Absent { .. })));
+    let pki = folder.open();
+    let files = || {
+        let mut found: Vec<_> = std::fs::read_dir(folder.path(""))
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name(), entry.metadata().unwrap().modified().unwrap()))
+            .collect();
+        found.sort();
+        found
+    };
+    let before = files();
+    assert_eq!(Pki::load(&folder.path("")).unwrap().view(), pki.view());
+    assert_eq!(files(), before);
+}

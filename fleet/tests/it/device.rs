@@ -19,7 +19,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnectReturnCode, LastWill, Packet, PubAckReason, Publish, PublishProperties, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event as Happening, EventLoop, MqttOptions, StateError};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event as Happening, EventLoop, MqttOptions};
 use rumqttc::{Outgoing, TlsConfiguration, Transport};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -198,19 +198,10 @@ impl Client {
         while self.events.poll().await.is_ok() {}
     }
 
-    /// Waits until the broker has ended the connection. Whether it said that another took over.
-    pub(crate) async fn ended(&mut self) -> bool {
-        let ending = async {
-            loop {
-                match self.events.poll().await {
-                    Ok(Happening::Incoming(Packet::Disconnect(_)))
-                    | Err(ConnectionError::MqttState(StateError::ServerDisconnect { .. })) => return true,
-                    Ok(_) => {}
-                    Err(_) => return false,
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, ending).await.expect("the connection did not end")
+    /// Waits until the broker has ended the connection.
+    pub(crate) async fn ended(&mut self) {
+        let ending = async { while self.events.poll().await.is_ok() {} };
+        tokio::time::timeout(PATIENCE, ending).await.expect("the connection did not end");
     }
 
     /// All that comes, until nothing comes any more.
@@ -288,16 +279,25 @@ impl Door {
         TlsConnector::from(self.tls(Some(holder))).connect(name, socket).await.unwrap()
     }
 
-    /// A packet of a size that no decent client sends: the connection must end.
-    pub(crate) async fn send_too_much(&self, device: &DeviceId, topic: &Topic, size: usize) {
+    /// A connection as a device, byte by byte, past its CONNACK.
+    pub(crate) async fn greet(&self, device: &DeviceId) -> TlsStream<TcpStream> {
         let mut stream = self.dial(&self.holder(device.as_str())).await;
-        let (id, topic) = (device.as_str(), topic.to_string());
+        let id = device.as_str();
         let mut packet = vec![0x10, u8::try_from(13 + id.len()).unwrap()];
         packet.extend(b"\0\x04MQTT\x05\x02\0\x3c\0\0");
         packet.push(u8::try_from(id.len()).unwrap());
         packet.extend(id.as_bytes());
         stream.write_all(&packet).await.unwrap();
         assert_eq!(stream.read_u8().await.unwrap(), 0x20, "no CONNACK");
+        let length = stream.read_u8().await.unwrap();
+        stream.read_exact(&mut vec![0; length.into()]).await.unwrap();
+        stream
+    }
+
+    /// A packet of a size that no decent client sends: the connection must end.
+    pub(crate) async fn send_too_much(&self, device: &DeviceId, topic: &Topic, size: usize) {
+        let mut stream = self.greet(device).await;
+        let topic = topic.to_string();
         let mut packet = vec![0x30];
         let mut left = 2 + topic.len() + 1 + size;
         while left > 0 {
@@ -310,8 +310,7 @@ impl Door {
         packet.resize(packet.len() + 1 + size, 0);
         // It may end in the middle of it.
         drop(stream.write_all(&packet).await);
-        let ending = async { while matches!(stream.read(&mut [0; 1024]).await, Ok(1..)) {} };
-        tokio::time::timeout(PATIENCE, ending).await.expect("such a packet was borne");
+        rest(stream).await;
     }
 
     /// TLS as boxes do it: this fleet's authorities and no others.
@@ -332,6 +331,14 @@ impl Door {
             }
         })
     }
+}
+
+/// What still comes until the other side ends the connection.
+pub(crate) async fn rest(mut stream: TlsStream<TcpStream>) -> Vec<u8> {
+    let mut came = Vec::new();
+    let ending = async { while matches!(stream.read_buf(&mut came).await, Ok(1..)) {} };
+    tokio::time::timeout(PATIENCE, ending).await.expect("the connection did not end");
+    came
 }
 
 impl Holder {

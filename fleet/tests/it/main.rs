@@ -16,6 +16,7 @@ mod ingest;
 mod intake;
 mod member;
 mod mosquitto;
+mod offline;
 mod onnx;
 mod pipe;
 mod publisher;

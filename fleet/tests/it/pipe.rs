@@ -27,6 +27,7 @@ pub(crate) enum Kind {
 }
 
 /// In what the two differ, and in nothing else that the contract asks. Each is proven on both sides.
+#[expect(clippy::struct_excessive_bools, reason = "a table of yes and no")]
 pub(crate) struct Differences {
     /// A SUBACK says whether the filter was granted. Mosquitto grants everything and then delivers nothing.
     pub(crate) suback_is_honest: bool,
