@@ -85,7 +85,7 @@ impl Server {
 }
 
 /// For what no commit announces, such as a counter or a file.
-pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool + Send + Sync) {
     let waiting = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(10)).await;
