@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui lint unit python-test ui-test stories browser openapi release clean
+.PHONY: help demo test doctor packages build runtime python ui interop lint unit python-test ui-test stories openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -11,7 +11,7 @@ help: ## Show what can be made
 demo: build ## Play the whole story: epidemic, drift, retraining, rollout, a bad candidate stopped
 	@$(LOCAL)/python/bin/python scripts/demo.py
 
-test: doctor packages build lint unit python-test ui-test stories ## Run every test; installs what the tests need
+test: doctor packages build interop lint unit python-test ui-test stories ## Run every test; installs what the tests need
 	@echo "All tests passed."
 
 doctor: ## Say what this machine lacks, and the command that installs it
@@ -32,8 +32,12 @@ python: ## Make the example's Python environment in .muster/python
 ui: ## Build the dashboard into fleet/dashboard/dist
 	@scripts/dashboard.sh build
 
-lint: ## Check formatting and lints; warnings are errors
-	@cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings
+interop: ## Make the environments of the other tools that the tests talk to: python-tuf, model_signing
+	@scripts/python-env.sh $(LOCAL)/interop fleet/tests/interop/requirements.lock
+	@scripts/python-env.sh $(LOCAL)/oms fleet/tests/interop/oms-requirements.lock
+
+lint: ## Check formatting, lints and the dependency tree; warnings are errors
+	@cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings && scripts/deny.sh
 
 unit: ## Run the Rust tests
 	@scripts/rust-tests.sh
@@ -48,7 +52,10 @@ stories: ## Run the stories on real processes of this machine, the dashboard in 
 	@$(LOCAL)/python/bin/python hw-tests/stories.py
 
 openapi: ## Write the API's description anew
-	@cargo run --quiet --bin muster-fleet -- openapi > docs/openapi.json
+	@cargo run --quiet --bin muster-fleet -- openapi > fleet/docs/openapi.json
+
+fuzz: ## Fuzz every reader of foreign bytes, SECONDS each (60)
+	@scripts/fuzz.sh $(or $(SECONDS),60)
 
 release: ## Build the release binaries and say what they need and weigh
 	@cross/release.sh
