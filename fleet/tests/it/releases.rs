@@ -17,8 +17,9 @@ pub(crate) async fn office(data: &Path, server: &Server) -> Desk {
     let desk = Desk::with_keys(&server.fleet.addresses.http, &["ada", "release"]).await;
     let key = |name: &str| data.join("keys").join(name).display().to_string();
     let (online, order) = (key("online.pub"), key("order.pub"));
+    let authority = data.join("pki/server-ca.pem").display().to_string();
     let keys = ["--root-key", "ada", "--targets-key", "release", "--online", &online, "--order", &order];
-    desk.ok(&[&["root", "new"], keys.as_slice()].concat()).await;
+    desk.ok(&[&["root", "new", "--tls-root", &authority], keys.as_slice()].concat()).await;
     desk.ok(&["root", "sign", "--key", "ada"]).await;
     desk
 }
