@@ -146,8 +146,8 @@ class Stories:
         port = self.lab.addresses["mqtt"].rsplit(":", 1)[1]
         topics = ["muster/1/d/+/down/order", "muster/1/d/+/up/state", "muster/1/trust/+"]
         args = ["mosquitto_sub", "-V", "mqttv5", "-h", "127.0.0.1", "-p", port, "-F", "%t %p", "-W", "8"]
-        args += ["--cafile", str(self.lab.fleet_dir / "pki" / "server-ca.pem")]
-        args += ["--cert", str(folder / "observer.pem"), "--key", str(folder / "observer.key")]
+        args += ["-i", "o-story", "--cafile", str(folder / "ca.pem")]
+        args += ["--cert", str(folder / "client.pem"), "--key", str(folder / "client.key")]
         for topic in topics:
             args += ["-t", topic]
         listening = subprocess.Popen(args, stdout=subprocess.PIPE, text=True)
@@ -226,10 +226,9 @@ class Stories:
     def refusal(self, box: Box) -> str:
         """What the box says to an application that asks its model; nothing if it answers."""
         tensor = {"name": "x", "shape": [1, self.columns], "datatype": "FP32", "data": [1.0] * self.columns}
-        request = urllib.request.Request(
-            f"{box.url}/v2/models/{MODEL}/infer", data=json.dumps({"inputs": [tensor]}).encode()
-        )
+        data = json.dumps({"inputs": [tensor]}).encode()
         try:
+            request = urllib.request.Request(f"{box.url}/v2/models/{MODEL}/infer", data=data)
             urllib.request.urlopen(request, timeout=10).read()
         except urllib.error.HTTPError as error:
             return error.read().decode()

@@ -84,9 +84,18 @@ enum SetupError {
 #[derive(Debug)]
 pub enum Heard {
     /// `key`: whose certificate was shown.
-    Linked { connection: u64, key: Fingerprint },
-    Unlinked { reason: String, fault: Fault },
-    Message { topic: String, payload: Bytes },
+    Linked {
+        connection: u64,
+        key: Fingerprint,
+    },
+    Unlinked {
+        reason: String,
+        fault: Fault,
+    },
+    Message {
+        topic: String,
+        payload: Bytes,
+    },
 }
 
 /// Whose fault the end of a connection may be.

@@ -116,9 +116,17 @@ impl Intake {
         }
         let before = self.catalogue.published(&mut db).await?;
         let known = bundles::catalogued(&mut db, LIMIT_MAX).await?;
+        let at_rest = match &before {
+            Some(before) if before.versions().targets.is_none() => trust_files::delegated(&mut db).await?,
+            Some(_) | None => Files::new(),
+        };
         drop(db);
-        let next = self.next(before.as_deref(), &file, version, bytes)?;
-        let mut difference = self.difference(&next.trusted, &known, &file, bytes).await?;
+        let next = self.next(before.as_deref(), &at_rest, &file, version, bytes)?;
+        let mut difference = match next.trusted.versions().targets {
+            Some(_) => self.difference(&next.trusted, &known, &file, bytes).await?,
+            // A root alone: what is listed from now on, the next catalogue says.
+            None => Difference::default(),
+        };
         difference.compare_revocations(before.as_deref(), &next.trusted);
         let accepted = Accepted {
             added: difference.added.iter().map(|bundle| (bundle.path.clone(), bundle.sha256)).collect(),
@@ -140,12 +148,17 @@ impl Intake {
         let _turn = self.turn.lock().await;
         let mut tx = self.store.write().await?;
         let Some(trusted) = self.catalogue.published(&mut tx).await? else { return Ok(false) };
+        // Between a root with other targets keys and the catalogue they sign there is nothing to index.
+        if trusted.versions().targets.is_none() {
+            return Ok(false);
+        }
         let now = self.clocks.trust.now();
         let expires = trusted.expiries().get("timestamp.json").copied();
         if expires.is_none_or(|expires| expires > now.plus(RENEW_BEFORE)) {
             return Ok(false);
         }
-        let index = self.signer.index(&trusted, &Files::new(), now).map_err(IntakeError::Sign)?;
+        let index =
+            self.signer.index(&trusted, &Files::new(), &Files::new(), now).map_err(IntakeError::Sign)?;
         self.save(&mut tx, &Next { trusted: index.trusted, publish: index.publish }).await?;
         tx.commit().await?;
         Ok(true)
@@ -161,6 +174,7 @@ impl Intake {
     fn next(
         &self,
         before: Option<&TrustedSet>,
+        at_rest: &Files,
         file: &FileName,
         version: u64,
         bytes: &[u8],
@@ -186,20 +200,14 @@ impl Intake {
             let sentence = format!("{file} does not follow version {}, which is published", held.root);
             return Err(fault::refuse_text("trust_rollback", &sentence));
         }
-        if is_root && held.targets.is_none() {
-            let mut trusted = before.clone();
-            if let Some(error) = trusted.update_roots(&Files::from([(file.wire(), bytes.to_vec())])).refused {
-                return Err(fault::refuse(error.code(), &error));
-            }
-            self.signer.check(&trusted).map_err(refused)?;
-            self.check_tls(bytes)?;
-            return Ok(Next { trusted, publish: vec![write()] });
-        }
         let new = Files::from([(file.wire(), bytes.to_vec())]);
-        let index = self.signer.index(before, &new, self.clocks.trust.now()).map_err(refused)?;
         if is_root {
             self.check_tls(bytes)?;
+            if let Some(trusted) = self.signer.adopt_alone(before, &new).map_err(refused)? {
+                return Ok(Next { trusted, publish: vec![write()] });
+            }
         }
+        let index = self.signer.index(before, at_rest, &new, self.clocks.trust.now()).map_err(refused)?;
         Ok(Next { trusted: index.trusted, publish: index.publish })
     }
 

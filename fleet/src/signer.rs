@@ -13,8 +13,8 @@ use muster_protocol::trust::author::{
     self, AuthorError, ORDER_LIFE, OrderSpec, Pin, SNAPSHOT_LIFE, TIMESTAMP_LIFE,
 };
 use muster_protocol::trust::{
-    FileName, Files, Fitness, Order, OrderContext, OrderRefusal, Outcome, PublicKey, Role, SecretKey,
-    Sign as _, TrustError, TrustedSet, Want, Write,
+    Envelope, FileName, Files, Fitness, Order, OrderContext, OrderRefusal, Outcome, PublicKey, Role,
+    SecretKey, Sign as _, TrustError, TrustedSet, Want, Write,
 };
 
 use crate::publisher::keys::{self, KeyFileError};
@@ -151,8 +151,15 @@ impl Signer {
     }
 
     /// Signs an index over what is published (`before`) and what was handed in (`new`: roots, `targets.json`,
-    /// `auto-<model>.json`). Without anything new it makes the index fresh.
-    pub fn index(&self, before: &TrustedSet, new: &Files, now: Timestamp) -> Result<Index, SignerError> {
+    /// `auto-<model>.json`). Without anything new it makes the index fresh. `at_rest` are delegated files that were
+    /// published and that `before` let go of, because its newest root names other targets keys.
+    pub fn index(
+        &self,
+        before: &TrustedSet,
+        at_rest: &Files,
+        new: &Files,
+        now: Timestamp,
+    ) -> Result<Index, SignerError> {
         let mut trusted = before.clone();
         let roots = trusted.update_roots(new);
         if let Some(refused) = roots.refused {
@@ -163,6 +170,10 @@ impl Signer {
             Some(snapshot) => author::pins_of(snapshot)?,
             None => BTreeMap::new(),
         };
+        for (name, bytes) in at_rest {
+            let version = author::TargetsSpec::parse(bytes)?.version();
+            pins.entry(name.clone()).or_insert_with(|| Pin::of(version, bytes));
+        }
         let mut files = Files::new();
         for (name, bytes) in new {
             let file: FileName = name.parse()?;
@@ -188,7 +199,7 @@ impl Signer {
         let timestamp =
             author::timestamp(version, now.plus(TIMESTAMP_LIFE), now, Pin::of(version, &snapshot))?;
         let offered: Vec<String> = files.keys().cloned().collect();
-        let held = before.files().iter().filter(|(name, _)| !offered.contains(name));
+        let held = at_rest.iter().chain(before.files()).filter(|(name, _)| !offered.contains(name));
         let mut all: Files = held.map(|(name, bytes)| (name.clone(), bytes.clone())).collect();
         all.extend(files);
         all.insert("timestamp.json".to_owned(), author::sign(timestamp, &[&self.online])?);
@@ -207,6 +218,25 @@ impl Signer {
         let mut publish = roots.adopted;
         publish.extend(done.writes);
         Ok(Index { trusted, publish })
+    }
+
+    /// Adopts a root that no longer vouches for the published catalogue: it goes out alone, boxes let go of what the old
+    /// keys signed, and change nothing before the catalogue comes that the new keys sign. `None`: the catalogue stands.
+    pub fn adopt_alone(&self, before: &TrustedSet, root: &Files) -> Result<Option<TrustedSet>, SignerError> {
+        let mut trusted = before.clone();
+        if let Some(refused) = trusted.update_roots(root).refused {
+            return Err(refused.into());
+        }
+        self.check(&trusted)?;
+        let stands = match before.file("targets.json") {
+            None => false,
+            Some(targets) => {
+                let envelope = Envelope::parse(targets)
+                    .map_err(|source| TrustError::Malformed { file: "targets.json".to_owned(), source })?;
+                trusted.count(Role::Targets, &envelope).met()
+            }
+        };
+        Ok((!stands).then_some(trusted))
     }
 
     /// Signs an order against the published state, for a device that has accepted all orders before.

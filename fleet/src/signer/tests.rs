@@ -114,11 +114,17 @@ fn sent(index: &Index) -> Vec<String> {
 fn from_keys_to_an_order_that_a_device_accepts() {
     let office = Office::new();
     let targets = office.release(HUMAN);
-    let first = office.signer.index(&office.start(), &files([("targets.json", &targets)]), now()).unwrap();
+    let first = office
+        .signer
+        .index(&office.start(), &Files::new(), &files([("targets.json", &targets)]), now())
+        .unwrap();
     assert_eq!(sent(&first), ["targets.json", "snapshot.json", "timestamp.json"]);
 
     let auto = office.auto(&targets, None, AUTO).unwrap();
-    let second = office.signer.index(&first.trusted, &files([("auto-er-beds.json", &auto)]), now()).unwrap();
+    let second = office
+        .signer
+        .index(&first.trusted, &Files::new(), &files([("auto-er-beds.json", &auto)]), now())
+        .unwrap();
     assert_eq!(sent(&second), ["auto-er-beds.json", "snapshot.json", "timestamp.json"]);
 
     // A device that saw only what was sent.
@@ -142,7 +148,7 @@ fn from_keys_to_an_order_that_a_device_accepts() {
     let stored: Files =
         first.publish.iter().chain(&second.publish).map(|w| (w.stored_name(), w.bytes.clone())).collect();
     let loaded = TrustedSet::load(&office.root, &stored).unwrap();
-    let third = office.signer.index(&loaded, &Files::new(), later(6)).unwrap();
+    let third = office.signer.index(&loaded, &Files::new(), &Files::new(), later(6)).unwrap();
     assert_eq!(self::sent(&third), ["snapshot.json", "timestamp.json"]);
     assert!(third.trusted.lookup(&AUTO.parse::<BundlePath>().unwrap(), later(12)).is_ok());
 }
@@ -168,7 +174,7 @@ fn offline_keys_on_the_server_are_refused() {
 #[test]
 fn what_devices_would_refuse_is_not_published() {
     let office = Office::new();
-    let index = |before: &TrustedSet, new: Files| office.signer.index(before, &new, now());
+    let index = |before: &TrustedSet, new: Files| office.signer.index(before, &Files::new(), &new, now());
     let code = |before: &TrustedSet, new: Files| index(before, new).unwrap_err().code();
     assert_eq!(code(&office.start(), Files::new()), "signer_no_catalogue");
     let first = office.release(HUMAN);
@@ -204,15 +210,19 @@ fn a_builder_that_stopped_does_not_hold_up_the_others() {
     let targets = office.release(HUMAN);
     let auto = office.auto(&targets, None, AUTO).unwrap();
     let both = files([("targets.json", targets.as_slice()), ("auto-er-beds.json", auto.as_slice())]);
-    let mut trusted = office.signer.index(&office.start(), &both, now()).unwrap().trusted;
+    let mut trusted = office.signer.index(&office.start(), &Files::new(), &both, now()).unwrap().trusted;
     // The builder's file expires after 90 days; the catalogue is signed anew.
     let targets = office.release("bundles/er-beds/2.0.0.json");
-    trusted = office.signer.index(&trusted, &files([("targets.json", &targets)]), later(80)).unwrap().trusted;
+    trusted = office
+        .signer
+        .index(&trusted, &Files::new(), &files([("targets.json", &targets)]), later(80))
+        .unwrap()
+        .trusted;
     let spec = author::TargetsSpec::parse(&targets).unwrap().next(later(300));
     let renewed = author::sign(spec.envelope().unwrap(), &[&secret(&office.workspace, "release")]).unwrap();
     for day in [85, 91, 92] {
         let new = if day == 85 { files([("targets.json", renewed.as_slice())]) } else { Files::new() };
-        trusted = office.signer.index(&trusted, &new, later(day)).unwrap().trusted;
+        trusted = office.signer.index(&trusted, &Files::new(), &new, later(day)).unwrap().trusted;
     }
     assert!(trusted.lookup(&HUMAN.parse().unwrap(), later(92)).is_ok());
     let refused = trusted.lookup(&AUTO.parse().unwrap(), later(92)).unwrap_err();
@@ -297,7 +307,10 @@ fn what_a_known_box_would_refuse_is_not_signed_for_it() {
     let target = author::target(HUMAN.parse().unwrap(), HUMAN.as_bytes(), custom);
     office.workspace.add_bundle(&FileName::Targets, target).unwrap();
     let targets = office.publish(&[&secret(&office.workspace, "release")]).unwrap().bytes;
-    let index = office.signer.index(&office.start(), &files([("targets.json", &targets)]), now()).unwrap();
+    let index = office
+        .signer
+        .index(&office.start(), &Files::new(), &files([("targets.json", &targets)]), now())
+        .unwrap();
     let check = |device: Option<(&[&str], &str)>, expect: Result<(), &str>| {
         let fitness = device.map(|(hardware, agent)| Fitness {
             hardware: hardware.iter().map(|class| class.parse().unwrap()).collect(),

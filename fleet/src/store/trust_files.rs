@@ -1,7 +1,7 @@
 //! The trust files that are published now, byte for byte, and every root there ever was.
 
 use muster_protocol::time::Timestamp;
-use muster_protocol::trust::Files;
+use muster_protocol::trust::{FileName, Files};
 
 use super::convert::{column, count, time};
 use super::{Control, ControlTx, Result, StoreError};
@@ -89,6 +89,13 @@ pub async fn all(db: &mut Control) -> Result<Files> {
         .await
         .map_err(StoreError::query("reading the trust files"))?;
     Ok(rows.into_iter().collect())
+}
+
+/// What delegated roles list, by its name on the wire.
+pub async fn delegated(db: &mut Control) -> Result<Files> {
+    let mut files = all(db).await?;
+    files.retain(|name, _| matches!(name.parse(), Ok(FileName::Delegated(_))));
+    Ok(files)
 }
 
 const LIST: &str = "select name, version, expires, published, cast(length(bytes) as bigint) from trust_files \

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use muster_fleet::client::Client;
+use muster_fleet::publisher::keys::load_public;
 use muster_fleet::serve;
+use muster_protocol::trust::Role;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -211,6 +213,45 @@ async fn the_servers_keys_are_replaced_by_the_next_root() {
     assert_eq!(trusted.versions().root, 2);
     assert!(trusted.lookup(&bundle.path, server.fleet.clocks.trust.now()).is_ok());
     release(&ada, &Bundle::make("bundles/er-beds/2.json", b"two")).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_release_key_is_replaced_by_the_next_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let ada = office(dir.path(), &server).await;
+    let vendor = Desk::with_keys(&server.fleet.addresses.http, &["vendor"]).await;
+    let key = vendor.public("vendor");
+    ada.ok(&["delegation", "add", "radiology", "--key", &key, "--path", "bundles/radiology/*"]).await;
+    let own = Bundle::make("bundles/er-beds/1.json", b"one");
+    release(&ada, &own).await;
+    vendor.ok(&["release", "pull", "--root", &ada.text("metadata/1.root.json")]).await;
+    let theirs = Bundle::make("bundles/radiology/1.json", b"theirs");
+    vendor.ok(&["bundle", "add", &vendor.bundle(&theirs), "--role", "radiology"]).await;
+    vendor.ok(&["release", "publish", "--role", "radiology", "--key", "vendor"]).await;
+
+    ada.ok(&["key", "new", "next", "--no-passphrase"]).await;
+    ada.ok(&["root", "edit", "--remove-targets-key", "release", "--add-targets-key", "next"]).await;
+    ada.ok(&["root", "sign", "--key", "ada"]).await;
+    ada.refused(&["release", "publish", "--key", "release"], "").await;
+    ada.ok(&["release", "publish", "--key", "next"]).await;
+    let check = async |server: &Server| {
+        let trusted = server.fleet.intake.trusted().await.unwrap().unwrap();
+        assert_eq!(trusted.versions().root, 2);
+        for bundle in [&own, &theirs] {
+            assert!(trusted.lookup(&bundle.path, server.fleet.clocks.trust.now()).is_ok(), "{}", bundle.path);
+        }
+        assert!(
+            !trusted.keys(Role::Targets).contains_key(&load_public(&ada.public("release")).unwrap().key_id())
+        );
+    };
+    check(&server).await;
+    let log = get(&server, "/api/v1/log").await.to_string();
+    assert!(!log.contains("yanked"), "nothing was taken out of the catalogue: {log}");
+    server.stop().await;
+    let server = Server::start(dir.path()).await;
+    check(&server).await;
     server.stop().await;
 }
 
