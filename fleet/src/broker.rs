@@ -13,6 +13,7 @@ mod front;
 mod guests;
 pub mod hook;
 pub mod mosquitto;
+mod seats;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -23,6 +23,7 @@ pub mod files;
 mod own;
 mod rotate;
 mod server;
+mod succession;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -46,15 +47,14 @@ pub use csr::{CsrError, PublicKeyInfo, csr};
 pub use error::PkiError;
 use own::Own;
 pub use rotate::{AuthorityView, PkiView};
+use succession::newest;
 pub use tls::ClientAuth;
 use tls::{Live, Material};
 
 const CRL_FILE: &str = "device.crl.pem";
-const DEVICE_BUNDLE: &str = "device-ca.pem";
-const SERVER_BUNDLE: &str = "server-ca.pem";
+const DEVICE: &str = "device";
+const SERVER: &str = "server";
 const CLIENT: &str = "client-ca";
-/// How many authorities of one kind are looked for.
-const AUTHORITIES_MAX: u32 = 1000;
 const DEVICE_LIFE: Duration = Duration::from_hours(24 * CERTIFICATE_LIFE_DAYS as u64);
 
 /// A certificate for a device.
@@ -104,6 +104,8 @@ struct State {
     leaf: Own,
     /// The certificate of the fleet's own client.
     fleet: Own,
+    /// What is refused. The file with it is for others; whoever spoils that opens nothing here.
+    lists: Vec<crl::List>,
 }
 
 impl Pki {
@@ -111,36 +113,37 @@ impl Pki {
     pub fn open(dir: &Path, names: &[String], now: Timestamp) -> Result<Self, PkiError> {
         server::check_names(names)?;
         std::fs::create_dir_all(dir).map_err(|source| PkiError::Write { path: dir.to_owned(), source })?;
-        let device = all(dir, "device", "Muster Fleet Device CA", now)?;
-        let server = all(dir, "server", "Muster Fleet Server CA", now)?;
-        let client = match Authority::load(dir, CLIENT, 1)? {
+        let device = succession::all(dir, DEVICE, "Muster Fleet Device CA", now)?;
+        let server = succession::all(dir, SERVER, "Muster Fleet Server CA", now)?;
+        let client = match client::authority(dir)? {
             Some(client) => client,
             None => Authority::make(dir, CLIENT, 1, "Muster Fleet Client CA", now)?,
         };
         let leaf = server::open(dir, &server, names, now)?;
         let fleet = client::open(dir, &client, now)?;
-        save_bundle(&dir.join(DEVICE_BUNDLE), &device)?;
-        save_bundle(&dir.join(SERVER_BUNDLE), &server)?;
-        renew_crl(dir, &device, now)?;
-        Self::of(dir, names.to_vec(), State { device, server, client, leaf, fleet })
+        succession::save(dir, DEVICE, &device)?;
+        succession::save(dir, SERVER, &server)?;
+        let lists = crl::renew(dir, crl::load(dir)?, &device, now)?;
+        Self::of(dir, names.to_vec(), State { device, server, client, leaf, fleet, lists })
     }
 
     /// Loads what a running server has made, and writes nothing: safe beside it.
     pub fn load(dir: &Path) -> Result<Self, PkiError> {
         let absent = || PkiError::Absent { path: dir.to_owned() };
-        let (device, server) = (found(dir, "device")?, found(dir, "server")?);
-        let client = Authority::load(dir, CLIENT, 1)?.ok_or_else(absent)?;
+        let (device, server) = (succession::found(dir, DEVICE)?, succession::found(dir, SERVER)?);
+        let client = client::authority(dir)?.ok_or_else(absent)?;
         let leaf = Own::load(dir, server::STEM)?.ok_or_else(absent)?;
         let fleet = Own::load(dir, client::STEM)?.ok_or_else(absent)?;
         if device.is_empty() || server.is_empty() {
             return Err(absent());
         }
         let names = leaf.facts.names.clone();
-        Self::of(dir, names, State { device, server, client, leaf, fleet })
+        let lists = crl::load(dir)?;
+        Self::of(dir, names, State { device, server, client, leaf, fleet, lists })
     }
 
     fn of(dir: &Path, names: Vec<String>, state: State) -> Result<Self, PkiError> {
-        let live = Arc::new(Live::new(material(dir, &state)?));
+        let live = Arc::new(Live::new(material(&state)?));
         Ok(Self { dir: dir.to_owned(), names, state: RwLock::new(state), live, crl: watch::Sender::new(0) })
     }
 
@@ -164,22 +167,16 @@ impl Pki {
 
     /// Replaces the list of revoked certificates. Handshakes refuse them from now on; live sessions are not cut by it.
     pub fn write_crl(&self, revoked: &[Revoked], now: Timestamp) -> Result<(), PkiError> {
-        let state = self.write();
-        let text = crl::build(&state.device, revoked, now)?;
-        files::write(&self.dir.join(CRL_FILE), &text)?;
+        let mut state = self.write();
+        state.lists = crl::write(&self.dir, &state.device, revoked, now)?;
         self.refresh(&state)?;
         self.crl.send_modify(|written| *written += 1);
         Ok(())
     }
 
     /// What stands on the list of revoked certificates now.
-    pub fn listed(&self) -> Result<Vec<Revoked>, PkiError> {
-        let lists = crl::lists(&files::read(&self.dir.join(CRL_FILE))?.unwrap_or_default());
-        let mut listed: Vec<Revoked> =
-            lists.iter().filter_map(crl::read).flat_map(|(_, revoked)| revoked).collect();
-        listed.sort();
-        listed.dedup();
-        Ok(listed)
+    pub fn listed(&self) -> Vec<Revoked> {
+        crl::revoked(&self.read().lists)
     }
 
     /// Wakes whoever waits on it after the file of revoked certificates changed.
@@ -202,7 +199,7 @@ impl Pki {
 
     /// The file with all authorities for servers.
     pub fn server_bundle_path(&self) -> PathBuf {
-        self.dir.join(SERVER_BUNDLE)
+        succession::bundle(&self.dir, SERVER)
     }
 
     /// TLS 1.3 as this server. Stays current while certificates are renewed and revoked.
@@ -243,7 +240,7 @@ impl Pki {
 
     /// Lets the next handshake know.
     fn refresh(&self, state: &State) -> Result<(), PkiError> {
-        self.live.replace(material(&self.dir, state)?);
+        self.live.replace(material(state)?);
         Ok(())
     }
 
@@ -256,60 +253,10 @@ impl Pki {
     }
 }
 
-/// The authorities of a kind; makes the first one if there is none.
-fn all(dir: &Path, kind: &str, common_name: &str, now: Timestamp) -> Result<Vec<Authority>, PkiError> {
-    let mut found = found(dir, kind)?;
-    if found.is_empty() {
-        let name = format!("{common_name} 1");
-        found.push(Authority::make(dir, &stem(kind, 1), 1, &name, now)?);
-    }
-    Ok(found)
-}
-
-/// The authorities of a kind, oldest first.
-fn found(dir: &Path, kind: &str) -> Result<Vec<Authority>, PkiError> {
-    let mut found = Vec::new();
-    for number in 1..=AUTHORITIES_MAX {
-        found.extend(Authority::load(dir, &stem(kind, number), number)?);
-    }
-    Ok(found)
-}
-
-fn stem(kind: &str, number: u32) -> String {
-    format!("{kind}-ca-{number}")
-}
-
-/// There is always one: opening makes it and nothing takes the last one away.
-fn newest(authorities: &[Authority]) -> &Authority {
-    &authorities[authorities.len() - 1]
-}
-
-fn save_bundle(path: &Path, authorities: &[Authority]) -> Result<(), PkiError> {
-    let text: String = authorities.iter().map(|authority| authority.pem.as_str()).collect();
-    if files::read(path)?.as_deref() == Some(&text) {
-        return Ok(());
-    }
-    files::write(path, &text)
-}
-
-/// Writes the list of revoked certificates again if it lacks the list of an authority. What it held stays in it.
-fn renew_crl(dir: &Path, devices: &[Authority], now: Timestamp) -> Result<(), PkiError> {
-    let path = dir.join(CRL_FILE);
-    let lists = crl::lists(&files::read(&path)?.unwrap_or_default());
-    let held: Vec<_> = lists.iter().filter_map(crl::read).collect();
-    if devices.iter().all(|device| held.iter().any(|(issuer, _)| *issuer == device.facts.common_name)) {
-        return Ok(());
-    }
-    let mut revoked: Vec<_> = held.into_iter().flat_map(|(_, revoked)| revoked).collect();
-    revoked.sort();
-    revoked.dedup();
-    files::write(&path, &crl::build(devices, &revoked, now)?)
-}
-
-fn material(dir: &Path, state: &State) -> Result<Material, PkiError> {
+fn material(state: &State) -> Result<Material, PkiError> {
     let devices: Vec<CertificateDer<'static>> =
         state.device.iter().map(|authority| authority.der.clone()).collect();
-    let revoked = crl::lists(&files::read(&dir.join(CRL_FILE))?.unwrap_or_default());
+    let revoked: Vec<_> = state.lists.iter().map(|list| list.der.clone()).collect();
     let own = (state.leaf.certified.clone(), state.fleet.certified.clone());
     Material::new(own, &devices, &state.client.der, &revoked)
 }

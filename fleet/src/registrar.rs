@@ -147,7 +147,7 @@ impl Registrar {
         certificates::trim(&mut tx, before, FORGOTTEN_AT_ONCE).await?;
         enrolments::trim(&mut tx, before, FORGOTTEN_AT_ONCE).await?;
         tx.commit().await?;
-        let revoked = self.revoked(now).await?;
+        let revoked = revoked(&self.store, now).await?;
         let fresh = |listed: &Listed| listed.revoked == revoked && now.since(listed.at) < LIST_EVERY;
         if self.list.lock().await.as_ref().is_some_and(fresh) {
             return Ok(());
@@ -160,21 +160,9 @@ impl Registrar {
     async fn write_list(&self) -> Result<(), RegistrarError> {
         let mut listed = self.list.lock().await;
         let now = self.clocks.trust.now();
-        let revoked = self.revoked(now).await?;
-        let mut list = revoked.clone();
-        // A database that was lost does not know what it once revoked. Nothing leaves the list before it must have expired.
-        let alive = |old: &Revoked| old.at.plus(CERTIFICATE_LIFE) > now;
-        list.extend(self.pki.listed()?.into_iter().filter(|old| alive(old)));
-        list.sort();
-        list.dedup_by(|a, b| a.serial == b.serial);
-        self.pki.write_crl(&list, now)?;
+        let revoked = write_list(&self.store, &self.pki, now).await?;
         *listed = Some(Listed { at: now, revoked });
         Ok(())
-    }
-
-    async fn revoked(&self, now: Timestamp) -> Result<Vec<Revoked>, StoreError> {
-        let found = certificates::revoked(&mut self.store.read().await?, now).await?;
-        Ok(found.into_iter().map(|one| Revoked { serial: one.serial, at: one.at }).collect())
     }
 
     /// After a deed that revoked something. A failure leaves the deed done: the fleet refuses by its table already.
@@ -201,6 +189,25 @@ pub async fn members(store: &Store) -> Result<BTreeSet<DeviceId>, StoreError> {
     let mut members = identities::in_state(&mut db, StandingName::Active).await?;
     members.extend(identities::in_state(&mut db, StandingName::Quarantined).await?);
     Ok(members)
+}
+
+/// Writes the list of revoked certificates as the database has it, and returns that: to be done before anybody can connect,
+/// whatever the list in the folder says.
+pub async fn write_list(store: &Store, pki: &Pki, now: Timestamp) -> Result<Vec<Revoked>, RegistrarError> {
+    let revoked = revoked(store, now).await?;
+    let mut list = revoked.clone();
+    // A database that was lost does not know what it once revoked. Nothing leaves the list before it must have expired.
+    let alive = |old: &Revoked| old.at.plus(CERTIFICATE_LIFE) > now;
+    list.extend(pki.listed().into_iter().filter(alive));
+    list.sort();
+    list.dedup_by(|a, b| a.serial == b.serial);
+    pki.write_crl(&list, now)?;
+    Ok(revoked)
+}
+
+async fn revoked(store: &Store, now: Timestamp) -> Result<Vec<Revoked>, StoreError> {
+    let found = certificates::revoked(&mut store.read().await?, now).await?;
+    Ok(found.into_iter().map(|one| Revoked { serial: one.serial, at: one.at }).collect())
 }
 
 /// An entry about a device.

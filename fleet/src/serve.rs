@@ -32,7 +32,7 @@ use crate::link::{Link, Way};
 use crate::mint::{self, MintError};
 use crate::orders::Orders;
 use crate::pki::{Pki, PkiError};
-use crate::registrar::{self, Places, Registrar};
+use crate::registrar::{self, Places, Registrar, RegistrarError};
 use crate::say::Say;
 use crate::signer::{Signer, SignerError};
 use crate::store::{Store, StoreError, devices};
@@ -59,6 +59,8 @@ pub enum ServeError {
     Catalogue(#[from] CatalogueError),
     #[error("the certificates cannot be used")]
     Pki(#[from] PkiError),
+    #[error("the list of revoked certificates cannot be written")]
+    Revoked(#[from] RegistrarError),
     #[error("[mqtt] ca {} cannot be read", path.display())]
     BrokerCa {
         path: PathBuf,
@@ -113,6 +115,7 @@ async fn serve(
         Arc::new(Intake::new(store.clone(), blobs.clone(), signer.clone(), pki.clone(), catalogue, clocks));
     everybody_offline(&store, clocks).await?;
     admission.replace(registrar::members(&store).await?);
+    registrar::write_list(&store, &pki, clocks.trust.now()).await?;
 
     let (mut broker, way, public) = pipe(&config, &pki, &admission).await?;
     let (http, http_address) = listen(config.http).await?;

@@ -11,6 +11,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use mqtt5::broker::auth::{AuthProvider, AuthResult};
 use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
@@ -52,7 +53,10 @@ impl Access {
     /// exactly this connection. Only the fleet's own client comes without, by its password.
     fn knows(&self, client_id: &str, password: Option<&[u8]>, from: SocketAddr) -> bool {
         match self.who(client_id) {
-            Client::Fleet => password == Some(self.insider.password.as_bytes()),
+            // In the same time wherever a guess goes wrong.
+            Client::Fleet => password.is_some_and(|guess| {
+                verify_slices_are_equal(guess, self.insider.password.as_bytes()).is_ok()
+            }),
             Client::Device(_) | Client::Observer => self.guests.is(from, client_id),
             Client::Nobody => false,
         }
@@ -222,7 +226,9 @@ mod tests {
         check(3, "fleet-00", None, false);
         check(9, mine.as_str(), None, false);
         check(1, "fleet-x", None, false);
-        check(1, "fleet-x", Some("wrong"), false);
+        for wrong in ["wrong", "", "secre", "secret2", "terces", "SECRET"] {
+            check(1, "fleet-x", Some(wrong), false);
+        }
         check(9, "fleet-x", Some("secret"), true);
         drop((device, observer, foreign));
         check(1, mine.as_str(), None, false);

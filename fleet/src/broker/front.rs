@@ -1,11 +1,12 @@
 //! The door of the embedded broker: mutual TLS, and a place for each connection.
 //!
 //! ```text
-//!   accept ─▶ a task of its own ─▶ TLS within 5 s ─▶ whose certificate? admitted? ─▶ first bytes within 5 s
-//!          ─▶ a port of this machine, noted for this name ─▶ copy both ways until one side ends or the device is barred
+//!   accept ─▶ a task of its own ─▶ TLS within 5 s ─▶ whose certificate? admitted? a seat? ─▶ first bytes within 5 s
+//!          ─▶ a port of this machine, noted for this name ─▶ copy both ways until one side ends, the device is barred,
+//!             or newer connections have its seat
 //! ```
 //! Whoever has not yet said who it is costs little and cannot stay: strangers have a bound in all and per address, and time
-//! limits. So a silent socket harms nobody, which is why this file exists.
+//! limits. So a silent socket harms nobody, which is why this file exists. Whoever did say it has two seats, not more.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,15 +14,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional_with_sizes};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::CLIENTS_MAX;
 use super::guests::Guests;
+use super::seats::Seats;
 use crate::admission::Admission;
 use crate::pki::{Certificate, Peer, Pki};
 
@@ -54,6 +57,7 @@ struct Shared {
     pki: Arc<Pki>,
     admission: Admission,
     guests: Guests,
+    seats: Seats,
     inside: SocketAddr,
 }
 
@@ -65,6 +69,7 @@ impl Front {
             pki: self.pki,
             admission: self.admission,
             guests: self.guests,
+            seats: Seats::default(),
             inside: self.inside,
         });
         let places = Arc::new(Semaphore::new(CLIENTS_MAX));
@@ -113,17 +118,16 @@ impl Shared {
             Peer::Device(device) => device.to_string(),
             Peer::Client(name) => name.clone(),
         };
-        let mut first = vec![0; BUFFER];
-        let read = tokio::time::timeout(FIRST_BYTES, outside.read(&mut first)).await;
-        let Ok(Ok(length @ 1..)) = read else { return };
-        first.truncate(length);
-        drop(stranger);
-        let passed = self.pass(&mut outside, first, &name);
+        let Some(seat) = self.seats.take(&name, Instant::now()) else {
+            tracing::info!(%name, %from, "turned away: it connects too often");
+            return;
+        };
         tokio::select! {
-            passed = passed => if let Err(error) = passed {
+            passed = self.pass(&mut outside, stranger, &name) => if let Err(error) = passed {
                 tracing::debug!(%name, %error, "a connection ended");
             },
             () = self.barred(&peer) => tracing::info!(%name, "a device was barred; its connection is cut"),
+            () = seat.cut() => tracing::info!(%name, %from, "newer ones came; its oldest connection is cut"),
         }
     }
 
@@ -144,24 +148,24 @@ impl Shared {
         Some((stream, peer))
     }
 
-    /// Connects inside under this name and copies both ways.
+    /// Waits for the first bytes, connects inside under this name and copies both ways.
     async fn pass(
         &self,
         outside: &mut TlsStream<TcpStream>,
-        first: Vec<u8>,
+        stranger: Stranger,
         name: &str,
     ) -> std::io::Result<()> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(([127, 0, 0, 1], 0).into())?;
-        let from = socket.local_addr()?;
-        let guest = self.guests.admit(from, name);
-        let mut inside = socket.connect(self.inside).await?;
-        // Locals are dropped in the reverse order: the note must go before the port is free.
-        let _guest = guest;
-        inside.set_nodelay(true)?;
-        inside.write_all(&first).await?;
+        let mut first = vec![0; BUFFER];
+        let length = tokio::time::timeout(FIRST_BYTES, outside.read(&mut first)).await??;
+        if length == 0 {
+            return Ok(());
+        }
+        drop(stranger);
+        let mut inside = self.guests.visit(name, self.inside).await?;
+        inside.stream.set_nodelay(true)?;
+        inside.stream.write_all(&first[..length]).await?;
         drop(first);
-        copy_bidirectional_with_sizes(outside, &mut inside, BUFFER, BUFFER).await?;
+        copy_bidirectional_with_sizes(outside, &mut inside.stream, BUFFER, BUFFER).await?;
         Ok(())
     }
 

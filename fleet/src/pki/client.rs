@@ -13,13 +13,23 @@ use zeroize::Zeroizing;
 
 use super::authority::{self, Authority, Leaf};
 use super::own::{LIFE, Own};
-use super::{ClientCertificate, Pki, PkiError, tls};
+use super::{CLIENT, ClientCertificate, Pki, PkiError, files, tls};
 
 pub(super) const STEM: &str = "fleet-client";
 const FLEET: &str = "fleet-";
 const OBSERVER: &str = "o-";
 /// Characters after the prefix.
 const NAME_MAX: usize = 48;
+
+/// The authority of these clients; `None` if there never was one. It signs the fleet's own client as soon as it is made.
+pub(super) fn authority(dir: &Path) -> Result<Option<Authority>, PkiError> {
+    let found = Authority::load(dir, CLIENT, 1)?;
+    let witness = authority::paths(dir, STEM).0;
+    if found.is_none() && files::exists(&witness)? {
+        return Err(PkiError::Lost { what: format!("{CLIENT}.pem"), witness });
+    }
+    Ok(found)
+}
 
 /// The fleet's own client. Its name is drawn once, so that two fleets on one broker do not push each other out.
 pub(super) fn open(dir: &Path, authority: &Authority, now: Timestamp) -> Result<Own, PkiError> {

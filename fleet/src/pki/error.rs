@@ -26,6 +26,12 @@ pub enum PkiError {
     Exposed { path: PathBuf },
     #[error("{} cannot be used: {reason}", path.display())]
     Damaged { path: PathBuf, reason: &'static str },
+    #[error(
+        "{what} is gone from the folder pki, and {} says that it was there: restore its certificate and key from a backup. \
+         Only if it was meant to go, move {} away as well",
+        witness.display(), witness.display()
+    )]
+    Lost { what: String, witness: PathBuf },
     #[error("'{0}' is neither a host name nor an address; correct [server] names")]
     Name(String),
     #[error("[server] names is empty; name at least what boxes call this server")]

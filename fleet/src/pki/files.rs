@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 use super::PkiError;
 
 const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Longest private key.
+const KEY_BYTES_MAX: usize = 16 * 1024;
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 const PROGRAM: u32 = 0o755;
@@ -31,33 +33,51 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), PkiError> {
 
 /// `None` if there is no such file.
 pub(super) fn read(path: &Path) -> Result<Option<String>, PkiError> {
-    open(path)?.map(|file| text(path, file)).transpose()
+    let Some(file) = open(path)? else { return Ok(None) };
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(|source| unread(path, source))?;
+    Ok(Some(text))
 }
 
 /// Reads a private key; refuses one that others could have read, too.
 pub(super) fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, PkiError> {
     let Some(file) = open(path)? else { return Ok(None) };
-    let mode = file.metadata().map_err(|source| PkiError::Read { path: path.to_owned(), source })?;
+    let mode = file.metadata().map_err(|source| unread(path, source))?;
     if mode.permissions().mode() & 0o077 != 0 {
         return Err(PkiError::Exposed { path: path.to_owned() });
     }
-    text(path, file).map(|text| Some(Zeroizing::new(text)))
+    // Room for all of it from the start: a text that grows leaves pieces of the key behind, where nobody wipes them.
+    let mut text = Zeroizing::new(String::with_capacity(KEY_BYTES_MAX));
+    let bytes = KEY_BYTES_MAX as u64 / 2;
+    file.take(bytes).read_to_string(&mut text).map_err(|source| unread(path, source))?;
+    Ok(Some(text))
+}
+
+/// Whether there is such a file; an answer that cannot be had is none.
+pub(super) fn exists(path: &Path) -> Result<bool, PkiError> {
+    path.try_exists().map_err(|source| unread(path, source))
+}
+
+/// Takes it away if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), PkiError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(PkiError::Write { path: path.to_owned(), source })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn open(path: &Path) -> Result<Option<File>, PkiError> {
     match File::open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(PkiError::Read { path: path.to_owned(), source }),
+        Err(source) => Err(unread(path, source)),
     }
 }
 
-fn text(path: &Path, file: File) -> Result<String, PkiError> {
-    let mut text = String::new();
-    file.take(FILE_BYTES_MAX)
-        .read_to_string(&mut text)
-        .map_err(|source| PkiError::Read { path: path.to_owned(), source })?;
-    Ok(text)
+fn unread(path: &Path, source: std::io::Error) -> PkiError {
+    PkiError::Read { path: path.to_owned(), source }
 }
 
 fn replace(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
@@ -65,10 +85,7 @@ fn replace(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let temporary = path.with_added_extension("new");
     // One left over by a crash may have another mode.
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        Ok(()) | Err(_) => {}
-    }
+    remove(&temporary)?;
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(text.as_bytes())?;
@@ -77,4 +94,20 @@ fn replace(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
         File::open(folder)?.sync_all()
     };
     write().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_without_growing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one.key");
+        for bytes in [0, 240, KEY_BYTES_MAX / 2, KEY_BYTES_MAX, 4 * KEY_BYTES_MAX] {
+            write_private(&path, &"k".repeat(bytes)).unwrap();
+            let text = read_private(&path).unwrap().unwrap();
+            assert_eq!((text.len(), text.capacity()), (bytes.min(KEY_BYTES_MAX / 2), KEY_BYTES_MAX));
+        }
+    }
 }

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use muster_protocol::time::Timestamp;
 
-use super::authority::{Authority, LEEWAY};
-use super::{
-    DEVICE_BUNDLE, DEVICE_LIFE, Pki, PkiError, SERVER_BUNDLE, newest, renew_crl, save_bundle, server, stem,
-};
+use super::authority::{Authority, LEEWAY, paths};
+use super::succession::{self, newest, stem};
+use super::{DEVICE, DEVICE_LIFE, Pki, PkiError, SERVER, crl, files, server};
 
 /// How early the end of an authority is told.
 const NOTICE: Duration = Duration::from_hours(24 * 365);
@@ -70,10 +69,10 @@ impl Pki {
         let mut state = self.write();
         let number = newest(&state.device).number + 1;
         let name = format!("Muster Fleet Device CA {number}");
-        let authority = Authority::make(&self.dir, &stem("device", number), number, &name, now)?;
+        let authority = Authority::make(&self.dir, &stem(DEVICE, number), number, &name, now)?;
         state.device.push(authority);
-        save_bundle(&self.dir.join(DEVICE_BUNDLE), &state.device)?;
-        renew_crl(&self.dir, &state.device, now)?;
+        succession::save(&self.dir, DEVICE, &state.device)?;
+        state.lists = crl::renew(&self.dir, state.lists.clone(), &state.device, now)?;
         self.refresh(&state)?;
         self.crl.send_modify(|written| *written += 1);
         Ok(())
@@ -92,20 +91,21 @@ impl Pki {
             })
             .take_while(|over| *over)
             .count();
-        let gone: Vec<Authority> = state.device.drain(..over).collect();
-        if gone.is_empty() {
+        if over == 0 {
             return Ok(Vec::new());
         }
-        for authority in &gone {
-            let (path, key) = super::authority::paths(&self.dir, &stem("device", authority.number));
+        // No longer named first: a crash then leaves nothing that looks lost. And out of memory last: if something cannot
+        // be taken away, all of them stay what they were and the next attempt begins again.
+        succession::save(&self.dir, DEVICE, &state.device[over..])?;
+        for authority in &state.device[..over] {
+            let (path, key) = paths(&self.dir, &stem(DEVICE, authority.number));
             // The certificate first: a key without one counts for nothing.
-            for path in [path, key] {
-                std::fs::remove_file(&path).map_err(|source| PkiError::Write { path, source })?;
-            }
+            files::remove(&path)?;
+            files::remove(&key)?;
         }
-        save_bundle(&self.dir.join(DEVICE_BUNDLE), &state.device)?;
+        let gone = state.device.drain(..over).map(|authority| authority.facts.common_name).collect();
         self.refresh(&state)?;
-        Ok(gone.into_iter().map(|authority| authority.facts.common_name).collect())
+        Ok(gone)
     }
 
     /// Makes the authority that will sign this server, and signs nothing with it yet. Returns it in PEM.
@@ -117,10 +117,10 @@ impl Pki {
         }
         let number = newest + 1;
         let name = format!("Muster Fleet Server CA {number}");
-        let authority = Authority::make(&self.dir, &stem("server", number), number, &name, now)?;
+        let authority = Authority::make(&self.dir, &stem(SERVER, number), number, &name, now)?;
         let pem = authority.pem.clone();
         state.server.push(authority);
-        save_bundle(&self.dir.join(SERVER_BUNDLE), &state.server)?;
+        succession::save(&self.dir, SERVER, &state.server)?;
         Ok(pem)
     }
 

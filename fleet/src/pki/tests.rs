@@ -256,10 +256,10 @@ async fn revoked_certificates_stay_revoked_through_rotation_and_restart() {
     written.mark_unchanged();
     pki.rotate_device_ca(folder.now).unwrap();
     assert!(written.has_changed().unwrap());
-    let lists = crl::lists(&folder.text(CRL_FILE));
+    let lists = crl::parse(&folder.text(CRL_FILE)).unwrap();
     assert_eq!(lists.len(), 2);
     for list in &lists {
-        assert_eq!(crl::read(list).unwrap().1.len(), 1);
+        assert_eq!(list.revoked.len(), 1);
     }
     for pki in [pki, folder.open()] {
         assert!(!meets(&pki, ClientAuth::Devices, Some(&revoked)).await);
@@ -268,6 +268,132 @@ async fn revoked_certificates_stay_revoked_through_rotation_and_restart() {
     drop(server);
     let bad = Revoked { serial: "not hex".to_owned(), at: folder.now };
     assert!(matches!(folder.open().write_crl(&[bad], folder.now), Err(PkiError::Serial(_))));
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_stops_the_start_and_opens_nothing_meanwhile() {
+    let folder = Folder::new();
+    let pki = folder.open();
+    let (revoked, issued) = holder(&pki, 1, folder.now);
+    let entry = Revoked { serial: issued.serial, at: folder.now };
+    pki.rotate_device_ca(folder.now).unwrap();
+    pki.write_crl(std::slice::from_ref(&entry), folder.now).unwrap();
+    let good = folder.text(CRL_FILE);
+    let second = good.rfind("-----BEGIN").unwrap();
+    let check = |what: &str, text: &str| {
+        std::fs::write(folder.path(CRL_FILE), text).unwrap();
+        for opened in [folder.open_as(&["localhost"], folder.now), Pki::load(&folder.path(""))] {
+            let error = opened.err().unwrap_or_else(|| panic!("{what} was taken")).to_string();
+            assert!(
+                error.contains("device.crl.pem cannot be used") && error.contains("move it away"),
+                "{error}"
+            );
+        }
+        assert_eq!(folder.text(CRL_FILE), text, "{what} was written over");
+    };
+    check("no list", "nothing of the kind");
+    check("cut off", &good[..good.len() - 40]);
+    check("cut off in its first line", &good[..12]);
+    check("the second cut off", &good[..second + 60]);
+    check("another kind of block", &good.replacen("X509 CRL", "X509 CRX", 2));
+    check("no Base64", &good.replacen("MII", "M!I", 1));
+    check("no DER", &good.replacen("MII", "AII", 1));
+    check("an authority among them", &format!("{good}{}", folder.text("device-ca-1.pem")));
+    // The server that runs goes on refusing, also with what is made anew.
+    assert!(pki.renew_server(folder.now.plus(300 * DAY)).unwrap());
+    assert!(!meets(&pki, ClientAuth::Devices, Some(&revoked)).await);
+    assert_eq!(pki.listed(), [Revoked { at: Timestamp::from_seconds(entry.at.as_seconds()), ..entry }]);
+    std::fs::remove_file(folder.path(CRL_FILE)).unwrap();
+    folder.open();
+}
+
+#[test]
+fn an_authority_that_was_lost_stops_the_start() {
+    let folder = Folder::new();
+    let pki = folder.open();
+    pki.rotate_device_ca(folder.now).unwrap();
+    pki.rotate_device_ca(folder.now).unwrap();
+    pki.prepare_server_ca(folder.now).unwrap();
+    let check = |lost: &[&str], expect: Option<&str>| {
+        let away = |name: &str| folder.path(&format!("{name}.away"));
+        for name in lost {
+            std::fs::rename(folder.path(name), away(name)).unwrap();
+        }
+        for opened in [folder.open_as(&["localhost"], folder.now), Pki::load(&folder.path(""))] {
+            let error = opened.err().map(|error| error.to_string());
+            match expect {
+                None => assert_eq!(error, None, "{lost:?}"),
+                Some(expect) => {
+                    let error = error.unwrap_or_else(|| panic!("{lost:?} was not missed"));
+                    assert!(error.contains(expect) && error.contains("from a backup"), "{error}");
+                }
+            }
+        }
+        for name in lost {
+            std::fs::rename(away(name), folder.path(name)).unwrap();
+        }
+    };
+    check(&["device-ca-1.pem"], Some("Muster Fleet Device CA 1 is gone"));
+    check(&["device-ca-2.pem"], Some("Muster Fleet Device CA 2 is gone"));
+    check(&["device-ca-3.pem"], Some("Muster Fleet Device CA 3 is gone"));
+    check(&["device-ca-3.pem", "device-ca-3.key"], Some("Muster Fleet Device CA 3 is gone"));
+    check(&["server-ca-1.pem", "server-ca-2.pem"], Some("Muster Fleet Server CA 1 is gone"));
+    check(&["client-ca.pem"], Some("client-ca.pem is gone"));
+    check(&["client-ca.pem", "client-ca.key"], Some("client-ca.pem is gone"));
+    // Without the file that names them all, too.
+    check(&["device-ca.pem", "device-ca-1.pem"], Some("device-ca-1.pem is gone"));
+    check(&["device-ca.pem", "device-ca-2.pem", "device-ca-2.key"], Some("device-ca-2.pem is gone"));
+    check(&["device-ca.pem", "device-ca-3.pem"], Some("device-ca-3.pem is gone"));
+    check(&[], None);
+    // A backup of an authority with the same name is not the authority.
+    let elsewhere = Folder::new();
+    elsewhere.open();
+    for name in ["device-ca-1.pem", "device-ca-1.key"] {
+        files::write_private(&folder.path(name), &elsewhere.text(name)).unwrap();
+    }
+    check(&[], Some("Muster Fleet Device CA 1 is gone"));
+}
+
+#[test]
+fn a_crash_while_authorities_were_replaced_loses_nothing() {
+    let folder = Folder::new();
+    let pki = folder.open();
+    pki.rotate_device_ca(folder.now).unwrap();
+    let names = |pki: &Pki| pki.view().device.into_iter().map(|one| one.name).collect::<Vec<_>>();
+    let both = ["Muster Fleet Device CA 1", "Muster Fleet Device CA 2"];
+    // The next one's key was written, and no more of it.
+    files::write_private(&folder.path("device-ca-3.key"), "half a key").unwrap();
+    assert_eq!(names(&folder.open()), both);
+    std::fs::remove_file(folder.path("device-ca-3.key")).unwrap();
+    // The next one was made, and not yet named.
+    let bundle = folder.text("device-ca.pem");
+    std::fs::write(folder.path("device-ca.pem"), folder.text("device-ca-1.pem")).unwrap();
+    assert_eq!(names(&folder.open()), both);
+    assert_eq!(folder.text("device-ca.pem"), bundle);
+    // The oldest was no longer named, or gone without its key.
+    std::fs::write(folder.path("device-ca.pem"), folder.text("device-ca-2.pem")).unwrap();
+    assert_eq!(names(&folder.open()), both);
+    std::fs::write(folder.path("device-ca.pem"), folder.text("device-ca-2.pem")).unwrap();
+    std::fs::remove_file(folder.path("device-ca-1.pem")).unwrap();
+    assert_eq!(names(&folder.open()), both[1..]);
+}
+
+#[tokio::test]
+async fn an_authority_that_cannot_be_taken_away_stays_whole() {
+    let folder = Folder::new();
+    let pki = folder.open();
+    let old = holder(&pki, 1, folder.now).0;
+    pki.rotate_device_ca(folder.now).unwrap();
+    let after = folder.now.plus(91 * DAY);
+    std::fs::remove_file(folder.path("device-ca-1.key")).unwrap();
+    std::fs::create_dir(folder.path("device-ca-1.key")).unwrap();
+    assert!(matches!(pki.retire(after), Err(PkiError::Write { .. })));
+    assert_eq!(pki.view().device.len(), 2);
+    assert!(meets(&pki, ClientAuth::Devices, Some(&old)).await);
+    std::fs::remove_dir(folder.path("device-ca-1.key")).unwrap();
+    assert_eq!(pki.retire(after).unwrap(), ["Muster Fleet Device CA 1"]);
+    assert!(!meets(&pki, ClientAuth::Devices, Some(&old)).await);
+    assert_eq!(folder.text("device-ca.pem"), folder.text("device-ca-2.pem"));
 }
 
 #[tokio::test]

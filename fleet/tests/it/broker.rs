@@ -8,6 +8,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::LastWill;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use muster_fleet::clock::TrustClock;
 use muster_fleet::pki::Revoked;
@@ -87,11 +88,11 @@ async fn silent_sockets_harm_nobody_and_are_closed() {
     for _ in 0..50 {
         plain.push(TcpStream::connect(pipe.door.address()).await.unwrap());
     }
-    pipe.admission.admit(device());
-    let holder = pipe.door.holder(device().as_str());
-    for _ in 0..10 {
+    for number in 10..20 {
         // These did shake hands, and then say nothing.
-        greeted.push(pipe.door.dial(&holder).await);
+        let id = DeviceId::mint([number; 16]);
+        pipe.admission.admit(id.clone());
+        greeted.push(pipe.door.dial(&pipe.door.holder(id.as_str())).await);
     }
     let start = tokio::time::Instant::now();
     let mut other = pipe.device(&DeviceId::mint([2; 16])).await;
@@ -110,6 +111,54 @@ async fn silent_sockets_harm_nobody_and_are_closed() {
         }
     };
     tokio::time::timeout(PATIENCE, closing).await.expect("silent sockets were left open");
+    pipe.stop().await;
+}
+
+#[tokio::test]
+async fn one_box_has_two_connections_and_no_more() {
+    let pipe = Pipe::start(Kind::Embedded).await;
+    pipe.admission.admit(device());
+    let holder = pipe.door.holder(device().as_str());
+    // One byte of MQTT, and nothing more: no stranger any longer, and for a minute no client of the broker.
+    let greet = async || {
+        let mut stream = pipe.door.dial(&holder).await;
+        stream.write_all(b"\x10").await.unwrap();
+        stream
+    };
+    let is_cut = async |stream: &mut TlsStream<TcpStream>, within: Duration| {
+        tokio::time::timeout(within, stream.read(&mut [0; 16])).await.is_ok()
+    };
+    let mut first = greet().await;
+    let mut second = greet().await;
+    let soon = Duration::from_millis(300);
+    assert!(!is_cut(&mut first, soon).await && !is_cut(&mut second, soon).await);
+    let mut third = greet().await;
+    assert!(is_cut(&mut first, PATIENCE).await, "one box holds three places");
+    assert!(!is_cut(&mut second, soon).await && !is_cut(&mut third, soon).await);
+    // The box itself comes in: what held its places has to go.
+    let mut real = Client::try_connect_with(&pipe.door, device().as_str(), &holder, None).await.unwrap();
+    assert!(is_cut(&mut second, PATIENCE).await);
+    assert!(real.publish(&Topic::Up(device(), Up::State), false, Vec::new()).await);
+    pipe.stop().await;
+}
+
+#[tokio::test]
+async fn a_box_that_comes_too_often_waits_and_others_do_not() {
+    let pipe = Pipe::start(Kind::Embedded).await;
+    pipe.admission.admit(device());
+    let until = async |refused: bool| {
+        let trying = async {
+            while is_refused(&pipe.door, device().as_str()).await != refused {
+                if !refused {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, trying).await.unwrap_or_else(|_| panic!("never refused: {refused}"));
+    };
+    until(true).await;
+    pipe.device(&DeviceId::mint([2; 16])).await;
+    until(false).await;
     pipe.stop().await;
 }
 
