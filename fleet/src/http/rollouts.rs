@@ -22,7 +22,7 @@ use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::time::Time;
 use crate::rollout::explain::explain;
 use crate::rollout::{Member, Members, Rollout, advance};
-use crate::store::{Control, NewestFirst, Page, Versioned, rollouts};
+use crate::store::{self, Control, NewestFirst, Page, Versioned, rollouts};
 use crate::tasks::view::{fleet_view, members};
 
 pub(super) use view::RolloutSummary;
@@ -119,11 +119,19 @@ async fn devices(
     let (page, next) = paging.cut(page, |(device, _)| device.clone())?;
     let members: Members = page.into_iter().collect();
     let fleet = fleet_view(&mut db, &mut app.fleet.store.read_telemetry().await?, &rollout).await?;
-    let items = explain(&rollout, &members, &fleet).into_iter().map(|said| {
-        let device = fleet.devices.get(&said.device);
-        RolloutDevice {
-            name: device.map_or_else(String::new, |device| device.name.clone()),
-            site: device.map_or_else(String::new, |device| device.site.to_string()),
+    let mut items = Vec::with_capacity(members.len());
+    for said in explain(&rollout, &members, &fleet) {
+        // Who is no member of the fleet any more is in no view of it, and still has a name.
+        let (name, site) = match fleet.devices.get(&said.device) {
+            Some(device) => (device.name.clone(), device.site.to_string()),
+            None => match store::devices::get(&mut db, &said.device).await? {
+                Some(known) => (known.name, known.site.to_string()),
+                None => (said.device.to_string(), String::new()),
+            },
+        };
+        items.push(RolloutDevice {
+            name,
+            site,
             stage: rollout.plan.stages.get(said.stage).map_or_else(String::new, |stage| stage.name.clone()),
             device: said.device.into(),
             state: said.state,
@@ -131,9 +139,9 @@ async fn devices(
             sentence: said.sentence,
             next: said.next,
             since: said.since.map(|since| app.real(since)),
-        }
-    });
-    Ok(Json(List { items: items.collect(), next }))
+        });
+    }
+    Ok(Json(List { items, next }))
 }
 
 impl super::page::Key for DeviceId {
