@@ -48,7 +48,7 @@ const tones: Record<string, Tone> = {
   baking: "busy",
   judging: "busy",
   passed: "good",
-  stopped: "idle",
+  stopped: "warn",
   // devices in a rollout
   offered: "busy",
   staging: "busy",

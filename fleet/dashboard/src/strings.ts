@@ -233,7 +233,7 @@ export const text = {
     why: "Waiting on",
     shown: (n: number, more: boolean) => (more ? `first ${plural(n, "device")}` : plural(n, "device")),
     empty: "No device yet",
-    emptyWhy: "A device appears here when its agent first connects. On the box:",
+    emptyWhy: "A device appears here when its agent first connects. Make it a member:",
     emptyFilter: "No device matches this filter.",
     clear: "Clear the filter",
     phases: {
@@ -262,6 +262,7 @@ export const text = {
     orderLine: (order: number, observed: number) =>
       order === observed ? `version ${order}, acted on` : `version ${order} sent, version ${observed} acted on`,
     refusal: "Refused",
+    notice: "Note",
     waiting: "Why it waits",
     waitingNone: "It runs what it should: nothing is waited for.",
     slots: "Wish and actual",

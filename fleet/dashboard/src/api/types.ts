@@ -90,6 +90,8 @@ export interface Slot {
   current?: RunningBundle | null;
   previous?: BundleRef | null;
   wanted?: BundleRef | null;
+  /** What a person should know of what runs: yanked, revoked, stopped. */
+  notice?: Reason | null;
 }
 
 export interface Capabilities {
@@ -137,6 +139,8 @@ export interface Device {
   observed_generation: number;
   slots: Slot[];
   refusal?: Reason | null;
+  /** What a person should know of the box though it works: its clock, its certificate, the age of what was signed. */
+  notices?: Reason[];
   health?: Health | null;
   waiting_on?: WaitingOn | null;
 }

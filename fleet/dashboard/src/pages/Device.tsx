@@ -76,8 +76,9 @@ function newestFirst<T extends { at: string }>(events: T[]): T[] {
   return events.toSorted((a, b) => Date.parse(b.at) - Date.parse(a.at));
 }
 
-function Waiting({ device: { waiting_on, refusal } }: { device: DeviceDetail }) {
-  if (waiting_on == null && refusal == null) return null;
+function Waiting({ device: { waiting_on, refusal, notices = [], slots } }: { device: DeviceDetail }) {
+  const told = [...notices, ...slots.flatMap((slot) => slot.notice ?? [])];
+  if (waiting_on == null && refusal == null && told.length === 0) return null;
   return (
     <Panel title={say.waiting} tone={refusal == null ? "warn" : "bad"}>
       <div className="body stack" style={{ gap: 6 }}>
@@ -86,6 +87,11 @@ function Waiting({ device: { waiting_on, refusal } }: { device: DeviceDetail }) 
             <State is="failed" word={say.refusal} /> {refusal.sentence}
           </p>
         )}
+        {told.map((notice) => (
+          <p key={`${notice.code} ${notice.sentence}`}>
+            <State is="held" word={say.notice} /> {notice.sentence}
+          </p>
+        ))}
         {waiting_on != null && (
           <p>
             {waiting_on.sentence}
