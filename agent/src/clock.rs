@@ -6,12 +6,18 @@
 //! A box without a clock battery wakes in 1970. So the trust clock never shows less than its *floor*:
 //!
 //! ```text
-//!   now = max(the machine's clock, floor)          one value, for signatures and for TLS
-//!   floor: the release of this program ─▶ raised by every verified `issued` ─▶ kept in floor.json, never lowered
+//!   now     = max(the machine's clock, floor)                             orders, the catalogue, leases
+//!   certain = max(the machine's clock, the release of this program)       TLS
+//!   floor: the release ─▶ raised by every verified `issued` ─▶ kept in floor.json, forgotten with the keys it rose by
 //! ```
 //!
 //! While the machine's clock is behind it, the floor itself runs on, as the monotonic clock does: what waits ten seconds
 //! waits no longer. A wrong floor can only make the box stricter about age, never laxer.
+//!
+//! That is why TLS does not go by it. Stricter about the age of metadata, a box changes nothing until a root replaces the
+//! keys that lied. Stricter about certificates, it would find its server's expired, and that root could not reach it: one
+//! stolen online key would send somebody to every box. What a box remembers, from signatures or from the time of its
+//! network, must not end a certificate. What [`tls`](crate::tls) does about certificates that have not begun stands there.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,6 +39,8 @@ const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 #[derive(Clone, Debug)]
 pub struct TrustClock {
     source: Source,
+    /// What nobody has to be believed for.
+    earliest: Timestamp,
     /// The floor as it was at `since`; it runs on from there.
     floor_ms: Arc<AtomicI64>,
     since: Instant,
@@ -60,12 +68,18 @@ impl TrustClock {
         Self::new(Source::Manual(Arc::new(AtomicI64::new(at.as_millis()))), Timestamp::default())
     }
 
-    fn new(source: Source, floor: Timestamp) -> Self {
-        Self { source, floor_ms: Arc::new(AtomicI64::new(floor.as_millis())), since: monotonic() }
+    fn new(source: Source, earliest: Timestamp) -> Self {
+        let floor_ms = Arc::new(AtomicI64::new(earliest.as_millis()));
+        Self { source, earliest, floor_ms, since: monotonic() }
     }
 
     pub fn now(&self) -> Timestamp {
         self.machine().max(self.floor())
+    }
+
+    /// The time by this machine and this program alone: nothing that was signed or remembered moves it.
+    pub fn certain(&self) -> Timestamp {
+        self.machine().max(self.earliest)
     }
 
     /// What the machine's clock says, however wrong. For telling people that it is, never for deciding.
@@ -83,6 +97,11 @@ impl TrustClock {
     /// It cannot be earlier than `at` any more, for this clock and all its clones. Lower than before changes nothing.
     pub fn raise(&self, at: Timestamp) {
         self.floor_ms.fetch_max(at.minus(self.ran()).as_millis(), Ordering::SeqCst);
+    }
+
+    /// Lets go of all that [`Self::raise`] was told: the keys that said so are replaced.
+    pub fn forget(&self) {
+        self.floor_ms.store(self.earliest.minus(self.ran()).as_millis(), Ordering::SeqCst);
     }
 
     fn ran(&self) -> Duration {
@@ -187,6 +206,19 @@ mod tests {
         let began = monotonic();
         while monotonic().duration_since(began) < Duration::from_millis(5) {}
         assert!(clock.now() >= first.plus(Duration::from_millis(4)), "what waits would wait for ever");
+    }
+
+    #[test]
+    fn what_is_remembered_does_not_move_what_is_certain_and_can_be_forgotten() {
+        let clock = TrustClock::system();
+        clock.raise(clock.machine().plus(Duration::from_hours(24 * 365)));
+        assert!(clock.now() > clock.certain().plus(Duration::from_hours(24 * 364)));
+        clock.clone().forget();
+        assert!(clock.floor() < released().plus(Duration::from_mins(1)), "not forgotten");
+        assert!(clock.now() < clock.certain().plus(Duration::from_mins(1)));
+        let clock = TrustClock::manual(Timestamp::from_seconds(-5));
+        clock.raise(Timestamp::from_seconds(9));
+        assert_eq!(clock.certain(), Timestamp::default());
     }
 
     #[test]

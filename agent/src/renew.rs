@@ -85,7 +85,7 @@ struct Pace {
     spread_max: Duration,
     failed: BackOff,
     refused: BackOff,
-    /// A broker's dislike is taken to the door this often at most.
+    /// A certificate that is there is taken to the door this often at most, whoever dislikes it.
     doubt_every: Duration,
 }
 
@@ -159,7 +159,7 @@ impl Watcher {
             let pace = self.pace();
             let Ok(certificate) = self.look().await else { return };
             let now = monotonic();
-            if self.attempt_at.is_none() && self.is_due(certificate.as_ref()) {
+            if self.attempt_at.is_none() && self.is_due(certificate.as_ref(), now, &pace) {
                 self.attempt_at = Some(now + self.spread(certificate.as_ref(), &pace));
             }
             if self.attempt_at.is_some_and(|at| at <= now) {
@@ -200,8 +200,15 @@ impl Watcher {
         Ok(certificate)
     }
 
-    fn is_due(&self, certificate: Option<&Certificate>) -> bool {
-        certificate.is_none_or(|found| self.config.clock.now() >= found.renew_from())
+    /// What a fresh certificate says of its life may look over at once to a box that was lied to about the time, or whose
+    /// clock is far ahead: it must not ask without a pause.
+    fn is_due(&self, certificate: Option<&Certificate>, now: Instant, pace: &Pace) -> bool {
+        certificate
+            .is_none_or(|found| self.config.clock.now() >= found.renew_from() && !self.just_asked(now, pace))
+    }
+
+    fn just_asked(&self, now: Instant, pace: &Pace) -> bool {
+        self.attempted.is_some_and(|at| now.saturating_duration_since(at) < pace.doubt_every)
     }
 
     /// While the old one is good there is no hurry; without one there is.
@@ -212,8 +219,7 @@ impl Watcher {
 
     fn doubted(&mut self, pace: &Pace) {
         let now = monotonic();
-        let recently = self.attempted.is_some_and(|at| now.saturating_duration_since(at) < pace.doubt_every);
-        if !recently && self.attempt_at.is_none() {
+        if !self.just_asked(now, pace) && self.attempt_at.is_none() {
             tracing::warn!("the broker does not accept this box; asking the fleet for a fresh certificate");
             self.attempt_at = Some(now);
         }

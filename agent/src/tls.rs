@@ -1,6 +1,12 @@
-//! TLS as this box speaks it, to its broker and to the fleet's door alike: version 1.3, servers accepted only from the
-//! authorities that the trusted root names, and the trust clock's time, so that a box that wakes in 1970 can still
-//! connect.
+//! TLS as this box speaks it, to its broker and to the fleet's door alike: version 1.3, and servers accepted only from the
+//! authorities that the trusted root names.
+//!
+//! A certificate has expired if it has by the time that is *certain*: the machine's clock, or the release of this program
+//! if that is later. Nothing that was signed counts here, else a stolen online key could claim next year and no server
+//! would be good any more ([`clock`](crate::clock)). And a certificate that has not begun by that time has begun all the
+//! same: an authority that the root names signed it, and knew what time it was. So a box that wakes in 1970 can connect,
+//! to servers that are younger than anything it remembers too. The price: without a clock, it accepts a certificate that
+//! expired after its release, of whoever kept that key. He learns what boxes report; he can order nothing.
 //!
 //! It must never look at the machine's own list of authorities: a public certificate for the right name is not ours.
 
@@ -9,11 +15,17 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
 use crate::clock::TrustClock;
+
+/// Certificates of a chain that may have to begin: the server's and two authorities between.
+const CHAIN_MAX: usize = 3;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -70,7 +82,8 @@ pub fn client(
     let config = ClientConfig::builder_with_details(provider, Arc::new(Time(clock.clone())))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Rustls)?
-        .with_webpki_verifier(verifier);
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Begun(verifier)));
     let config = match shown {
         None => config.with_no_client_auth(),
         Some(shown) => {
@@ -89,8 +102,60 @@ struct Time(TrustClock);
 
 impl rustls::time_provider::TimeProvider for Time {
     fn current_time(&self) -> Option<UnixTime> {
-        let seconds = u64::try_from(self.0.now().as_seconds()).unwrap_or(0);
+        let seconds = u64::try_from(self.0.certain().as_seconds()).unwrap_or(0);
         Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
+    }
+}
+
+/// Judges as webpki does, and a certificate that has not begun as of the moment it begins.
+#[derive(Debug)]
+struct Begun(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for Begun {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let judge = |at| self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at);
+        let (mut at, mut judged) = (now, judge(now));
+        for _ in 0..CHAIN_MAX {
+            let Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
+                not_before,
+                ..
+            })) = judged
+            else {
+                break;
+            };
+            at = at.max(not_before);
+            judged = judge(at);
+        }
+        judged
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }
 
@@ -107,9 +172,6 @@ pub fn refusal(error: &io::Error) -> Option<&'static str> {
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 "its certificate has expired by this box's clock: renew it, or set this box's clock"
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "its certificate is not valid yet by this box's clock: set this box's clock"
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "its certificate is for another name: put the name or address that boxes use into 'names' of \
@@ -165,8 +227,9 @@ mod tests {
     }
 
     #[test]
-    fn time_is_the_trust_clock_s() {
+    fn time_is_what_is_certain_whatever_was_signed() {
         let clock = TrustClock::manual(Timestamp::from_seconds(1_800_000_000));
+        clock.raise(Timestamp::from_seconds(1_900_000_000));
         assert_eq!(Time(clock.clone()).current_time().unwrap().as_secs(), 1_800_000_000);
         clock.set(Timestamp::from_seconds(-5));
         assert_eq!(Time(clock).current_time().unwrap().as_secs(), 0);

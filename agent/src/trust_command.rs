@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_begins_anew_and_time_does_not_fall() {
+    fn the_owner_begins_anew_and_time_falls_only_with_the_keys_that_told_it() {
         let (_dir, config) = set_up();
         let folder = config.state_dir.join("trust");
         let floor = TrustStore::open(&folder, &root(1, 1, 1)).unwrap().floor();
@@ -285,7 +285,7 @@ mod tests {
         assert!(said.contains(&id) && said.contains("before-reset"), "{said}");
         assert_eq!(fs::read(root_path(&config.state_dir)).unwrap(), root(2, 7, 2));
         let store = TrustStore::open(&folder, &root(2, 7, 2)).unwrap();
-        assert_eq!((store.versions().trusted.root, store.floor()), (7, floor));
+        assert_eq!((store.versions().trusted.root, store.floor()), (7, Timestamp::default()));
         // All that was there is still to be had.
         let kept = config.state_dir.join(format!("trust.before-reset-{}", now().as_seconds()));
         assert_eq!(fs::read(kept.join("1.root.json")).unwrap(), root(1, 1, 1));
@@ -296,6 +296,11 @@ mod tests {
         show(&config, now(), &mut shown).unwrap();
         let shown = String::from_utf8(shown).unwrap();
         assert!(shown.contains(&id) && shown.contains("version 7") && shown.contains("none yet"), "{shown}");
+        // A root with the timestamp key that told the time keeps it.
+        let (_dir, config) = set_up();
+        try_reset(&config, &root(1, 7, 1), Some("yes\n")).0.unwrap();
+        let store = TrustStore::open(&config.state_dir.join("trust"), &root(1, 7, 1)).unwrap();
+        assert_eq!((store.versions().trusted.root, store.floor()), (7, floor));
     }
 
     #[test]

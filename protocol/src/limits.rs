@@ -48,6 +48,8 @@ pub const TARGETS_BYTES_MAX: usize = PACKET_BYTES_MAX - 1024;
 pub const ORDER_BYTES_MAX: usize = 64 * 1024;
 /// Delegated targets roles.
 pub const DELEGATIONS_MAX: usize = 32;
+/// Patterns of paths in one delegation.
+pub const PATTERNS_MAX: usize = 32;
 
 /// Hardware classes that one catalogue entry may name.
 pub const HARDWARE_CLASSES_MAX: usize = 32;

@@ -32,7 +32,7 @@ mod revocation;
 mod root;
 mod strict;
 
-pub use catalogue::{LookupError, Target, TrustedSet, Versions};
+pub use catalogue::{LookupError, Target, TrustedSet, Versions, delegated_files};
 #[cfg(feature = "conformance")]
 pub use conformance::AnyTarget;
 pub use envelope::{Envelope, EnvelopeError, Signature, Threshold};

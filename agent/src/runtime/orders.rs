@@ -134,8 +134,15 @@ impl Agent {
     }
 
     fn refresh(&mut self) {
-        let refreshed = self.trust.refresh(self.parts.clock.now());
-        // It cannot be earlier than what was just verified: TLS goes by the same clock.
+        let before = self.trust.floor();
+        let mut refreshed = self.trust.refresh(self.parts.clock.now());
+        if self.trust.floor() < before {
+            // A root replaced the keys that said what time it was: what came with it is judged without them.
+            self.parts.clock.forget();
+            self.parts.clock.raise(self.trust.floor());
+            refreshed = self.trust.refresh(self.parts.clock.now());
+        }
+        // It cannot be earlier than what was just verified.
         self.parts.clock.raise(self.trust.floor());
         match refreshed {
             Ok(done) => match done.outcome {

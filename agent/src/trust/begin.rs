@@ -25,7 +25,7 @@ pub fn look(dir: &Path, pinned_root: &[u8]) -> Result<Belief, StoreError> {
 }
 
 /// Begins a new store from a root that was brought by hand. The old one is moved aside under `stamp`; of it only the floor
-/// of time is taken over. Where it was moved to, if there was one.
+/// of time is taken over, for as long as the new root has a timestamp key that it rose by. Where it was moved to, if there was one.
 pub fn reset(dir: &Path, root: &[u8], stamp: &str) -> Result<Option<PathBuf>, StoreError> {
     let trusted = TrustedSet::from_root(root).map_err(StoreError::Pinned)?;
     let new = with_suffix(dir, "new");

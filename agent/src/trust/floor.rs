@@ -1,4 +1,8 @@
-//! What never falls: the time it is at least, and the newest order accepted.
+//! What does not fall while the keys hold under which it rose: the time it is at least, and the newest order accepted.
+//!
+//! A root that replaces *all* those keys lets it start anew: that is how a fleet recovers from a thief who signed next
+//! year, or a version far ahead. While one of them is still good the floor stays, for with it stay the old orders that
+//! this key signed, and whoever recorded them could play them again.
 
 use std::time::Duration;
 
@@ -17,6 +21,9 @@ pub(super) struct Floor {
     /// When the newest verified timestamp was signed.
     #[serde(default)]
     pub(super) issued: Timestamp,
+    /// The timestamp keys under which `time` and `issued` were reached.
+    #[serde(default)]
+    pub(super) time_keys: Vec<KeyId>,
     pub(super) order_version: u64,
     /// The order keys under which `order_version` was reached.
     pub(super) order_keys: Vec<KeyId>,
@@ -25,33 +32,50 @@ pub(super) struct Floor {
 impl Floor {
     pub(super) const FILE: &'static str = "floor.json";
 
-    pub(super) fn issued(&self, at: Timestamp) -> Self {
-        Self { time: self.time.max(at), issued: self.issued.max(at), ..self.clone() }
+    /// What of it still holds.
+    pub(super) fn under(&self, trusted: &TrustedSet) -> Self {
+        let replaced = |reached_under: &[KeyId], role| {
+            let now = trusted.keys(role);
+            !reached_under.iter().any(|key| now.contains_key(key))
+        };
+        let mut floor = self.clone();
+        if replaced(&self.time_keys, Role::Timestamp) {
+            floor =
+                Self { order_version: floor.order_version, order_keys: floor.order_keys, ..Self::default() };
+        }
+        if replaced(&self.order_keys, Role::Order) {
+            floor = floor.of_time();
+        }
+        floor
     }
 
-    /// What of it outlives the keys: the time.
+    pub(super) fn issued(&self, at: Timestamp, trusted: &TrustedSet) -> Self {
+        Self { issued: self.issued.max(at), ..self.with_time(at, trusted) }
+    }
+
+    /// What of it outlives the order keys: the time.
     pub(super) fn of_time(&self) -> Self {
-        Self { time: self.time, issued: self.issued, ..Self::default() }
+        let Self { time, issued, time_keys, .. } = self.clone();
+        Self { time, issued, time_keys, ..Self::default() }
     }
 
-    /// The machine's clock, for which somebody vouches. Time on a network is seldom signed, and a floor never falls: so
-    /// it may rise no further above the newest signature than a fresh timestamp reaches. Whoever forges the time of the
+    /// The machine's clock, for which somebody vouches. Time on a network is seldom signed, and this floor stays: so it
+    /// may rise no further above the newest signature than a fresh timestamp reaches. Whoever forges the time of the
     /// network can make this box wait for the next signature, and no longer.
-    pub(super) fn witnessed(&self, at: Timestamp, earliest: Timestamp) -> Self {
-        let trusted = self.issued.max(earliest);
-        Self { time: self.time.max(at.min(trusted.plus(REACH))), ..self.clone() }
+    pub(super) fn witnessed(&self, at: Timestamp, earliest: Timestamp, trusted: &TrustedSet) -> Self {
+        let signed = self.issued.max(earliest);
+        self.with_time(at.min(signed.plus(REACH)), trusted)
+    }
+
+    fn with_time(&self, at: Timestamp, trusted: &TrustedSet) -> Self {
+        Self { time: self.time.max(at), time_keys: keys(trusted, Role::Timestamp), ..self.clone() }
     }
 
     pub(super) fn with_order(&self, version: u64, trusted: &TrustedSet) -> Self {
-        Self { order_version: version, order_keys: order_keys(trusted), ..self.clone() }
-    }
-
-    /// Other order keys count anew: so a fleet recovers from a thief who signed a version far ahead.
-    pub(super) fn order_version(&self, trusted: &TrustedSet) -> u64 {
-        if self.order_keys == order_keys(trusted) { self.order_version } else { 0 }
+        Self { order_version: version, order_keys: keys(trusted, Role::Order), ..self.clone() }
     }
 }
 
-fn order_keys(trusted: &TrustedSet) -> Vec<KeyId> {
-    trusted.keys(Role::Order).into_keys().collect()
+fn keys(trusted: &TrustedSet, role: Role) -> Vec<KeyId> {
+    trusted.keys(role).into_keys().collect()
 }

@@ -10,7 +10,7 @@ use muster_protocol::limits::{DELEGATIONS_MAX, ROOT_STEPS_MAX};
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::{
     FileName, Files, Fitness, Order, OrderContext, OrderRefusal, Outcome, Refreshed, Target, TrustError,
-    TrustedSet, Verdict, Versions, Write, ahead_at_rest,
+    TrustedSet, Verdict, Versions, Write, ahead_at_rest, delegated_files,
 };
 use serde::Serialize;
 
@@ -22,6 +22,8 @@ use crate::clock::released;
 const ORDER_FILE: &str = "order.json";
 /// Received files that wait for others, bytes in all.
 const RECEIVED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// And how many: all that may count at the same time, which is the delegated files of two catalogues at most.
+const RECEIVED_MAX: usize = ROOT_STEPS_MAX + 2 * DELEGATIONS_MAX + 3;
 /// A floor of time that rose by less is not worth a write: flash wears out.
 const WITNESS_STEP: Duration = Duration::from_hours(1);
 
@@ -125,7 +127,8 @@ impl TrustStore {
         };
         // A floor that was lost or restored from a backup is no lower than the order that is here.
         let authentic = stored.get(ORDER_FILE).and_then(|bytes| Order::authentic(bytes, &trusted).ok());
-        if let Some(order) = authentic.filter(|order| order.version > floor.order_version(&trusted)) {
+        floor = floor.under(&trusted);
+        if let Some(order) = authentic.filter(|order| order.version > floor.order_version) {
             floor = floor.with_order(order.version, &trusted);
         }
         Ok(Self { folder, trusted, received: Files::new(), floor, order })
@@ -140,14 +143,15 @@ impl TrustStore {
         system.max(self.floor.time)
     }
 
-    /// What [`Self::now`] never falls below: this box's clocks are raised to it.
+    /// What [`Self::now`] never falls below: this box's clocks are raised to it. Lower than before only after a root that
+    /// replaced the keys it rose by: then they must forget the old one first.
     pub fn floor(&self) -> Timestamp {
         self.floor.time
     }
 
     /// Lets the floor rise with a clock that somebody vouches for, within what signatures allow.
     pub fn witness(&mut self, at: Timestamp) -> Result<(), StoreError> {
-        let next = self.floor.witnessed(at, released());
+        let next = self.floor.witnessed(at, released(), &self.trusted);
         if next.time.since(self.floor.time) < WITNESS_STEP { Ok(()) } else { self.save_floor(next) }
     }
 
@@ -171,15 +175,49 @@ impl TrustStore {
         if self.received.get(name).is_some_and(|before| before == bytes) {
             return Ok(false);
         }
-        let others: usize =
-            self.received.iter().filter(|(other, _)| *other != name).map(|(_, b)| b.len()).sum();
-        let names_max = ROOT_STEPS_MAX + DELEGATIONS_MAX + 3;
-        let is_new = !self.received.contains_key(name);
-        if others + bytes.len() > RECEIVED_BYTES_MAX || (is_new && self.received.len() >= names_max) {
-            return Err(StoreError::Full { name: name.to_owned() }.into());
-        }
+        self.make_room(name, bytes.len())?;
         self.received.insert(name.to_owned(), bytes.to_vec());
         Ok(true)
+    }
+
+    /// Junk must not outlive the broker that sent it. So where room is short, what cannot count goes first; and then what
+    /// only waits for other files, for what leads to it comes before it. An honest fleet never gets so far.
+    fn make_room(&mut self, name: &str, length: usize) -> Result<(), StoreError> {
+        if self.has_room(name, length) {
+            return Ok(());
+        }
+        let delegated: BTreeSet<String> = [self.trusted.file("targets.json"), self.received("targets.json")]
+            .into_iter()
+            .flatten()
+            .flat_map(delegated_files)
+            .collect();
+        let root = self.trusted.versions().root;
+        let counts = |name: &str| match name.parse() {
+            Ok(FileName::Root(version)) => version > root && version - root <= ROOT_STEPS_MAX as u64,
+            Ok(FileName::Timestamp | FileName::Snapshot | FileName::Targets) => true,
+            Ok(FileName::Delegated(_)) => delegated.contains(name),
+            Err(_) => false,
+        };
+        let leads = |name: &str| match name.parse() {
+            Ok(FileName::Root(version)) => version == root + 1,
+            Ok(FileName::Timestamp | FileName::Snapshot | FileName::Targets) => true,
+            Ok(FileName::Delegated(_)) | Err(_) => false,
+        };
+        self.received.retain(|name, _| counts(name));
+        if !self.has_room(name, length) && counts(name) {
+            self.received.retain(|name, _| leads(name));
+        }
+        if self.has_room(name, length) { Ok(()) } else { Err(StoreError::Full { name: name.to_owned() }) }
+    }
+
+    fn has_room(&self, name: &str, length: usize) -> bool {
+        let others = || self.received.iter().filter(|(other, _)| *other != name);
+        let bytes: usize = others().map(|(_, bytes)| bytes.len()).sum();
+        others().count() < RECEIVED_MAX && bytes + length <= RECEIVED_BYTES_MAX
+    }
+
+    fn received(&self, name: &str) -> Option<&[u8]> {
+        self.received.get(name).map(Vec::as_slice)
     }
 
     /// Moves to the newest whole state that the received files make. An error leaves the state before, but for roots
@@ -190,8 +228,12 @@ impl TrustStore {
         if !roots.adopted.is_empty() {
             self.save(&roots.adopted)?;
             self.trusted = next.clone();
+            // Nothing to write: at rest, it is the roots that say so.
+            self.floor = self.floor.under(&self.trusted);
         }
         if let Some(refused) = roots.refused {
+            // It can never count any more, and must not stand before all that comes after it.
+            self.received.remove(&FileName::Root(self.trusted.versions().root.saturating_add(1)).wire());
             return Err(refused.into());
         }
         let result = next.refresh(&self.received, self.now(system));
@@ -206,7 +248,7 @@ impl TrustStore {
         };
         // First what is true whether the rest can be saved or not; `timestamp.json` is the last write of all.
         if let Some(issued) = done.issued {
-            self.save_floor(self.floor.issued(issued))?;
+            self.save_floor(self.floor.issued(issued, &next))?;
         }
         self.save(&done.writes)?;
         self.trusted = next;
@@ -249,7 +291,7 @@ impl TrustStore {
     /// Version of the newest order that was accepted. Where the floor is there and its order is not (the power failed
     /// between the two, or a person removed the file), that very order is still welcome, and none before it.
     fn order_floor(&self) -> u64 {
-        let floor = self.floor.order_version(&self.trusted);
+        let floor = self.floor.order_version;
         match &self.order {
             Some(order) if order.version == floor => floor,
             Some(_) | None => floor.saturating_sub(1),
@@ -283,8 +325,7 @@ impl TrustStore {
     /// Version of the order that is followed; 0 where the keys that signed it are not trusted any more, so that whoever
     /// asks sends a new one.
     fn order_followed(&self) -> u64 {
-        let floor = self.floor.order_version(&self.trusted);
-        self.order.as_ref().map_or(0, |order| order.version).min(floor)
+        self.order.as_ref().map_or(0, |order| order.version).min(self.floor.order_version)
     }
 
     fn save(&self, writes: &[Write]) -> Result<(), StoreError> {

@@ -17,7 +17,7 @@ use super::revocation::{self, REVOKED_FIELD, Revocation, Revocations};
 use super::root::{MusterRoot, RoleKeys};
 use super::{Order, SPEC_VERSION, Want};
 use crate::ids::{BundlePath, DeviceId, Digest, ModelName};
-use crate::limits::{BUNDLE_PATH_BYTES_MAX, DELEGATIONS_MAX};
+use crate::limits::{BUNDLE_PATH_BYTES_MAX, DELEGATIONS_MAX, PATTERNS_MAX};
 use crate::time::Timestamp;
 
 /// How long an order may be acted upon.
@@ -27,8 +27,6 @@ pub const TIMESTAMP_LIFE: Duration = Duration::from_hours(7 * 24);
 pub const SNAPSHOT_LIFE: Duration = Duration::from_hours(14 * 24);
 /// The longest between two timestamps of a fleet that is well. A device that has seen none for twice as long says so.
 pub const TIMESTAMP_PERIOD: Duration = Duration::from_hours(24);
-/// Patterns in one delegation.
-const PATTERNS_MAX: usize = 32;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorError {

@@ -323,6 +323,15 @@ impl TrustedSet {
     }
 }
 
+/// The delegated files that a `targets.json` leads to, by name, whoever signed it; none where it cannot be read. For
+/// telling what may still count, never for trusting.
+pub fn delegated_files(targets: &[u8]) -> BTreeSet<String> {
+    let Ok(checked) = check(&FileName::Targets, targets) else { return BTreeSet::new() };
+    let roles = checked.envelope.signed().pointer("/delegations/roles").and_then(Value::as_array);
+    let names = roles.into_iter().flatten().filter_map(|role| role.get("name")?.as_str());
+    names.filter_map(|role| FileName::delegated(role).ok()).map(|file| file.wire()).collect()
+}
+
 fn understand(
     path: &BundlePath,
     role: &str,

@@ -9,6 +9,7 @@ use super::envelope::Envelope;
 use super::error::TrustError;
 use super::files::FileName;
 use super::key::{KeyId, PublicKey};
+use crate::limits::{DELEGATIONS_MAX, PATTERNS_MAX};
 
 /// A file that is well formed; whether it is true is still to be seen.
 #[derive(Debug)]
@@ -45,6 +46,9 @@ pub(crate) fn check(file: &FileName, bytes: &[u8]) -> Result<Checked, TrustError
     for keys in [signed.get("keys"), signed.pointer("/delegations/keys")].into_iter().flatten() {
         check_keys(file, keys)?;
     }
+    if !LAX {
+        check_delegations(file, signed)?;
+    }
     Ok(Checked { envelope, version })
 }
 
@@ -64,6 +68,25 @@ fn check_keys(file: &FileName, keys: &Value) -> Result<(), TrustError> {
                 format!("one key under two names, {} and {}", other.short(), name.short()),
             ));
         }
+    }
+    Ok(())
+}
+
+/// Only `targets.json` delegates, and as little as its author may write: every path that a delegated role lists is matched
+/// against every pattern above it, so whoever may delegate without a bound may keep a box busy for minutes.
+fn check_delegations(file: &FileName, signed: &Value) -> Result<(), TrustError> {
+    let Some(roles) = signed.pointer("/delegations/roles").and_then(Value::as_array) else { return Ok(()) };
+    if matches!(file, FileName::Delegated(_)) && !roles.is_empty() {
+        return Err(TrustError::document(file, "that it delegates on, which only targets.json may"));
+    }
+    if roles.len() > DELEGATIONS_MAX {
+        return Err(TrustError::document(file, format!("more than {DELEGATIONS_MAX} delegations")));
+    }
+    let many = |role: &Value, list| {
+        role.get(list).and_then(Value::as_array).is_some_and(|patterns| patterns.len() > PATTERNS_MAX)
+    };
+    if roles.iter().any(|role| many(role, "paths") || many(role, "path_hash_prefixes")) {
+        return Err(TrustError::document(file, format!("more than {PATTERNS_MAX} patterns in a delegation")));
     }
     Ok(())
 }
@@ -101,6 +124,26 @@ mod tests {
         check_root(&json!({"_type": "root", "version": 1, "keys": {"a": key, "b": key}}), "trust_malformed");
         check_root(&json!({"_type": "root", "version": 1, "keys": {"a": rsa}}), "trust_malformed");
         check_root(&json!({"_type": "root", "version": 1, "keys": {"a": weak}}), "trust_key");
+    }
+
+    #[test]
+    fn delegations() {
+        let check = |file: &FileName, roles: &[Value], expect: &str| {
+            let signed =
+                json!({"_type": "targets", "version": 1, "delegations": {"keys": {}, "roles": roles}});
+            let bytes = json!({"signed": signed, "signatures": []}).to_string();
+            let result = check(file, bytes.as_bytes()).map_or_else(|e| e.code(), |_| "ok");
+            assert_eq!(result, expect, "{file} with {} roles", roles.len());
+        };
+        let role = |list: &str, patterns: usize| json!({"name": "a", list: vec!["p"; patterns]});
+        let auto = FileName::Delegated("auto-er-beds".to_owned());
+        let lax = |strict: &'static str| if LAX { "ok" } else { strict };
+        check(&FileName::Targets, &vec![role("paths", PATTERNS_MAX); DELEGATIONS_MAX], "ok");
+        check(&FileName::Targets, &vec![role("paths", 1); DELEGATIONS_MAX + 1], lax("trust_malformed"));
+        check(&FileName::Targets, &[role("paths", PATTERNS_MAX + 1)], lax("trust_malformed"));
+        check(&FileName::Targets, &[role("path_hash_prefixes", PATTERNS_MAX + 1)], lax("trust_malformed"));
+        check(&auto, &[], "ok");
+        check(&auto, &[role("paths", 1)], lax("trust_malformed"));
     }
 
     #[test]

@@ -108,7 +108,8 @@ impl FromStr for AgentVersion {
     fn from_str(text: &str) -> Result<Self, AgentVersionError> {
         let wrong = || AgentVersionError(text.chars().take(40).collect());
         let number = |part: &str| {
-            let plain = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+            // No leading zero: two texts of one version would be two demands to whoever compares what was signed.
+            let plain = part.bytes().all(|b| b.is_ascii_digit()) && (part == "0" || !part.starts_with('0'));
             if plain { part.parse().ok() } else { None }
         };
         let parts: Option<Vec<u64>> = text.split('.').map(number).collect();
@@ -182,8 +183,11 @@ mod tests {
             assert_eq!(text.parse::<AgentVersion>().is_ok_and(|v| v.to_string() == text), valid, "{text}");
         };
         check("0.1.0", true);
-        for wrong in ["", "1", "1.2", "1.2.3.4", "1.2.x", "1.2.+3", "1.2.-3", "01.2.3.", "1..3"] {
+        for wrong in ["", "1", "1.2", "1.2.3.4", "1.2.x", "1.2.+3", "1.2.-3", "1..3"] {
             check(wrong, false);
+        }
+        for wrong in ["01.2.3", "1.02.3", "1.2.00"] {
+            assert!(wrong.parse::<AgentVersion>().is_err(), "{wrong}");
         }
     }
 }

@@ -12,8 +12,12 @@
 //! Files come one by one in any order (retained messages do). That the snapshot is newer than the timestamp means only
 //! that a timestamp is on its way: [`Outcome::Incomplete`], not an attack. Whoever withholds it is noticed by age. But
 //! what was verified on the way is a floor from then on, though the old state still holds.
+//!
+//! A version names one content. A file that is pinned under a version that was pinned before, and with other bytes, is
+//! refused with what pins it: at rest the two would have one name, and a power cut between the write of the one and of
+//! what leads to it would leave a box that cannot start. The fleet signs no such thing; a thief of its online key may.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sigstore_tuf::MetaFile;
 
@@ -217,6 +221,8 @@ impl TrustedSet {
         issued: &mut Option<Timestamp>,
     ) -> Result<Step<()>, TrustError> {
         let mut before = std::mem::take(&mut self.held);
+        // Of what is whole only: what is merely ahead has no name at rest that another content could take.
+        let pinned_before = self.pins();
         self.go_ahead(&mut before);
         self.set.check_root_expired(now).map_err(|error| TrustError::of(&"root.json", error))?;
         let timestamp = match self.refresh_timestamp(files, &before, now)? {
@@ -224,6 +230,7 @@ impl TrustedSet {
             Step::Missing(name) => return Ok(Step::Missing(name)),
         };
         let (pin, signed_at) = self.timestamp_says()?;
+        one_content(&pinned_before, &self.pins())?;
         *issued = signed_at;
         self.note_ahead(&FileName::Timestamp, &timestamp);
         let snapshot = match pinned(&pin, &FileName::Snapshot, &FileName::Timestamp, files, &before)? {
@@ -233,6 +240,7 @@ impl TrustedSet {
         self.set
             .update_snapshot(&snapshot, now)
             .map_err(|error| TrustError::of(&FileName::Snapshot, error))?;
+        one_content(&pinned_before, &self.pins())?;
         self.note_ahead(&FileName::Snapshot, &snapshot);
         let pin = self
             .pin_of(&FileName::Targets)
@@ -346,6 +354,18 @@ impl TrustedSet {
         Ok((pin.clone(), issued))
     }
 
+    /// What timestamp and snapshot pin, by name on the wire.
+    fn pins(&self) -> BTreeMap<String, MetaFile> {
+        let snapshot = self.set.timestamp().and_then(|timestamp| timestamp.snapshot_meta());
+        let mut pins: BTreeMap<String, MetaFile> = self
+            .set
+            .snapshot()
+            .map(|snapshot| snapshot.meta.clone().into_iter().collect())
+            .unwrap_or_default();
+        pins.extend(snapshot.map(|pin| (FileName::Snapshot.wire(), pin.clone())));
+        pins
+    }
+
     fn pin_of(&self, file: &FileName) -> Option<MetaFile> {
         self.set.snapshot().and_then(|snapshot| snapshot.meta.get(&file.wire())).cloned()
     }
@@ -424,7 +444,31 @@ impl TrustedSet {
     }
 }
 
-/// The bytes that `pin` means, among those received and those held. Received bytes of the pinned version that are not
+/// Refuses a pin that gives a version another content than an earlier pin gave it. Pins without a digest pass: of those
+/// [`pinned`] takes what is held.
+fn one_content(
+    before: &BTreeMap<String, MetaFile>,
+    now: &BTreeMap<String, MetaFile>,
+) -> Result<(), TrustError> {
+    let differs = |(name, pin): (&String, &MetaFile)| {
+        let old = before.get(name).filter(|old| old.version == pin.version)?;
+        let (old, new) = (sha256(old)?, sha256(pin)?);
+        (old != new).then(|| (name.clone(), pin.version))
+    };
+    match now.iter().find_map(differs) {
+        Some((file, version)) => Err(TrustError::Mismatch {
+            file,
+            reason: format!("its version {version} was pinned before, with another content"),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn sha256(pin: &MetaFile) -> Option<&String> {
+    pin.hashes.as_ref()?.get("sha256")
+}
+
+/// The bytes that `pin` means, among those held and those received. Received bytes of the pinned version that are not
 /// the pinned bytes are handed on, to be refused by name; another version means that a file is still to come.
 fn pinned(
     pin: &MetaFile,
@@ -434,13 +478,13 @@ fn pinned(
     held: &Files,
 ) -> Result<Step<Vec<u8>>, TrustError> {
     let name = file.wire();
-    let digest = pin.hashes.as_ref().and_then(|hashes| hashes.get("sha256"));
+    let digest = sha256(pin);
     let exact = |bytes: &&Vec<u8>| match digest {
         Some(digest) => Digest::of(bytes).to_string() == *digest,
         None => check(file, bytes).is_ok_and(|checked| checked.version == pin.version),
     };
     let received = files.get(&name);
-    if let Some(bytes) = received.into_iter().chain(held.get(&name)).find(exact) {
+    if let Some(bytes) = held.get(&name).into_iter().chain(received).find(exact) {
         check(file, bytes)?;
         return Ok(Step::Here(bytes.clone()));
     }
@@ -467,9 +511,8 @@ fn revoked_by(targets: &[u8]) -> Result<Revocations, TrustError> {
 
 /// Those of the stored files that `timestamp.json` leads to, by their names on the wire.
 ///
-/// A delegated file that is not the pinned one is left out, as if it had not come: a snapshot may pin other bytes under
-/// a version that is here already (a builder restored from a backup, an online key that was stolen), and a power cut
-/// must not make a box that cannot start out of one file to fetch again.
+/// A delegated file that is not the pinned one is left out, as if it had not come: one file to fetch again must not make
+/// a box that cannot start.
 fn current(stored: &Files) -> Result<Files, TrustError> {
     let mut current = Files::new();
     let mut pinning = vec![(FileName::Timestamp, 0, None)];

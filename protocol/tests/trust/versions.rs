@@ -164,3 +164,39 @@ fn a_timestamp_from_beyond_the_root_is_refused() {
     check(&mut trusted, later(364), true);
     assert_eq!(trusted.issued(), Some(later(364)));
 }
+
+/// Otherwise two files would have one name at rest.
+#[test]
+fn a_version_names_one_content() {
+    let world = World::new();
+    let held = |name: &str| (name.to_owned(), world.files(3)[name].clone());
+    let catalogue = |targets: Vec<u8>, auto: Vec<u8>| {
+        Files::from([("targets.json".to_owned(), targets), ("auto-er-beds.json".to_owned(), auto)])
+    };
+    let check = |signed_twice: Files, file: &str| {
+        let mut trusted = world.trusted(3);
+        let error = trusted.refresh(&signed_twice, now()).unwrap_err();
+        assert!(error.code() == "trust_mismatch" && error.to_string().starts_with(file), "{error}");
+        assert_eq!(trusted.versions(), world.trusted(3).versions());
+        // It stays refused, and holds up only itself.
+        assert!(trusted.refresh(&signed_twice, now()).is_err(), "{file} was believed when it came again");
+        assert_eq!(refresh(&mut trusted, &world.files(5)).outcome, Outcome::Updated, "{file}");
+    };
+    let (targets, auto) = (held("targets.json").1, held("auto-er-beds.json").1);
+    let other = world.delegated("er-beds", 3, &[]);
+    check(world.indexed(catalogue(targets.clone(), other), 4, later(7)), "auto-er-beds.json");
+    let other = world.targets(3, later(91));
+    check(world.indexed(catalogue(other, auto.clone()), 4, later(7)), "targets.json");
+    // Snapshot 3 once more, under a newer timestamp.
+    let mut twice = world.indexed(catalogue(targets.clone(), auto.clone()), 3, later(8));
+    let pin = Pin::of(3, &twice["snapshot.json"]);
+    let newer = author::timestamp(4, later(7), now(), pin).unwrap();
+    twice.insert("timestamp.json".to_owned(), author::sign(newer, &[&world.online]).unwrap());
+    check(twice, "snapshot.json");
+    // A root that replaces the keys of the index lets it count anew, and no file at rest is led to any more.
+    let mut after = World::new();
+    after.online = key(20);
+    let mut files = after.indexed(catalogue(targets, auto), 3, later(8));
+    files.insert("2.root.json".to_owned(), after.root(2));
+    assert_eq!(refresh(&mut world.trusted(3), &files).outcome, Outcome::Updated);
+}

@@ -48,6 +48,10 @@ pub(super) fn root(version: u64, order: &SecretKey) -> Vec<u8> {
 }
 
 pub(super) fn root_by(version: u64, online: &SecretKey, order: &SecretKey) -> Vec<u8> {
+    root_with(version, online, Keys::one(order.key()))
+}
+
+fn root_with(version: u64, online: &SecretKey, order: Keys) -> Vec<u8> {
     let (offline_keys, online_keys) = (Keys::one(offline().key()), Keys::one(online.key()));
     let spec = RootSpec {
         version,
@@ -56,7 +60,7 @@ pub(super) fn root_by(version: u64, online: &SecretKey, order: &SecretKey) -> Ve
         targets: offline_keys,
         snapshot: online_keys.clone(),
         timestamp: online_keys,
-        order: Keys::one(order.key()),
+        order,
         tls_roots: Vec::new(),
     };
     author::sign(author::root(&spec).unwrap(), &[&offline()]).unwrap()
@@ -285,14 +289,77 @@ fn new_order_keys_start_to_count_anew() {
     ));
 }
 
+/// A second server gets a key, and the first one's stays good: so do the orders that it signed, and the floor above them.
 #[test]
-fn what_waits_is_bounded() {
+fn an_order_key_beside_another_makes_no_old_order_good_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (online(), SecretKey::from_seed([9; 32]));
+    let mut store = open(&dir);
+    take(&mut store, &files(1)).unwrap();
+    store.accept_order(&order(10, &first), &device(), &fitness(), now()).unwrap();
+    let both = Keys { keys: vec![first.key(), second.key()], threshold: 1 };
+    store.offer("2.root.json", &root_with(2, &online(), both)).unwrap();
+    store.refresh(now()).unwrap();
+    for mut store in [store, open(&dir)] {
+        assert_eq!((store.versions().trusted.root, store.versions().order), (2, 10));
+        let mut accept = |bytes: &[u8]| store.accept_order(bytes, &device(), &fitness(), now());
+        for signer in [&first, &second] {
+            assert!(matches!(
+                accept(&order(9, signer)),
+                Err(AcceptError::Refused(OrderRefusal::OlderVersion { .. }))
+            ));
+        }
+        assert!(matches!(accept(&order(11, &second)), Ok(Verdict::Accepted(_))));
+        fs::write(dir.path().join("order.json"), order(10, &first)).unwrap();
+        fs::remove_file(dir.path().join("floor.json")).unwrap();
+    }
+}
+
+#[test]
+fn what_waits_is_bounded_and_junk_makes_room_for_what_counts() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(&dir);
     assert!(store.offer("../floor.json", b"x").is_err());
     assert!(store.offer("timestamp.json", &vec![0; 20_000]).is_err());
-    assert!((0..100).any(|n| matches!(
-        store.offer(&format!("auto-{n}.json"), b"junk"),
-        Err(RefreshError::Store(StoreError::Full { .. }))
-    )));
+    let small = |n: u64| vec![(format!("auto-x{n}.json"), 4_usize), (format!("{}.root.json", n + 1000), 4)];
+    // Names that count for all that can be known, each as long as may be.
+    let long = |n: u64| {
+        vec![(format!("{}.root.json", n % 33 + 1), 512 * 1024), (format!("auto-x{n}.json"), 900_000)]
+    };
+    for junk in [&small as &dyn Fn(u64) -> Vec<(String, usize)>, &long] {
+        for (name, length) in (0..200).flat_map(junk) {
+            // Full is an answer too.
+            store.offer(&name, &vec![b' '; length]).ok();
+            let bytes: usize = store.received.values().map(Vec::len).sum();
+            assert!(store.received.len() <= RECEIVED_MAX && bytes <= RECEIVED_BYTES_MAX, "{name}");
+        }
+        // The broker is honest again, without a restart: what it brings finds room, and is believed.
+        // Only a junk root that would be the next is said to be one, and is gone then.
+        store.offer("2.root.json", &root(2, &online())).unwrap();
+        store.refresh(now()).ok();
+        let version = store.versions().trusted.timestamp.unwrap_or(0) + 1;
+        assert_eq!(take(&mut store, &files(version)).unwrap().outcome, Outcome::Updated);
+    }
+}
+
+#[test]
+fn delegated_files_find_room_as_long_as_somebody_may_delegate_to_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(&dir);
+    let mut spec = TargetsSpec::empty().next(later(90));
+    let names = |from: usize| (from..from + DELEGATIONS_MAX).map(|n| format!("v{n}"));
+    for name in names(0) {
+        let keys = Keys::one(offline().key());
+        spec.delegate_paths(&name, vec!["bundles/a/*".to_owned()], &keys, false).unwrap();
+    }
+    let targets = author::sign(spec.envelope().unwrap(), &[&offline()]).unwrap();
+    store.offer("targets.json", &targets).unwrap();
+    let all: Vec<String> = names(0).map(|name| format!("{name}.json")).collect();
+    for name in &all {
+        store.offer(name, b"1").unwrap();
+    }
+    for n in 0..200 {
+        store.offer(&format!("junk{n}.json"), b"junk").unwrap();
+    }
+    assert!(all.iter().all(|name| store.received.contains_key(name)), "what counts went before junk");
 }

@@ -1,11 +1,10 @@
 //! Certificates over the years: renewed, expired, refused, replaced; and authorities that change.
 
-use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use muster_agent::clock::TrustClock;
+use muster_agent::clock::{TrustClock, monotonic};
 use muster_agent::identity::Identity;
 use muster_protocol::enrol::{REKEY_PATH, RENEW_PATH};
 use muster_protocol::time::Timestamp;
@@ -254,26 +253,32 @@ async fn the_servers_authority_changes_by_the_root_and_nobody_has_to_visit() {
     until("a connection after the restart", || (broker.front.state().came.len() > came).then_some(())).await;
 }
 
-/// The machine's clock is days behind the world: its servers' certificates are not valid yet by it. What was verified
-/// once says how late it is at least.
+/// The machine's clock is days behind the world: its servers' certificates have not begun by it, and it was never told
+/// better. Whoever signed them knew what time it was.
 #[tokio::test]
-async fn a_box_whose_clock_fell_back_connects_by_what_it_knows_of_the_time() {
+async fn a_box_whose_clock_fell_back_connects_to_a_server_that_is_younger() {
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
     let now = TrustClock::system().now();
     let later = (now.plus(10 * 24 * HOUR), now.plus(20 * 24 * HOUR));
     broker.front.state().tls = pki().server_by(&pki().server_authority, Clients::MustShow, later);
-    let without = tempfile::tempdir().unwrap();
-    Setup::new(&broker.mqtts()).write(without.path());
-    let agent = Agent::start(without.path());
-    until("the refusal", || agent.log().contains("not valid yet").then_some(())).await;
-    assert!(broker.front.state().came.is_empty());
-    drop(agent);
-
-    let floor = later.0.plus(24 * HOUR);
-    let trust = without.path().join("state/trust");
-    let floor = serde_json::json!({ "time": floor, "order_version": 0, "order_keys": [] });
-    fs::write(trust.join("floor.json"), floor.to_string()).unwrap();
-    let _agent = Agent::start(without.path());
+    let dir = tempfile::tempdir().unwrap();
+    Setup::new(&broker.mqtts()).write(dir.path());
+    let _agent = Agent::start(dir.path());
     until("the hello", || fleet.inner().hellos.first().cloned()).await;
+}
+
+/// By the time that it goes by every certificate is over at once: it asks for fresh ones with a pause between.
+#[tokio::test]
+async fn a_box_that_finds_each_certificate_over_does_not_ask_without_a_pause() {
+    let broker = Broker::start().await;
+    let door = Door::open(&broker.mqtts()).await;
+    let dir = tempfile::tempdir().unwrap();
+    set_up(dir.path(), &broker, &door, Duration::from_mins(20));
+    let now = TrustClock::system().now();
+    door.inner().life = (now.minus(2 * HOUR), now.minus(HOUR));
+    let _agent = Agent::start(dir.path());
+    let first = until("a renewal", || (door.asked(RENEW_PATH) > 0).then(monotonic)).await;
+    until("three more", || (door.asked(RENEW_PATH) > 3).then_some(())).await;
+    assert!(first.elapsed() > Duration::from_secs(5), "two seconds lie between any two");
 }

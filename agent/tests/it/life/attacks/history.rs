@@ -7,8 +7,9 @@ use muster_protocol::trust::Sign as _;
 use muster_protocol::trust::author::Keys;
 use serde_json::json;
 
-use super::super::HOUR;
 use super::super::fleet::{Signing, key, root, root_spec, signed, signed_root};
+use super::super::pki::{Clients, now_and_for, pki};
+use super::super::{HOUR, until};
 use super::{Scene, evil, twin};
 
 #[tokio::test]
@@ -106,4 +107,27 @@ async fn files_of_different_catalogues_are_not_mixed() {
     fleet.event("an order for what only the other lists", refused).await;
     scene.runs_good().await;
     scene.obeys(&Signing::honest(3), 12).await;
+}
+
+#[tokio::test]
+async fn a_time_far_ahead_signed_with_a_stolen_key_cuts_no_box_off_and_goes_with_the_key() {
+    let scene = Scene::set().await;
+    let (broker, fleet) = (&scene.broker, &scene.fleet);
+    // By what the thief says the broker's certificate is long over.
+    broker.front.state().tls = pki().server_by(&pki().server_authority, Clients::MustShow, now_and_for(HOUR));
+    let issued = TrustClock::system().now().plus(23 * HOUR);
+    fleet.retain(signed(&fleet.current(), &Signing { issued, ..Signing::honest(2) }));
+    let suspects =
+        |notices: &[muster_protocol::message::Refusal]| notices.iter().any(|n| n.code == "clock_suspect");
+    fleet.state("the box to believe it", |state| suspects(&state.notices)).await;
+    let connections = fleet.inner().hellos.len();
+    broker.front.cut();
+    until("a connection all the same", || (fleet.inner().hellos.len() > connections).then_some(())).await;
+    // So the root that replaces the stolen key comes, and what the key said of the time goes.
+    let mut spec = root_spec(2);
+    spec.snapshot = Keys::one(key(33).key());
+    spec.timestamp = Keys::one(key(33).key());
+    fleet.retain(vec![(Topic::Trust("2.root.json".to_owned()), signed_root(&spec, &[1]))]);
+    scene.obeys(&Signing { online: 33, ..Signing::honest(2) }, 11).await;
+    fleet.state("the right time", |state| !suspects(&state.notices)).await;
 }
