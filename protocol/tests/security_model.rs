@@ -49,10 +49,9 @@ fn tests_in(folder: &Path, found: &mut BTreeSet<String>) {
                 if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
                     marked = true;
                 } else if let Some(rest) = line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn "))
+                    && std::mem::take(&mut marked)
                 {
-                    if std::mem::take(&mut marked) {
-                        found.extend(rest.split(['(', '<']).next().map(str::to_owned));
-                    }
+                    found.extend(rest.split(['(', '<']).next().map(str::to_owned));
                 }
             }
         }
