@@ -1,10 +1,12 @@
 #!/bin/sh
-# Installs the Debian packages that the tests need: Chromium for the dashboard, Mosquitto and its clients for the wire.
+# Installs the Debian packages that the tests need: Chromium for the dashboard, Mosquitto and its clients for the wire,
+# OpenSSL to read and sign beside us.
 set -eu
 
 wanted=
 command -v chromium >/dev/null 2>&1 || wanted="$wanted chromium"
 command -v mosquitto_sub >/dev/null 2>&1 || wanted="$wanted mosquitto-clients"
+command -v openssl >/dev/null 2>&1 || wanted="$wanted openssl"
 broker=
 [ -x /usr/sbin/mosquitto ] || broker=mosquitto
 wanted="$wanted${broker:+ $broker}"
