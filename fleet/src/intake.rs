@@ -192,7 +192,7 @@ impl Intake {
             let trusted =
                 TrustedSet::from_root(bytes).map_err(|error| fault::refuse(error.code(), &error))?;
             self.signer.check(&trusted).map_err(refused)?;
-            self.check_tls(bytes)?;
+            self.check_tls(&trusted)?;
             return Ok(Next { trusted, publish: vec![write()] });
         };
         let held = before.versions();
@@ -202,9 +202,10 @@ impl Intake {
         }
         let new = Files::from([(file.wire(), bytes.to_vec())]);
         if is_root {
-            self.check_tls(bytes)?;
-            if let Some(trusted) = self.signer.adopt_alone(before, &new).map_err(refused)? {
-                return Ok(Next { trusted, publish: vec![write()] });
+            let adopted = self.signer.adopt(before, &new).map_err(refused)?;
+            self.check_tls(&adopted.trusted)?;
+            if !adopted.catalogue_stands {
+                return Ok(Next { trusted: adopted.trusted, publish: vec![write()] });
             }
         }
         let index = self.signer.index(before, at_rest, &new, self.clocks.trust.now()).map_err(refused)?;
@@ -213,8 +214,8 @@ impl Intake {
 
     /// A root decides which servers boxes speak with. One that does not lead to this server would send them all away, and
     /// nothing that this server says could call them back.
-    fn check_tls(&self, root: &[u8]) -> Result<(), IntakeError> {
-        if self.pki.leads_here(&tls_roots(root), self.clocks.trust.now()) {
+    fn check_tls(&self, root: &TrustedSet) -> Result<(), IntakeError> {
+        if self.pki.leads_here(&root.muster().tls_roots, self.clocks.trust.now()) {
             return Ok(());
         }
         let sentence = format!(
@@ -328,13 +329,6 @@ impl Intake {
         log::append(tx, &entry).await?;
         Ok(())
     }
-}
-
-/// The authorities that a root names for servers. The root has been verified before.
-fn tls_roots(root: &[u8]) -> Vec<String> {
-    let document: serde_json::Value = serde_json::from_slice(root).unwrap_or_default();
-    let roots = document.pointer("/signed/x-muster/tls_roots").and_then(serde_json::Value::as_array);
-    roots.into_iter().flatten().filter_map(|pem| pem.as_str().map(str::to_owned)).collect()
 }
 
 /// Which file was uploaded. At rest, publishers keep targets with their version; on the wire they have none.

@@ -71,6 +71,14 @@ pub struct Index {
     pub publish: Vec<Write>,
 }
 
+/// The next root, verified.
+#[derive(Clone, Debug)]
+pub struct Adopted {
+    pub trusted: TrustedSet,
+    /// Whether it vouches for the catalogue that is published.
+    pub catalogue_stands: bool,
+}
+
 /// What one device should run.
 #[derive(Clone, Debug)]
 pub struct OrderRequest {
@@ -220,15 +228,15 @@ impl Signer {
         Ok(Index { trusted, publish })
     }
 
-    /// Adopts a root that no longer vouches for the published catalogue: it goes out alone, boxes let go of what the old
-    /// keys signed, and change nothing before the catalogue comes that the new keys sign. `None`: the catalogue stands.
-    pub fn adopt_alone(&self, before: &TrustedSet, root: &Files) -> Result<Option<TrustedSet>, SignerError> {
+    /// Adopts the next root. One that no longer vouches for the published catalogue goes out alone: boxes let go of what
+    /// the old keys signed, and change nothing before the catalogue comes that the new keys sign.
+    pub fn adopt(&self, before: &TrustedSet, root: &Files) -> Result<Adopted, SignerError> {
         let mut trusted = before.clone();
         if let Some(refused) = trusted.update_roots(root).refused {
             return Err(refused.into());
         }
         self.check(&trusted)?;
-        let stands = match before.file("targets.json") {
+        let catalogue_stands = match before.file("targets.json") {
             None => false,
             Some(targets) => {
                 let envelope = Envelope::parse(targets)
@@ -236,7 +244,7 @@ impl Signer {
                 trusted.count(Role::Targets, &envelope).met()
             }
         };
-        Ok((!stands).then_some(trusted))
+        Ok(Adopted { trusted, catalogue_stands })
     }
 
     /// Signs an order against the published state, for a device that has accepted all orders before.
