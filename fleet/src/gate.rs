@@ -17,7 +17,7 @@ pub mod install;
 pub mod latency;
 pub mod runtime;
 
-use muster_protocol::ids::DeviceId;
+use muster_protocol::ids::{DeviceId, SiteName};
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -99,8 +99,9 @@ impl Default for GateLimits {
     }
 }
 
-/// What one exposed device has shown of the bundle under test.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What one device has shown of the bundle under test. What is empty or `None` was not seen: it is never taken for good.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DeviceEvidence {
     pub install: Install,
     /// Device-hours of exposure since activation, world time.
@@ -111,9 +112,92 @@ pub struct DeviceEvidence {
     pub latency: Vec<u64>,
     /// Labelled predictions, by world day; `None` where the slot had no bundle before.
     pub paired: Option<Vec<PairedDay>>,
+    /// The code of its failed install or of why it went back.
+    pub failure: Option<String>,
+    pub silence: Silence,
+    pub vitals: Vitals,
+    pub shadow: Option<Shadow>,
+    pub inputs: Inputs,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Whether it is still heard. Only time since its activation (for a control: since the stage opened) counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Silence {
+    /// Hours in which it could have fallen silent.
+    pub hours_at_risk: f64,
+    /// Hours since it was last heard, if it is silent now.
+    pub silent_hours: Option<f64>,
+}
+
+/// How the box changed: the median before against the median since (of activation; for a control: of the stage's opening).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Vitals {
+    /// 95th percentile of the answers, milliseconds.
+    pub latency_ms: Option<Shift>,
+    pub memory_mib: Option<Shift>,
+    pub temperature_c: Option<Shift>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Shift {
+    pub before: f64,
+    pub since: f64,
+}
+
+/// The candidate beside the champion on the same live inputs, without answering.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Shadow {
+    pub n: u64,
+    /// Answers that differ by more than the bundle's own tolerance.
+    pub disagreed: u64,
+}
+
+/// Whether the device's inputs are still those of the time before: what is measured on drifted inputs says little.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inputs {
+    #[default]
+    Unknown,
+    Quiet,
+    Drifting,
+}
+
+/// A device of the cohort that does not run the bundle: what happens to it happens without the bundle's doing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Control {
+    pub silence: Silence,
+    pub vitals: Vitals,
+}
+
+/// Where a device stands beside others like it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Stratum {
+    /// `None` for a device that is in no view any more.
+    pub site: Option<SiteName>,
+    /// Its most telling hardware class; empty if it has told none.
+    pub hardware: String,
+}
+
+impl Stratum {
+    /// Of a device that is in no view any more.
+    pub fn unknown() -> Self {
+        Self { site: None, hardware: String::new() }
+    }
+}
+
+/// Everything that a gate is asked about. The order of devices does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub exposed: Vec<(DeviceId, Stratum, DeviceEvidence)>,
+    pub controls: Vec<(DeviceId, Stratum, Control)>,
+    /// Hardware classes of the stage's whole cohort: each must be among those that have baked.
+    pub strata: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Install {
     #[default]
     Pending,
@@ -122,7 +206,7 @@ pub enum Install {
 }
 
 /// Sums over one world day of one device.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PairedDay {
     pub n: u64,
     /// Sum of loss(new) − loss(before).
@@ -131,8 +215,11 @@ pub struct PairedDay {
     pub before_loss_sum: f64,
 }
 
-/// Asks every layer. The order of `evidence` does not matter.
-pub fn judge(evidence: &[(DeviceId, DeviceEvidence)], limits: &GateLimits, now: Timestamp) -> GateReport {
+/// Asks every layer. The order of the devices does not matter.
+pub fn judge(evidence: &Evidence, limits: &GateLimits, now: Timestamp) -> GateReport {
+    let evidence: Vec<_> =
+        evidence.exposed.iter().map(|(id, _, shown)| (id.clone(), shown.clone())).collect();
+    let evidence = evidence.as_slice();
     let layers = vec![
         install::judge(evidence, limits),
         runtime::judge(evidence, limits),
@@ -162,12 +249,18 @@ pub(crate) mod tests {
         DeviceId::mint([n; 16])
     }
 
+    fn evidence(device_evidence: &[DeviceEvidence]) -> Evidence {
+        let stratum = Stratum { site: Some("er-1".parse().unwrap()), hardware: "x86_64".to_owned() };
+        let exposed =
+            (1..).zip(device_evidence).map(|(n, shown)| (device(n), stratum.clone(), shown.clone()));
+        Evidence { exposed: exposed.collect(), ..Evidence::default() }
+    }
+
     #[test]
     fn nothing_is_never_green() {
-        let report = judge(&[], &GateLimits::default(), Timestamp::default());
+        let report = judge(&Evidence::default(), &GateLimits::default(), Timestamp::default());
         assert_eq!(report.verdict, Verdict::Insufficient);
-        let silent =
-            [(device(1), DeviceEvidence { install: Install::Succeeded, ..DeviceEvidence::default() })];
+        let silent = evidence(&[DeviceEvidence { install: Install::Succeeded, ..DeviceEvidence::default() }]);
         assert_eq!(
             judge(&silent, &GateLimits::default(), Timestamp::default()).verdict,
             Verdict::Insufficient
@@ -176,7 +269,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_worst_layer_decides() {
-        let mut evidence = DeviceEvidence {
+        let mut shown = DeviceEvidence {
             install: Install::Succeeded,
             hours: 30.0,
             latency: vec![1000],
@@ -188,12 +281,13 @@ pub(crate) mod tests {
             }]),
             ..DeviceEvidence::default()
         };
-        let ask = |evidence: &DeviceEvidence| {
-            judge(&[(device(1), evidence.clone())], &GateLimits::default(), Timestamp::default()).verdict
+        let ask = |shown: &DeviceEvidence| {
+            judge(&evidence(std::slice::from_ref(shown)), &GateLimits::default(), Timestamp::default())
+                .verdict
         };
-        assert_eq!(ask(&evidence), Verdict::Pass);
-        evidence.paired =
+        assert_eq!(ask(&shown), Verdict::Pass);
+        shown.paired =
             Some(vec![PairedDay { n: 1000, diff_sum: 300.0, diff_sum_sq: 250.0, before_loss_sum: 60.0 }]);
-        assert_eq!(ask(&evidence), Verdict::Fail);
+        assert_eq!(ask(&shown), Verdict::Fail);
     }
 }

@@ -171,7 +171,7 @@ async fn hand(tx: &mut ControlTx, order: StoredOrder) -> Result<(), StoreError> 
 }
 
 /// What a device said of itself. An agent of no plain version is not judged here: it judges for itself.
-fn fitness(device: &Device) -> Option<Fitness> {
+pub(crate) fn fitness(device: &Device) -> Option<Fitness> {
     let agent = device.agent_version.parse().ok()?;
     Some(Fitness::of(&device.capabilities, agent))
 }

@@ -16,10 +16,14 @@
 //! Pure: no clock, no database, no network, no log. It may fail only by refusing a transition.
 
 pub mod advance;
+pub mod calendar;
 pub mod explain;
+pub mod filter;
+pub mod journal;
 pub mod plan;
 #[cfg(test)]
 mod properties;
+pub mod site;
 pub mod verbs;
 pub mod view;
 
@@ -33,9 +37,10 @@ use serde::{Deserialize, Serialize};
 use crate::gate::GateReport;
 
 pub use advance::{Advance, Assignment, Transition, WaitingOn, advance};
-pub use plan::{Plan, PlanError, Selector, Size, StagePlan};
+pub use plan::{LateJoiners, OnFailure, Plan, PlanError, Selector, Size, StagePlan, SteppingStone, Timing};
+pub use site::{Freeze, Lease, SiteRules, SiteView};
 pub use verbs::{Refused, Verb};
-pub use view::{DeviceView, FleetView};
+pub use view::{BundleStanding, Claim, DeviceView, Doing, FleetView};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rollout {
@@ -47,22 +52,86 @@ pub struct Rollout {
     pub started_by: Actor,
     pub reason: String,
     pub created: Timestamp,
+    /// People other than its author who said yes.
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
+    /// Installs that failed before are forgiven: those devices are asked once more.
+    #[serde(default)]
+    pub retried: Option<Timestamp>,
     pub phase: Phase,
     /// What is known of each stage so far; as long as the plan's stages.
     pub stages: Vec<StageRecord>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    pub at: Timestamp,
+    pub by: String,
+    pub reason: String,
 }
 
 /// What has happened. Each state carries its own facts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Phase {
-    Running { since: Timestamp, stage: usize },
-    Paused { since: Timestamp, by: Actor, reason: String, stage: usize },
-    Held { since: Timestamp, stage: usize, cause: Cause },
-    RollingBack { since: Timestamp, stage: usize, cause: Cause, by: Actor },
-    RolledBack { at: Timestamp, stage: usize, cause: Cause },
-    Aborted { at: Timestamp, stage: usize, by: Actor, reason: String },
-    Completed { at: Timestamp },
+    /// It waits for the people that its plan demands. Nobody is asked for anything.
+    Proposed {
+        since: Timestamp,
+    },
+    /// Approved; it waits for its time.
+    Scheduled {
+        since: Timestamp,
+        start: Timestamp,
+    },
+    Running {
+        since: Timestamp,
+        stage: usize,
+    },
+    Paused {
+        since: Timestamp,
+        by: Actor,
+        reason: String,
+        stage: usize,
+    },
+    Held {
+        since: Timestamp,
+        stage: usize,
+        cause: Cause,
+    },
+    RollingBack {
+        since: Timestamp,
+        stage: usize,
+        cause: Cause,
+        by: Actor,
+    },
+    RolledBack {
+        at: Timestamp,
+        stage: usize,
+        cause: Cause,
+    },
+    /// Devices that were asked and do not run it yet are told to stay where they are; those that run it keep it.
+    Aborting {
+        since: Timestamp,
+        stage: usize,
+        by: Actor,
+        reason: String,
+    },
+    Aborted {
+        at: Timestamp,
+        stage: usize,
+        by: Actor,
+        reason: String,
+    },
+    /// A newer rollout has every device that was still waiting.
+    Superseded {
+        at: Timestamp,
+        stage: usize,
+        by: RolloutId,
+    },
+    /// Every stage passed. A later failure can still take that back.
+    Completed {
+        at: Timestamp,
+    },
 }
 
 /// Who acted.
@@ -122,28 +191,54 @@ pub enum StageEnd {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Member {
     pub stage: usize,
+    /// How often it was asked.
+    #[serde(default)]
+    pub attempts: u8,
     pub progress: Progress,
 }
 
+/// ```text
+///   Waiting ─▶ Offered ─▶ Ready ─▶ Permitted ─▶ Activated ─▶ Baked
+///      │  ▲        └──────────────────│─────────────│──────────┘ its own failure: Failed, Reverted
+///      │  └─ away too long: asked anew│             └ told to: Returning ─▶ Returned
+///      └▶ Excluded                    └ where nothing need be waited for, Waiting leads here at once
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Progress {
     /// Not asked: counts in no denominator.
     Waiting,
-    /// Asked. `from` is what it ran before: where a rollback leads.
-    Offered { at: Timestamp, from: Option<BundleRef> },
+    /// It is left out, and will not be asked unless the cause goes away.
+    Excluded { at: Timestamp, cause: Cause },
+    /// Told to fetch and test it, and not to switch yet.
+    Offered { asked: Asked },
+    /// It has it, verified and tested; it waits for its moment.
+    Ready { asked: Asked, since: Timestamp },
+    /// Told that it may switch.
+    Permitted { asked: Asked, since: Timestamp, until: Option<Timestamp> },
     /// It proved the new digest; the bake runs.
-    Activated { at: Timestamp, from: Option<BundleRef> },
+    Activated { asked: Asked, at: Timestamp },
     /// It still proved the new digest after the bake.
-    Baked { at: Timestamp, activated: Timestamp, from: Option<BundleRef> },
+    Baked { asked: Asked, activated: Timestamp, at: Timestamp },
     /// It could not install it.
-    Failed { at: Timestamp, from: Option<BundleRef>, cause: Cause },
+    Failed { asked: Asked, at: Timestamp, cause: Cause },
     /// It ran it and left it without being told to: success taken back.
-    Reverted { at: Timestamp, from: Option<BundleRef> },
+    Reverted { asked: Asked, activated: Timestamp, at: Timestamp, cause: Cause },
     /// It was told to go back.
-    Returning { at: Timestamp, to: Option<BundleRef> },
+    Returning { to: Option<BundleRef>, at: Timestamp },
     /// It proved the digest it came from.
     Returned { at: Timestamp },
+}
+
+/// That a device was asked, and for what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    pub at: Timestamp,
+    /// What it ran before the rollout: where a way back leads.
+    pub from: Option<BundleRef>,
+    /// The stepping stone it is on its way to, if it is not the rollout's bundle itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<BundleRef>,
 }
 
 pub type Members = BTreeMap<DeviceId, Member>;
@@ -157,19 +252,25 @@ impl Phase {
             | Self::Held { stage, .. }
             | Self::RollingBack { stage, .. }
             | Self::RolledBack { stage, .. }
+            | Self::Aborting { stage, .. }
+            | Self::Superseded { stage, .. }
             | Self::Aborted { stage, .. } => Some(*stage),
-            Self::Completed { .. } => None,
+            Self::Proposed { .. } | Self::Scheduled { .. } | Self::Completed { .. } => None,
         }
     }
 
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Proposed { .. } => "proposed",
+            Self::Scheduled { .. } => "scheduled",
             Self::Running { .. } => "running",
             Self::Paused { .. } => "paused",
             Self::Held { .. } => "held",
             Self::RollingBack { .. } => "rolling_back",
             Self::RolledBack { .. } => "rolled_back",
+            Self::Aborting { .. } => "aborting",
             Self::Aborted { .. } => "aborted",
+            Self::Superseded { .. } => "superseded",
             Self::Completed { .. } => "completed",
         }
     }
@@ -177,22 +278,70 @@ impl Phase {
     /// Whether the engine or a person may still change what devices run because of it.
     pub fn is_open(&self) -> bool {
         match self {
-            Self::Running { .. } | Self::Paused { .. } | Self::Held { .. } | Self::RollingBack { .. } => true,
-            Self::RolledBack { .. } | Self::Aborted { .. } | Self::Completed { .. } => false,
+            Self::Proposed { .. }
+            | Self::Scheduled { .. }
+            | Self::Running { .. }
+            | Self::Paused { .. }
+            | Self::Held { .. }
+            | Self::RollingBack { .. }
+            | Self::Aborting { .. } => true,
+            Self::RolledBack { .. }
+            | Self::Aborted { .. }
+            | Self::Superseded { .. }
+            | Self::Completed { .. } => false,
         }
     }
 }
 
 impl Progress {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Excluded { .. } => "excluded",
+            Self::Offered { .. } => "offered",
+            Self::Ready { .. } => "ready",
+            Self::Permitted { .. } => "permitted",
+            Self::Activated { .. } => "baking",
+            Self::Baked { .. } => "done",
+            Self::Failed { .. } => "failed",
+            Self::Reverted { .. } => "reverted",
+            Self::Returning { .. } => "returning",
+            Self::Returned { .. } => "returned",
+        }
+    }
+
+    /// That it was asked, as long as it has not been told to go back since.
+    pub fn asked(&self) -> Option<&Asked> {
+        match self {
+            Self::Offered { asked }
+            | Self::Ready { asked, .. }
+            | Self::Permitted { asked, .. }
+            | Self::Activated { asked, .. }
+            | Self::Baked { asked, .. }
+            | Self::Failed { asked, .. }
+            | Self::Reverted { asked, .. } => Some(asked),
+            Self::Waiting | Self::Excluded { .. } | Self::Returning { .. } | Self::Returned { .. } => None,
+        }
+    }
+
     /// Whether the device has been told to run the bundle, and not told otherwise since.
     pub fn is_exposed(&self) -> bool {
+        self.asked().is_some()
+    }
+
+    /// Whether it holds one of the places in flight: it fetches or switches.
+    pub fn is_in_flight(&self) -> bool {
         match self {
-            Self::Offered { .. }
+            Self::Offered { .. } | Self::Permitted { .. } => true,
+            Self::Waiting
+            | Self::Excluded { .. }
+            | Self::Ready { .. }
             | Self::Activated { .. }
             | Self::Baked { .. }
             | Self::Failed { .. }
-            | Self::Reverted { .. } => true,
-            Self::Waiting | Self::Returning { .. } | Self::Returned { .. } => false,
+            | Self::Reverted { .. }
+            | Self::Returning { .. }
+            | Self::Returned { .. } => false,
         }
     }
 
@@ -202,7 +351,10 @@ impl Progress {
             Self::Activated { at, .. } => Some(*at),
             Self::Baked { activated, .. } => Some(*activated),
             Self::Waiting
+            | Self::Excluded { .. }
             | Self::Offered { .. }
+            | Self::Ready { .. }
+            | Self::Permitted { .. }
             | Self::Failed { .. }
             | Self::Reverted { .. }
             | Self::Returning { .. }
@@ -212,15 +364,10 @@ impl Progress {
 
     /// What it ran before, where that matters for a rollback.
     pub fn from(&self) -> Option<&BundleRef> {
-        match self {
-            Self::Offered { from, .. }
-            | Self::Activated { from, .. }
-            | Self::Baked { from, .. }
-            | Self::Failed { from, .. }
-            | Self::Reverted { from, .. } => from.as_ref(),
-            Self::Returning { to, .. } => to.as_ref(),
-            Self::Waiting | Self::Returned { .. } => None,
+        if let Self::Returning { to, .. } = self {
+            return to.as_ref();
         }
+        self.asked().and_then(|asked| asked.from.as_ref())
     }
 }
 
@@ -238,7 +385,20 @@ impl Rollout {
         let mut stages = vec![StageRecord::default(); plan.stages.len()];
         stages[0].opened = Some(now);
         let phase = Phase::Running { since: now, stage: 0 };
-        Ok(Self { id, model, slot, bundle, plan, started_by, reason, created: now, phase, stages })
+        Ok(Self {
+            id,
+            model,
+            slot,
+            bundle,
+            plan,
+            started_by,
+            reason,
+            created: now,
+            approvals: Vec::new(),
+            retried: None,
+            phase,
+            stages,
+        })
     }
 
     /// Takes the engine's answer as what has happened.

@@ -180,10 +180,8 @@ impl World {
 }
 
 fn order_spec(now: Timestamp, device: &DeviceId) -> OrderSpec {
-    let want = |slot: &str, path: &str| Want {
-        slot: slot.parse().expect("a slot"),
-        bundle: path.parse().expect("a path"),
-        sha256: Digest::of(path.as_bytes()),
+    let want = |slot: &str, path: &str| {
+        Want::now(slot.parse().expect("a slot"), path.parse().expect("a path"), Digest::of(path.as_bytes()))
     };
     OrderSpec {
         device: device.clone(),

@@ -67,6 +67,8 @@ pub const ENROLMENT_BYTES_MAX: usize = ROOT_BYTES_MAX + 4 * 1024;
 pub const SLOTS_MAX: usize = 16;
 /// Things that a device says of itself as a whole in one state.
 pub const NOTICES_MAX: usize = 8;
+/// Leases that a box's own applications hold at once.
+pub const LOCAL_LEASES_MAX: usize = 8;
 /// A free sentence (reason, detail), bytes. The only free text that leaves a box, always written by our own code.
 pub const SENTENCE_BYTES_MAX: usize = 512;
 /// Panes in one report.

@@ -40,7 +40,7 @@ pub use error::TrustError;
 pub use files::{FileName, Write};
 pub use fit::{AgentVersion, AgentVersionError, Demands, Fitness, Unfit};
 pub use key::{KeyError, KeyId, PublicKey, SecretKey, Sign, SignError};
-pub use order::{Order, OrderContext, OrderRefusal, Verdict, Want};
+pub use order::{Consent, Order, OrderContext, OrderRefusal, Permit, Verdict, Want};
 pub use provider::install;
 pub use refresh::{Outcome, Refreshed, Roots, ahead_at_rest};
 pub use revocation::{REVOKED_FIELD, Revocation, RevocationAction, Revocations, Standing};

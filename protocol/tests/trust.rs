@@ -177,7 +177,7 @@ impl World {
 }
 
 fn want(text: &str) -> Want {
-    Want { slot: "er".parse().unwrap(), bundle: path(text), sha256: Digest::of(&manifest(text)) }
+    Want::now("er".parse().unwrap(), path(text), Digest::of(&manifest(text)))
 }
 
 fn version_of(bytes: &[u8]) -> u64 {

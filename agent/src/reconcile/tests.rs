@@ -26,7 +26,7 @@ fn order(version: u64, want: &[(u8, u8)]) -> Order {
     let mut wants: Vec<Want> = Vec::new();
     for &(s, b) in want {
         if wants.iter().all(|want| want.slot != slot(s)) {
-            wants.push(Want { slot: slot(s), bundle: bundle(b).path, sha256: bundle(b).sha256 });
+            wants.push(Want::now(slot(s), bundle(b).path, bundle(b).sha256));
         }
     }
     let at = Timestamp::default();

@@ -255,6 +255,7 @@ impl Agent {
             catalogue: self.trust.versions().trusted.targets.unwrap_or(0),
             refusal: self.orders.refusal(monotonic()),
             notices: self.all_notices(at),
+            leases: Vec::new(),
             slots: self.slot_states(),
         };
         if self.outbox.state.as_ref() == Some(&next) {
@@ -372,6 +373,7 @@ mod tests {
             catalogue: 1,
             refusal: None,
             notices: vec![],
+            leases: Vec::new(),
             slots: vec![SlotState {
                 slot: "m".parse().unwrap(),
                 phase,

@@ -188,11 +188,15 @@ async fn open_rollouts(db: &mut Control) -> Answer<Vec<Versioned<Rollout>>> {
 fn held(app: &App, rollout: &Rollout) -> Option<Need> {
     let (since, detail) = match &rollout.phase {
         RolloutPhase::Held { since, cause, .. } => (*since, cause.sentence.clone()),
-        RolloutPhase::Running { .. }
+        RolloutPhase::Proposed { .. }
+        | RolloutPhase::Scheduled { .. }
+        | RolloutPhase::Running { .. }
         | RolloutPhase::Paused { .. }
         | RolloutPhase::RollingBack { .. }
         | RolloutPhase::RolledBack { .. }
+        | RolloutPhase::Aborting { .. }
         | RolloutPhase::Aborted { .. }
+        | RolloutPhase::Superseded { .. }
         | RolloutPhase::Completed { .. } => return None,
     };
     Some(Need {
@@ -281,6 +285,7 @@ fn cannot(device: &Device) -> Option<Need> {
         | Phase::Downloading { .. }
         | Phase::Verifying { .. }
         | Phase::SelfTesting { .. }
+        | Phase::Ready { .. }
         | Phase::Activating { .. }
         | Phase::Running { .. } => None,
     });

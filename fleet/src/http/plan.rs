@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::problem::{Answer, Problem};
 use crate::gate::GateLimits;
+use crate::rollout::filter::Filter;
 use crate::rollout::{Plan, Selector, Size, StagePlan};
 
 const HOUR_S: u64 = 3600;
@@ -16,7 +17,6 @@ const DAY_S: u64 = 24 * HOUR_S;
 const BAKE_S: u64 = DAY_S;
 /// Slow wards need days until the gate has enough labels to decide.
 const DEADLINE_S: u64 = 14 * DAY_S;
-const IN_FLIGHT_MAX: u32 = 100;
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -39,12 +39,16 @@ pub(crate) struct StageBody {
 }
 
 /// Devices in this stage and all before it together.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = StageSize)]
 enum SizeBody {
     Count(u32),
     Percent(f64),
+    #[schema(value_type = Vec<String>)]
+    Devices(BTreeSet<DeviceId>),
+    #[schema(value_type = String)]
+    Matching(Filter),
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -96,7 +100,7 @@ pub(crate) fn plan(stages: Option<Vec<StageBody>>, selector: Option<SelectorBody
         Some(stages) => stages.into_iter().map(StagePlan::from).collect(),
     };
     let SelectorBody { sites, devices } = selector.unwrap_or_default();
-    let plan = Plan { stages, selector: Selector { sites, devices }, in_flight_max: IN_FLIGHT_MAX };
+    let plan = Plan::of(stages, Selector { sites, devices, ..Selector::default() });
     plan.check().map_err(|error| Problem::invalid("/stages", error.to_string()))?;
     for stage in &plan.stages {
         check_gate(&stage.name, &stage.gate)?;
@@ -111,6 +115,7 @@ fn default_stages() -> Vec<StagePlan> {
         quorum_percent: all(),
         bake_s: BAKE_S,
         deadline_s: DEADLINE_S,
+        exposure_device_hours_max: None,
         gate: GateLimits::default(),
     };
     vec![stage("canary", Size::Count(1)), stage("everybody", Size::Percent(100.0))]
@@ -148,17 +153,29 @@ impl From<StageBody> for StagePlan {
         let size = match size {
             SizeBody::Count(count) => Size::Count(count),
             SizeBody::Percent(percent) => Size::Percent(percent),
+            SizeBody::Devices(devices) => Size::Devices(devices),
+            SizeBody::Matching(filter) => Size::Matching(filter),
         };
-        Self { name, size, quorum_percent, bake_s, deadline_s, gate: gate.into() }
+        Self {
+            name,
+            size,
+            quorum_percent,
+            bake_s,
+            deadline_s,
+            exposure_device_hours_max: None,
+            gate: gate.into(),
+        }
     }
 }
 
 impl From<&StagePlan> for StageBody {
     fn from(plan: &StagePlan) -> Self {
-        let StagePlan { name, size, quorum_percent, bake_s, deadline_s, gate } = plan;
+        let StagePlan { name, size, quorum_percent, bake_s, deadline_s, gate, .. } = plan;
         let size = match size {
             Size::Count(count) => SizeBody::Count(*count),
             Size::Percent(percent) => SizeBody::Percent(*percent),
+            Size::Devices(devices) => SizeBody::Devices(devices.clone()),
+            Size::Matching(filter) => SizeBody::Matching(filter.clone()),
         };
         let (quorum_percent, bake_s, deadline_s) = (*quorum_percent, *bake_s, *deadline_s);
         Self { name: name.clone(), size, quorum_percent, bake_s, deadline_s, gate: gate.into() }

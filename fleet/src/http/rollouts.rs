@@ -28,8 +28,19 @@ use crate::tasks::view::{fleet_view, members};
 pub(super) use view::RolloutSummary;
 use view::{RolloutView, summary};
 
-const PHASES: [&str; 7] =
-    ["running", "paused", "held", "rolling_back", "rolled_back", "aborted", "completed"];
+const PHASES: [&str; 11] = [
+    "proposed",
+    "scheduled",
+    "running",
+    "paused",
+    "held",
+    "rolling_back",
+    "rolled_back",
+    "aborting",
+    "aborted",
+    "superseded",
+    "completed",
+];
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()

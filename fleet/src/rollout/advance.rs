@@ -15,8 +15,8 @@ use muster_protocol::time::Timestamp;
 
 use super::plan::{StagePlan, draw};
 use super::view::{DeviceView, FleetView};
-use super::{Cause, Member, Members, Phase, Progress, Rollout};
-use crate::gate::{self, DeviceEvidence, GateReport, Install, Verdict};
+use super::{Asked, Cause, Member, Members, Phase, Progress, Rollout};
+use crate::gate::{self, DeviceEvidence, Evidence, GateReport, Install, Stratum, Verdict};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Advance {
@@ -73,7 +73,12 @@ pub fn advance(rollout: &Rollout, members: &Members, view: &FleetView, now: Time
         }
         Phase::RollingBack { cause, .. } => look.rolling_back(cause),
         Phase::Completed { .. } => look.stragglers(),
-        Phase::RolledBack { .. } | Phase::Aborted { .. } => {}
+        Phase::Proposed { .. }
+        | Phase::Scheduled { .. }
+        | Phase::RolledBack { .. }
+        | Phase::Aborting { .. }
+        | Phase::Aborted { .. }
+        | Phase::Superseded { .. } => {}
     }
     look.finish()
 }
@@ -142,7 +147,7 @@ impl Look<'_> {
     /// Puts devices that match and are not members yet into their stage; late ones enter the current stage.
     fn enlist(&mut self, current: usize) {
         let selector = &self.rollout.plan.selector;
-        let matching = self.view.devices.iter().filter(|(id, device)| selector.matches(id, &device.site));
+        let matching = self.view.devices.iter().filter(|(id, device)| selector.matches(&device.traits(id)));
         let bundle = &self.rollout.bundle.sha256;
         if self.members.is_empty() {
             let mut drawn: Vec<&DeviceId> = matching.map(|(id, _)| id).collect();
@@ -150,13 +155,13 @@ impl Look<'_> {
             let cohort = drawn.len();
             for (rank, id) in drawn.into_iter().enumerate() {
                 let stage = self.rollout.plan.stage_of(rank, cohort);
-                self.members.insert(id.clone(), Member { stage, progress: Progress::Waiting });
+                self.members.insert(id.clone(), Member { stage, attempts: 0, progress: Progress::Waiting });
             }
         } else {
             let late: Vec<DeviceId> =
                 matching.map(|(id, _)| id).filter(|id| !self.members.contains_key(*id)).cloned().collect();
             for id in late {
-                self.members.insert(id, Member { stage: current, progress: Progress::Waiting });
+                self.members.insert(id, Member { stage: current, attempts: 0, progress: Progress::Waiting });
             }
         }
     }
@@ -170,28 +175,38 @@ impl Look<'_> {
             let bake = self.rollout.plan.stages.get(member.stage).map(StagePlan::bake).unwrap_or_default();
             let runs_it = device.current.as_ref() == Some(bundle);
             member.progress = match member.progress.clone() {
-                Progress::Offered { from, .. } if runs_it => Progress::Activated { at: now, from },
-                Progress::Offered { at, from } => match device.doing.failure_of(bundle) {
-                    Some(cause) => Progress::Failed { at: now, from, cause: cause.clone() },
-                    None => Progress::Offered { at, from },
+                Progress::Offered { asked }
+                | Progress::Ready { asked, .. }
+                | Progress::Permitted { asked, .. }
+                    if runs_it =>
+                {
+                    Progress::Activated { asked, at: now }
+                }
+                Progress::Permitted { asked, since, until } => match device.doing.failure_of(bundle) {
+                    Some(cause) => Progress::Failed { asked, at: now, cause: cause.clone() },
+                    None => Progress::Permitted { asked, since, until },
                 },
-                Progress::Activated { at, from } if runs_it => {
+                Progress::Activated { asked, at } if runs_it => {
                     let baked = at.plus(bake);
                     if now >= baked {
-                        Progress::Baked { at: now, activated: at, from }
+                        Progress::Baked { asked, activated: at, at: now }
                     } else {
                         next_look = Some(next_look.map_or(baked, |look| look.min(baked)));
-                        Progress::Activated { at, from }
+                        Progress::Activated { asked, at }
                     }
                 }
                 // A device that left the bundle while we still wish it takes its success back; one that has just
                 // started again and is loading it has not left it.
-                Progress::Activated { from, .. } | Progress::Baked { from, .. }
+                Progress::Activated { asked, at: activated } | Progress::Baked { asked, activated, .. }
                     if !runs_it && device.wish.as_ref() == Some(bundle) && !device.doing.is_about(bundle) =>
                 {
-                    Progress::Reverted { at: now, from }
+                    let cause = Cause::new("reverted", "it went back by itself");
+                    Progress::Reverted { asked, activated, at: now, cause }
                 }
                 same @ (Progress::Waiting
+                | Progress::Excluded { .. }
+                | Progress::Offered { .. }
+                | Progress::Ready { .. }
                 | Progress::Activated { .. }
                 | Progress::Baked { .. }
                 | Progress::Failed { .. }
@@ -207,7 +222,7 @@ impl Look<'_> {
 
     fn judge(&mut self, stage: usize) -> GateReport {
         let limits = self.rollout.plan.stages.get(stage).map(|plan| plan.gate.clone()).unwrap_or_default();
-        let evidence: Vec<(DeviceId, DeviceEvidence)> = self
+        let exposed: Vec<(DeviceId, Stratum, DeviceEvidence)> = self
             .members
             .iter()
             .filter(|(_, member)| member.stage <= stage && member.progress.is_exposed())
@@ -215,7 +230,11 @@ impl Look<'_> {
                 let shown =
                     self.view.devices.get(id).map(|device| device.evidence.clone()).unwrap_or_default();
                 let install = match member.progress {
-                    Progress::Offered { .. } | Progress::Waiting => Install::Pending,
+                    Progress::Waiting
+                    | Progress::Excluded { .. }
+                    | Progress::Offered { .. }
+                    | Progress::Ready { .. }
+                    | Progress::Permitted { .. } => Install::Pending,
                     Progress::Failed { .. } => Install::Failed,
                     Progress::Activated { .. }
                     | Progress::Baked { .. }
@@ -233,9 +252,11 @@ impl Look<'_> {
                 let lived = member.progress.activated().filter(|_| online).map(|at| self.now.since(at));
                 let lived = lived.map_or(0.0, |lived| lived.as_secs_f64() / 3600.0);
                 let hours = shown.hours.max(reverted).max(lived);
-                (id.clone(), DeviceEvidence { install, hours, failed_hours, paired, ..shown })
+                let stratum = self.view.devices.get(id).map_or_else(Stratum::unknown, DeviceView::stratum);
+                (id.clone(), stratum, DeviceEvidence { install, hours, failed_hours, paired, ..shown })
             })
             .collect();
+        let evidence = Evidence { exposed, ..Evidence::default() };
         let report = gate::judge(&evidence, &limits, self.now);
         self.out.gate = Some(report.clone());
         report
@@ -243,7 +264,7 @@ impl Look<'_> {
 
     /// Offers the bundle to waiting members of the open stages that are there, in the order of the draw, below the cap.
     fn hand_out(&mut self, stage: usize) {
-        let in_flight = self.count_all(|member| matches!(member.progress, Progress::Offered { .. }));
+        let in_flight = self.count_all(|member| member.progress.is_in_flight());
         let mut free = (self.rollout.plan.in_flight_max as usize).saturating_sub(in_flight);
         let bundle = self.rollout.bundle.clone();
         let mut waiting: Vec<DeviceId> = self
@@ -264,7 +285,8 @@ impl Look<'_> {
             }
             free -= 1;
             let from = device.current.clone().filter(|current| *current != bundle);
-            let progress = Progress::Offered { at: self.now, from };
+            let asked = Asked { at: self.now, from, via: None };
+            let progress = Progress::Permitted { asked, since: self.now, until: None };
             self.out.assign.push(Assignment { device: id.clone(), bundle: Some(bundle.clone()) });
             if let Some(member) = self.members.get_mut(&id) {
                 member.progress = progress;
@@ -322,7 +344,7 @@ impl Look<'_> {
                 && self.view.devices.get(*id).is_none_or(|device| !device.online)
         });
         let away = away.count();
-        let installing = self.count(stage, |member| matches!(member.progress, Progress::Offered { .. }));
+        let installing = self.count(stage, |member| member.progress.is_in_flight());
         let baking = self.count(stage, |member| matches!(member.progress, Progress::Activated { .. }));
         let baked = self.count(stage, |member| matches!(member.progress, Progress::Baked { .. }));
         if self.members.is_empty() {

@@ -41,9 +41,13 @@ fn one(rollout: &Rollout, id: &DeviceId, member: &Member, device: Option<&Device
             let (code, sentence, next) = waiting(rollout, member, online);
             said("waiting", code, sentence, next, None)
         }
-        Progress::Offered { at, .. } => {
+        Progress::Excluded { at, cause } => {
+            let next = "nothing, unless that changes".to_owned();
+            said("excluded", "excluded", cause.sentence.clone(), next, Some(*at))
+        }
+        Progress::Offered { asked } | Progress::Ready { asked, .. } | Progress::Permitted { asked, .. } => {
             let (code, sentence, next) = offered(device, online);
-            said("offered", code, sentence, next, Some(*at))
+            said("offered", code, sentence, next, Some(asked.at))
         }
         Progress::Activated { at, .. } => {
             let bake = rollout.plan.stages.get(member.stage).map_or(0, |stage| stage.bake_s);
@@ -117,7 +121,16 @@ fn waiting(rollout: &Rollout, member: &Member, online: bool) -> (&'static str, S
         Phase::RollingBack { .. } | Phase::RolledBack { .. } => {
             ("stopped", "the rollout was rolled back before its turn".to_owned(), "nothing".to_owned())
         }
-        Phase::Aborted { .. } => {
+        Phase::Proposed { .. } => {
+            ("proposed", "the rollout waits for approval".to_owned(), "approve the rollout".to_owned())
+        }
+        Phase::Scheduled { .. } => {
+            ("scheduled", "the rollout has not begun".to_owned(), "is asked when its stage opens".to_owned())
+        }
+        Phase::Superseded { by, .. } => {
+            ("superseded", format!("{by} took the rollout's place"), "nothing".to_owned())
+        }
+        Phase::Aborting { .. } | Phase::Aborted { .. } => {
             ("stopped", "the rollout was aborted before its turn".to_owned(), "nothing".to_owned())
         }
         Phase::Running { .. } | Phase::Completed { .. } if !online => {
@@ -140,6 +153,11 @@ fn offered(device: Option<&DeviceView>, online: bool) -> (&'static str, String, 
         Some(Doing::Working { step, .. }) => {
             ("working", step.clone(), "activates it after its self-test".to_owned())
         }
+        Some(Doing::Ready { .. }) => (
+            "ready",
+            "has it, tested, and waits for its moment".to_owned(),
+            "switches when it may".to_owned(),
+        ),
         Some(Doing::Refusing { cause }) => (
             "order_refused",
             format!("refuses its order: {}", cause.sentence),

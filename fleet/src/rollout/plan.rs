@@ -1,15 +1,24 @@
-//! What an operator asks for: stages, each with a size, a bake, a deadline and a gate. A plan that contradicts itself is
-//! refused before it starts, with the stage and the reason.
+//! What an operator asks for: whom, in which stages, how fast, and what each gate must see. A plan that contradicts itself
+//! is refused before it starts, with the place and the reason.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use muster_protocol::ids::{DeviceId, Digest, SiteName};
+use muster_protocol::ids::{BundlePath, DeviceId, Digest, SiteName};
+use muster_protocol::message::up::BundleRef;
+use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::filter::{Filter, Traits};
 use crate::gate::GateLimits;
 
 pub const STAGES_MAX: usize = 20;
+pub const STONES_MAX: usize = 16;
+/// Approvals that a plan may demand.
+pub const APPROVALS_MAX: u8 = 5;
+pub const PRIORITY_MAX: u16 = 1000;
+/// Longest bake and deadline: windows are counted day by day.
+pub const DAYS_MAX: u64 = 365;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,9 +26,42 @@ pub struct Plan {
     pub stages: Vec<StagePlan>,
     #[serde(default)]
     pub selector: Selector,
-    /// Devices that may be installing at the same moment.
+    /// Devices that may be fetching or switching at the same moment.
     #[serde(default = "in_flight_max")]
     pub in_flight_max: u32,
+    /// The same, for each site; a site's own rules may say less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight_per_site_max: Option<u32>,
+    /// Devices asked in any hour of world time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_hour_max: Option<u32>,
+    /// Of rollouts that want the same slot of the same box the higher goes first, and of equals the newer replaces the older.
+    #[serde(default = "priority")]
+    pub priority: u16,
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    #[serde(default)]
+    pub late_joiners: LateJoiners,
+    #[serde(default)]
+    pub timing: Timing,
+    /// Nothing is handed out before; world time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<Timestamp>,
+    /// Reachable time in open windows that a device has to fetch, test and activate it; after that its install has failed.
+    #[serde(default = "install_deadline_s")]
+    pub install_deadline_s: u64,
+    /// An asked device that stays away for so long is asked anew when it comes back; until then it holds no place.
+    #[serde(default = "patience_s")]
+    pub patience_s: u64,
+    /// How often a device is asked again after a failed install, by `retry`.
+    #[serde(default = "attempts_max")]
+    pub attempts_max: u8,
+    /// Versions that must be run on the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stepping_stones: Vec<SteppingStone>,
+    /// People other than its author who must say yes before it starts.
+    #[serde(default)]
+    pub approvals_min: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,21 +74,28 @@ pub struct StagePlan {
     pub quorum_percent: f64,
     /// How long a device must live with the bundle before it counts, seconds of world time.
     pub bake_s: u64,
-    /// When an undecided stage stops waiting and asks a person, seconds of world time after it opened.
+    /// When an undecided stage stops waiting and asks a person: seconds of world time after it opened in which a window
+    /// was open for somebody who is still waited for.
     pub deadline_s: u64,
+    /// Risk this stage may spend: device-hours with the bundle before its gate has passed; hand-out waits beyond it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure_device_hours_max: Option<f64>,
     #[serde(default)]
     pub gate: GateLimits,
 }
 
-/// Devices in this stage and all before it together.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// Who belongs to a stage. Counts and shares count this stage and all before it together; lists and filters add what they
+/// name to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Size {
     Count(u32),
     Percent(f64),
+    Devices(BTreeSet<DeviceId>),
+    Matching(Filter),
 }
 
-/// Which devices: all, or those of some sites, or a list.
+/// Which devices: all that every part matches, asked again whenever a device changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Selector {
@@ -54,6 +103,50 @@ pub struct Selector {
     pub sites: Option<BTreeSet<SiteName>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub devices: Option<BTreeSet<DeviceId>>,
+    #[serde(skip_serializing_if = "Filter::is_everybody")]
+    pub filter: Filter,
+}
+
+/// What a failed gate does by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Everybody who was told goes back.
+    #[default]
+    RollBack,
+    /// Everything stops where it is, and a person decides.
+    Hold,
+}
+
+/// What becomes of a device that begins to match while the rollout runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LateJoiners {
+    /// It enters the stage that is open: never ahead of what has been proven.
+    #[default]
+    CurrentStage,
+    /// It waits for the last stage.
+    LastStage,
+    /// It is left out.
+    Never,
+}
+
+/// Whether the sites' windows, leases and consents are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Timing {
+    #[default]
+    AsSitesAllow,
+    /// At once, whatever the site's windows say; leases and redundancy groups are still kept.
+    IgnoreWindows,
+}
+
+/// A device that runs `from` is first brought to `via`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SteppingStone {
+    pub from: BundlePath,
+    pub via: BundleRef,
 }
 
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -72,6 +165,10 @@ pub enum PlanError {
     InFlight,
     #[error("two stages are called '{0}'")]
     Twice(String),
+    #[error("{field}: {what}")]
+    Field { field: &'static str, what: String },
+    #[error("the stepping stones go in a circle: {0}")]
+    Circle(String),
 }
 
 fn in_flight_max() -> u32 {
@@ -82,7 +179,44 @@ fn quorum_percent() -> f64 {
     100.0
 }
 
+fn priority() -> u16 {
+    500
+}
+
+fn install_deadline_s() -> u64 {
+    6 * 3600
+}
+
+fn patience_s() -> u64 {
+    3600
+}
+
+fn attempts_max() -> u8 {
+    3
+}
+
 impl Plan {
+    /// The plan of these stages, with every other choice at its default.
+    pub fn of(stages: Vec<StagePlan>, selector: Selector) -> Self {
+        Self {
+            stages,
+            selector,
+            in_flight_max: in_flight_max(),
+            in_flight_per_site_max: None,
+            rate_per_hour_max: None,
+            priority: priority(),
+            on_failure: OnFailure::default(),
+            late_joiners: LateJoiners::default(),
+            timing: Timing::default(),
+            start_at: None,
+            install_deadline_s: install_deadline_s(),
+            patience_s: patience_s(),
+            attempts_max: attempts_max(),
+            stepping_stones: Vec::new(),
+            approvals_min: 0,
+        }
+    }
+
     pub fn check(&self) -> Result<(), PlanError> {
         if self.stages.is_empty() || self.stages.len() > STAGES_MAX {
             return Err(PlanError::Stages(self.stages.len()));
@@ -98,11 +232,11 @@ impl Plan {
             }
         }
         for pair in self.stages.windows(2) {
-            let shrinks = match (pair[0].size, pair[1].size) {
+            let shrinks = match (&pair[0].size, &pair[1].size) {
                 (Size::Count(a), Size::Count(b)) => b <= a,
                 (Size::Percent(a), Size::Percent(b)) => b <= a,
                 // A count and a share can only be compared once the cohort is known; targets() never shrinks.
-                (Size::Count(_), Size::Percent(_)) | (Size::Percent(_), Size::Count(_)) => false,
+                _ => false,
             };
             if shrinks {
                 return Err(PlanError::Shrinks {
@@ -123,9 +257,9 @@ impl Plan {
         let mut reached = 0;
         let last = self.stages.len().saturating_sub(1);
         let targets = self.stages.iter().enumerate().map(|(i, stage)| {
-            let target = match stage.size {
+            let target = match &stage.size {
                 _ if i == last => cohort,
-                Size::Count(count) => count as usize,
+                Size::Count(count) => *count as usize,
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,
@@ -133,6 +267,8 @@ impl Plan {
                     reason = "0 to 100 percent of a cohort, rounded up"
                 )]
                 Size::Percent(percent) => (percent / 100.0 * cohort as f64).ceil() as usize,
+                // What they name is added when the cohort is drawn.
+                Size::Devices(_) | Size::Matching(_) => reached,
             };
             reached = target.clamp(reached, cohort);
             reached
@@ -161,12 +297,12 @@ impl StagePlan {
         if self.name.is_empty() || self.name.len() > 40 {
             return refuse("give it a name of 1 to 40 characters");
         }
-        match self.size {
+        match &self.size {
             Size::Count(0) => return refuse("a stage of no device decides nothing"),
-            Size::Percent(percent) if !(percent > 0.0 && percent <= 100.0) => {
+            Size::Percent(percent) if !(*percent > 0.0 && *percent <= 100.0) => {
                 return refuse("write a share above 0 and up to 100 percent");
             }
-            Size::Count(_) | Size::Percent(_) => {}
+            Size::Count(_) | Size::Percent(_) | Size::Devices(_) | Size::Matching(_) => {}
         }
         if !(self.quorum_percent > 0.0 && self.quorum_percent <= 100.0) {
             return refuse("the quorum is a share above 0 and up to 100 percent");
@@ -179,9 +315,10 @@ impl StagePlan {
 }
 
 impl Selector {
-    pub fn matches(&self, device: &DeviceId, site: &SiteName) -> bool {
-        self.sites.as_ref().is_none_or(|sites| sites.contains(site))
-            && self.devices.as_ref().is_none_or(|devices| devices.contains(device))
+    pub fn matches(&self, device: &Traits<'_>) -> bool {
+        self.sites.as_ref().is_none_or(|sites| sites.contains(device.site))
+            && self.devices.as_ref().is_none_or(|devices| devices.contains(device.id))
+            && self.filter.matches(device)
     }
 }
 
@@ -203,13 +340,15 @@ pub(crate) mod tests {
             quorum_percent: 100.0,
             bake_s: 3600,
             deadline_s: 360_000,
+            exposure_device_hours_max: None,
             gate: GateLimits::default(),
         }
     }
 
     pub(crate) fn plan(sizes: &[Size]) -> Plan {
-        let stages = sizes.iter().enumerate().map(|(i, &size)| stage(&format!("s{i}"), size)).collect();
-        Plan { stages, selector: Selector::default(), in_flight_max: 100 }
+        let stages =
+            sizes.iter().enumerate().map(|(i, size)| stage(&format!("s{i}"), size.clone())).collect();
+        Plan::of(stages, Selector::default())
     }
 
     #[test]

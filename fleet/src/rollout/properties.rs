@@ -12,7 +12,7 @@ use super::explain::explain;
 use super::plan::tests::plan;
 use super::view::{DeviceView, Doing, FleetView};
 use super::{Actor, Advance, Cause, Members, Phase, Progress, Rollout, Size, StageEnd, Verb, advance};
-use crate::gate::{DeviceEvidence, PairedDay, Verdict};
+use crate::gate::{PairedDay, Verdict};
 
 /// How the new bundle behaves on one device.
 #[derive(Clone, Copy, Debug)]
@@ -47,15 +47,16 @@ impl Fleet {
     fn new(natures: Vec<Nature>) -> Self {
         let device = |name: String| DeviceView {
             name,
-            site: "er-1".parse().unwrap(),
-            online: true,
             wish: Some(bundle("old")),
             current: Some(bundle("old")),
-            doing: Doing::Nothing,
-            evidence: DeviceEvidence::default(),
+            ..DeviceView::at("er-1".parse().unwrap())
         };
         let devices = (0..natures.len()).map(|n| (id(n), device(format!("box {n}")))).collect();
-        Self { view: FleetView { devices }, activated: vec![None; natures.len()], natures }
+        Self {
+            view: FleetView { devices, ..FleetView::default() },
+            activated: vec![None; natures.len()],
+            natures,
+        }
     }
 
     /// Devices that are there obey their orders and gather evidence for an hour.

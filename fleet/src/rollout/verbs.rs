@@ -9,12 +9,16 @@ use crate::gate::Verdict;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
+    /// Says yes to a proposed rollout; its author's own yes does not count.
+    Approve,
     /// Hand out to nobody else until resumed.
     Pause,
     /// Go on where it was paused or held; the gate is asked again and never skipped.
     Resume,
     /// Open the next stage without the gate's pass.
     Promote,
+    /// Ask those again whose install failed.
+    Retry,
     /// Stop for good; everybody keeps what they have.
     Abort,
     /// Stop for good; everybody who was told goes back.
@@ -24,6 +28,8 @@ pub enum Verb {
 impl Verb {
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Approve => "approve",
+            Self::Retry => "retry",
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Promote => "promote",
@@ -58,7 +64,9 @@ impl Rollout {
                     self.roll_back(self.plan.stages.len() - 1, by, reason, now);
                     Ok(())
                 }
-                Verb::Pause | Verb::Resume | Verb::Promote | Verb::Abort => Err(refused),
+                Verb::Approve | Verb::Retry | Verb::Pause | Verb::Resume | Verb::Promote | Verb::Abort => {
+                    Err(refused)
+                }
             };
         };
         match (verb, &self.phase) {

@@ -1,34 +1,87 @@
 //! What the engine sees of the world: the fleet as reported, for one slot and one bundle. Unknown is a state of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use muster_protocol::ids::{DeviceId, SiteName};
-use muster_protocol::message::up::BundleRef;
+use muster_protocol::ids::{DeviceId, HardwareClass, RolloutId, SiteName, TagValue};
+use muster_protocol::message::up::{BundleRef, ReadyFor};
+use muster_protocol::time::Timestamp;
+use muster_protocol::trust::AgentVersion;
+use serde::{Deserialize, Serialize};
 
 use super::Cause;
-use crate::gate::DeviceEvidence;
+use super::filter::{Tags, Traits};
+use super::site::{Freeze, Lease, SiteView};
+use crate::gate::{DeviceEvidence, Stratum};
 
-#[derive(Clone, Debug, Default, PartialEq)]
+/// The tag that names a redundancy group: of its boxes one at most is interrupted at a time.
+pub const GROUP_TAG: &str = "redundancy";
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FleetView {
     pub devices: BTreeMap<DeviceId, DeviceView>,
+    /// A site that is missing here has the rules of [`SiteView::default`].
+    pub sites: BTreeMap<SiteName, SiteView>,
+    pub freezes: Vec<Freeze>,
+    /// What the catalogue says of the rollout's bundle now.
+    pub bundle: BundleStanding,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum BundleStanding {
+    #[default]
+    Catalogued,
+    /// No longer listed: it runs on where it runs, and nobody else can be ordered to run it.
+    Yanked,
+    Revoked {
+        reason: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceView {
     pub name: String,
     pub site: SiteName,
+    pub tags: Tags,
+    pub hardware: BTreeSet<HardwareClass>,
+    pub agent: Option<AgentVersion>,
     pub online: bool,
+    /// Since when it is there, or away.
+    pub presence_since: Timestamp,
     /// What its newest order wants in the slot.
     pub wish: Option<BundleRef>,
     /// What it last proved to run in the slot.
     pub current: Option<BundleRef>,
     /// What it is doing about its wish.
     pub doing: Doing,
-    /// What it has shown of the bundle under test.
+    /// Why the bundle can never run there: wrong hardware, an agent too old.
+    pub unfit: Option<Cause>,
+    /// The bundle failed there before, in whatever rollout.
+    pub bad: Option<Cause>,
+    pub claim: Claim,
+    /// It is being interrupted for another slot.
+    pub busy_elsewhere: bool,
+    /// Leases on this box alone, its own application's among them.
+    pub leases: Vec<Lease>,
+    /// What it has shown of the bundle under test, or, before it has it, of itself.
     pub evidence: DeviceEvidence,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+/// Which rollout of the slot the device belongs to now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Claim {
+    /// No other rollout wants it.
+    #[default]
+    Free,
+    /// One of higher priority has it; when that ends, it is ours if ours is the newer.
+    Behind { rollout: RolloutId },
+    /// A newer one of the same priority or a higher has it: what that hands out must not be taken back by us.
+    Superseded { rollout: RolloutId },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
 pub enum Doing {
     /// It has not answered its newest order yet.
     Unknown,
@@ -37,6 +90,11 @@ pub enum Doing {
     Working {
         bundle: BundleRef,
         step: String,
+    },
+    /// Fetched, verified and tested; it waits for its moment.
+    Ready {
+        bundle: BundleRef,
+        waits_for: ReadyFor,
     },
     Failed {
         bundle: BundleRef,
@@ -48,12 +106,59 @@ pub enum Doing {
     },
 }
 
+impl DeviceView {
+    /// A device of which nothing is known but that it is there.
+    pub fn at(site: SiteName) -> Self {
+        Self {
+            name: String::new(),
+            site,
+            tags: Tags::new(),
+            hardware: BTreeSet::new(),
+            agent: None,
+            online: true,
+            presence_since: Timestamp::default(),
+            wish: None,
+            current: None,
+            doing: Doing::Nothing,
+            unfit: None,
+            bad: None,
+            claim: Claim::Free,
+            busy_elsewhere: false,
+            leases: Vec::new(),
+            evidence: DeviceEvidence::default(),
+        }
+    }
+
+    pub fn traits<'a>(&'a self, id: &'a DeviceId) -> Traits<'a> {
+        Traits {
+            id,
+            name: &self.name,
+            site: &self.site,
+            hardware: &self.hardware,
+            agent: self.agent,
+            tags: &self.tags,
+        }
+    }
+
+    /// Its site and its most telling hardware class: what canaries are drawn and compared by.
+    pub fn stratum(&self) -> Stratum {
+        let longest = self.hardware.iter().max_by_key(|class| (class.as_str().len(), class.as_str()));
+        let hardware = longest.map(|class| class.as_str().to_owned()).unwrap_or_default();
+        Stratum { site: Some(self.site.clone()), hardware }
+    }
+
+    /// The redundancy group it belongs to.
+    pub fn group(&self) -> Option<&TagValue> {
+        self.tags.iter().find(|(name, _)| name.as_str() == GROUP_TAG).map(|(_, value)| value)
+    }
+}
+
 impl Doing {
     /// Whether the device is on its way to `bundle`, or has not said anything since its newest order.
     pub fn is_about(&self, bundle: &BundleRef) -> bool {
         match self {
             Self::Unknown => true,
-            Self::Working { bundle: at_work, .. } => at_work == bundle,
+            Self::Working { bundle: at_work, .. } | Self::Ready { bundle: at_work, .. } => at_work == bundle,
             Self::Nothing | Self::Failed { .. } | Self::Refusing { .. } => false,
         }
     }
@@ -65,6 +170,7 @@ impl Doing {
             Self::Unknown
             | Self::Nothing
             | Self::Working { .. }
+            | Self::Ready { .. }
             | Self::Failed { .. }
             | Self::Refusing { .. } => None,
         }

@@ -32,7 +32,7 @@ fn listed(path: &str) -> Target {
 
 fn want(path: &str) -> Want {
     let sha256 = Digest::of(path.as_bytes());
-    Want { slot: "er".parse().unwrap(), bundle: path.parse().unwrap(), sha256 }
+    Want::now("er".parse().unwrap(), path.parse().unwrap(), sha256)
 }
 
 struct Office {

@@ -105,7 +105,7 @@ async fn assign(
     let mut wants: Vec<Want> = order.map(|order| order.wants).unwrap_or_default();
     wants.retain(|want| want.slot != rollout.slot);
     if let Some(BundleRef { path, sha256 }) = &assignment.bundle {
-        wants.push(Want { slot: rollout.slot.clone(), bundle: path.clone(), sha256: *sha256 });
+        wants.push(Want::now(rollout.slot.clone(), path.clone(), *sha256));
     }
     wants.sort_by(|a, b| a.slot.cmp(&b.slot));
     let handed = match tasks.orders.set_wants(tx, &assignment.device, &wants).await {
@@ -131,10 +131,15 @@ fn said(rollout: &Rollout, answer: &Advance) -> Vec<(&'static str, String)> {
             Phase::RollingBack { .. } | Phase::RolledBack { .. } => {
                 format!("{} {version}: {devices} told to go back", rollout.model)
             }
-            Phase::Running { .. }
+            Phase::Aborting { .. } | Phase::Aborted { .. } => {
+                format!("{} {version}: {devices} told to stay", rollout.model)
+            }
+            Phase::Proposed { .. }
+            | Phase::Scheduled { .. }
+            | Phase::Running { .. }
             | Phase::Paused { .. }
             | Phase::Held { .. }
-            | Phase::Aborted { .. }
+            | Phase::Superseded { .. }
             | Phase::Completed { .. } => format!("{} {version}: handed to {devices}", rollout.model),
         };
         said.push(("rollout.handed_out", sentence));

@@ -9,7 +9,7 @@ use muster_protocol::message::up::{BundleRef, Phase, Presence, State};
 use crate::enrolment::StandingName;
 use crate::gate::{DeviceEvidence, PairedDay};
 use crate::rollout::view::Doing;
-use crate::rollout::{Cause, DeviceView, FleetView, Member, Members, Rollout};
+use crate::rollout::{Cause, Claim, DeviceView, FleetView, Member, Members, Rollout};
 use crate::store::{
     self, Control, LIMIT_MAX, Page, Telemetry, devices, identities, labels, orders, rollouts, stats,
 };
@@ -36,8 +36,18 @@ pub async fn fleet_view(
                 continue;
             }
             let (version, wish) = wishes.remove(&device.id).unwrap_or((0, None));
+            let fitness = crate::orders::fitness(&device);
             let (current, doing) = observe(device.state.as_ref(), version, &rollout.slot);
             let seen = DeviceView {
+                tags: BTreeMap::new(),
+                hardware: fitness.as_ref().map(|fitness| fitness.hardware.clone()).unwrap_or_default(),
+                agent: fitness.map(|fitness| fitness.agent),
+                presence_since: device.presence_since,
+                unfit: None,
+                bad: None,
+                claim: Claim::Free,
+                busy_elsewhere: false,
+                leases: Vec::new(),
                 name: device.name,
                 site: device.site,
                 online: device.presence == Presence::Online && active.contains(&device.id),
@@ -158,6 +168,7 @@ fn doing(phase: &Phase) -> Doing {
         }
         Phase::Verifying { bundle } => working(bundle, "verifies it".to_owned()),
         Phase::SelfTesting { bundle } => working(bundle, "tests it against its golden outputs".to_owned()),
+        Phase::Ready { bundle, waits_for } => Doing::Ready { bundle: bundle.clone(), waits_for: *waits_for },
         Phase::Activating { bundle } => working(bundle, "activates it".to_owned()),
         // What was revoked while it was rolled out fails there, as if it had never been able to run.
         Phase::Failed { bundle, code, sentence } | Phase::Stopped { bundle, code, sentence } => {

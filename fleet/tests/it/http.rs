@@ -150,6 +150,7 @@ pub(crate) async fn enrol(fleet: &Fleet, n: u8, current: Option<&BundleRef>) -> 
         catalogue: 1,
         refusal: None,
         notices: vec![],
+        leases: Vec::new(),
         slots: vec![SlotState {
             slot: "er-beds".parse().unwrap(),
             phase: current.map_or(Phase::Empty, |bundle| Phase::Running { bundle: bundle.clone() }),

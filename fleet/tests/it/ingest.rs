@@ -136,6 +136,7 @@ async fn a_state_of_an_earlier_boot_is_acknowledged_and_not_believed() {
         catalogue: 0,
         refusal: None,
         notices: vec![],
+        leases: Vec::new(),
         slots: Vec::new(),
     };
     for (boot, sequence, generation, expect) in [
@@ -194,7 +195,7 @@ async fn a_box_that_lost_its_order_gets_it_again() {
     Publisher::begin(&server.fleet, &[&bundle]).await;
     let mut device = Device::connect(&server, 1, 1).await;
     device.hello().await;
-    let want = Want { slot: "beds".parse().unwrap(), bundle: bundle.path.clone(), sha256: bundle.sha256() };
+    let want = Want::now("beds".parse().unwrap(), bundle.path.clone(), bundle.sha256());
     let topic = Topic::Down(device.id.clone(), Down::Order);
     let mut tx = server.fleet.store.write().await.unwrap();
     let handed =

@@ -29,7 +29,7 @@ async fn prepare(data: &Path) {
     device.hello().await;
     device.say(Up::Event, device.event(1, 1).to_json()).await;
     assert_eq!(device.ack().await.event, 1);
-    let want = Want { slot: "beds".parse().unwrap(), bundle: bundle.path.clone(), sha256: bundle.sha256() };
+    let want = Want::now("beds".parse().unwrap(), bundle.path.clone(), bundle.sha256());
     let mut tx = server.fleet.store.write().await.unwrap();
     server.fleet.orders.set_wants(&mut tx, &device.id, &[want]).await.unwrap();
     tx.commit().await.unwrap();

@@ -86,6 +86,9 @@ pub struct State {
     /// `certificate_not_renewed`, `membership_…` with what the fleet's door said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<Refusal>,
+    /// Leases of the box's own applications that have not run out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<LocalLease>,
     pub slots: Vec<SlotState>,
 }
 
@@ -165,6 +168,11 @@ pub enum Phase {
     SelfTesting {
         bundle: BundleRef,
     },
+    /// Fetched, verified and tested here; it waits for its moment.
+    Ready {
+        bundle: BundleRef,
+        waits_for: ReadyFor,
+    },
     Activating {
         bundle: BundleRef,
     },
@@ -184,6 +192,27 @@ pub enum Phase {
         code: String,
         sentence: Sentence,
     },
+}
+
+/// What a staged bundle waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadyFor {
+    /// The fleet's permit: the order holds it back, or its permit has run out.
+    Permit,
+    /// Somebody at the box.
+    Consent,
+    /// An application at the box has said that it is busy.
+    Lease,
+}
+
+/// An application at the box says: not now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalLease {
+    pub owner: String,
+    pub reason: Sentence,
+    /// Real time. Nobody holds a box for ever.
+    pub until: Timestamp,
 }
 
 /// Something that happened, kept until the fleet has it.
@@ -300,6 +329,10 @@ impl Message for State {
 
     fn check(&self) -> Result<(), MessageError> {
         bound("state.notices", self.notices.len(), limits::NOTICES_MAX)?;
+        bound("state.leases", self.leases.len(), limits::LOCAL_LEASES_MAX)?;
+        for lease in &self.leases {
+            bound("state.leases.owner", lease.owner.len(), 64)?;
+        }
         bound("state.slots", self.slots.len(), limits::SLOTS_MAX)
     }
 }

@@ -39,7 +39,7 @@ pub struct Demands {
 }
 
 /// What a box is, as far as the catalogue may ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fitness {
     pub hardware: BTreeSet<HardwareClass>,
     pub agent: AgentVersion,

@@ -33,6 +33,60 @@ pub struct Want {
     pub slot: SlotName,
     pub bundle: BundlePath,
     pub sha256: Digest,
+    #[serde(default, skip_serializing_if = "Permit::is_now")]
+    pub activate: Permit,
+    /// Somebody at the box must say yes before it switches.
+    #[serde(default, skip_serializing_if = "Consent::is_not_needed")]
+    pub consent: Consent,
+}
+
+/// When what is staged may be activated. A bundle that runs already is not touched by any of these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permit {
+    /// As soon as it has proven itself.
+    #[default]
+    Now,
+    /// Fetch, verify and test it, and wait for the next order.
+    Hold,
+    /// As `Now` before this moment (real time), as `Hold` from then on: an order that arrives after its window has closed
+    /// interrupts nobody.
+    Until(Timestamp),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consent {
+    #[default]
+    NotNeeded,
+    Ask,
+}
+
+impl Want {
+    /// To be activated as soon as it has proven itself.
+    pub fn now(slot: SlotName, bundle: BundlePath, sha256: Digest) -> Self {
+        Self { slot, bundle, sha256, activate: Permit::Now, consent: Consent::NotNeeded }
+    }
+}
+
+impl Permit {
+    pub fn is_now(&self) -> bool {
+        *self == Self::Now
+    }
+
+    pub fn allows(&self, now: Timestamp) -> bool {
+        match self {
+            Self::Now => true,
+            Self::Hold => false,
+            Self::Until(end) => now < *end,
+        }
+    }
+}
+
+impl Consent {
+    pub fn is_not_needed(&self) -> bool {
+        *self == Self::NotNeeded
+    }
 }
 
 /// What an order is held against.

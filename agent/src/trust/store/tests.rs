@@ -93,11 +93,7 @@ pub(super) fn indexed(version: u64, targets: Vec<u8>, online: &SecretKey) -> Fil
 }
 
 pub(super) fn order(version: u64, signer: &SecretKey) -> Vec<u8> {
-    let want = Want {
-        slot: "er".parse().unwrap(),
-        bundle: BUNDLE.parse().unwrap(),
-        sha256: Digest::of(b"manifest"),
-    };
+    let want = Want::now("er".parse().unwrap(), BUNDLE.parse().unwrap(), Digest::of(b"manifest"));
     let spec = OrderSpec {
         device: device(),
         version,

@@ -224,7 +224,7 @@ impl Fleet {
     ) -> Vec<u8> {
         let want = wants.iter().map(|(slot, bundle)| {
             let reference = bundle.reference();
-            OrderWant { slot: slot.parse().unwrap(), bundle: reference.path, sha256: reference.sha256 }
+            OrderWant::now(slot.parse().unwrap(), reference.path, reference.sha256)
         });
         let spec = OrderSpec {
             device: device.clone(),

@@ -219,6 +219,7 @@ pub(super) fn phase_name(phase: &Phase) -> &'static str {
         Phase::Downloading { .. } => "downloading",
         Phase::Verifying { .. } => "verifying",
         Phase::SelfTesting { .. } => "self_testing",
+        Phase::Ready { .. } => "ready",
         Phase::Activating { .. } => "activating",
         Phase::Running { .. } => "running",
         Phase::Failed { .. } => "failed",
@@ -240,6 +241,7 @@ impl From<Phase> for PhaseView {
             },
             Phase::Verifying { bundle }
             | Phase::SelfTesting { bundle }
+            | Phase::Ready { bundle, .. }
             | Phase::Activating { bundle }
             | Phase::Running { bundle } => {
                 Self { is, bundle: Some(BundleName::from(&bundle)), ..Self::default() }

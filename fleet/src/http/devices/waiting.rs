@@ -24,6 +24,7 @@ pub(super) fn waiting_on(device: &Device, order_version: u64, wants: &[Want]) ->
         | Phase::Downloading { .. }
         | Phase::Verifying { .. }
         | Phase::SelfTesting { .. }
+        | Phase::Ready { .. }
         | Phase::Activating { .. }
         | Phase::Running { .. }
         | Phase::Failed { .. } => None,
@@ -39,6 +40,7 @@ pub(super) fn waiting_on(device: &Device, order_version: u64, wants: &[Want]) ->
         | Phase::Downloading { .. }
         | Phase::Verifying { .. }
         | Phase::SelfTesting { .. }
+        | Phase::Ready { .. }
         | Phase::Activating { .. }
         | Phase::Running { .. }
         | Phase::Stopped { .. } => None,
@@ -104,6 +106,7 @@ mod tests {
             catalogue: 1,
             refusal: None,
             notices: vec![],
+            leases: Vec::new(),
             slots: vec![SlotState {
                 slot,
                 phase,
@@ -133,7 +136,7 @@ mod tests {
     #[test]
     fn each_state_has_its_sentence() {
         let new = bundle(b"new");
-        let want = Want { slot: "er".parse().unwrap(), bundle: new.path.clone(), sha256: new.sha256 };
+        let want = Want::now("er".parse().unwrap(), new.path.clone(), new.sha256);
         let check = |device: &Device, version: u64, expect: Option<&str>| {
             let waiting = waiting_on(device, version, std::slice::from_ref(&want));
             assert_eq!(waiting.as_ref().map(|waiting| waiting.code.as_str()), expect, "{waiting:?}");

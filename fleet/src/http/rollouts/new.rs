@@ -16,6 +16,8 @@ use super::super::problem::{Answer, Code, Problem, ProblemBody};
 use super::super::survey;
 use super::{RolloutView, show};
 use crate::mint;
+use crate::orders::fitness;
+use crate::rollout::filter::{Tags, Traits};
 use crate::rollout::plan::draw;
 use crate::rollout::{Actor, Plan, Rollout};
 use crate::store::bundles::Bundle;
@@ -210,7 +212,16 @@ async fn find(db: &mut Control, text: &str) -> Answer<BundleRef> {
 async fn cohort(db: &mut Control, checked: &Checked) -> Answer<Vec<(DeviceId, String)>> {
     let mut cohort = Vec::new();
     survey::each(db, |device| {
-        if checked.plan.selector.matches(&device.id, &device.site) {
+        let fitness = fitness(device).unwrap_or_default();
+        let traits = Traits {
+            id: &device.id,
+            name: &device.name,
+            site: &device.site,
+            hardware: &fitness.hardware,
+            agent: Some(fitness.agent),
+            tags: &Tags::new(),
+        };
+        if checked.plan.selector.matches(&traits) {
             cohort.push((device.id.clone(), device.name.clone()));
         }
     })

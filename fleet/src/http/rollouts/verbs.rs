@@ -108,6 +108,8 @@ async fn act(
 
 fn said(verb: Verb) -> (&'static str, &'static str) {
     match verb {
+        Verb::Approve => ("rollout.approved", "approved the rollout of"),
+        Verb::Retry => ("rollout.retried", "asked those again that failed to install"),
         Verb::Pause => ("rollout.paused", "paused the rollout of"),
         Verb::Resume => ("rollout.resumed", "resumed the rollout of"),
         Verb::Promote => ("rollout.promoted", "opened the next stage by hand for"),

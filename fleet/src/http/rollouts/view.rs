@@ -158,12 +158,17 @@ fn from(members: &Members) -> Vec<FromView> {
 fn phase(app: &App, rollout: &Rollout) -> PhaseView {
     let asked = |code: &str, sentence: &str| Reason { code: code.to_owned(), sentence: sentence.to_owned() };
     let (since, reason) = match &rollout.phase {
-        Phase::Running { since, .. } => (*since, None),
+        Phase::Proposed { since } | Phase::Scheduled { since, .. } | Phase::Running { since, .. } => {
+            (*since, None)
+        }
         Phase::Paused { since, reason, .. } => (*since, Some(asked("paused", reason))),
         Phase::Held { since, cause, .. }
         | Phase::RollingBack { since, cause, .. }
         | Phase::RolledBack { at: since, cause, .. } => (*since, Some(Reason::from(cause))),
-        Phase::Aborted { at, reason, .. } => (*at, Some(asked("aborted", reason))),
+        Phase::Aborting { since: at, reason, .. } | Phase::Aborted { at, reason, .. } => {
+            (*at, Some(asked("aborted", reason)))
+        }
+        Phase::Superseded { at, by, .. } => (*at, Some(asked("superseded", &format!("{by} took its place")))),
         Phase::Completed { at } => (*at, None),
     };
     let stage = rollout.phase.stage().and_then(|stage| rollout.plan.stages.get(stage));
@@ -210,10 +215,13 @@ impl Counts {
         let mut count = Self::default();
         for member in members.values().filter(|member| member.stage == index) {
             count.all += 1;
-            count.handed += usize::from(member.progress != Progress::Waiting);
+            count.handed +=
+                usize::from(!matches!(member.progress, Progress::Waiting | Progress::Excluded { .. }));
             match &member.progress {
-                Progress::Waiting => {}
-                Progress::Offered { .. } => count.installing += 1,
+                Progress::Waiting | Progress::Excluded { .. } => {}
+                Progress::Offered { .. } | Progress::Ready { .. } | Progress::Permitted { .. } => {
+                    count.installing += 1;
+                }
                 Progress::Activated { at, .. } => {
                     count.activated += 1;
                     count.baking += 1;
@@ -246,9 +254,12 @@ fn state(rollout: &Rollout, index: usize, count: &Counts) -> &'static str {
                 "judging"
             }
         }
+        Phase::Proposed { .. } | Phase::Scheduled { .. } => "waiting",
         Phase::RollingBack { .. }
         | Phase::RolledBack { .. }
+        | Phase::Aborting { .. }
         | Phase::Aborted { .. }
+        | Phase::Superseded { .. }
         | Phase::Completed { .. } => "stopped",
     }
 }

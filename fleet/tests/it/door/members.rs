@@ -136,11 +136,7 @@ async fn orders_are_for_active_devices() {
     Publisher::begin(&fleet, &[&bundle]).await;
     let mut device = joined(&ward, 1).await;
     device.hello().await;
-    let want = |slot: &str| Want {
-        slot: slot.parse().unwrap(),
-        bundle: bundle.path.clone(),
-        sha256: bundle.sha256(),
-    };
+    let want = |slot: &str| Want::now(slot.parse().unwrap(), bundle.path.clone(), bundle.sha256());
     let topic = Topic::Down(device.id.clone(), Down::Order);
     let order = async |device: &DeviceId, wants: &[Want]| {
         let mut tx = fleet.store.write().await.unwrap();
