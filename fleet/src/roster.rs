@@ -100,13 +100,8 @@ impl Roster {
     /// Takes over what was committed since the last call. Returns whether anything was new.
     pub async fn sync(&mut self) -> Result<bool> {
         // Taken before the transaction begins: what is committed in between is read twice rather than never.
-        let touched = match &self.known {
-            Some(_) => self.store.changes().take_touched(),
-            None => {
-                self.store.changes().take_touched();
-                Touched::everything()
-            }
-        };
+        let taken = self.store.changes().take_touched();
+        let touched = if self.known.is_some() { taken } else { Touched::everything() };
         // Whatever fails below, what was taken is lost: then `known` stays empty, and everything is read again.
         let mut known = self.known.take().unwrap_or_default();
         let mut control = self.store.read().await?;
@@ -164,7 +159,9 @@ impl Roster {
     pub fn mark(&mut self, bundle: &Digest, devices: &[(DeviceId, Option<Bad>)]) {
         let Some(known) = &mut self.known else { return };
         for watch in known.watches.values_mut().filter(|watch| watch.rollout.bundle.sha256 == *bundle) {
-            devices.iter().for_each(|(device, bad)| watch.mark(device, bad.clone()));
+            for (device, bad) in devices {
+                watch.mark(device, bad.clone());
+            }
         }
     }
 
@@ -285,7 +282,9 @@ impl Known {
         for (id, lines) in drawn {
             if let Some(watch) = self.watches.get_mut(&id) {
                 changed += lines.len();
-                lines.into_iter().for_each(|(device, line)| watch.put(&device, line));
+                for (device, line) in lines {
+                    watch.put(&device, line);
+                }
             }
         }
         changed
