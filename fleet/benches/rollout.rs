@@ -4,7 +4,11 @@
 //! Every goal is printed last as `goal NAME: VALUE UNIT, wanted <= LIMIT: met|missed`; a missed one ends with 1.
 
 #![expect(clippy::disallowed_methods, reason = "a stopwatch asks the clock")]
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on stops and says where")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a measurement that cannot go on stops and says where"
+)]
 
 #[path = "rollout/boxes.rs"]
 mod boxes;

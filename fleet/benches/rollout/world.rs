@@ -105,7 +105,8 @@ impl World {
         if rollout.act(Verb::Abort, by.clone(), "measured", now).is_err() || rollout.phase.is_open() {
             rollout.phase = Phase::Aborted { at: now, stage: 0, by, reason: "measured".to_owned() };
         }
-        let saved = rollouts::save(&mut tx, id, loaded.revision, rollout.phase.name(), &rollout).await.unwrap();
+        let saved =
+            rollouts::save(&mut tx, id, loaded.revision, rollout.phase.name(), &rollout).await.unwrap();
         assert!(matches!(saved, Saved::Saved { .. }));
         tx.commit().await.unwrap();
         boxes::handed(&self.store).await;
@@ -132,7 +133,8 @@ async fn publish(store: &Store, signer: &Signer, clocks: Clocks, count: usize) -
     let mut bundles = Vec::new();
     for n in 0..count {
         let path: BundlePath = format!("bundles/er-beds/{n}.json").parse().unwrap();
-        let target = author::target(path.clone(), format!("manifest {n}").as_bytes(), serde_json::Value::Null);
+        let target =
+            author::target(path.clone(), format!("manifest {n}").as_bytes(), serde_json::Value::Null);
         bundles.push(BundleRef { path, sha256: target.sha256 });
         catalogue.put(&target);
     }

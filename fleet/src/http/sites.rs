@@ -172,7 +172,10 @@ fn said(rules: &SiteRules) -> String {
     let (download, activation) = (hours(&rules.download), hours(&rules.activation));
     let at_once = rules.in_flight_max.map_or_else(String::new, |max| format!(", {max} at once"));
     let consent = if rules.consent.is_not_needed() { "" } else { ", with consent at the box" };
-    format!("download {download}, activate {activation} ({}){at_once}{consent}", String::from(rules.zone.clone()))
+    format!(
+        "download {download}, activate {activation} ({}){at_once}{consent}",
+        String::from(rules.zone.clone())
+    )
 }
 
 fn shown(site: &SiteName, rules: Versioned<SiteRules>) -> Response {

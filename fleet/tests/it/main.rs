@@ -28,5 +28,6 @@ mod publisher;
 mod publishing;
 mod releases;
 mod restart;
+mod roster;
 mod server;
 mod store;
