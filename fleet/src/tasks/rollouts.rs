@@ -8,6 +8,7 @@
 //! A rollout whose view, members and document are those of its last look is not asked again before the time that the engine
 //! named: the same question has the same answer. Nothing is taken over into memory that was not committed.
 
+mod owed;
 mod said;
 mod save;
 
@@ -15,8 +16,7 @@ use muster_protocol::ids::RolloutId;
 use muster_protocol::time::Timestamp;
 
 use super::{TaskError, Tasks};
-use crate::gate::GateReport;
-use crate::rollout::{Advance, Rollout, advance};
+use crate::rollout::advance;
 use crate::roster::Roster;
 
 use save::Outcome;
@@ -62,6 +62,7 @@ impl Driver {
     async fn look_at_all(&mut self, tasks: &Tasks) -> Result<Option<Timestamp>, TaskError> {
         if !self.sync().await? {
             self.roster.sweep().await?;
+            self.pay(tasks).await?;
         }
         let mut look_again: Option<Timestamp> = None;
         let ids: Vec<RolloutId> = self.roster.watches().map(|watch| watch.rollout.id.clone()).collect();
@@ -73,6 +74,15 @@ impl Driver {
         Ok(look_again)
     }
 
+    /// Makes orders that could not be made before.
+    async fn pay(&mut self, tasks: &Tasks) -> Result<(), TaskError> {
+        for watch in self.roster.watches() {
+            let moment = tasks.clocks.moment();
+            save::pay(tasks, &watch.rollout, &owed::owed(watch), moment, &mut self.told).await?;
+        }
+        Ok(())
+    }
+
     /// Asks the engine about one rollout, if there is anything new to ask.
     async fn step(&mut self, tasks: &Tasks, id: &RolloutId) -> Result<Option<Timestamp>, TaskError> {
         let moment = tasks.clocks.moment();
@@ -81,12 +91,11 @@ impl Driver {
             return Ok(watch.look_again);
         }
         let answer = advance(&watch.rollout, &watch.members, &watch.view, moment.world_at);
-        let mut look_again = answer.look_again;
-        if is_news(&watch.rollout, &answer) {
+        let look_again = answer.look_again;
+        if answer.is_news(&watch.rollout) {
             match save::save(tasks, &mut self.roster, id, &answer, moment, &mut self.told).await? {
-                // A transition opens the next question; ask it at once.
-                Outcome::Saved if answer.transition.is_some() => look_again = Some(moment.world_at),
-                Outcome::Saved => {}
+                // What was saved is the next question; ask it at once.
+                Outcome::Saved => return Ok(Some(moment.world_at)),
                 // Somebody paused or aborted it meanwhile: nothing of this answer may leave. Look again at once.
                 Outcome::Stale => return Ok(Some(moment.world_at)),
             }
@@ -97,16 +106,4 @@ impl Driver {
         });
         Ok(look_again)
     }
-}
-
-/// Whether the answer changes anything that is kept.
-fn is_news(rollout: &Rollout, answer: &Advance) -> bool {
-    let known =
-        rollout.phase.stage().and_then(|stage| rollout.stages.get(stage)).and_then(|r| r.gate.as_ref());
-    let same_gate = match (&answer.gate, known) {
-        (None, _) => true,
-        (Some(new), Some(known)) => *new == GateReport { asked_at: new.asked_at, ..known.clone() },
-        (Some(_), None) => false,
-    };
-    answer.transition.is_some() || !answer.members.is_empty() || !answer.assign.is_empty() || !same_gate
 }

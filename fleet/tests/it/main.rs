@@ -14,6 +14,7 @@ mod desk;
 mod device;
 mod door;
 mod fake_fleet;
+mod hand_out;
 mod http;
 mod ingest;
 mod intake;

@@ -16,7 +16,7 @@ use super::super::problem::{Answer, Code, Problem, ProblemBody};
 use super::super::survey;
 use super::{RolloutView, show};
 use crate::mint;
-use crate::rollout::plan::draw;
+use crate::rollout::draw::draw;
 use crate::rollout::{Actor, Plan, Rollout};
 use crate::store::bundles::Bundle;
 use crate::store::{Control, bundles, log};

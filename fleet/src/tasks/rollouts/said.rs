@@ -56,6 +56,15 @@ pub(super) fn said(rollout: &Rollout, answer: &Advance) -> Vec<(&'static str, St
                 format!("{} {version}: stopped at '{stage}': {}", rollout.model, cause.sentence),
             ));
         }
+        Some(Transition::Begin { .. }) => {
+            said.push(("rollout.begun", format!("{} {version}: its time has come", rollout.model)));
+        }
+        Some(Transition::Aborted { .. }) => {
+            said.push(("rollout.aborted", format!("{} {version}: aborted", rollout.model)));
+        }
+        Some(Transition::Superseded { by, .. }) => {
+            said.push(("rollout.superseded", format!("{} {version}: {by} took its place", rollout.model)));
+        }
         Some(Transition::RolledBack { .. }) => {
             said.push(("rollout.rolled_back", format!("{} {version}: rolled back", rollout.model)));
         }

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::ids::{DeviceId, RolloutId};
 use muster_protocol::message::up::BundleRef;
-use muster_protocol::trust::{TrustedSet, Want};
+use muster_protocol::trust::{Permit, TrustedSet, Want};
 
 use super::super::{TaskError, Tasks};
 use super::said::said;
 use crate::clock::Moment;
 use crate::orders::OrderError;
 use crate::rollout::journal::{Entry, Input, outcome};
-use crate::rollout::{Advance, Assignment, Members, Progress, Rollout};
+use crate::rollout::{Advance, Assignment, Members, Moment as Permitted, Progress, Rollout};
 use crate::roster::Roster;
 use crate::store::bad_bundles::{self, Bad};
 use crate::store::log::{Actor, NewEntry};
@@ -65,11 +65,7 @@ pub(super) async fn save(
     };
     let mut sentences = said(&rollout, answer);
     sentences.extend(refusals(&rollout, &refused, told));
-    for (kind, sentence) in sentences {
-        let subject = id.to_string();
-        let entry = NewEntry { when: moment, kind, subject, sentence: sentence.into(), actor: Actor::Fleet };
-        log::append(&mut tx, &entry).await?;
-    }
+    say(&mut tx, id, sentences, moment).await?;
     tx.commit().await?;
     let bundle = rollout.bundle.sha256;
     roster.mark(&bundle, &bad);
@@ -81,6 +77,41 @@ pub(super) async fn save(
     });
     roster.spread(&answer.members.keys().cloned().collect());
     Ok(Outcome::Saved)
+}
+
+/// Makes orders that are owed. Those that still cannot be made are told of once, and tried again.
+pub(super) async fn pay(
+    tasks: &Tasks,
+    rollout: &Rollout,
+    owed: &[Assignment],
+    moment: Moment,
+    told: &mut Told,
+) -> Result<(), TaskError> {
+    if owed.is_empty() {
+        return Ok(());
+    }
+    let mut tx = tasks.store.write().await?;
+    let refused = hand_out(tasks, &mut tx, rollout, owed).await?;
+    let sentences = refusals(rollout, &refused, told);
+    if refused.len() == owed.len() && sentences.is_empty() {
+        return Ok(());
+    }
+    say(&mut tx, &rollout.id, sentences, moment).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn say(
+    tx: &mut ControlTx,
+    id: &RolloutId,
+    sentences: Vec<(&'static str, String)>,
+    when: Moment,
+) -> Result<(), TaskError> {
+    for (kind, sentence) in sentences {
+        let subject = id.to_string();
+        let entry = NewEntry { when, kind, subject, sentence: sentence.into(), actor: Actor::Fleet };
+        log::append(tx, &entry).await?;
+    }
+    Ok(())
 }
 
 /// What is to be remembered of the bundle on devices, and what is to be forgotten because they are asked anew.
@@ -159,10 +190,19 @@ async fn assign(
     rollout: &Rollout,
     assignment: &Assignment,
 ) -> Result<(), OrderError> {
-    let want = assignment
-        .bundle
-        .as_ref()
-        .map(|BundleRef { path, sha256 }| Want::now(rollout.slot.clone(), path.clone(), *sha256));
+    let activate = match assignment.permit {
+        Permitted::Now => Permit::Now,
+        Permitted::Hold => Permit::Hold,
+        // Boxes hold it against their own clock.
+        Permitted::Until(world) => Permit::Until(tasks.clocks.world.real(world)),
+    };
+    let want = assignment.bundle.as_ref().map(|BundleRef { path, sha256 }| Want {
+        slot: rollout.slot.clone(),
+        bundle: path.clone(),
+        sha256: *sha256,
+        activate,
+        consent: assignment.consent,
+    });
     let handed = tasks.orders.set_slot(tx, trusted, &assignment.device, &rollout.slot, want).await?;
     tracing::debug!(device.id = %assignment.device, rollout.id = %rollout.id, ?handed, "handed out");
     Ok(())
@@ -177,8 +217,8 @@ fn refusals(
     let told = told.entry(rollout.id.clone()).or_default();
     let mut sentences = Vec::new();
     for (device, error) in refused {
-        tracing::warn!(device.id = %device, rollout.id = %rollout.id, error = error as &dyn std::error::Error, "a device cannot be ordered");
         if told.insert(error.code()) {
+            tracing::warn!(device.id = %device, rollout.id = %rollout.id, error = error as &dyn std::error::Error, "devices cannot be ordered");
             let same = refused.iter().filter(|(_, other)| other.code() == error.code()).count();
             let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
             let devices = crate::gate::devices(same);
