@@ -6,6 +6,7 @@
 mod act;
 mod builder;
 mod bundle;
+mod cohort;
 mod delegation;
 mod device;
 mod drift;
@@ -21,6 +22,7 @@ mod rollout;
 mod root;
 mod run;
 mod signers;
+mod site;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -94,6 +96,17 @@ enum Noun {
     /// Moving boxes from one bundle to another, in stages.
     #[command(subcommand, visible_alias = "ro")]
     Rollout(rollout::Verb),
+    /// Sites: when their boxes may be touched, and how many at once.
+    #[command(subcommand)]
+    Site(site::Verb),
+    /// "Not now", for a box or a site, for a while.
+    #[command(subcommand)]
+    Lease(site::LeaseVerb),
+    Freeze(site::Freeze),
+    Thaw(site::Thaw),
+    /// Saved questions about boxes, such as all of a ward.
+    #[command(subcommand)]
+    Cohort(cohort::Verb),
     /// Drift incidents.
     #[command(subcommand)]
     Drift(drift::Verb),
@@ -155,6 +168,11 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Root(verb) => root::run(context, verb),
         Noun::Delegation(verb) => delegation::run(context, verb),
         Noun::Rollout(verb) => rollout::run(context, verb).await,
+        Noun::Site(verb) => site::run(context, verb).await,
+        Noun::Lease(verb) => site::lease(context, verb).await,
+        Noun::Freeze(args) => site::freeze(context, args).await,
+        Noun::Thaw(args) => site::thaw(context, args).await,
+        Noun::Cohort(verb) => cohort::run(context, verb).await,
         Noun::Drift(verb) => drift::run(context, verb).await,
         Noun::Run(verb) => run::run(context, verb).await,
         Noun::Policy(verb) => policy::run(context, verb).await,
@@ -229,6 +247,20 @@ mod tests {
         check("muster device revoke d-1 --reason stolen --yes", true);
         check("muster device revoke d-1", false);
         check("muster device", false);
+        check("muster site set er-2 --zone Europe/Berlin --in-flight 5 --consent ask", true);
+        check("muster site set er-2 --consent maybe", false);
+        check("muster lease take --site er-2 --reason MRI --for 2h", true);
+        check("muster lease take --reason MRI --for 2h", false);
+        check("muster lease take --site a --device b --reason MRI --for 2h", false);
+        check("muster lease take --site er-2 --reason MRI --for 0s", false);
+        check("muster freeze --reason flu", true);
+        check("muster freeze", false);
+        check("muster freeze --list", true);
+        check("muster thaw --site er-2", true);
+        check("muster cohort set icu ward=icu", true);
+        check("muster device tag d-1 ward=icu", true);
+        check("muster device tag --where site=er-2 ward=er --yes", true);
+        check("muster device tag", false);
         check("muster devise list", false);
     }
 }

@@ -51,8 +51,29 @@ impl WorldClock {
         self.scale.wall_span(span)
     }
 
+    /// When a moment of the world was, or will be, in real time.
+    pub fn real(&self, world: Timestamp) -> Timestamp {
+        real(self.scale, world)
+    }
+
     pub fn scale(&self) -> WorldScale {
         self.scale
+    }
+}
+
+/// When a moment of the world was, or will be, in real time. The minds know world time only; people read a watch, and boxes
+/// hold permits against theirs.
+pub fn real(scale: WorldScale, world: Timestamp) -> Timestamp {
+    let WorldScale { wall_start, world_start, factor } = scale;
+    #[expect(clippy::float_cmp, reason = "exactly one is the default: no scaling at all")]
+    if factor == 1.0 {
+        let shift = wall_start.as_millis().saturating_sub(world_start.as_millis());
+        return Timestamp::from_millis(world.as_millis().saturating_add(shift));
+    }
+    if world >= world_start {
+        wall_start.plus(scale.wall_span(world.since(world_start)))
+    } else {
+        wall_start.minus(scale.wall_span(world_start.since(world)))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::intake::Intake;
 use crate::orders::Orders;
 use crate::pki::Pki;
 use crate::registrar::Registrar;
+use crate::roster::Board;
 use crate::signer::Signer;
 use crate::store::Store;
 
@@ -24,6 +25,8 @@ pub struct Fleet {
     pub blobs: Blobs,
     pub intake: Arc<Intake>,
     pub orders: Orders,
+    /// Rollouts that can still change something, as the engine last saw them.
+    pub board: Board,
     pub signer: Arc<Signer>,
     pub pki: Arc<Pki>,
     pub admission: Admission,

@@ -10,6 +10,7 @@
 
 mod blobs;
 mod bundles;
+mod cohorts;
 mod devices;
 mod drift;
 mod enrolments;
@@ -19,6 +20,7 @@ mod guard;
 mod health;
 mod identities;
 mod incidents;
+mod leases;
 mod log;
 mod overview;
 mod page;
@@ -28,6 +30,7 @@ mod policies;
 mod problem;
 mod rollouts;
 mod runs;
+mod sites;
 mod survey;
 mod time;
 mod triggers;
@@ -109,6 +112,9 @@ fn api() -> OpenApiRouter<App> {
         .merge(overview::router())
         .merge(devices::router())
         .merge(identities::router())
+        .merge(cohorts::router())
+        .merge(sites::router())
+        .merge(leases::router())
         .merge(enrolments::router())
         .merge(bundles::router())
         .merge(trust::router())

@@ -37,6 +37,7 @@ pub mod publisher;
 pub mod registrar;
 pub mod retrain;
 pub mod rollout;
+pub mod roster;
 pub mod say;
 pub mod serve;
 pub mod signer;

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_protocol::ids::DeviceId;
+use muster_protocol::ids::{DeviceId, SlotName};
+use muster_protocol::message::Capabilities;
 use muster_protocol::topic::{Down, Topic};
 use muster_protocol::trust::author::ORDER_LIFE;
-use muster_protocol::trust::{Fitness, Want};
+use muster_protocol::trust::{Fitness, TrustedSet, Want};
 
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clocks;
-use crate::enrolment::Standing;
 use crate::signer::{OrderRequest, Signer, SignerError};
-use crate::store::devices::{self, Device};
 use crate::store::orders::StoredOrder;
 use crate::store::outbox::{self, Message};
-use crate::store::{ControlTx, Store, StoreError, identities, orders};
+use crate::store::seats::{self, Seat};
+use crate::store::{Control, ControlTx, Store, StoreError, devices, orders};
 
 /// An order is signed anew when it has this left: a box that is off for so long still finds a good one.
 const RENEW_BEFORE: Duration = Duration::from_secs(ORDER_LIFE.as_secs() / 2);
@@ -94,23 +94,53 @@ impl Orders {
         device: &DeviceId,
         wants: &[Want],
     ) -> Result<Handed, OrderError> {
-        let listens = match identities::standing(tx, device).await? {
-            Some(Standing::Active) => true,
-            Some(Standing::Quarantined { .. }) => false,
-            Some(Standing::Pending | Standing::Rejected { .. } | Standing::Revoked { .. }) | None => {
-                return Err(OrderError::NotAMember { device: device.clone() });
-            }
-        };
-        let last = orders::get(tx, device).await?;
-        if let Some(last) = &last
-            && same(&last.wants, wants)
-            && last.expires > self.clocks.trust.now().plus(RENEW_BEFORE)
-        {
-            return Ok(Handed::Unchanged { version: last.version });
+        let trusted = self.published(tx).await?;
+        let seat = seats::get(tx, device).await?.ok_or_else(|| not_a_member(device))?;
+        self.order(tx, &trusted, &seat, wants.to_vec()).await
+    }
+
+    /// Orders a device to run `want` in the slot, or nothing there, beside what its other slots want. As
+    /// [`Self::set_wants`], for many devices under one catalogue.
+    pub async fn set_slot(
+        &self,
+        tx: &mut ControlTx,
+        trusted: &TrustedSet,
+        device: &DeviceId,
+        slot: &SlotName,
+        want: Option<Want>,
+    ) -> Result<Handed, OrderError> {
+        let seat = seats::get(tx, device).await?.ok_or_else(|| not_a_member(device))?;
+        let mut wants = seat.wants.clone();
+        wants.retain(|other| other.slot != *slot);
+        wants.extend(want);
+        wants.sort_by(|a, b| a.slot.cmp(&b.slot));
+        self.order(tx, trusted, &seat, wants).await
+    }
+
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// The catalogue that orders are signed against.
+    pub async fn published(&self, control: &mut Control) -> Result<Arc<TrustedSet>, OrderError> {
+        self.catalogue.published(control).await?.ok_or(OrderError::NoCatalogue)
+    }
+
+    async fn order(
+        &self,
+        tx: &mut ControlTx,
+        trusted: &TrustedSet,
+        seat: &Seat,
+        wants: Vec<Want>,
+    ) -> Result<Handed, OrderError> {
+        let renew = self.clocks.trust.now().plus(RENEW_BEFORE);
+        if seat.order > 0 && same(&seat.wants, &wants) && seat.order_expires > renew {
+            return Ok(Handed::Unchanged { version: seat.order });
         }
-        let order = self.sign(tx, device, wants, last.map_or(0, |last| last.version)).await?;
+        let fitness = fitness(&seat.agent_version, &seat.capabilities);
+        let order = self.sign(tx, trusted, (&seat.device, fitness), wants, seat.order).await?;
         let version = order.version;
-        if !listens {
+        if seat.quarantined {
             return Ok(Handed::Kept { version });
         }
         hand(tx, order).await?;
@@ -123,8 +153,11 @@ impl Orders {
         let mut renewed = 0;
         let mut tx = store.write().await?;
         let before = self.clocks.trust.now().plus(RENEW_BEFORE);
+        let Some(trusted) = self.catalogue.published(&mut tx).await? else { return Ok(0) };
         for due in orders::expiring(&mut tx, before, RENEW_BATCH).await? {
-            match self.sign(&mut tx, &due.device, &due.wants, due.version).await {
+            let known = devices::get(&mut tx, &due.device).await?;
+            let fitness = known.and_then(|device| fitness(&device.agent_version, &device.capabilities));
+            match self.sign(&mut tx, &trusted, (&due.device, fitness), due.wants, due.version).await {
                 Ok(order) => {
                     hand(&mut tx, order).await?;
                     renewed += 1;
@@ -142,21 +175,20 @@ impl Orders {
     async fn sign(
         &self,
         tx: &mut ControlTx,
-        device: &DeviceId,
-        wants: &[Want],
+        trusted: &TrustedSet,
+        (device, fitness): (&DeviceId, Option<Fitness>),
+        wants: Vec<Want>,
         last_version: u64,
     ) -> Result<StoredOrder, OrderError> {
-        let trusted = self.catalogue.published(tx).await?.ok_or(OrderError::NoCatalogue)?;
         let now = self.clocks.trust.now();
-        let fitness = devices::get(tx, device).await?.and_then(|device| fitness(&device));
-        let request = OrderRequest { device: device.clone(), fitness, want: wants.to_vec(), last_version };
-        let signed = self.signer.order(&trusted, request, now)?;
+        let request = OrderRequest { device: device.clone(), fitness, want: wants.clone(), last_version };
+        let signed = self.signer.order(trusted, request, now)?;
         let order = StoredOrder {
             device: device.clone(),
             version: signed.version,
             issued: now,
             expires: signed.expires,
-            wants: wants.to_vec(),
+            wants,
             bytes: signed.bytes,
         };
         orders::put(tx, &order).await?;
@@ -171,9 +203,12 @@ async fn hand(tx: &mut ControlTx, order: StoredOrder) -> Result<(), StoreError> 
 }
 
 /// What a device said of itself. An agent of no plain version is not judged here: it judges for itself.
-pub(crate) fn fitness(device: &Device) -> Option<Fitness> {
-    let agent = device.agent_version.parse().ok()?;
-    Some(Fitness::of(&device.capabilities, agent))
+pub(crate) fn fitness(agent_version: &str, capabilities: &Capabilities) -> Option<Fitness> {
+    Some(Fitness::of(capabilities, agent_version.parse().ok()?))
+}
+
+fn not_a_member(device: &DeviceId) -> OrderError {
+    OrderError::NotAMember { device: device.clone() }
 }
 
 /// The same wish, in whatever order of slots.

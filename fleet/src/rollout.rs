@@ -17,6 +17,7 @@
 
 pub mod advance;
 pub mod calendar;
+pub mod claims;
 pub mod draw;
 pub mod explain;
 pub mod filter;

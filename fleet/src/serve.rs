@@ -33,6 +33,7 @@ use crate::mint::{self, MintError};
 use crate::orders::Orders;
 use crate::pki::{Pki, PkiError};
 use crate::registrar::{self, Places, Registrar, RegistrarError};
+use crate::roster::Board;
 use crate::say::Say;
 use crate::signer::{Signer, SignerError};
 use crate::store::{Store, StoreError, devices};
@@ -145,7 +146,14 @@ async fn serve(
     parts.spawn(hook::run(config.mqtt.on_crl.clone(), pki.crl_written(), quit.clone()));
     parts.spawn(registrar.clone().run(quit.clone()));
     parts.spawn(door.run(registrar.clone(), clocks.trust, quit.clone()));
-    let own = Tasks { store: store.clone(), blobs: blobs.clone(), orders: orders.clone(), clocks };
+    let board = Board::default();
+    let own = Tasks {
+        store: store.clone(),
+        blobs: blobs.clone(),
+        orders: orders.clone(),
+        clocks,
+        board: board.clone(),
+    };
     parts.spawn(tasks::run(own, quit.clone()));
 
     let addresses = Addresses::new(http_address, &places.mqtt, &places.door);
@@ -157,6 +165,7 @@ async fn serve(
         blobs,
         intake,
         orders,
+        board,
         signer,
         pki,
         admission,

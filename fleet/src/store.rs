@@ -11,18 +11,23 @@
 //! Never decides anything. The two files do not share transactions; whoever writes both makes repeats harmless.
 
 pub mod alarms;
+pub mod bad_bundles;
 pub mod bundles;
 pub mod certificates;
 mod changes;
+pub mod cohorts;
 mod convert;
 pub mod devices;
 mod documents;
 pub mod enrolments;
 mod error;
 pub mod events;
+pub mod freezes;
 pub mod identities;
 pub mod incidents;
+pub mod journal;
 pub mod labels;
+pub mod leases;
 pub mod log;
 pub mod meta;
 mod open;
@@ -34,7 +39,10 @@ pub mod positions;
 pub mod reports;
 pub mod rollouts;
 pub mod runs;
+pub mod seats;
+pub mod sites;
 pub mod stats;
+pub mod tags;
 pub mod triggers;
 pub mod trust_files;
 pub mod windows;
@@ -42,9 +50,10 @@ pub mod windows;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
+use muster_protocol::ids::DeviceId;
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
-pub use changes::Changes;
+pub use changes::{Changes, Touched, Whom};
 pub use documents::{Saved, Versioned};
 pub use error::StoreError;
 pub use page::{LIMIT_MAX, NewestFirst, Page};
@@ -72,6 +81,7 @@ pub struct ControlTx {
     changes: Changes,
     logged: Option<i64>,
     says: bool,
+    touched: Touched,
 }
 
 /// A consistent view of the telemetry.
@@ -83,6 +93,7 @@ pub struct Telemetry(Transaction<'static, Sqlite>);
 pub struct TelemetryTx {
     telemetry: Telemetry,
     changes: Changes,
+    touched: Touched,
 }
 
 impl Store {
@@ -100,7 +111,13 @@ impl Store {
 
     pub async fn write(&self) -> Result<ControlTx> {
         let control = Control(self.control.write().await?);
-        Ok(ControlTx { control, changes: self.changes.clone(), logged: None, says: false })
+        Ok(ControlTx {
+            control,
+            changes: self.changes.clone(),
+            logged: None,
+            says: false,
+            touched: Touched::default(),
+        })
     }
 
     pub async fn read_telemetry(&self) -> Result<Telemetry> {
@@ -109,7 +126,7 @@ impl Store {
 
     pub async fn write_telemetry(&self) -> Result<TelemetryTx> {
         let telemetry = Telemetry(self.telemetry.write().await?);
-        Ok(TelemetryTx { telemetry, changes: self.changes.clone() })
+        Ok(TelemetryTx { telemetry, changes: self.changes.clone(), touched: Touched::default() })
     }
 
     /// Waits until a power cut cannot take back what was committed to the control plane. For what must not be undone once
@@ -132,9 +149,9 @@ impl Store {
 
 impl ControlTx {
     pub async fn commit(self) -> Result<()> {
-        let Self { control, changes, logged, says } = self;
+        let Self { control, changes, logged, says, touched } = self;
         control.0.commit().await.map_err(StoreError::query("committing to the control plane"))?;
-        changes.committed(logged, says);
+        changes.committed(logged, says, touched);
         Ok(())
     }
 
@@ -147,14 +164,32 @@ impl ControlTx {
     fn says(&mut self) {
         self.says = true;
     }
+
+    /// What the rollout engine knows of the device may have changed.
+    fn touch(&mut self, device: &DeviceId) {
+        self.touched.devices.add(device);
+    }
+
+    fn touch_everybody(&mut self) {
+        self.touched.devices = Whom::Anybody;
+    }
+
+    fn touch_sites(&mut self) {
+        self.touched.sites = true;
+    }
 }
 
 impl TelemetryTx {
     pub async fn commit(self) -> Result<()> {
-        let Self { telemetry, changes } = self;
+        let Self { telemetry, changes, touched } = self;
         telemetry.0.commit().await.map_err(StoreError::query("committing telemetry"))?;
-        changes.committed(None, false);
+        changes.committed(None, false, touched);
         Ok(())
+    }
+
+    /// What the rollout engine knows that the device has shown may have changed.
+    fn touch(&mut self, device: &DeviceId) {
+        self.touched.evidence.add(device);
     }
 }
 

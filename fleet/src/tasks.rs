@@ -24,6 +24,7 @@ use crate::blob::Blobs;
 use crate::clock::Clocks;
 use crate::mint::MintError;
 use crate::orders::{OrderError, Orders};
+use crate::roster::{Board, RosterError};
 use crate::store::{Store, StoreError};
 
 /// A burst of commits is looked at once.
@@ -40,12 +41,16 @@ pub struct Tasks {
     pub blobs: Blobs,
     pub orders: Orders,
     pub clocks: Clocks,
+    /// Where rollouts hang for those who only look.
+    pub board: Board,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
     #[error("the database failed")]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Roster(#[from] RosterError),
     #[error("a bundle's drift reference could not be read")]
     Reference(#[source] crate::blob::BlobError),
     #[error(transparent)]
@@ -75,9 +80,10 @@ pub async fn run(tasks: Tasks, stop: CancellationToken) {
         }
     });
     set.spawn(async move {
+        let mut driver = rollouts::Driver::new(&three);
         let mut commits = three.store.changes().commits();
         while !stop.is_cancelled() {
-            let looked = rollouts::look(&three).await;
+            let looked = driver.look(&three).await;
             rest("rollouts", &three.clocks, looked, &mut commits, &stop).await;
         }
     });

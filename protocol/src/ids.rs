@@ -152,6 +152,15 @@ id!(
     EnrolmentId, "enrolment id", "write en- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "en-")
 );
 
+id!(
+    /// One "not now" that a person took for a box or a site.
+    LeaseId, "lease id", "write le- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "le-")
+);
+id!(
+    /// What a saved question about boxes is called.
+    CohortName, "cohort name", "use 1 to 64 of a-z, 0-9 and '-', starting with a letter", |t| name(t, 64)
+);
+
 macro_rules! minted {
     ($($name:ident = $prefix:literal),* $(,)?) => { $(
         impl $name {
@@ -169,7 +178,8 @@ minted!(
     TriggerId = "trg-",
     IncidentId = "inc-",
     BootId = "b-",
-    EnrolmentId = "en-"
+    EnrolmentId = "en-",
+    LeaseId = "le-"
 );
 
 /// SHA-256 of content, 64 lower-case hexadecimal digits. The name of every blob and bundle.

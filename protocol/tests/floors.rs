@@ -25,7 +25,7 @@ const FLEET: &[&[&str]] = &[
     &["config", "rollout", "drift", "enrolment", "pki", "admission"],
     &["retrain", "store", "blob", "broker", "publisher", "client", "oms"],
     &["link", "signer", "catalogue", "builder"],
-    &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli"],
+    &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
     &["tasks", "fleet"],
     &["http", "door"],
     &["serve", "offline"],

@@ -31,6 +31,7 @@ pub(super) enum Verb {
         /// Its id, as `muster device list` has it.
         id: String,
     },
+    Tag(super::cohort::Tag),
     #[command(flatten)]
     Register(register::Verb),
 }
@@ -89,6 +90,7 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             let answer = client.list("/api/v1/devices", &query).await?;
             context.output.list(&answer, "/id", COLUMNS)
         }
+        Verb::Tag(tag) => super::cohort::tag(context, tag).await,
         Verb::Register(verb) => register::run(context, verb).await,
         Verb::Show { id } => {
             let answer = client.get(&format!("/api/v1/devices/{id}"), &[]).await?;

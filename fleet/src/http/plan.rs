@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_protocol::ids::{DeviceId, SiteName};
+use muster_protocol::ids::{CohortName, DeviceId, SiteName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -10,6 +10,7 @@ use super::problem::{Answer, Problem};
 use crate::gate::GateLimits;
 use crate::rollout::filter::Filter;
 use crate::rollout::{Plan, Selector, Size, StagePlan};
+use crate::store::{Control, cohorts};
 
 const HOUR_S: u64 = 3600;
 const DAY_S: u64 = 24 * HOUR_S;
@@ -87,6 +88,25 @@ pub(crate) struct SelectorBody {
     sites: Option<BTreeSet<SiteName>>,
     #[schema(value_type = Option<Vec<String>>)]
     devices: Option<BTreeSet<DeviceId>>,
+    /// Such as `ward=icu, hardware=x86_64-openvino`.
+    #[schema(value_type = Option<String>)]
+    filter: Option<Filter>,
+    /// A saved cohort; the rollout keeps the filter that it has now.
+    #[schema(value_type = Option<String>)]
+    cohort: Option<CohortName>,
+}
+
+impl SelectorBody {
+    /// Puts the saved cohort's filter in the place of its name.
+    pub(crate) async fn resolve(mut self, db: &mut Control) -> Answer<Self> {
+        let Some(name) = self.cohort.take() else { return Ok(self) };
+        let Some(saved) = cohorts::get(db, &name).await? else {
+            return Err(Problem::invalid("/selector/cohort", format!("there is no cohort {name}")));
+        };
+        let both = self.filter.take().map_or(Ok(saved.document.clone()), |own| saved.document.and(&own));
+        self.filter = Some(both.map_err(|error| Problem::invalid("/selector/filter", error.to_string()))?);
+        Ok(self)
+    }
 }
 
 fn all() -> f64 {
@@ -99,8 +119,8 @@ pub(crate) fn plan(stages: Option<Vec<StageBody>>, selector: Option<SelectorBody
         None => default_stages(),
         Some(stages) => stages.into_iter().map(StagePlan::from).collect(),
     };
-    let SelectorBody { sites, devices } = selector.unwrap_or_default();
-    let plan = Plan::of(stages, Selector { sites, devices, ..Selector::default() });
+    let SelectorBody { sites, devices, filter, cohort: _ } = selector.unwrap_or_default();
+    let plan = Plan::of(stages, Selector { sites, devices, filter: filter.unwrap_or_default() });
     plan.check().map_err(|error| Problem::invalid("/stages", error.to_string()))?;
     for stage in &plan.stages {
         check_gate(&stage.name, &stage.gate)?;

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::mint::MintError;
 use crate::registrar::{RegistrarError, RootLack};
+use crate::roster::RosterError;
 use crate::store::StoreError;
 use crate::tasks::TaskError;
 
@@ -238,8 +239,11 @@ impl From<StoreError> for Problem {
 impl From<TaskError> for Problem {
     fn from(error: TaskError) -> Self {
         match error {
-            TaskError::Store(error) => error.into(),
-            TaskError::Reference(_) | TaskError::Mint(_) | TaskError::Order(_) => Self::internal(&error),
+            TaskError::Store(error) | TaskError::Roster(RosterError::Store(error)) => error.into(),
+            TaskError::Roster(RosterError::Catalogue(_))
+            | TaskError::Reference(_)
+            | TaskError::Mint(_)
+            | TaskError::Order(_) => Self::internal(&error),
         }
     }
 }

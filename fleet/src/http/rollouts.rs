@@ -21,9 +21,10 @@ use super::parts::timeline;
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::time::Time;
 use crate::rollout::explain::Explainer;
-use crate::rollout::{Member, Rollout, advance};
+use crate::rollout::{Member, Rollout, WaitingOn, advance};
+use crate::roster::Shared;
 use crate::store::{self, Control, NewestFirst, Page, Versioned, rollouts};
-use crate::tasks::view::{fleet_view, members};
+use crate::tasks::view::{members_of, seen};
 
 pub(super) use view::RolloutSummary;
 use view::{RolloutView, summary};
@@ -124,16 +125,17 @@ async fn devices(
     Query(paging): Query<Paging>,
 ) -> Answer<Json<List<RolloutDevice>>> {
     let mut db = app.fleet.store.read().await?;
-    let Versioned { document: rollout, .. } = load(&mut db, &id).await?;
+    let loaded = load(&mut db, &id).await?;
     let Page { after, limit } = paging.page()?;
     let page = rollouts::devices::<Member>(&mut db, &id, &Page { after, limit }).await?;
     let (page, next) = paging.cut(page, |(device, _)| device.clone())?;
-    let everybody = members(&mut db, &rollout).await?;
-    let fleet = fleet_view(&mut db, &mut app.fleet.store.read_telemetry().await?, &rollout).await?;
+    drop(db);
+    let Shared { rollout, members, view: fleet, .. } = see(&app, loaded).await?;
     let explained: Vec<_> = {
-        let explainer = Explainer::new(&rollout, &everybody, &fleet, app.fleet.clocks.world.now());
+        let explainer = Explainer::new(&rollout, &members, &fleet, app.fleet.clocks.world.now());
         page.iter().filter_map(|(device, _)| explainer.of(device)).collect()
     };
+    let mut db = app.fleet.store.read().await?;
     let mut items = Vec::with_capacity(explained.len());
     for said in explained {
         // Who is no member of the fleet any more is in no view of it, and still has a name.
@@ -178,7 +180,7 @@ pub(super) async fn summaries(
 ) -> Answer<Vec<RolloutSummary>> {
     let mut items = Vec::with_capacity(rollouts.len());
     for rollout in rollouts {
-        let members = members(db, &rollout.document).await?;
+        let members = members_of(db, &app.fleet.board, &rollout.document).await?;
         items.push(summary(app, &rollout.document, &members));
     }
     Ok(items)
@@ -187,19 +189,30 @@ pub(super) async fn summaries(
 /// A rollout as it stands, with its revision as `ETag`.
 async fn show(app: &App, id: &RolloutId) -> Answer<Response> {
     let mut db = app.fleet.store.read().await?;
-    let Versioned { revision, document: rollout } = load(&mut db, id).await?;
-    let members = members(&mut db, &rollout).await?;
+    let loaded = load(&mut db, id).await?;
     let timeline = timeline(&mut db, id.as_str()).await?;
+    drop(db);
+    let Shared { revision, rollout, members, view: fleet } = see(app, loaded).await?;
     // The engine says what it waits for whenever it is asked, so nothing of that is stored.
-    let fleet = fleet_view(&mut db, &mut app.fleet.store.read_telemetry().await?, &rollout).await?;
     let now: Timestamp = app.fleet.clocks.world.now();
-    let look = advance(&rollout, &members, &fleet, now);
-    let view = RolloutView::of(summary(app, &rollout, &members), look.waiting_on, timeline, revision);
+    let waiting_on = if members.is_empty() && fleet.devices.is_empty() && rollout.phase.is_open() {
+        let sentence = "the first look at the fleet; ask again in a moment".to_owned();
+        vec![WaitingOn { code: "starting", sentence, devices: 0 }]
+    } else {
+        advance(&rollout, &members, &fleet, now).waiting_on
+    };
+    let view = RolloutView::of(summary(app, &rollout, &members), waiting_on, timeline, revision);
     let mut response = Json(view).into_response();
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     Ok(response)
+}
+
+/// From memory where it is there. Never with a connection in hand: whoever waits for it must not hold up others.
+async fn see(app: &App, loaded: Versioned<Rollout>) -> Answer<Shared> {
+    let fleet = &app.fleet;
+    Ok(seen(&fleet.store, &fleet.board, fleet.clocks, loaded).await?)
 }
 
 async fn load(db: &mut Control, id: &RolloutId) -> Answer<Versioned<Rollout>> {

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use muster_protocol::ids::{BundlePath, Digest, ModelName};
+use muster_protocol::ids::{BundlePath, DeviceId, Digest, ModelName};
 use muster_protocol::message::{Phase, Presence};
 
 use super::parts::Spread;
 use super::problem::Answer;
 use crate::enrolment::StandingName;
+use crate::orders::fitness;
+use crate::rollout::filter::Traits;
 use crate::store::devices::{self, Device, DeviceFilter, DeviceKey};
-use crate::store::{Control, Page, identities};
+use crate::store::{Control, LIMIT_MAX, Page, identities, seats};
 
 /// Devices read at once.
 const STEP: u32 = 1000;
@@ -83,4 +85,33 @@ pub(super) async fn each(db: &mut Control, mut see: impl FnMut(&Device) + Send) 
         }
     }
     Ok(())
+}
+
+/// Ids and names of the members that match, by id.
+pub(super) async fn matching(
+    db: &mut Control,
+    matches: impl Fn(&Traits<'_>) -> bool + Send,
+) -> Answer<Vec<(DeviceId, String)>> {
+    let mut found = Vec::new();
+    let mut page = Page::first(LIMIT_MAX);
+    loop {
+        let seats = seats::list(db, &page).await?;
+        let Some(last) = seats.last().map(|seat| seat.device.clone()) else { return Ok(found) };
+        page = Page::after(last, LIMIT_MAX);
+        for seat in seats {
+            let fitness = fitness(&seat.agent_version, &seat.capabilities);
+            let agent = fitness.as_ref().map(|fitness| fitness.agent);
+            let traits = Traits {
+                id: &seat.device,
+                name: &seat.name,
+                site: &seat.site,
+                hardware: &fitness.map(|fitness| fitness.hardware).unwrap_or_default(),
+                agent,
+                tags: &seat.tags,
+            };
+            if matches(&traits) {
+                found.push((seat.device.clone(), seat.name.clone()));
+            }
+        }
+    }
 }

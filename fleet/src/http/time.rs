@@ -6,6 +6,8 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::{KnownFormat, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::clock;
+
 /// RFC 3339 with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -28,19 +30,9 @@ impl PartialSchema for Time {
 
 impl ToSchema for Time {}
 
-/// When a moment of the world was, or will be, in real time. The minds know world time only; people read a watch.
+/// A moment of the world as people read it.
 pub(crate) fn real(scale: WorldScale, world: Timestamp) -> Time {
-    let WorldScale { wall_start, world_start, factor } = scale;
-    #[expect(clippy::float_cmp, reason = "exactly one is the default: no scaling at all")]
-    if factor == 1.0 {
-        let shift = wall_start.as_millis().saturating_sub(world_start.as_millis());
-        return Time(Timestamp::from_millis(world.as_millis().saturating_add(shift)));
-    }
-    Time(if world >= world_start {
-        wall_start.plus(scale.wall_span(world.since(world_start)))
-    } else {
-        wall_start.minus(scale.wall_span(world_start.since(world)))
-    })
+    Time(clock::real(scale, world))
 }
 
 #[cfg(test)]

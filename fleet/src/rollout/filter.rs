@@ -89,6 +89,12 @@ impl Filter {
         self.0.iter().all(|term| term.holds(device))
     }
 
+    /// What matches both.
+    pub fn and(&self, other: &Self) -> Result<Self, FilterError> {
+        let terms: Vec<Term> = self.0.iter().chain(&other.0).cloned().collect();
+        if terms.len() > TERMS_MAX { Err(FilterError::Long) } else { Ok(Self(terms)) }
+    }
+
     pub fn is_everybody(&self) -> bool {
         self.0.is_empty()
     }

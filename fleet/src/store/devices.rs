@@ -195,6 +195,7 @@ pub async fn hello(tx: &mut ControlTx, id: &DeviceId, hello: &Hello, at: Timesta
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("greeting a device"))?;
+    tx.touch(id);
     Ok(greeting)
 }
 
@@ -215,6 +216,7 @@ pub async fn presence(tx: &mut ControlTx, id: &DeviceId, status: &Status, at: Ti
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("noting a device's presence"))?;
+    tx.touch(id);
     Ok(done.rows_affected() == 1)
 }
 
@@ -228,6 +230,7 @@ pub async fn all_offline(tx: &mut ControlTx, at: Timestamp) -> Result<u64> {
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("marking all devices offline"))?;
+    tx.touch_everybody();
     Ok(done.rows_affected())
 }
 
@@ -242,6 +245,7 @@ pub async fn gone(tx: &mut ControlTx, id: &DeviceId, at: Timestamp) -> Result<()
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("marking a device offline"))?;
+    tx.touch(id);
     Ok(())
 }
 
@@ -257,6 +261,7 @@ pub async fn state(tx: &mut ControlTx, id: &DeviceId, state: &State) -> Result<b
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("writing a device's state"))?;
+    tx.touch(id);
     Ok(done.rows_affected() == 1)
 }
 
@@ -304,7 +309,7 @@ fn presence_text(presence: Presence) -> &'static str {
     }
 }
 
-fn presence_of(text: &str) -> Result<Presence> {
+pub(super) fn presence_of(text: &str) -> Result<Presence> {
     match text {
         "online" => Ok(Presence::Online),
         "offline" => Ok(Presence::Offline),

@@ -78,6 +78,7 @@ pub async fn save(tx: &mut ControlTx, identity: &Identity) -> Result<()> {
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("writing an identity"))?;
+    tx.touch(&identity.device);
     Ok(())
 }
 

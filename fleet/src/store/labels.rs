@@ -137,6 +137,7 @@ pub async fn add(tx: &mut TelemetryTx, device: &DeviceId, block: &LabelBlock) ->
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("adding matured labels"))?;
+    tx.touch(device);
     Ok(())
 }
 

@@ -58,6 +58,7 @@ pub async fn put(tx: &mut ControlTx, order: &StoredOrder) -> Result<()> {
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("writing an order"))?;
+    tx.touch(&order.device);
     Ok(())
 }
 
@@ -82,6 +83,7 @@ pub async fn remove(tx: &mut ControlTx, device: &DeviceId) -> Result<bool> {
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("forgetting an order"))?;
+    tx.touch(device);
     Ok(done.rows_affected() == 1)
 }
 

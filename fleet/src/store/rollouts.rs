@@ -5,9 +5,9 @@ use muster_protocol::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::convert::{column, from_json, parse, to_json};
+use super::convert::{column, count, from_json, parse, to_json};
 use super::documents::{DocumentRow, read_all};
-use super::{Control, ControlTx, NewestFirst, Page, Result, Saved, StoreError, Versioned};
+use super::{Control, ControlTx, LIMIT_MAX, NewestFirst, Page, Result, Saved, StoreError, Versioned};
 
 const WHAT: &str = "rollout";
 
@@ -110,6 +110,57 @@ pub async fn put_device(
         .await
         .map_err(StoreError::query("writing a rollout's device"))?;
     Ok(())
+}
+
+/// Rows of one statement: three parameters each, and a database takes 32,766.
+const CHUNK: usize = 1000;
+
+/// Writes many at once: a fleet that begins a rollout begins it with every device.
+pub async fn put_devices<'a, T: Serialize + Sync + 'a>(
+    tx: &mut ControlTx,
+    rollout: &RolloutId,
+    records: impl IntoIterator<Item = (&'a DeviceId, &'a T)>,
+) -> Result<()> {
+    let rows = records.into_iter().map(|(device, record)| Ok((device, to_json("rollout's device", record)?)));
+    let rows: Vec<(&DeviceId, String)> = rows.collect::<Result<_>>()?;
+    for chunk in rows.chunks(CHUNK) {
+        let mut put = sqlx::QueryBuilder::new("insert into rollout_devices (rollout, device, document) ");
+        put.push_values(chunk, |mut row, (device, document)| {
+            row.push_bind(rollout.as_str()).push_bind(device.as_str()).push_bind(document.as_str());
+        });
+        put.push(" on conflict (rollout, device) do update set document = excluded.document");
+        put.build().execute(tx.sql()).await.map_err(StoreError::query("writing a rollout's devices"))?;
+    }
+    Ok(())
+}
+
+const DEVICE: &str = "select document from rollout_devices where rollout = $1 and device = $2";
+
+/// Where one device stands in a rollout.
+pub async fn device<T: DeserializeOwned>(
+    db: &mut Control,
+    rollout: &RolloutId,
+    device: &DeviceId,
+) -> Result<Option<T>> {
+    let row: Option<(String,)> = sqlx::query_as(DEVICE)
+        .bind(rollout.as_str())
+        .bind(device.as_str())
+        .fetch_optional(db.sql())
+        .await
+        .map_err(StoreError::query("reading a rollout's device"))?;
+    row.map(|(document,)| from_json("rollout's device", &document)).transpose()
+}
+
+const REVISIONS: &str = "select id, revision from rollouts order by created desc, id desc limit $1";
+
+/// Every rollout's revision, the newest first: what must be read again.
+pub async fn revisions(db: &mut Control) -> Result<Vec<(RolloutId, u64)>> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(REVISIONS)
+        .bind(i64::from(LIMIT_MAX))
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("listing the rollouts' revisions"))?;
+    rows.iter().map(|(id, revision)| Ok((parse("rollout id", id)?, count(*revision)))).collect()
 }
 
 const DEVICES: &str = "select device, document from rollout_devices where rollout = $1 and device > $2 order by device limit $3";

@@ -109,6 +109,7 @@ pub async fn add(tx: &mut TelemetryTx, device: &DeviceId, from: Timestamp, stats
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("adding to an hour's sums"))?;
+    tx.touch(device);
     Ok(())
 }
 

@@ -8,10 +8,12 @@ use super::{TaskError, Tasks};
 use crate::retrain::{
     self, Decision, Policy, RolloutPolicy, Run, RunState, Trigger, TriggerOutcome, Why, decide,
 };
-use crate::rollout::{Actor as Starter, Rollout};
+use crate::rollout::journal::{Entry, Input, outcome};
+use crate::rollout::{Actor as Starter, Members, Rollout, Verb};
 use crate::store::log::{Actor, Moment, NewEntry};
 use crate::store::{
-    Control, ControlTx, LIMIT_MAX, Page, Saved, Versioned, log, policies, rollouts, runs, triggers,
+    Control, ControlTx, LIMIT_MAX, Page, Saved, StoreError, Versioned, journal, log, policies, rollouts,
+    runs, triggers,
 };
 
 /// Runs of a model that a decision looks back on.
@@ -105,6 +107,12 @@ pub async fn create(
     moment: Moment,
 ) -> Result<(), TaskError> {
     rollouts::create(tx, &rollout.id, &rollout.model, rollout.phase.name(), rollout.created, rollout).await?;
+    let begun = Entry {
+        at: moment.world_at,
+        input: Input::Begun { rollout: Box::new(rollout.clone()) },
+        outcome: outcome(rollout, &Members::new()),
+    };
+    journal::append(tx, &rollout.id, &begun).await?;
     let stages: Vec<&str> = rollout.plan.stages.iter().map(|stage| stage.name.as_str()).collect();
     let entry = NewEntry {
         when: moment,
@@ -123,11 +131,47 @@ pub async fn create(
     Ok(())
 }
 
-/// The open rollout of a slot, if there is one: there may be only one.
+/// Writes down what a person did to a rollout, in the caller's transaction, so that it can be lived through again.
+pub async fn acted(
+    tx: &mut ControlTx,
+    rollout: &Rollout,
+    (verb, by, reason): (Verb, Starter, &str),
+    moment: Moment,
+) -> Result<(), TaskError> {
+    // Without its beginning a journal means nothing.
+    if journal::extent(tx, &rollout.id).await?.entries == 0 {
+        return Ok(());
+    }
+    let acted = Entry {
+        at: moment.world_at,
+        input: Input::Acted { verb, by, reason: reason.to_owned() },
+        outcome: outcome(rollout, &Members::new()),
+    };
+    journal::append(tx, &rollout.id, &acted).await?;
+    Ok(())
+}
+
+/// Some open rollout of a slot. A policy waits for it; people may begin another, and the engine decides whose a box is.
 pub async fn open_in_slot(control: &mut Control, slot: &SlotName) -> Result<Option<RolloutId>, TaskError> {
-    for phase in ["running", "paused", "held", "rolling_back"] {
+    Ok(open(control, |rollout| rollout.slot == *slot).await?)
+}
+
+/// The open rollout that brings the same bundle into a slot: a second one could say nothing new.
+pub async fn open_with(
+    control: &mut Control,
+    slot: &SlotName,
+    bundle: &BundleRef,
+) -> Result<Option<RolloutId>, TaskError> {
+    Ok(open(control, |rollout| rollout.slot == *slot && rollout.bundle == *bundle).await?)
+}
+
+async fn open(
+    control: &mut Control,
+    is_meant: impl Fn(&Rollout) -> bool,
+) -> Result<Option<RolloutId>, StoreError> {
+    for phase in ["proposed", "scheduled", "running", "paused", "held", "rolling_back", "aborting"] {
         let found = rollouts::list::<Rollout>(control, None, Some(phase), &Page::first(LIMIT_MAX)).await?;
-        if let Some(open) = found.into_iter().find(|rollout| rollout.document.slot == *slot) {
+        if let Some(open) = found.into_iter().find(|rollout| is_meant(&rollout.document)) {
             return Ok(Some(open.document.id));
         }
     }

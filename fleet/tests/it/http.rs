@@ -6,6 +6,7 @@ mod guards;
 mod live;
 mod registry;
 mod rollouts;
+mod sites;
 mod views;
 
 use std::path::Path;

@@ -2,19 +2,25 @@
 
 use muster_fleet::clock::Moment;
 use muster_fleet::enrolment::{Approval, Boots, Enrolment, Identity, Key, Standing, StandingName, Suspicion};
+use muster_fleet::rollout::filter::{Filter, Tags};
+use muster_fleet::rollout::{Cause, SiteRules};
+use muster_fleet::store::bad_bundles::Bad;
 use muster_fleet::store::certificates::Certificate;
 use muster_fleet::store::devices::{DeviceFilter, Greeting};
 use muster_fleet::store::identities::IdentityFilter;
+use muster_fleet::store::leases::{HeldLease, Scope};
 use muster_fleet::store::log::{Actor, NewEntry};
 use muster_fleet::store::outbox::Message;
 use muster_fleet::store::runs::{Lease, RunColumns};
 use muster_fleet::store::{
-    NewestFirst, Page, Saved, Store, Versioned, alarms, certificates, devices, enrolments, identities,
-    incidents, log, outbox, policies, rollouts, runs, triggers,
+    self, NewestFirst, Page, Saved, Store, Touched, Versioned, alarms, bad_bundles, certificates, cohorts,
+    devices, enrolments, identities, incidents, leases, log, outbox, policies, rollouts, runs, sites, tags,
+    triggers,
 };
 use muster_protocol::enrol::{Facts, Fingerprint};
 use muster_protocol::ids::{
-    BootId, DeviceId, Digest, EnrolmentId, IncidentId, ModelName, RolloutId, RunId, StreamName, TriggerId,
+    BootId, DeviceId, Digest, EnrolmentId, IncidentId, LeaseId, ModelName, RolloutId, RunId, StreamName,
+    TriggerId,
 };
 use muster_protocol::message::{Capabilities, Hello, Presence, VERSION};
 use muster_protocol::time::Timestamp;
@@ -394,4 +400,99 @@ async fn certificates_are_given_again_listed_when_revoked_and_forgotten_when_ove
     assert_eq!(certificates::trim(&mut tx, at(100), 10).await.unwrap(), 2, "the last of each device is kept");
     assert_eq!(certificates::expiry(&mut tx, &one).await.unwrap(), Some(at(30)));
     assert_eq!(certificates::expiry(&mut tx, &two).await.unwrap(), Some(at(15)));
+}
+
+#[tokio::test]
+async fn leases_end_by_themselves_and_are_counted() {
+    let (_dir, store) = open().await;
+    let lease = |n: u8, of: Scope, expires: i64| HeldLease {
+        id: LeaseId::mint([n; 16]),
+        of,
+        owner: "ada".to_owned(),
+        reason: "MRI".to_owned(),
+        taken: at(10),
+        expires: at(expires),
+    };
+    let device = Scope::Device(DeviceId::mint([1; 16]));
+    let mut tx = store.write().await.unwrap();
+    for held in [lease(1, device.clone(), 20), lease(2, Scope::Site("er-2".parse().unwrap()), 30)] {
+        assert_eq!(leases::take(&mut tx, &held).await.unwrap(), leases::Taken::Taken);
+    }
+    tx.commit().await.unwrap();
+    let touched = store.changes().take_touched();
+    assert!(touched.sites && touched != Touched::everything(), "{touched:?}");
+    let mut db = store.read().await.unwrap();
+    let held =
+        async |now: i64, db: &mut store::Control| leases::list(db, at(now), &Page::first(9)).await.unwrap();
+    assert_eq!(held(19, &mut db).await.len(), 2);
+    assert_eq!(held(20, &mut db).await, [lease(2, Scope::Site("er-2".parse().unwrap()), 30)]);
+    assert_eq!(
+        leases::get(&mut db, &LeaseId::mint([1; 16]), at(19)).await.unwrap(),
+        Some(lease(1, device, 20))
+    );
+    assert_eq!(leases::get(&mut db, &LeaseId::mint([1; 16]), at(20)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn rules_tags_and_cohorts_are_saved_by_who_saw_the_last() {
+    let (_dir, store) = open().await;
+    let (site, name, device) = ("er-2".parse().unwrap(), "icu".parse().unwrap(), DeviceId::mint([1; 16]));
+    let mut tx = store.write().await.unwrap();
+    let rules = SiteRules { in_flight_max: Some(3), ..SiteRules::default() };
+    let filter: Filter = "ward=icu, agent>=0.3.0".parse().unwrap();
+    let ward: Tags = [("ward".parse().unwrap(), "icu".parse().unwrap())].into();
+    for (seen, expect) in
+        [(0, Saved::Saved { revision: 1 }), (0, Saved::Stale), (1, Saved::Saved { revision: 2 })]
+    {
+        assert_eq!(sites::save(&mut tx, &site, seen, &rules).await.unwrap(), expect);
+        assert_eq!(cohorts::save(&mut tx, &name, seen, &filter).await.unwrap(), expect);
+        assert_eq!(tags::save(&mut tx, &device, seen, &ward).await.unwrap(), expect);
+    }
+    assert_eq!(
+        sites::get(&mut tx, &site).await.unwrap().unwrap(),
+        Versioned { revision: 2, document: rules }
+    );
+    assert_eq!(
+        cohorts::get(&mut tx, &name).await.unwrap().unwrap(),
+        Versioned { revision: 2, document: filter }
+    );
+    assert_eq!(tags::get(&mut tx, &device).await.unwrap(), Versioned { revision: 2, document: ward });
+    assert!(
+        cohorts::remove(&mut tx, &name).await.unwrap() && !cohorts::remove(&mut tx, &name).await.unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_whole_fleet_of_members_is_written_at_once_and_over_again() {
+    let (_dir, store) = open().await;
+    let id = RolloutId::mint([1; 16]);
+    let devices: Vec<DeviceId> = (0..2500_u16)
+        .map(|n| {
+            let mut random = [0; 16];
+            random[..2].copy_from_slice(&n.to_le_bytes());
+            DeviceId::mint(random)
+        })
+        .collect();
+    let mut tx = store.write().await.unwrap();
+    rollouts::create(&mut tx, &id, &model(), "running", at(1), &json!({})).await.unwrap();
+    for record in [json!("waiting"), json!("asked")] {
+        rollouts::put_devices(&mut tx, &id, devices.iter().map(|device| (device, &record))).await.unwrap();
+        let found: Vec<(DeviceId, Value)> =
+            rollouts::devices(&mut tx, &id, &Page::first(9999)).await.unwrap();
+        assert_eq!(found.len(), 2500);
+        assert!(found.iter().all(|(_, found)| *found == record));
+    }
+}
+
+#[tokio::test]
+async fn what_failed_where_is_remembered_until_it_is_forgotten() {
+    let (_dir, store) = open().await;
+    let (device, bundle) = (DeviceId::mint([1; 16]), Digest::of(b"bundle"));
+    let bad = Bad { at: at(7), cause: Cause::new("self_test_failed", "its golden outputs differ") };
+    let mut tx = store.write().await.unwrap();
+    bad_bundles::put(&mut tx, &device, &bundle, &bad).await.unwrap();
+    assert_eq!(bad_bundles::of(&mut tx, &bundle).await.unwrap(), [(device.clone(), bad)].into());
+    assert!(bad_bundles::of(&mut tx, &Digest::of(b"other")).await.unwrap().is_empty());
+    bad_bundles::forget(&mut tx, &device, &bundle).await.unwrap();
+    assert!(bad_bundles::of(&mut tx, &bundle).await.unwrap().is_empty());
 }

@@ -16,9 +16,7 @@ use super::super::problem::{Answer, Code, Problem, ProblemBody};
 use super::super::survey;
 use super::{RolloutView, show};
 use crate::mint;
-use crate::orders::fitness;
 use crate::rollout::draw::draw;
-use crate::rollout::filter::{Tags, Traits};
 use crate::rollout::{Actor, Plan, Rollout};
 use crate::store::bundles::Bundle;
 use crate::store::{Control, bundles, log};
@@ -110,7 +108,7 @@ struct Checked {
     request_body = NewBody,
     responses((status = 201, description = "Begun", body = RolloutView),
         (status = 200, description = "What it would do", body = Rehearsal),
-        (status = 409, description = "Another rollout of the slot is open", body = ProblemBody),
+        (status = 409, description = "An open rollout brings the same bundle", body = ProblemBody),
         (status = 422, description = "It cannot work", body = ProblemBody)))]
 pub(super) async fn create(
     State(app): State<App>,
@@ -126,8 +124,8 @@ pub(super) async fn create(
         return Ok(Json(rehearse(&checked, &cohort)).into_response());
     }
     let mut tx = app.fleet.store.write().await?;
-    // Somebody may have begun another since we looked; nothing else that we checked can become dangerous.
-    is_free(&mut tx, &checked.slot).await?;
+    // Somebody may have begun it since we looked; nothing else that we checked can become dangerous.
+    is_new(&mut tx, &checked.slot, &checked.bundle).await?;
     let moment = app.fleet.clocks.moment();
     let id = RolloutId::mint(mint::random()?);
     let Checked { model, slot, bundle, plan, started_by, reason } = checked;
@@ -156,13 +154,17 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
         Some(slot) => slot,
         None => model.as_str().parse().map_err(|error| Problem::invalid("/slot", format!("{error}")))?,
     };
+    let selector = match selector {
+        Some(selector) => Some(selector.resolve(db).await?),
+        None => None,
+    };
     let plan = plan(stages, selector)?;
     let bundle = find(db, &bundle).await?;
     if *bundle.path.model() != model {
         let detail = format!("{} is a bundle of {}, not of {model}", bundle.path, bundle.path.model());
         return Err(Problem::invalid("/bundle", detail));
     }
-    is_free(db, &slot).await?;
+    is_new(db, &slot, &bundle).await?;
     let started_by = match started_by {
         Some(StarterBody { kind: StarterKind::Policy, trigger, .. }) => Actor::Policy { trigger },
         Some(StarterBody { kind: StarterKind::Person, name, .. }) if !name.trim().is_empty() => {
@@ -175,10 +177,10 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
     Ok(Checked { model, slot, bundle, plan, started_by, reason: reason.trim().to_owned() })
 }
 
-/// Refuses if the slot has an open rollout.
-async fn is_free(db: &mut Control, slot: &SlotName) -> Answer<()> {
-    let Some(open) = task::open_in_slot(db, slot).await? else { return Ok(()) };
-    let detail = format!("rollout {open} of slot '{slot}' is open");
+/// Refuses if the bundle is being rolled out in the slot already. Others may be: whose a box is, priority and age decide.
+async fn is_new(db: &mut Control, slot: &SlotName, bundle: &BundleRef) -> Answer<()> {
+    let Some(open) = task::open_with(db, slot, bundle).await? else { return Ok(()) };
+    let detail = format!("rollout {open} brings this bundle into slot '{slot}' already");
     Err(Problem::new(Code::RolloutOpen, detail).next("wait for it, abort it or roll it back"))
 }
 
@@ -210,22 +212,7 @@ async fn find(db: &mut Control, text: &str) -> Answer<BundleRef> {
 
 /// Devices that match, at least one, with their names, in the order in which they are asked.
 async fn cohort(db: &mut Control, checked: &Checked) -> Answer<Vec<(DeviceId, String)>> {
-    let mut cohort = Vec::new();
-    survey::each(db, |device| {
-        let fitness = fitness(device).unwrap_or_default();
-        let traits = Traits {
-            id: &device.id,
-            name: &device.name,
-            site: &device.site,
-            hardware: &fitness.hardware,
-            agent: Some(fitness.agent),
-            tags: &Tags::new(),
-        };
-        if checked.plan.selector.matches(&traits) {
-            cohort.push((device.id.clone(), device.name.clone()));
-        }
-    })
-    .await?;
+    let mut cohort = survey::matching(db, |traits| checked.plan.selector.matches(traits)).await?;
     if cohort.is_empty() {
         let problem = Problem::new(Code::EmptyCohort, "no device matches the selector");
         return Err(problem.next("widen the selector, or start an agent first"));

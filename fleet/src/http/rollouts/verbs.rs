@@ -12,6 +12,7 @@ use super::{RolloutView, load, show};
 use crate::rollout::{Actor, Refused, Verb};
 use crate::store::log::{self, NewEntry};
 use crate::store::{Saved, rollouts};
+use crate::tasks::runs as task;
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
@@ -87,7 +88,9 @@ async fn act(
     let mut rollout = load(&mut tx, id).await?;
     seen.check(rollout.revision)?;
     let moment = app.fleet.clocks.moment();
-    rollout.document.act(verb, Actor::Person { name: acting.0.clone() }, reason, moment.world_at)?;
+    let by = Actor::Person { name: acting.0.clone() };
+    rollout.document.act(verb, by.clone(), reason, moment.world_at)?;
+    task::acted(&mut tx, &rollout.document, (verb, by, reason), moment).await?;
     let phase = rollout.document.phase.name();
     match rollouts::save(&mut tx, id, rollout.revision, phase, &rollout.document).await? {
         Saved::Saved { .. } => {}

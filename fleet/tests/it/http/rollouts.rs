@@ -70,11 +70,11 @@ async fn what_cannot_work_is_refused_before_it_begins() {
 }
 
 #[tokio::test]
-async fn a_slot_has_one_open_rollout() {
-    let (api, old, new) = fleet().await;
+async fn a_bundle_is_rolled_out_in_a_slot_once_at_a_time() {
+    let (api, _, new) = fleet().await;
     let open = begin(&api, &new).await;
     let problem = api
-        .post("/api/v1/rollouts", &rollout_of(&old.sha256().to_string()))
+        .post("/api/v1/rollouts", &rollout_of(&new.sha256().to_string()))
         .await
         .is_problem(409, "rollout_open");
     assert!(problem["detail"].as_str().unwrap().contains(open["id"].as_str().unwrap()), "{problem}");

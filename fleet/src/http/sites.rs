@@ -1,0 +1,188 @@
+//! What each site allows: when its boxes may fetch, when they may switch, how many at once, and whether somebody is asked.
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use muster_protocol::ids::SiteName;
+use muster_protocol::trust::Consent;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::extract::{Acting, Id, IfMatch, Json, Query};
+use super::page::{Key, List, Paging};
+use super::problem::{Answer, Code, Problem, ProblemBody};
+use crate::rollout::SiteRules;
+use crate::rollout::calendar::{Hours, Zone};
+use crate::store::log::{self, NewEntry};
+use crate::store::{Saved, Versioned, sites};
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put))
+}
+
+/// A site's rules; what is left out allows everything.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(as = SiteRules)]
+struct RulesBody {
+    /// An IANA zone, such as `Europe/Berlin`: what the windows are written in.
+    #[schema(value_type = String, default = "UTC", example = "Europe/Berlin")]
+    zone: Zone,
+    /// When boxes may fetch and test, such as `daily 22:00-05:00`; none means always.
+    #[schema(value_type = Vec<String>)]
+    download: Hours,
+    /// When boxes may switch: the moment that somebody could notice.
+    #[schema(value_type = Vec<String>)]
+    activation: Hours,
+    /// Boxes that may fetch or switch at the same moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_flight_max: Option<u32>,
+    /// Whether somebody at the box must say yes before it switches.
+    consent: ConsentBody,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ConsentRule)]
+enum ConsentBody {
+    #[default]
+    NotNeeded,
+    Ask,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Site)]
+struct SiteView {
+    site: String,
+    #[serde(flatten)]
+    rules: RulesBody,
+    /// For If-Match; 0 if the site has no rules of its own.
+    revision: u64,
+}
+
+impl From<SiteRules> for RulesBody {
+    fn from(rules: SiteRules) -> Self {
+        let SiteRules { zone, download, activation, in_flight_max, consent } = rules;
+        let consent = match consent {
+            Consent::NotNeeded => ConsentBody::NotNeeded,
+            Consent::Ask => ConsentBody::Ask,
+        };
+        Self { zone, download, activation, in_flight_max, consent }
+    }
+}
+
+impl From<RulesBody> for SiteRules {
+    fn from(body: RulesBody) -> Self {
+        let RulesBody { zone, download, activation, in_flight_max, consent } = body;
+        let consent = match consent {
+            ConsentBody::NotNeeded => Consent::NotNeeded,
+            ConsentBody::Ask => Consent::Ask,
+        };
+        Self { zone, download, activation, in_flight_max, consent }
+    }
+}
+
+impl SiteView {
+    fn of(site: &SiteName, Versioned { revision, document }: Versioned<SiteRules>) -> Self {
+        Self { site: site.to_string(), rules: document.into(), revision }
+    }
+}
+
+impl Key for SiteName {
+    type Text = String;
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(text: String) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// Sites that have rules, by name
+#[utoipa::path(get, path = "/sites", tag = "sites", operation_id = "list_sites", params(Paging),
+    responses((status = 200, body = List<SiteView>), (status = 400, body = ProblemBody)))]
+async fn list(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<Json<List<SiteView>>> {
+    let read = sites::list(&mut app.fleet.store.read().await?, &paging.page()?).await?;
+    let (shown, next) = paging.cut(read, |(site, _)| site.clone())?;
+    let items = shown.into_iter().map(|(site, rules)| SiteView::of(&site, rules)).collect();
+    Ok(Json(List { items, next }))
+}
+
+/// A site's rules
+#[utoipa::path(get, path = "/sites/{site}", tag = "sites", operation_id = "get_site",
+    params(("site" = String, Path)),
+    responses((status = 200, body = SiteView, headers(("etag" = String, description = "Its revision")))))]
+async fn get(State(app): State<App>, Id(site): Id<SiteName>) -> Answer<Response> {
+    let found = sites::get(&mut app.fleet.store.read().await?, &site).await?;
+    // Nobody has to set rules: a site without any allows everything.
+    let rules = found.unwrap_or(Versioned { revision: 0, document: SiteRules::default() });
+    Ok(shown(&site, rules))
+}
+
+/// Sets a site's rules
+#[utoipa::path(put, path = "/sites/{site}", tag = "sites", operation_id = "put_site",
+    params(("site" = String, Path), ("if-match" = Option<String>, Header, description = "The revision you saw")),
+    request_body = RulesBody,
+    responses((status = 200, body = SiteView), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody)))]
+async fn put(
+    State(app): State<App>,
+    Id(site): Id<SiteName>,
+    seen: IfMatch,
+    acting: Acting,
+    Json(body): Json<RulesBody>,
+) -> Answer<Response> {
+    let rules = SiteRules::from(body);
+    if rules.in_flight_max == Some(0) {
+        return Err(Problem::invalid(
+            "/in_flight_max",
+            "no box could ever be reached; freeze the site instead",
+        ));
+    }
+    let mut tx = app.fleet.store.write().await?;
+    let before = sites::get(&mut tx, &site).await?.map_or(0, |before| before.revision);
+    seen.check(before)?;
+    let revision = match sites::save(&mut tx, &site, before, &rules).await? {
+        Saved::Saved { revision } => revision,
+        Saved::Stale => {
+            return Err(Problem::new(Code::Stale, "somebody was faster").next("look again, then repeat"));
+        }
+    };
+    let entry = NewEntry {
+        when: app.fleet.clocks.moment(),
+        kind: "site.set",
+        subject: site.to_string(),
+        sentence: format!("set the rules of {site}: {}", said(&rules)).into(),
+        actor: acting.for_log(),
+    };
+    log::append(&mut tx, &entry).await?;
+    tx.commit().await?;
+    Ok(shown(&site, Versioned { revision, document: rules }))
+}
+
+fn said(rules: &SiteRules) -> String {
+    let hours = |hours: &Hours| {
+        let windows: Vec<String> = hours.windows.iter().map(ToString::to_string).collect();
+        if windows.is_empty() { "always".to_owned() } else { windows.join(" and ") }
+    };
+    let (download, activation) = (hours(&rules.download), hours(&rules.activation));
+    let at_once = rules.in_flight_max.map_or_else(String::new, |max| format!(", {max} at once"));
+    let consent = if rules.consent.is_not_needed() { "" } else { ", with consent at the box" };
+    format!(
+        "download {download}, activate {activation} ({}){at_once}{consent}",
+        String::from(rules.zone.clone())
+    )
+}
+
+fn shown(site: &SiteName, rules: Versioned<SiteRules>) -> Response {
+    let revision = rules.revision;
+    let mut response = Json(SiteView::of(site, rules)).into_response();
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}

@@ -1,0 +1,243 @@
+//! Whose device is it? Rollouts of one slot may be open at the same time; each device follows one of them.
+//!
+//! The higher priority goes first, and of equals the newer replaces the older: what it hands out must not be taken back by
+//! the older. A newer rollout takes a device only once it has begun, and gives it up when it ends otherwise than well.
+//!
+//! ```text
+//!   the other is        newer than ours, as high or higher     older than ours, higher
+//!   not begun           free                                   free
+//!   begun, completed    superseded                             behind, until it completes
+//!   on its way back     behind                                 behind
+//!   ended               free                                   free
+//! ```
+
+use muster_protocol::ids::DeviceId;
+
+use super::view::{Claim, DeviceView};
+use super::{Members, Phase, Progress, Rollout};
+
+/// A rollout of the slot, with its members.
+#[derive(Clone, Copy, Debug)]
+pub struct Contender<'a> {
+    pub rollout: &'a Rollout,
+    pub members: &'a Members,
+}
+
+/// How a rollout holds the devices that it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    None,
+    /// It hands out, or has.
+    Firm,
+    /// It lets go of them.
+    Fading,
+    /// It has what it wanted.
+    Kept,
+}
+
+/// Which rollout of the slot the device belongs to, as `ours` sees it. The order of `others` does not matter.
+pub fn claim(ours: &Rollout, others: &[Contender<'_>], id: &DeviceId, device: &DeviceView) -> Claim {
+    let mut claim = Claim::Free;
+    let mut first: Option<&Rollout> = None;
+    for other in others {
+        let theirs = other.rollout;
+        if theirs.id == ours.id || theirs.slot != ours.slot {
+            continue;
+        }
+        let newer = is_newer(theirs, ours);
+        let Some(found) = between(ours, theirs, newer) else { continue };
+        if !wants(other, id, device) {
+            continue;
+        }
+        // What is superseded stays so; of two that supersede it, the one that goes first is named.
+        let stronger = match (&claim, &found) {
+            (Claim::Free, _) | (Claim::Behind { .. }, Claim::Superseded { .. }) => true,
+            (Claim::Superseded { .. }, Claim::Behind { .. }) | (_, Claim::Free) => false,
+            (Claim::Behind { .. }, Claim::Behind { .. })
+            | (Claim::Superseded { .. }, Claim::Superseded { .. }) => {
+                first.is_none_or(|first| goes_before(theirs, first))
+            }
+        };
+        if stronger {
+            claim = found;
+            first = Some(theirs);
+        }
+    }
+    claim
+}
+
+/// What `theirs` means for a device that it wants.
+fn between(ours: &Rollout, theirs: &Rollout, newer: bool) -> Option<Claim> {
+    let rollout = theirs.id.clone();
+    let (mine, other) = (ours.plan.priority, theirs.plan.priority);
+    match hold(&theirs.phase) {
+        Hold::Firm | Hold::Kept if newer && other >= mine => Some(Claim::Superseded { rollout }),
+        Hold::Fading if newer && other >= mine => Some(Claim::Behind { rollout }),
+        Hold::Firm | Hold::Fading if !newer && other > mine => Some(Claim::Behind { rollout }),
+        Hold::Firm | Hold::Fading | Hold::Kept | Hold::None => None,
+    }
+}
+
+fn hold(phase: &Phase) -> Hold {
+    match phase {
+        Phase::Running { .. } | Phase::Paused { .. } | Phase::Held { .. } => Hold::Firm,
+        Phase::RollingBack { .. } | Phase::Aborting { .. } => Hold::Fading,
+        Phase::Completed { .. } => Hold::Kept,
+        Phase::Proposed { .. }
+        | Phase::Scheduled { .. }
+        | Phase::RolledBack { .. }
+        | Phase::Aborted { .. }
+        | Phase::Superseded { .. } => Hold::None,
+    }
+}
+
+/// Whether the device is, or is about to be, part of it.
+fn wants(other: &Contender<'_>, id: &DeviceId, device: &DeviceView) -> bool {
+    match other.members.get(id).map(|member| &member.progress) {
+        // It has nothing for this device, so it takes nothing from it either.
+        Some(Progress::Excluded { .. } | Progress::Returned { .. }) => false,
+        Some(
+            Progress::Waiting
+            | Progress::Offered { .. }
+            | Progress::Ready { .. }
+            | Progress::Permitted { .. }
+            | Progress::Activated { .. }
+            | Progress::Baked { .. }
+            | Progress::Failed { .. }
+            | Progress::Reverted { .. }
+            | Progress::Returning { .. },
+        ) => true,
+        None => other.rollout.plan.selector.matches(&device.traits(id)),
+    }
+}
+
+fn is_newer(a: &Rollout, b: &Rollout) -> bool {
+    (a.created, &a.id) > (b.created, &b.id)
+}
+
+/// The order of rollouts in a slot.
+fn goes_before(a: &Rollout, b: &Rollout) -> bool {
+    (a.plan.priority, a.created, &a.id) > (b.plan.priority, b.created, &b.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use muster_protocol::ids::{Digest, RolloutId};
+    use muster_protocol::message::up::BundleRef;
+    use muster_protocol::time::Timestamp;
+
+    use super::*;
+    use crate::rollout::plan::{Size, tests::plan};
+    use crate::rollout::{Actor, Cause, Member};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    fn device() -> (DeviceId, DeviceView) {
+        (DeviceId::mint([9; 16]), DeviceView::at("er-1".parse().unwrap()))
+    }
+
+    /// Created at `n`, of a priority, in a phase.
+    fn rollout(n: u8, priority: u16, phase: Phase) -> Rollout {
+        let bundle = BundleRef {
+            path: format!("bundles/er-beds/{n}.json").parse().unwrap(),
+            sha256: Digest::of(&[n]),
+        };
+        let names = ("er-beds".parse().unwrap(), "er-beds".parse().unwrap());
+        let by = (Actor::Person { name: "ada".to_owned() }, String::new());
+        let mut plan = plan(&[Size::Percent(100.0)]);
+        plan.priority = priority;
+        let begun = Rollout::start(RolloutId::mint([n; 16]), names, bundle, plan, by, at(i64::from(n)));
+        Rollout { phase, ..begun.unwrap() }
+    }
+
+    fn running() -> Phase {
+        Phase::Running { since: at(1), stage: 0 }
+    }
+
+    fn rolling_back() -> Phase {
+        let by = Actor::Engine;
+        Phase::RollingBack { since: at(1), stage: 0, cause: Cause::new("x", "x"), by }
+    }
+
+    /// Ours is the second of three, of the usual priority; `theirs` is the other.
+    fn check(theirs: &Rollout, expect: &str) {
+        let (id, device) = device();
+        let (ours, none) = (rollout(2, 500, running()), Members::new());
+        let others =
+            [Contender { rollout: &ours, members: &none }, Contender { rollout: theirs, members: &none }];
+        let found = match claim(&ours, &others, &id, &device) {
+            Claim::Free => "free",
+            Claim::Behind { .. } => "behind",
+            Claim::Superseded { .. } => "superseded",
+        };
+        let (priority, phase) = (theirs.plan.priority, theirs.phase.name());
+        assert_eq!(found, expect, "created {}, priority {priority}, {phase}", theirs.created);
+    }
+
+    #[test]
+    fn the_table() {
+        let done = || Phase::Completed { at: at(5) };
+        let proposed = || Phase::Proposed { since: at(1) };
+        let back = || Phase::RolledBack { at: at(5), stage: 0, cause: Cause::new("x", "x") };
+        check(&rollout(3, 500, proposed()), "free");
+        check(&rollout(3, 500, running()), "superseded");
+        check(&rollout(3, 900, running()), "superseded");
+        check(&rollout(3, 500, done()), "superseded");
+        check(&rollout(3, 500, rolling_back()), "behind");
+        check(&rollout(3, 500, back()), "free");
+        check(&rollout(3, 100, running()), "free");
+        check(&rollout(1, 500, running()), "free");
+        check(&rollout(1, 900, running()), "behind");
+        check(&rollout(1, 900, rolling_back()), "behind");
+        check(&rollout(1, 900, done()), "free");
+        check(&rollout(1, 500, rolling_back()), "free");
+    }
+
+    #[test]
+    fn another_slot_is_another_matter() {
+        let mut theirs = rollout(3, 900, running());
+        theirs.slot = "other".parse().unwrap();
+        check(&theirs, "free");
+    }
+
+    #[test]
+    fn who_does_not_want_a_device_takes_nothing_from_it() {
+        let (id, device) = device();
+        let (ours, mut theirs) = (rollout(2, 500, running()), rollout(3, 500, running()));
+        let member = |progress| Members::from([(id.clone(), Member { stage: 0, attempts: 0, progress })]);
+        let excluded = member(Progress::Excluded { at: at(4), cause: Cause::new("unfit", "unfit") });
+        let ask = |theirs: &Rollout, members: &Members| {
+            claim(&ours, &[Contender { rollout: theirs, members }], &id, &device)
+        };
+        assert_eq!(ask(&theirs, &excluded), Claim::Free);
+        assert_eq!(
+            ask(&theirs, &member(Progress::Waiting)),
+            Claim::Superseded { rollout: theirs.id.clone() }
+        );
+        theirs.plan.selector.sites = Some(BTreeSet::from(["icu".parse().unwrap()]));
+        assert_eq!(ask(&theirs, &Members::new()), Claim::Free);
+        // It moved out of the cohort, and is still in its hands.
+        assert_eq!(
+            ask(&theirs, &member(Progress::Waiting)),
+            Claim::Superseded { rollout: theirs.id.clone() }
+        );
+    }
+
+    #[test]
+    fn the_one_that_goes_first_is_named_whatever_the_order() {
+        let (id, device) = device();
+        let none = Members::new();
+        let ours = rollout(2, 500, running());
+        let others = [rollout(3, 500, running()), rollout(4, 600, running()), rollout(1, 900, running())];
+        let expect = Claim::Superseded { rollout: others[1].id.clone() };
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]] {
+            let others: Vec<Contender<'_>> =
+                order.iter().map(|&i| Contender { rollout: &others[i], members: &none }).collect();
+            assert_eq!(claim(&ours, &others, &id, &device), expect, "{order:?}");
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! The fleet as the rollout engine sees it, kept in memory: read whole once, and then only where a commit touched it.
+//!
+//! ```text
+//!   commit ─▶ touched devices ─▶ read those rows ─▶ their line in each watched rollout's view
+//!                                                      └ changed? the rollout is due for a look
+//! ```
+//! The database stays the truth: whatever is kept here can be thrown away and read again, and is, after any error. So that
+//! a mistake in what was said to be touched heals by itself, a page of the fleet is read anew whenever there is nothing
+//! else to do, until all of it was.
+//!
+//! It decides nothing: a view is what is known, for the minds to judge.
+
+mod board;
+mod load;
+mod seen;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use muster_protocol::ids::{DeviceId, Digest, RolloutId, SiteName, SlotName};
+use muster_protocol::trust::TrustedSet;
+
+use crate::catalogue::{Catalogue, CatalogueError};
+use crate::clock::Clocks;
+use crate::rollout::{Freeze, Lease, Phase, Rollout, SiteView};
+use crate::store::bad_bundles::Bad;
+use crate::store::{Control, Page, Store, StoreError, Telemetry, Touched, Whom, rollouts, seats};
+
+pub use board::Board;
+pub use load::{evidence, members, view};
+pub use seen::Seen;
+pub use watch::{Shared, Watch};
+
+use watch::Surroundings;
+
+/// Devices read anew when there is nothing else to do.
+const SWEEP: u32 = 500;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RosterError {
+    #[error("the fleet cannot be read")]
+    Store(#[from] StoreError),
+    #[error("the catalogue cannot be read")]
+    Catalogue(#[from] CatalogueError),
+}
+
+type Result<T> = std::result::Result<T, RosterError>;
+
+/// All members of the fleet, and every rollout that can still change something. Owned by the one task that steps rollouts.
+#[derive(Debug)]
+pub struct Roster {
+    store: Store,
+    catalogue: Catalogue,
+    clocks: Clocks,
+    board: Board,
+    known: Option<Known>,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+struct Known {
+    seen: BTreeMap<DeviceId, Seen>,
+    grounds: Grounds,
+    trusted: Option<Arc<TrustedSet>>,
+    watches: BTreeMap<RolloutId, Watch>,
+    /// Rollouts that need no watching, as of this revision: all but the slot's newest that are over.
+    over: BTreeMap<RolloutId, (u64, SlotName)>,
+    /// Where the sweep goes on.
+    swept: Option<DeviceId>,
+}
+
+/// What became of the rollouts since the last look.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heads {
+    is_news: bool,
+    /// Claims may have moved: every device's line must be drawn anew.
+    redraw_all: bool,
+}
+
+/// Rules, leases and freezes.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Grounds {
+    pub sites: BTreeMap<SiteName, SiteView>,
+    pub freezes: Vec<Freeze>,
+    /// Leases that the fleet holds for single boxes.
+    pub leases: BTreeMap<DeviceId, Vec<Lease>>,
+}
+
+impl Roster {
+    pub fn new(store: Store, catalogue: Catalogue, clocks: Clocks, board: Board) -> Self {
+        Self { store, catalogue, clocks, board, known: None }
+    }
+
+    /// Forgets everything, to be read again: for when it may differ from what was committed.
+    pub fn forget(&mut self) {
+        self.known = None;
+    }
+
+    /// Takes over what was committed since the last call. Returns whether anything was new.
+    pub async fn sync(&mut self) -> Result<bool> {
+        // Taken before the transaction begins: what is committed in between is read twice rather than never.
+        let taken = self.store.changes().take_touched();
+        let touched = if self.known.is_some() { taken } else { Touched::everything() };
+        // Whatever fails below, what was taken is lost: then `known` stays empty, and everything is read again.
+        let mut known = self.known.take().unwrap_or_default();
+        let mut control = self.store.read().await?;
+        let mut telemetry = self.store.read_telemetry().await?;
+        let catalogue = self.catalogue.published(&mut control).await?;
+        self.board.withdraw();
+        let is_news = known.sync(&mut control, &mut telemetry, catalogue, touched, self.clocks).await?;
+        self.board.publish(known.watches.iter());
+        self.known = Some(known);
+        Ok(is_news)
+    }
+
+    /// Reads a few devices anew, for what no commit told of.
+    pub async fn sweep(&mut self) -> Result<()> {
+        let Some(known) = &mut self.known else { return Ok(()) };
+        let after = known.swept.take();
+        let page = Page { after: after.clone(), limit: SWEEP };
+        let found = seats::list(&mut self.store.read().await?, &page).await?;
+        let last = found.last().map(|seat| seat.device.clone());
+        let full = found.len() == SWEEP as usize;
+        let mut stale: BTreeSet<DeviceId> =
+            known.between(after.as_ref(), last.as_ref().filter(|_| full)).cloned().collect();
+        stale.extend(found.iter().map(|seat| seat.device.clone()));
+        known.swept = last.filter(|_| full);
+        self.board.withdraw();
+        let missed = known.replace(&stale, found, self.clocks);
+        self.board.publish(known.watches.iter());
+        if missed > 0 {
+            tracing::warn!(
+                devices = missed,
+                "the fleet in memory differed from the database; it was corrected"
+            );
+        }
+        Ok(())
+    }
+
+    pub fn watches(&self) -> impl Iterator<Item = &Watch> {
+        self.known.iter().flat_map(|known| known.watches.values())
+    }
+
+    pub fn watch(&self, id: &RolloutId) -> Option<&Watch> {
+        self.known.as_ref()?.watches.get(id)
+    }
+
+    /// Changes watches in place: nobody else looks at them meanwhile.
+    pub fn change<T>(&mut self, id: &RolloutId, change: impl FnOnce(&mut Watch) -> T) -> Option<T> {
+        let known = self.known.as_mut()?;
+        self.board.withdraw();
+        let changed = known.watches.get_mut(id).map(change);
+        self.board.publish(known.watches.iter());
+        changed
+    }
+
+    /// Notes, or forgets, that a bundle failed on devices.
+    pub fn mark(&mut self, bundle: &Digest, devices: &[(DeviceId, Option<Bad>)]) {
+        let Some(known) = &mut self.known else { return };
+        for watch in known.watches.values_mut().filter(|watch| watch.rollout.bundle.sha256 == *bundle) {
+            for (device, bad) in devices {
+                watch.mark(device, bad.clone());
+            }
+        }
+    }
+
+    /// What the catalogue said at the last look.
+    pub fn trusted(&self) -> Option<&Arc<TrustedSet>> {
+        self.known.as_ref()?.trusted.as_ref()
+    }
+
+    /// Members of the fleet.
+    pub fn len(&self) -> usize {
+        self.known.as_ref().map_or(0, |known| known.seen.len())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// After members of a rollout changed: views show it in claims, in who is being interrupted, and in what failed where.
+    pub fn spread(&mut self, changed: &BTreeSet<DeviceId>) {
+        if let Some(known) = &mut self.known {
+            self.board.withdraw();
+            known.redraw(changed);
+            self.board.publish(known.watches.iter());
+        }
+    }
+}
+
+impl Known {
+    async fn sync(
+        &mut self,
+        control: &mut Control,
+        telemetry: &mut Telemetry,
+        catalogue: Option<Arc<TrustedSet>>,
+        touched: Touched,
+        clocks: Clocks,
+    ) -> Result<bool> {
+        let mut is_news = !touched.is_nothing();
+        let mut redraw_all = false;
+        if touched.sites {
+            let grounds = load::sites(control, clocks).await?;
+            redraw_all |= grounds.leases != self.grounds.leases;
+            self.grounds = grounds;
+        }
+        let same = match (&catalogue, &self.trusted) {
+            (Some(new), Some(old)) => Arc::ptr_eq(new, old),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !same {
+            self.trusted = catalogue;
+            is_news = true;
+            redraw_all = true;
+        }
+        match touched.devices {
+            Whom::Anybody => {
+                self.seen = load::everybody(control, clocks).await?;
+                redraw_all = true;
+            }
+            Whom::These(devices) => {
+                let found = seats::of(control, &devices).await?;
+                self.replace(&devices, found, clocks);
+            }
+        }
+        let heads = self.watch_what_can_change(control, telemetry).await?;
+        is_news |= heads.is_news;
+        redraw_all |= heads.redraw_all;
+        let shown = self.take_evidence(telemetry, &touched.evidence).await?;
+        redraw_all |= shown.is_none();
+        let grounds = &self.grounds;
+        for watch in self.watches.values_mut() {
+            watch.stand_on(grounds, self.trusted.as_deref());
+        }
+        if redraw_all {
+            let all: BTreeSet<DeviceId> = self.seen.keys().cloned().collect();
+            let gone: Vec<DeviceId> = self
+                .watches
+                .values()
+                .flat_map(|watch| watch.view.devices.keys())
+                .filter(|id| !self.seen.contains_key(*id))
+                .cloned()
+                .collect();
+            self.redraw(&all.into_iter().chain(gone).collect());
+        } else if let Some(shown) = shown {
+            self.redraw(&shown);
+        }
+        Ok(is_news)
+    }
+
+    /// Puts `found` in the place of all `asked`. Returns how many lines of views that changed.
+    fn replace(&mut self, asked: &BTreeSet<DeviceId>, found: Vec<seats::Seat>, clocks: Clocks) -> usize {
+        for id in asked {
+            self.seen.remove(id);
+        }
+        for seat in found {
+            let (id, seen) = Seen::of(seat, clocks);
+            self.seen.insert(id, seen);
+        }
+        self.redraw(asked)
+    }
+
+    /// Draws these devices' lines in every view anew. Returns how many were drawn otherwise than before.
+    fn redraw(&mut self, devices: &BTreeSet<DeviceId>) -> usize {
+        let surroundings = Surroundings::of(&self.watches);
+        let mut changed = 0;
+        let drawn: Vec<_> = self
+            .watches
+            .iter()
+            .map(|(id, watch)| {
+                let lines = devices.iter().filter_map(|device| {
+                    let seen = self.seen.get(device);
+                    let leases = self.grounds.leases.get(device).map_or(&[][..], Vec::as_slice);
+                    let line = seen.map(|seen| watch.line(device, seen, leases, &surroundings));
+                    (line.as_ref() != watch.view.devices.get(device)).then(|| (device.clone(), line))
+                });
+                (id.clone(), lines.collect::<Vec<_>>())
+            })
+            .collect();
+        for (id, lines) in drawn {
+            if let Some(watch) = self.watches.get_mut(&id) {
+                changed += lines.len();
+                for (device, line) in lines {
+                    watch.put(&device, line);
+                }
+            }
+        }
+        changed
+    }
+
+    /// Returns the devices that have shown something new; nothing if that may be anybody.
+    async fn take_evidence(
+        &mut self,
+        telemetry: &mut Telemetry,
+        whom: &Whom,
+    ) -> Result<Option<BTreeSet<DeviceId>>> {
+        let mut new = BTreeSet::new();
+        for watch in self.watches.values_mut() {
+            match whom {
+                Whom::Anybody => watch.show_all(evidence(telemetry, &watch.rollout, None).await?),
+                Whom::These(devices) => {
+                    for device in devices.iter().filter(|device| self.seen.contains_key(*device)) {
+                        let mut shown = evidence(telemetry, &watch.rollout, Some(device)).await?;
+                        if watch.show(device, shown.remove(device).unwrap_or_default()) {
+                            new.insert(device.clone());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(if *whom == Whom::Anybody { None } else { Some(new) })
+    }
+
+    /// Open rollouts, and of each slot the newest one that has begun, if it completed: it still serves stragglers, and its
+    /// success can be taken back.
+    async fn watch_what_can_change(
+        &mut self,
+        control: &mut Control,
+        telemetry: &mut Telemetry,
+    ) -> Result<Heads> {
+        let mut heads = Heads::default();
+        let mut decided: BTreeSet<SlotName> = BTreeSet::new();
+        let mut watched = BTreeSet::new();
+        for (id, revision) in rollouts::revisions(control).await? {
+            if let Some((seen, slot)) = self.over.get(&id)
+                && *seen == revision
+            {
+                decided.insert(slot.clone());
+                continue;
+            }
+            if self.watches.get(&id).is_none_or(|watch| watch.revision != revision) {
+                let Some(loaded) = rollouts::get::<Rollout>(control, &id).await? else { continue };
+                heads.is_news = true;
+                if let Some(watch) = self.watches.get_mut(&id) {
+                    heads.redraw_all |= watch.follow(loaded);
+                } else if can_change(&loaded.document.phase, decided.contains(&loaded.document.slot)) {
+                    let watch = load::watch(control, telemetry, loaded).await?;
+                    self.watches.insert(id.clone(), watch);
+                    heads.redraw_all = true;
+                } else {
+                    let slot = loaded.document.slot;
+                    decided.insert(slot.clone());
+                    self.over.insert(id, (revision, slot));
+                    continue;
+                }
+            }
+            let Some(watch) = self.watches.get(&id) else { continue };
+            let slot = watch.rollout.slot.clone();
+            if can_change(&watch.rollout.phase, decided.contains(&slot)) {
+                watched.insert(id);
+            } else {
+                self.over.insert(id, (revision, slot.clone()));
+                heads.redraw_all = true;
+            }
+            if has_begun(&watch.rollout.phase) {
+                decided.insert(slot);
+            }
+        }
+        self.watches.retain(|id, _| watched.contains(id));
+        Ok(heads)
+    }
+
+    fn between<'a>(
+        &'a self,
+        after: Option<&'a DeviceId>,
+        last: Option<&'a DeviceId>,
+    ) -> impl Iterator<Item = &'a DeviceId> {
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let to = last.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Included);
+        self.seen.range::<DeviceId, _>((from, to)).map(|(id, _)| id)
+    }
+}
+
+/// Whether the engine has anything to say of a rollout, `behind` a newer one of its slot that has begun.
+fn can_change(phase: &Phase, behind: bool) -> bool {
+    match phase {
+        // What a newer rollout handed out must not be taken back by an older one.
+        Phase::Completed { .. } => !behind,
+        Phase::Proposed { .. }
+        | Phase::Scheduled { .. }
+        | Phase::Running { .. }
+        | Phase::Paused { .. }
+        | Phase::Held { .. }
+        | Phase::RollingBack { .. }
+        | Phase::Aborting { .. }
+        | Phase::RolledBack { .. }
+        | Phase::Aborted { .. }
+        | Phase::Superseded { .. } => phase.is_open(),
+    }
+}
+
+fn has_begun(phase: &Phase) -> bool {
+    !matches!(phase, Phase::Proposed { .. } | Phase::Scheduled { .. })
+}
