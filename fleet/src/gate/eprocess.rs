@@ -4,6 +4,13 @@
 //! reaches 1/α with a chance of at most α over the whole rollout, whenever and however often it is read. Both bets here
 //! mix over how much worse than the baseline the bundle might be (Johari et al., "Always valid inference", 2015).
 
+use super::as_f64;
+
+/// What the logarithm of an e-value must reach to condemn at this chance of a false alarm.
+pub fn threshold(alpha: Option<f64>) -> f64 {
+    alpha.map_or(f64::INFINITY, |alpha| -alpha.clamp(1e-12, 1.0).ln())
+}
+
 /// Points of the mixture; the integrands are smooth, more changes nothing visible.
 const POINTS: u32 = 256;
 
@@ -39,11 +46,6 @@ fn log_mean(terms: impl Iterator<Item = (f64, f64)>) -> f64 {
     let weight: f64 = terms.iter().map(|&(weight, _)| weight).sum();
     let sum: f64 = terms.iter().map(|&(weight, value)| weight * (value - top).exp()).sum();
     top + (sum / weight).ln()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of devices stay far below 2^53")]
-fn as_f64(n: u64) -> f64 {
-    n as f64
 }
 
 #[cfg(test)]

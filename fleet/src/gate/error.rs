@@ -6,12 +6,13 @@
 //!
 //! A retrained model legitimately *differs* from a drifted champion; only being worse counts.
 
-use muster_protocol::ids::DeviceId;
+use super::{
+    Case, Exposed, GateLimits, Layer, LayerVerdict, PairedDay, Verdict, as_f64, devices, distributions,
+    inputs,
+};
 
-use super::{DeviceEvidence, GateLimits, Install, Layer, LayerVerdict, PairedDay, Verdict, devices};
-
-/// Standard errors beyond the margin at which a device condemns the bundle, at any look: over a hundred looks a healthy
-/// bundle reaches it in fewer than 1 of 100 rollouts.
+/// Standard errors beyond the margin at which a device condemns the bundle, at least. Normal-mixture confidence
+/// sequences ask for 3.9 to 4.4 between 500 and 100,000 patients, however often one looks.
 const FAIL_AT: f64 = 4.0;
 /// One-sided 95 % for the non-inferiority of the bundle at the gate.
 const PASS_AT: f64 = 1.645;
@@ -24,73 +25,118 @@ struct Estimate {
     before: f64,
 }
 
-pub(super) fn judge(evidence: &[(DeviceId, DeviceEvidence)], limits: &GateLimits) -> LayerVerdict {
-    let mut missing = Vec::new();
+/// How many devices say what.
+#[derive(Default)]
+struct Votes {
+    passed: usize,
+    undecided: usize,
+    drifting: usize,
+}
+
+pub(super) fn judge(case: &Case<'_>) -> LayerVerdict {
+    let limits = case.limits;
+    let layer = LayerVerdict::of(
+        Layer::PairedError,
+        "paired difference on the same patients, each device alone",
+        limits,
+    );
     let mut layer = LayerVerdict {
-        layer: Layer::PairedError,
-        verdict: Verdict::Insufficient,
-        measured: None,
         limit: Some(limits.error_margin),
-        n: 0,
-        missing: Vec::new(),
         sentence: "no device has matured labels yet".to_owned(),
+        ..layer
     };
-    let exposed = || evidence.iter().filter(|(_, device)| device.install == Install::Succeeded);
-    if exposed().count() > 0 && exposed().all(|(_, device)| device.paired.is_none()) {
-        layer.verdict = Verdict::Pass;
-        layer.limit = None;
-        "the slot was empty before: there is nothing to compare with".clone_into(&mut layer.sentence);
-        return layer;
+    if case.running().count() > 0 && case.running().all(|(_, _, shown)| shown.paired.is_none()) {
+        return layer.not_asked("the slot was empty before: there is nothing to compare with");
     }
-    let (mut passed, mut undecided) = (0_usize, 0_usize);
-    for (id, device) in exposed() {
-        let Some(days) = &device.paired else { continue };
-        let Some(estimate) = estimate(days).filter(|estimate| estimate.n >= limits.labels_min.max(2)) else {
+    let estimates: Vec<(&Exposed, Option<Estimate>)> = case
+        .running()
+        .filter_map(|device| Some((device, device.2.paired.as_ref()?)))
+        .map(|(device, days)| {
+            let enough = |estimate: &Estimate| estimate.n >= limits.labels_min.max(2);
             layer.n += days.iter().map(|day| day.n).sum::<u64>();
-            missing.push(id.clone());
+            (device, estimate(days).filter(enough))
+        })
+        .collect();
+    let judged = estimates.iter().filter(|(_, estimate)| estimate.is_some()).count();
+    // Each device may condemn alone, so each has its share of the layer's chance of a false alarm.
+    let share = layer.alpha.unwrap_or(0.0) / as_f64(judged.max(1) as u64);
+    let fail_at = distributions::normal_above(share).max(FAIL_AT);
+    let mut votes = Votes::default();
+    let mut worst: Option<(f64, &Estimate)> = None;
+    for (device, estimate) in &estimates {
+        let Some(estimate) = estimate else {
+            layer.missing.push(device.0.clone());
             continue;
         };
-        layer.n += estimate.n;
         let margin = limits.error_margin * estimate.before;
-        let rise = if estimate.before > 0.0 { estimate.diff / estimate.before } else { estimate.diff };
-        if layer.measured.is_none_or(|worst| rise > worst) {
-            layer.measured = Some(rise);
+        let beyond = estimate.diff - fail_at * estimate.standard_error - margin;
+        if worst.is_none_or(|(most, _)| beyond > most) {
+            worst = Some((beyond, estimate));
         }
-        if estimate.diff - FAIL_AT * estimate.standard_error > margin {
-            layer.verdict = Verdict::Fail;
-            layer.sentence = format!(
-                "on {} labelled patients of one device its error is {:.3}, {:.3} before it",
-                estimate.n,
-                estimate.before + estimate.diff,
-                estimate.before
-            );
-            layer.measured = Some(rise);
-            layer.missing = missing;
-            return layer;
-        }
-        if estimate.diff + PASS_AT * estimate.standard_error <= margin {
-            passed += 1;
+        if inputs::say_little(&device.2) {
+            votes.drifting += 1;
+            layer.missing.push(device.0.clone());
+        } else if estimate.diff + PASS_AT * estimate.standard_error <= margin {
+            votes.passed += 1;
         } else {
-            undecided += 1;
+            votes.undecided += 1;
         }
     }
-    if limits.labels_min == 0 && undecided == 0 && passed == 0 && !missing.is_empty() {
-        layer.verdict = Verdict::Pass;
-        "no labels have come back, and the plan does not ask for them".clone_into(&mut layer.sentence);
-    } else if passed > 0 && undecided == 0 && (missing.is_empty() || limits.labels_min == 0) {
+    layer = layer.with_inputs(&[
+        ("no_worse", as_f64(votes.passed as u64)),
+        ("undecided", as_f64(votes.undecided as u64)),
+        ("drifting", as_f64(votes.drifting as u64)),
+        ("fail_at_standard_errors", fail_at),
+    ]);
+    if let Some((_, estimate)) = worst {
+        let share = |value: f64| if estimate.before > 0.0 { value / estimate.before } else { value };
+        layer.measured = Some(share(estimate.diff));
+        let half = PASS_AT * estimate.standard_error;
+        layer.interval = Some((share(estimate.diff - half), share(estimate.diff + half)));
+        layer.bound = Some(share(estimate.diff + half));
+    }
+    if let Some((beyond, estimate)) = worst
+        && beyond > 0.0
+    {
+        layer.verdict = Verdict::Fail;
+        layer.sentence = format!(
+            "on {} labelled patients of one device its error is {:.3}, {:.3} before it",
+            estimate.n,
+            estimate.before + estimate.diff,
+            estimate.before
+        );
+        return layer;
+    }
+    decide(layer, &votes, limits)
+}
+
+/// What the devices' votes come to where none of them condemns the bundle.
+fn decide(mut layer: LayerVerdict, votes: &Votes, limits: &GateLimits) -> LayerVerdict {
+    let &Votes { passed, undecided, drifting } = votes;
+    let unlabelled = layer.missing.len() - drifting;
+    let asked = limits.labels_min > 0;
+    let enough = match limits.labelled_devices_min {
+        Some(min) => passed >= (min as usize).max(1),
+        None => passed > 0 && drifting == 0 && (unlabelled == 0 || !asked),
+    };
+    if enough && undecided == 0 {
         layer.verdict = Verdict::Pass;
         layer.sentence =
             format!("no worse than the bundle before on {} ({} labelled patients)", devices(passed), layer.n);
-    } else if passed + undecided > 0 || !missing.is_empty() {
+    } else if !asked && passed + undecided + drifting == 0 && unlabelled > 0 {
+        return layer.not_asked("no labels have come back, and the plan does not ask for them");
+    } else if !asked && undecided == 0 && drifting > 0 {
+        return layer.not_asked("its inputs drift, and the plan does not ask for labels");
+    } else if passed + undecided + drifting + unlabelled > 0 {
+        let least = limits.labels_min;
         layer.sentence = format!(
-            "{} judged no worse, {} undecided, {} with fewer than {} labelled patients",
-            devices(passed),
-            undecided,
-            missing.len(),
-            limits.labels_min
+            "{} judged no worse, {undecided} undecided, {unlabelled} with fewer than {least} labelled patients",
+            devices(passed)
         );
+        if drifting > 0 {
+            layer.sentence += &format!(", {drifting} whose inputs drift");
+        }
     }
-    layer.missing = missing;
     layer
 }
 
@@ -125,7 +171,8 @@ fn estimate(days: &[PairedDay]) -> Option<Estimate> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::device;
+    use super::super::tests::ask;
+    use super::super::{DeviceEvidence, Inputs, Install};
     use super::*;
 
     /// Days of `n` patients each with the given mean difference; every patient's difference scatters by 0.1.
@@ -141,24 +188,21 @@ mod tests {
         means.iter().map(day).collect()
     }
 
+    fn running() -> DeviceEvidence {
+        DeviceEvidence { install: Install::Succeeded, ..DeviceEvidence::default() }
+    }
+
     fn check(paired: Vec<Option<Vec<PairedDay>>>, expect: Verdict) {
-        let evidence: Vec<_> = (1..)
-            .zip(paired)
-            .map(|(n, paired)| {
-                (
-                    device(n),
-                    DeviceEvidence { install: Install::Succeeded, paired, ..DeviceEvidence::default() },
-                )
-            })
-            .collect();
-        let layer = judge(&evidence, &GateLimits::default());
+        let shown = |paired| DeviceEvidence { paired, ..running() };
+        let shown: Vec<_> = paired.into_iter().map(shown).collect();
+        let layer = ask(Layer::PairedError, &shown, &GateLimits::default());
         assert_eq!(layer.verdict, expect, "{}", layer.sentence);
     }
 
     #[test]
     fn errors() {
         check(vec![], Verdict::Insufficient);
-        check(vec![None], Verdict::Pass);
+        check(vec![None], Verdict::Pass); // not asked
         check(vec![Some(days(0, &[0.0]))], Verdict::Insufficient);
         check(vec![Some(days(50, &[-0.02, -0.02]))], Verdict::Insufficient);
         check(vec![Some(days(120, &[-0.03, -0.02, -0.03, -0.02]))], Verdict::Pass);
@@ -177,16 +221,36 @@ mod tests {
     #[test]
     fn a_plan_may_do_without_labels_but_not_against_them() {
         let limits = GateLimits { labels_min: 0, ..GateLimits::default() };
-        let judged = |days| {
-            let install = Install::Succeeded;
-            judge(
-                &[(device(1), DeviceEvidence { install, paired: Some(days), ..DeviceEvidence::default() })],
-                &limits,
-            )
-        };
-        assert_eq!(judged(Vec::new()).verdict, Verdict::Pass);
+        let judged =
+            |days| ask(Layer::PairedError, &[DeviceEvidence { paired: Some(days), ..running() }], &limits);
+        assert!(!judged(Vec::new()).applies);
         assert_eq!(judged(days(400, &[0.4, 0.4])).verdict, Verdict::Fail);
-        assert_eq!(judge(&[], &limits).verdict, Verdict::Insufficient);
+        assert_eq!(ask(Layer::PairedError, &[], &limits).verdict, Verdict::Insufficient);
+    }
+
+    #[test]
+    fn a_plan_may_do_with_the_labels_of_some() {
+        let limits = GateLimits { labelled_devices_min: Some(2), ..GateLimits::default() };
+        let good = DeviceEvidence { paired: Some(days(400, &[-0.05; 3])), ..running() };
+        let mute = DeviceEvidence { paired: Some(Vec::new()), ..running() };
+        let judged = |shown: &[&DeviceEvidence]| {
+            let shown: Vec<_> = shown.iter().map(|&shown| shown.clone()).collect();
+            ask(Layer::PairedError, &shown, &limits).verdict
+        };
+        assert_eq!(judged(&[&good, &mute, &mute]), Verdict::Insufficient);
+        assert_eq!(judged(&[&good, &good, &mute]), Verdict::Pass);
+    }
+
+    /// What is measured while the inputs drift vouches for nothing, but harm on the same patients stays harm.
+    #[test]
+    fn drifting_inputs_do_not_vouch() {
+        let judged = |means: &[f64]| {
+            let shown =
+                DeviceEvidence { paired: Some(days(400, means)), inputs: Inputs::Drifting, ..running() };
+            ask(Layer::PairedError, &[shown], &GateLimits::default()).verdict
+        };
+        assert_eq!(judged(&[-0.05; 3]), Verdict::Insufficient);
+        assert_eq!(judged(&[0.4; 3]), Verdict::Fail);
     }
 
     #[test]

@@ -1,40 +1,44 @@
 //! Layer 3: does it answer in time? A limit, not a comparison: the application's deadline does not move.
 
-use muster_protocol::ids::DeviceId;
 use muster_protocol::message::report::LATENCY_BOUNDS_US;
 
-use super::{DeviceEvidence, GateLimits, Install, Layer, LayerVerdict, Verdict, devices};
+use super::{Case, Layer, LayerVerdict, Verdict, devices};
 
-pub(super) fn judge(evidence: &[(DeviceId, DeviceEvidence)], limits: &GateLimits) -> LayerVerdict {
+pub(super) fn judge(case: &Case<'_>) -> LayerVerdict {
+    let limits = case.limits;
+    let layer = LayerVerdict::of(Layer::Latency, "95th percentile of each device against a limit", limits);
     let mut missing = Vec::new();
     let mut slow = 0_usize;
     let mut judged = 0_usize;
+    let mut n = 0_u64;
     let mut worst: Option<f64> = None;
-    for (id, device) in evidence.iter().filter(|(_, device)| device.install == Install::Succeeded) {
-        let requests: u64 = device.latency.iter().sum();
+    for (id, _, shown) in case.running() {
+        let requests: u64 = shown.latency.iter().sum();
+        n += requests;
         if requests < limits.latency_requests_min.max(1) {
             missing.push(id.clone());
             continue;
         }
         judged += 1;
-        let p95 = p95_ms(&device.latency);
+        let p95 = p95_ms(&shown.latency);
         worst = Some(worst.map_or(p95, |w| w.max(p95)));
         // The lower edge of the bucket must be beyond the limit: a bucket that holds the limit accuses nobody.
-        if p95_floor_ms(&device.latency) >= limits.latency_p95_ms_max {
+        if p95_floor_ms(&shown.latency) >= limits.latency_p95_ms_max {
             slow += 1;
         }
     }
-    let exposed = evidence.iter().any(|(_, device)| device.install == Install::Succeeded);
-    let n = evidence.iter().map(|(_, device)| device.latency.iter().sum::<u64>()).sum();
+    let count = |n: usize| super::as_f64(n as u64);
+    let layer = LayerVerdict { measured: worst, limit: Some(limits.latency_p95_ms_max), n, ..layer }
+        .with_inputs(&[("judged", count(judged)), ("slow", count(slow))]);
     // One slow box may be a slow box; more than half of those judged are the bundle.
     let (verdict, sentence) = if slow * 2 > judged {
         (Verdict::Fail, format!("{slow} of {} answer too slowly", devices(judged)))
-    } else if judged == 0 && limits.latency_requests_min == 0 && exposed {
-        (Verdict::Pass, "nobody has called it, and the plan does not ask for it".to_owned())
+    } else if judged == 0 && limits.latency_requests_min == 0 && case.running().count() > 0 {
+        return layer.not_asked("nobody has called it, and the plan does not ask for it");
     } else if judged == 0 {
         (
             Verdict::Insufficient,
-            format!("no device has answered {} requests yet", limits.latency_requests_min),
+            format!("no device has answered {} requests yet", limits.latency_requests_min.max(1)),
         )
     } else {
         (
@@ -42,15 +46,7 @@ pub(super) fn judge(evidence: &[(DeviceId, DeviceEvidence)], limits: &GateLimits
             format!("the slowest of {} answers 95 % within {:.1} ms", devices(judged), worst.unwrap_or(0.0)),
         )
     };
-    LayerVerdict {
-        layer: Layer::Latency,
-        verdict,
-        measured: worst,
-        limit: Some(limits.latency_p95_ms_max),
-        n,
-        missing,
-        sentence,
-    }
+    LayerVerdict { verdict, missing, sentence, ..layer }
 }
 
 /// Upper edge of the bucket that holds the 95th percentile, milliseconds; the last bucket has none and is shown doubled.
@@ -84,21 +80,20 @@ fn p95_bucket(histogram: &[u64]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::device;
+    use super::super::tests::ask;
+    use super::super::{DeviceEvidence, GateLimits, Install};
     use super::*;
 
     fn check(histograms: &[Vec<u64>], expect: Verdict) {
-        let evidence: Vec<_> = (1..)
-            .zip(histograms)
-            .map(|(n, latency)| {
-                let latency = latency.clone();
-                (
-                    device(n),
-                    DeviceEvidence { install: Install::Succeeded, latency, ..DeviceEvidence::default() },
-                )
-            })
-            .collect();
-        assert_eq!(judge(&evidence, &GateLimits::default()).verdict, expect, "{histograms:?}");
+        let install = Install::Succeeded;
+        let shown = |latency: &Vec<u64>| DeviceEvidence {
+            install,
+            latency: latency.clone(),
+            ..DeviceEvidence::default()
+        };
+        let shown: Vec<_> = histograms.iter().map(shown).collect();
+        let verdict = ask(Layer::Latency, &shown, &GateLimits::default()).verdict;
+        assert_eq!(verdict, expect, "{histograms:?}");
     }
 
     #[test]
@@ -117,8 +112,8 @@ mod tests {
     fn a_plan_may_do_without_calls() {
         let limits = GateLimits { latency_requests_min: 0, ..GateLimits::default() };
         let idle = DeviceEvidence { install: Install::Succeeded, ..DeviceEvidence::default() };
-        assert_eq!(judge(&[(device(1), idle)], &limits).verdict, Verdict::Pass);
-        assert_eq!(judge(&[], &limits).verdict, Verdict::Insufficient);
+        assert!(!ask(Layer::Latency, &[idle], &limits).applies);
+        assert_eq!(ask(Layer::Latency, &[], &limits).verdict, Verdict::Insufficient);
     }
 
     #[test]

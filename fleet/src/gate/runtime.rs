@@ -1,59 +1,70 @@
-//! Layer 2: does it keep answering? Failed hours per device-hour of exposure, so that every hour counts, good or bad.
+//! Layer 2: does it keep answering? Failed hours per device-hour of exposure, so that every hour counts, good or bad,
+//! from the moment it is lived.
 
 use muster_protocol::ids::DeviceId;
 
-use super::{DeviceEvidence, GateLimits, Install, Layer, LayerVerdict, Verdict, eprocess};
+use super::{Case, Layer, LayerVerdict, Verdict, devices, eprocess, storable};
 
-pub(super) fn judge(evidence: &[(DeviceId, DeviceEvidence)], limits: &GateLimits) -> LayerVerdict {
-    let running = || evidence.iter().filter(|(_, device)| device.install == Install::Succeeded);
-    let hours: f64 = running().map(|(_, device)| device.hours).sum();
-    let failed: f64 = running().map(|(_, device)| device.failed_hours).sum();
-    let log_e = eprocess::poisson(failed, hours, limits.runtime_failures_per_hour_baseline);
-    let limit = (1.0 / limits.alpha).ln();
-    let missing: Vec<DeviceId> =
-        running().filter(|(_, d)| d.hours <= 0.0).map(|(id, _)| id.clone()).collect();
+pub(super) fn judge(case: &Case<'_>) -> LayerVerdict {
+    let layer = LayerVerdict::of(Layer::Runtime, "Poisson mixture e-process, valid at any look", case.limits);
+    let lived = |hours: f64| if hours.is_finite() { hours.max(0.0) } else { 0.0 };
+    let hours: f64 = case.running().map(|(_, _, shown)| lived(shown.hours)).sum();
+    let failed: f64 = case.running().map(|(_, _, shown)| lived(shown.failed_hours)).sum();
+    let log_e = eprocess::poisson(failed, hours, case.limits.runtime_failures_per_hour_baseline);
+    let limit = eprocess::threshold(layer.alpha);
+    let missing: Vec<DeviceId> = case
+        .running()
+        .filter(|(_, _, shown)| lived(shown.hours) <= 0.0)
+        .map(|(id, _, _)| id.clone())
+        .collect();
     let (verdict, sentence) = if log_e >= limit {
         (Verdict::Fail, format!("it failed to answer in {failed:.0} of {hours:.1} device-hours"))
     } else if hours <= 0.0 {
-        (Verdict::Insufficient, "no exposure yet".to_owned())
+        (Verdict::Insufficient, "no device has lived with it yet".to_owned())
+    } else if failed <= 0.0 {
+        let who = devices(case.running().count());
+        (Verdict::Pass, format!("{who} lived with it for {hours:.1} hours together, and it always answered"))
     } else {
-        (Verdict::Pass, format!("it failed to answer in {failed:.0} of {hours:.1} device-hours"))
+        (Verdict::Pass, format!("it failed to answer in {failed:.0} of {hours:.1} device-hours, as is usual"))
     };
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "hours of exposure, rounded down to show"
     )]
-    let n = hours.max(0.0) as u64;
+    let n = hours as u64;
+    let baseline = case.limits.runtime_failures_per_hour_baseline;
+    let layer = layer.with_inputs(&[("failed_hours", failed), ("hours", hours), ("baseline", baseline)]);
     LayerVerdict {
-        layer: Layer::Runtime,
         verdict,
-        measured: Some(log_e.exp()),
-        limit: Some(limit.exp()),
+        measured: Some(storable(log_e.exp())),
+        limit: Some(storable(limit.exp())),
+        // Three over the exposure: what no failure leaves possible.
+        bound: (hours > 0.0 && failed <= 0.0).then(|| storable(20.0_f64.ln() / hours)),
         n,
         missing,
         sentence,
+        ..layer
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::device;
+    use super::super::tests::ask;
+    use super::super::{DeviceEvidence, GateLimits, Install};
     use super::*;
 
     fn check(hours: f64, failed_hours: f64, expect: Verdict) {
-        let evidence =
+        let shown =
             DeviceEvidence { install: Install::Succeeded, hours, failed_hours, ..DeviceEvidence::default() };
-        assert_eq!(
-            judge(&[(device(1), evidence)], &GateLimits::default()).verdict,
-            expect,
-            "{failed_hours} of {hours}"
-        );
+        let verdict = ask(Layer::Runtime, &[shown], &GateLimits::default()).verdict;
+        assert_eq!(verdict, expect, "{failed_hours} of {hours}");
     }
 
     #[test]
     fn failing_hours() {
         check(0.0, 0.0, Verdict::Insufficient);
+        check(f64::NAN, f64::NAN, Verdict::Insufficient);
         check(24.0, 0.0, Verdict::Pass);
         check(100.0, 1.0, Verdict::Pass);
         check(3.0, 3.0, Verdict::Fail);

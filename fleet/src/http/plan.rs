@@ -62,7 +62,7 @@ struct GateBody {
     /// Runtime failures per device-hour on a healthy fleet.
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime_failures_per_hour_baseline: Option<f64>,
-    /// Chance that a healthy bundle is stopped, for each of the two tests above.
+    /// Chance that a healthy bundle is stopped, over the whole rollout and all layers together.
     #[serde(skip_serializing_if = "Option::is_none")]
     alpha: Option<f64>,
     /// Slowest tolerated 95th percentile, milliseconds.
@@ -77,6 +77,36 @@ struct GateBody {
     /// Tolerated rise of the loss, as a share of the loss of the bundle before.
     #[serde(skip_serializing_if = "Option::is_none")]
     error_margin: Option<f64>,
+    /// Devices that must have so many labels; every device if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labelled_devices_min: Option<u32>,
+    /// Devices of one hardware class with the same failure code that stop the bundle; 0 to not ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    same_failures_max: Option<u32>,
+    /// Tolerated share of answers that differ from the bundle before; not asked if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow_disagreement_max: Option<f64>,
+    /// Shadow answers a device must have before its disagreement counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow_requests_min: Option<u64>,
+    /// Tolerated rise of the 95th percentile over devices without the bundle; not asked if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_rise_ms_max: Option<f64>,
+    /// Tolerated rise of the memory in use over devices without the bundle; not asked if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_rise_mib_max: Option<f64>,
+    /// Tolerated rise of the temperature over devices without the bundle; not asked if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature_rise_c_max: Option<f64>,
+    /// Hours unheard after which a device that runs the bundle is suspected; 0 to not ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    silence_after_h: Option<f64>,
+    /// How often a healthy device falls silent, per hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    silences_per_hour_baseline: Option<f64>,
+    /// Hardware classes that must each have a device that lives with the bundle, at most; 0 to not ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coverage_classes_max: Option<u32>,
 }
 
 /// Which devices: all that match every part that is given.
@@ -159,6 +189,17 @@ fn check_gate(stage: &str, gate: &GateLimits) -> Answer<()> {
             gate.error_margin >= 0.0 && gate.error_margin.is_finite(),
             "is a share of 0 or more",
         ),
+        ("silence_after_h", gate.silence_after_h >= 0.0, "is a time of 0 or more"),
+        (
+            "silences_per_hour_baseline",
+            gate.silences_per_hour_baseline > 0.0 && gate.silences_per_hour_baseline.is_finite(),
+            "is a number above 0",
+        ),
+        (
+            "shadow_disagreement_max",
+            gate.shadow_disagreement_max.is_none_or(share),
+            "is a share between 0 and 1",
+        ),
     ] {
         if !holds {
             return Err(Problem::invalid("/stages", format!("the gate of stage '{stage}': {name} {rule}")));
@@ -217,6 +258,18 @@ impl From<GateBody> for GateLimits {
             latency_requests_min: body.latency_requests_min.unwrap_or(default.latency_requests_min),
             labels_min: body.labels_min.unwrap_or(default.labels_min),
             error_margin: body.error_margin.unwrap_or(default.error_margin),
+            labelled_devices_min: body.labelled_devices_min.or(default.labelled_devices_min),
+            same_failures_max: body.same_failures_max.unwrap_or(default.same_failures_max),
+            shadow_disagreement_max: body.shadow_disagreement_max.or(default.shadow_disagreement_max),
+            shadow_requests_min: body.shadow_requests_min.unwrap_or(default.shadow_requests_min),
+            latency_rise_ms_max: body.latency_rise_ms_max.or(default.latency_rise_ms_max),
+            memory_rise_mib_max: body.memory_rise_mib_max.or(default.memory_rise_mib_max),
+            temperature_rise_c_max: body.temperature_rise_c_max.or(default.temperature_rise_c_max),
+            silence_after_h: body.silence_after_h.unwrap_or(default.silence_after_h),
+            silences_per_hour_baseline: body
+                .silences_per_hour_baseline
+                .unwrap_or(default.silences_per_hour_baseline),
+            coverage_classes_max: body.coverage_classes_max.unwrap_or(default.coverage_classes_max),
         }
     }
 }
@@ -231,6 +284,16 @@ impl From<&GateLimits> for GateBody {
             latency_requests_min: Some(limits.latency_requests_min),
             labels_min: Some(limits.labels_min),
             error_margin: Some(limits.error_margin),
+            labelled_devices_min: limits.labelled_devices_min,
+            same_failures_max: Some(limits.same_failures_max),
+            shadow_disagreement_max: limits.shadow_disagreement_max,
+            shadow_requests_min: Some(limits.shadow_requests_min),
+            latency_rise_ms_max: limits.latency_rise_ms_max,
+            memory_rise_mib_max: limits.memory_rise_mib_max,
+            temperature_rise_c_max: limits.temperature_rise_c_max,
+            silence_after_h: Some(limits.silence_after_h),
+            silences_per_hour_baseline: Some(limits.silences_per_hour_baseline),
+            coverage_classes_max: Some(limits.coverage_classes_max),
         }
     }
 }

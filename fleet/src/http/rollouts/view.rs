@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::super::App;
 use super::super::parts::{BundleName, Reason, TimelineEntry, WaitingFor};
 use super::super::time::Time;
-use crate::gate::{GateReport, Layer, LayerVerdict, Verdict};
+use crate::gate::{GateReport, LayerVerdict, Verdict};
 use crate::rollout::{Actor, Members, Phase, Progress, Rollout, StageEnd, WaitingOn};
 
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -94,9 +94,18 @@ struct GateView {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = GateLayer)]
 struct LayerView {
-    /// `install`, `runtime`, `latency` or `paired_error`.
+    /// `hard_stop`, `install`, `runtime`, `silence`, `latency`, `latency_rise`, `memory_rise`, `temperature_rise`,
+    /// `paired_error`, `shadow` or `coverage`.
     layer: &'static str,
+    /// `pass`, `insufficient`, `fail`, or `not_asked` of a layer that has no say.
     verdict: &'static str,
+    /// The test by name.
+    test: String,
+    /// The chance of a false alarm that it may spend.
+    alpha: Option<f64>,
+    interval: Option<[f64; 2]>,
+    /// What is still possible (95 %).
+    bound: Option<f64>,
     measured: Option<f64>,
     limit: Option<f64>,
     /// Observations behind it.
@@ -266,13 +275,12 @@ fn state(rollout: &Rollout, index: usize, count: &Counts) -> &'static str {
 
 fn gate_view(app: &App, gate: &GateReport) -> GateView {
     let layer = |layer: &LayerVerdict| LayerView {
-        layer: match layer.layer {
-            Layer::Install => "install",
-            Layer::Runtime => "runtime",
-            Layer::Latency => "latency",
-            Layer::PairedError => "paired_error",
-        },
-        verdict: word(layer.verdict),
+        layer: layer.layer.name(),
+        verdict: if layer.applies { word(layer.verdict) } else { "not_asked" },
+        test: layer.test.clone(),
+        alpha: layer.alpha,
+        interval: layer.interval.map(|(low, high)| [low, high]),
+        bound: layer.bound,
         measured: layer.measured,
         limit: layer.limit,
         n: layer.n,
