@@ -17,9 +17,12 @@
 
 pub mod advance;
 pub mod calendar;
+pub mod evidence;
 pub mod explain;
 pub mod filter;
+pub mod forecast;
 pub mod journal;
+mod place;
 pub mod plan;
 #[cfg(test)]
 mod properties;

@@ -1,5 +1,7 @@
 //! Rollouts: begin one, look at it, act on it. The engine itself runs in a task; here people meet it.
 
+mod evidence;
+mod foresee;
 mod new;
 mod verbs;
 mod view;
@@ -52,6 +54,9 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(verbs::abort))
         .routes(routes!(verbs::rollback))
         .routes(routes!(verbs::promote))
+        .routes(routes!(verbs::approve))
+        .routes(routes!(verbs::retry))
+        .routes(routes!(evidence::evidence))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::super::App;
 use super::super::extract::{Acting, Json, Query};
 use super::super::parts::BundleName;
-use super::super::plan::{SelectorBody, StageBody, plan};
+use super::super::plan::{PlanBody, refused};
 use super::super::problem::{Answer, Code, Problem, ProblemBody};
 use super::super::survey;
 use super::{RolloutView, show};
@@ -35,12 +35,11 @@ pub(super) struct NewBody {
     /// The model's name, if absent.
     #[schema(value_type = Option<String>)]
     slot: Option<SlotName>,
-    /// One device first, then everybody, if absent.
-    stages: Option<Vec<StageBody>>,
-    selector: Option<SelectorBody>,
     #[serde(default)]
     reason: String,
     started_by: Option<StarterBody>,
+    #[serde(flatten)]
+    plan: PlanBody,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -148,7 +147,7 @@ pub(super) async fn create(
 }
 
 async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Checked> {
-    let NewBody { model, bundle, slot, stages, selector, reason, started_by } = body;
+    let NewBody { model, bundle, slot, reason, started_by, plan } = body;
     if reason.chars().count() > 500 {
         return Err(Problem::invalid("/reason", "a reason has at most 500 characters"));
     }
@@ -156,7 +155,7 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
         Some(slot) => slot,
         None => model.as_str().parse().map_err(|error| Problem::invalid("/slot", format!("{error}")))?,
     };
-    let plan = plan(stages, selector)?;
+    let plan = plan.plan()?;
     let bundle = find(db, &bundle).await?;
     if *bundle.path.model() != model {
         let detail = format!("{} is a bundle of {}, not of {model}", bundle.path, bundle.path.model());
