@@ -18,6 +18,7 @@ use muster_protocol::trust::{
 };
 
 use crate::publisher::keys::{self, KeyFileError};
+use crate::rollout::evidence::Sealed;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SignerError {

@@ -20,6 +20,7 @@ mod documents;
 pub mod enrolments;
 mod error;
 pub mod events;
+pub mod forecasts;
 pub mod identities;
 pub mod incidents;
 pub mod labels;

@@ -25,7 +25,7 @@ const BAKE_S: u64 = DAY_S;
 const DEADLINE_S: u64 = 14 * DAY_S;
 
 /// Everything that a plan says; what is left out has its default.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 #[schema(as = Plan)]
 pub(crate) struct PlanBody {
@@ -104,7 +104,7 @@ enum SizeBody {
 }
 
 /// Which devices: all that match every part that is given.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(as = Selector)]
 pub(crate) struct SelectorBody {
@@ -118,7 +118,7 @@ pub(crate) struct SelectorBody {
 }
 
 /// A device that runs `from` is first brought to `via`.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = SteppingStone)]
 struct StoneBody {
@@ -127,7 +127,7 @@ struct StoneBody {
     via: ViaBody,
 }
 
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = SteppingStoneVia)]
 struct ViaBody {

@@ -22,12 +22,13 @@ use super::page::{List, Paging, parsed};
 use super::parts::timeline;
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::time::Time;
-use crate::rollout::explain::explain;
-use crate::rollout::{Member, Members, Rollout, advance};
-use crate::store::{self, Control, NewestFirst, Page, Versioned, rollouts};
+use crate::rollout::explain::Explainer;
+use crate::rollout::{Member, Rollout, advance};
+use crate::store::{self, Control, NewestFirst, Page, Versioned, forecasts, rollouts};
 use crate::tasks::view::{fleet_view, members};
 
 pub(super) use view::RolloutSummary;
+use foresee::ForecastView;
 use view::{RolloutView, summary};
 
 const PHASES: [&str; 11] = [
@@ -133,10 +134,14 @@ async fn devices(
     let Page { after, limit } = paging.page()?;
     let page = rollouts::devices::<Member>(&mut db, &id, &Page { after, limit }).await?;
     let (page, next) = paging.cut(page, |(device, _)| device.clone())?;
-    let members: Members = page.into_iter().collect();
+    let everybody = members(&mut db, &rollout).await?;
     let fleet = fleet_view(&mut db, &mut app.fleet.store.read_telemetry().await?, &rollout).await?;
-    let mut items = Vec::with_capacity(members.len());
-    for said in explain(&rollout, &members, &fleet) {
+    let explained: Vec<_> = {
+        let explainer = Explainer::new(&rollout, &everybody, &fleet, app.fleet.clocks.world.now());
+        page.iter().filter_map(|(device, _)| explainer.of(device)).collect()
+    };
+    let mut items = Vec::with_capacity(explained.len());
+    for said in explained {
         // Who is no member of the fleet any more is in no view of it, and still has a name.
         let (name, site) = match fleet.devices.get(&said.device) {
             Some(device) => (device.name.clone(), device.site.to_string()),
@@ -195,7 +200,9 @@ async fn show(app: &App, id: &RolloutId) -> Answer<Response> {
     let fleet = fleet_view(&mut db, &mut app.fleet.store.read_telemetry().await?, &rollout).await?;
     let now: Timestamp = app.fleet.clocks.world.now();
     let look = advance(&rollout, &members, &fleet, now);
-    let view = RolloutView::of(summary(app, &rollout, &members), look.waiting_on, timeline, revision);
+    let foreseen = forecasts::get(&mut db, id).await?;
+    let foreseen = foreseen.map(|foreseen| ForecastView::of(&foreseen, Some(&rollout)));
+    let view = RolloutView::of(summary(app, &rollout, &members), look.waiting_on, timeline, foreseen, revision);
     let mut response = Json(view).into_response();
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
         response.headers_mut().insert(header::ETAG, tag);

@@ -15,8 +15,8 @@ use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::journal::{Entry, Replay};
-use super::{Actor, FleetView, Members, Phase, Rollout, StageEnd, advance};
-use crate::gate::{GateReport, Verdict};
+use super::{Actor, FleetView, Members, Phase, Rollout, StageEnd, StagePlan, StageRecord, advance};
+use crate::gate::{self, GateReport, Verdict};
 
 pub const TYPE: &str = "evidence";
 pub const SPEC_VERSION: &str = "1.0.0";
@@ -169,7 +169,9 @@ impl Pack {
                     format!("stage '{name}': recorded as {:?}, and its layers say {worst:?}", gate.verdict)
                 });
             }
-            let verdict = record.gate.as_ref().map(|gate| gate.verdict);
+            self.check_decision(plan, record, found);
+            let decided = record.decision.as_ref().map(|decision| decision.report.verdict);
+            let verdict = decided.or(record.gate.as_ref().map(|gate| gate.verdict));
             match &record.closed {
                 None => {}
                 Some(StageEnd::Passed { .. }) => {
@@ -192,6 +194,26 @@ impl Pack {
         let deviations = deviations(&self.rollout);
         found.that(deviations == self.deviations, &format!("deviations told: {}", deviations.len()), || {
             format!("told as {:?}, and the stages say {deviations:?}", self.deviations)
+        });
+    }
+
+    /// Asks the gate again what it was asked when the stage was decided.
+    fn check_decision(&self, plan: &StagePlan, record: &StageRecord, found: &mut Findings) {
+        let name = &plan.name;
+        let Some(decision) = &record.decision else { return };
+        let Some(evidence) = &decision.evidence else {
+            let what = format!("stage '{name}': too many devices to keep its evidence here; the history has it");
+            found.checked.push(what);
+            return;
+        };
+        let again = gate::judge(evidence, &plan.gate, decision.report.asked_at);
+        let what = format!("stage '{name}': its decision, computed again from {} devices", evidence.exposed.len());
+        found.that(again == decision.report, &what, || {
+            format!(
+                "stage '{name}': decided on {}, and its evidence gives {}",
+                told(Some(&decision.report)),
+                told(Some(&again))
+            )
         });
     }
 

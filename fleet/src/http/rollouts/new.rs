@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use muster_protocol::ids::{BundlePath, DeviceId, Digest, ModelName, RolloutId, SlotName, TriggerId};
 use muster_protocol::message::up::BundleRef;
+use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,15 +15,18 @@ use super::super::parts::BundleName;
 use super::super::plan::{PlanBody, refused};
 use super::super::problem::{Answer, Code, Problem, ProblemBody};
 use super::super::survey;
+use super::foresee::{ForecastView, Question, SpreadView, foresee};
 use super::{RolloutView, show};
 use crate::mint;
 use crate::orders::fitness;
+use crate::rollout::draw::draw;
 use crate::rollout::filter::{Tags, Traits};
-use crate::rollout::plan::draw;
+use crate::rollout::forecast::{Depth, Forecast};
 use crate::rollout::{Actor, Plan, Rollout};
 use crate::store::bundles::Bundle;
-use crate::store::{Control, bundles, log};
+use crate::store::{Control, bundles, forecasts, log};
 use crate::tasks::runs as task;
+use crate::tasks::view::fleet_view;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +81,8 @@ pub(super) struct Rehearsal {
     slot: String,
     cohort: usize,
     stages: Vec<RehearsedStage>,
+    /// How long it would take and what its gates can see, from playing it through on the fleet of now.
+    forecast: ForecastView,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -90,6 +96,8 @@ struct RehearsedStage {
     deadline_s: u64,
     /// Names of the first devices, in the order in which they are asked.
     first: Vec<String>,
+    /// When its gate would pass.
+    forecast: SpreadView,
 }
 
 /// Names shown of each stage.
@@ -99,6 +107,7 @@ struct Checked {
     model: ModelName,
     slot: SlotName,
     bundle: BundleRef,
+    bundle_bytes: u64,
     plan: Plan,
     started_by: Actor,
     reason: String,
@@ -120,23 +129,31 @@ pub(super) async fn create(
     let mut db = app.fleet.store.read().await?;
     let checked = check(&mut db, body, &acting).await?;
     let cohort = cohort(&mut db, &checked).await?;
+    let moment = app.fleet.clocks.moment();
+    let rollout = checked.begin(RolloutId::mint(mint::random()?), moment.world_at)?;
+    let view = fleet_view(&mut db, &mut app.fleet.store.read_telemetry().await?, &rollout).await?;
     drop(db);
+    let depth = if query.dry_run { Depth::Full } else { Depth::Healthy };
+    let question = Question {
+        rollout: rollout.clone(),
+        bundle_bytes: checked.bundle_bytes,
+        view,
+        now: moment.world_at,
+        depth,
+    };
+    let foreseen = foresee(question).await?;
     if query.dry_run {
-        return Ok(Json(rehearse(&checked, &cohort)).into_response());
+        return Ok(Json(rehearse(&checked, &cohort, &foreseen)).into_response());
     }
     let mut tx = app.fleet.store.write().await?;
     // Somebody may have begun another since we looked; nothing else that we checked can become dangerous.
     is_free(&mut tx, &checked.slot).await?;
-    let moment = app.fleet.clocks.moment();
-    let id = RolloutId::mint(mint::random()?);
-    let Checked { model, slot, bundle, plan, started_by, reason } = checked;
-    let rollout = Rollout::start(id, (model, slot), bundle, plan, (started_by, reason), moment.world_at)
-        .map_err(|error| Problem::invalid("/stages", error.to_string()))?;
     let actor = match &rollout.started_by {
         Actor::Policy { .. } => log::Actor::Policy(rollout.model.clone()),
         Actor::Person { .. } | Actor::Engine => acting.for_log(),
     };
     task::create(&mut tx, &rollout, actor, moment).await?;
+    forecasts::put(&mut tx, &rollout.id, &foreseen).await?;
     tx.commit().await?;
     let mut response = show(&app, &rollout.id).await?;
     *response.status_mut() = StatusCode::CREATED;
@@ -156,7 +173,7 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
         None => model.as_str().parse().map_err(|error| Problem::invalid("/slot", format!("{error}")))?,
     };
     let plan = plan.plan()?;
-    let bundle = find(db, &bundle).await?;
+    let (bundle, bundle_bytes) = find(db, &bundle).await?;
     if *bundle.path.model() != model {
         let detail = format!("{} is a bundle of {}, not of {model}", bundle.path, bundle.path.model());
         return Err(Problem::invalid("/bundle", detail));
@@ -171,7 +188,16 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
             Actor::Person { name: acting.0.clone() }
         }
     };
-    Ok(Checked { model, slot, bundle, plan, started_by, reason: reason.trim().to_owned() })
+    Ok(Checked { model, slot, bundle, bundle_bytes, plan, started_by, reason: reason.trim().to_owned() })
+}
+
+impl Checked {
+    fn begin(&self, id: RolloutId, now: Timestamp) -> Answer<Rollout> {
+        let what = (self.model.clone(), self.slot.clone());
+        let who = (self.started_by.clone(), self.reason.clone());
+        Rollout::start(id, what, self.bundle.clone(), self.plan.clone(), who, now)
+            .map_err(|error| refused(&self.plan, &error))
+    }
 }
 
 /// Refuses if the slot has an open rollout.
@@ -181,7 +207,7 @@ async fn is_free(db: &mut Control, slot: &SlotName) -> Answer<()> {
     Err(Problem::new(Code::RolloutOpen, detail).next("wait for it, abort it or roll it back"))
 }
 
-async fn find(db: &mut Control, text: &str) -> Answer<BundleRef> {
+async fn find(db: &mut Control, text: &str) -> Answer<(BundleRef, u64)> {
     let found = if let Ok(sha256) = text.parse::<Digest>() {
         bundles::get(db, &sha256).await?
     } else {
@@ -198,7 +224,9 @@ async fn find(db: &mut Control, text: &str) -> Answer<BundleRef> {
             let detail = format!("{path} is revoked: {}", revocation.reason);
             Err(Problem::new(Code::Revoked, detail).next("choose another bundle"))
         }
-        Some(bundle) if bundle.catalogued => Ok(BundleRef { path: bundle.path, sha256: bundle.sha256 }),
+        Some(bundle) if bundle.catalogued => {
+            Ok((BundleRef { path: bundle.path, sha256: bundle.sha256 }, bundle.size_bytes))
+        }
         Some(_) | None => {
             let detail =
                 format!("the catalogue does not list {}", text.chars().take(200).collect::<String>());
@@ -233,10 +261,10 @@ async fn cohort(db: &mut Control, checked: &Checked) -> Answer<Vec<(DeviceId, St
     Ok(cohort)
 }
 
-fn rehearse(checked: &Checked, cohort: &[(DeviceId, String)]) -> Rehearsal {
+fn rehearse(checked: &Checked, cohort: &[(DeviceId, String)], foreseen: &Forecast) -> Rehearsal {
     let targets = checked.plan.targets(cohort.len());
     let mut before = 0;
-    let stages = checked.plan.stages.iter().zip(targets).map(|(stage, reaches)| {
+    let stages = checked.plan.stages.iter().zip(targets).enumerate().map(|(at, (stage, reaches))| {
         let devices = cohort.get(before..reaches).unwrap_or_default();
         before = reaches;
         RehearsedStage {
@@ -246,6 +274,7 @@ fn rehearse(checked: &Checked, cohort: &[(DeviceId, String)]) -> Rehearsal {
             bake_s: stage.bake_s,
             deadline_s: stage.deadline_s,
             first: devices.iter().take(NAMES_SHOWN).map(|(_, name)| name.clone()).collect(),
+            forecast: SpreadView::of(foreseen.stages.get(at).map(|stage| stage.passed).unwrap_or_default()),
         }
     });
     Rehearsal {
@@ -254,5 +283,6 @@ fn rehearse(checked: &Checked, cohort: &[(DeviceId, String)]) -> Rehearsal {
         slot: checked.slot.to_string(),
         stages: stages.collect(),
         cohort: cohort.len(),
+        forecast: ForecastView::of(foreseen, None),
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use muster_protocol::ids::DeviceId;
 
-use super::super::plan::{Plan, Size, draw};
+use super::super::draw::draw;
+use super::super::plan::{Plan, Size};
 use super::super::view::FleetView;
 use super::{DEVICES_MAX, Intent, SiteForecast};
 use crate::gate::Stratum;
@@ -52,12 +53,12 @@ impl Sample {
             .into_iter()
             .map(|(site, devices)| SiteForecast { site, devices, bytes: devices.saturating_mul(intent.bundle_bytes) })
             .collect();
-        let view = FleetView { devices, ..FleetView::clone(&FleetView {
-            devices: BTreeMap::new(),
+        let view = FleetView {
+            devices,
             sites: intent.view.sites.clone(),
             freezes: intent.view.freezes.clone(),
             bundle: intent.view.bundle.clone(),
-        }) };
+        };
         Self { cohort, view, plan, weights, sites }
     }
 }

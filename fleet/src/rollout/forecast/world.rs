@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use muster_protocol::ids::{DeviceId, RolloutId};
 use muster_protocol::message::report::LATENCY_BOUNDS_US;
-use muster_protocol::message::up::BundleRef;
+use muster_protocol::message::up::{BundleRef, ReadyFor};
 use muster_protocol::time::Timestamp;
 
 use super::super::view::{Doing, FleetView};
+use super::super::advance::{Assignment, Moment};
 use super::super::{Actor, Cause, Members, Phase, Progress, Rollout, StageEnd, advance};
 use super::sample::Sample;
 use super::{ASSUMED, Bug, BugAt, Intent};
@@ -102,7 +103,7 @@ impl<'a> World<'a> {
             let answer = advance(&rollout, &self.members, &self.view, now);
             rollout.apply(&mut self.members, &answer);
             for assignment in &answer.assign {
-                self.order(&assignment.device, assignment.bundle.as_ref(), now);
+                self.order(assignment, now);
             }
             course.why = answer.waiting_on.first().map(|waiting| waiting.sentence.clone()).or(course.why);
             let stage = rollout.phase.stage().unwrap_or(0);
@@ -160,19 +161,32 @@ impl<'a> World<'a> {
     }
 
     /// A box is told what to run.
-    fn order(&mut self, id: &DeviceId, bundle: Option<&BundleRef>, now: Timestamp) {
+    fn order(&mut self, assignment: &Assignment, now: Timestamp) {
+        let id = &assignment.device;
         let Some(device) = self.view.devices.get_mut(id) else { return };
-        device.wish = bundle.cloned();
-        match bundle {
-            Some(bundle) if device.current.as_ref() != Some(bundle) => {
-                let working = Doing::Working { bundle: bundle.clone(), step: String::new() };
-                device.doing = working;
-                let after = self.random.exponential(ASSUMED.install_min * 60.0);
-                self.events.push(Reverse((now.plus(after), id.clone(), Event::Installs(bundle.clone()))));
-            }
-            Some(_) => {}
-            None => device.current = None,
+        let staged = matches!(&device.doing, Doing::Ready { bundle, .. } if Some(bundle) == assignment.bundle.as_ref());
+        device.wish.clone_from(&assignment.bundle);
+        let Some(bundle) = &assignment.bundle else {
+            device.current = None;
+            device.doing = Doing::Nothing;
+            return;
+        };
+        if device.current.as_ref() == Some(bundle) {
+            device.doing = Doing::Nothing;
+            return;
         }
+        let event = match assignment.permit {
+            Moment::Hold => Event::Stages(bundle.clone()),
+            // Somebody at the box says yes soon after it is ready.
+            Moment::Now | Moment::Until(_) => Event::Installs(bundle.clone()),
+        };
+        if !staged {
+            device.doing = Doing::Working { bundle: bundle.clone(), step: String::new() };
+        }
+        // What is staged only switches.
+        let mean_min = if staged { 1.0 } else { ASSUMED.install_min };
+        let after = self.random.exponential(mean_min * 60.0);
+        self.events.push(Reverse((now.plus(after), id.clone(), event)));
     }
 
     /// Everything that happens up to now.
@@ -192,12 +206,16 @@ impl<'a> World<'a> {
                 let until = at.plus(self.random.presence(device.online));
                 self.events.push(Reverse((until, id, Event::ComesOrGoes)));
             }
-            Event::Stages(bundle) | Event::Installs(bundle) if !device.online => {
-                // Goes on when it is back.
-                let later = at.plus(Duration::from_mins(30));
-                self.events.push(Reverse((later, id, Event::Installs(bundle))));
+            // Goes on when it is back.
+            Event::Stages(_) | Event::Installs(_) if !device.online => {
+                self.events.push(Reverse((at.plus(Duration::from_mins(30)), id, event)));
             }
-            Event::Stages(bundle) | Event::Installs(bundle) => {
+            Event::Stages(bundle) => {
+                if device.wish.as_ref() == Some(&bundle) {
+                    device.doing = Doing::Ready { bundle, waits_for: ReadyFor::Permit };
+                }
+            }
+            Event::Installs(bundle) => {
                 if device.wish.as_ref() != Some(&bundle) {
                     return;
                 }
