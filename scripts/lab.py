@@ -356,7 +356,7 @@ class Lab:
         file.write_text(json.dumps(plan))
         answer = self.muster(
             *("-o", "json", "rollout", "create", "--model", MODEL, "--bundle", bundle),
-            *("--plan", file, "--reason", reason),
+            *("--plan", file, "--reason", reason, "--yes"),
         )
         return json.loads(answer)["id"]
 

@@ -40,13 +40,14 @@ Exit codes:
   0    done
   1    an error; what it is and what to do next is on stderr
   2    the command line is wrong, or a confirmation is missing
-  3    the watched rollout was aborted or rolled back, or the watched run failed
+  3    the watched rollout was aborted, rolled back or superseded, the watched run failed, or evidence does not hold
   4    no fleet server answers
   124  the time given with --timeout has passed
 
 Examples:
   muster device list
   muster rollout create --model deterioration --bundle bundles/deterioration/1.json --reason 'first release'
+  muster rollout plan examples/plans/winter-model.yaml
   muster rollout watch ro-… --timeout 10m
   muster -o json drift list | jq '.items[0].sentence'";
 
@@ -218,6 +219,16 @@ mod tests {
             true,
         );
         check("muster rollout create --model er --bundle b --stage canary=none --reason x", false);
+        check("muster rollout plan winter.yaml", true);
+        check("muster rollout apply winter.yaml --yes", true);
+        check("muster rollout approve ro-1 --reason fine", true);
+        check("muster rollout approve ro-1", false);
+        check("muster rollout retry ro-1 --reason again -y", true);
+        check("muster rollout devices ro-1 --reason offline --state waiting", true);
+        check("muster rollout why er-1", true);
+        check("muster rollout evidence ro-1 --out pack.json", true);
+        check("muster rollout verify-evidence pack.json", false);
+        check("muster rollout verify-evidence pack.json --root root.json", true);
         check("muster rollout abort ro-1 --reason bad --yes", true);
         check("muster rollout abort ro-1", false);
         check("muster rollout watch ro-1 --timeout 10m", true);

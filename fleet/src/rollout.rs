@@ -19,9 +19,12 @@ pub mod advance;
 pub mod calendar;
 pub mod claims;
 pub mod draw;
+pub mod evidence;
 pub mod explain;
 pub mod filter;
+pub mod forecast;
 pub mod journal;
+mod place;
 pub mod plan;
 #[cfg(test)]
 mod properties;

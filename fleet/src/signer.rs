@@ -18,6 +18,7 @@ use muster_protocol::trust::{
 };
 
 use crate::publisher::keys::{self, KeyFileError};
+use crate::rollout::evidence::Sealed;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SignerError {
@@ -245,6 +246,13 @@ impl Signer {
             }
         };
         Ok(Adopted { trusted, catalogue_stands })
+    }
+
+    /// Signs a rollout's record with the order key: who orders vouches for what became of it. Its type is under the
+    /// signature, so no box takes it for an order.
+    pub fn evidence(&self, sealed: &Sealed) -> Result<Vec<u8>, SignerError> {
+        let envelope = Envelope::unsigned(sealed).map_err(AuthorError::Envelope)?;
+        Ok(author::sign(envelope, &[&self.order])?)
     }
 
     /// Signs an order against the published state, for a device that has accepted all orders before.

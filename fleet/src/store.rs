@@ -22,6 +22,7 @@ mod documents;
 pub mod enrolments;
 mod error;
 pub mod events;
+pub mod forecasts;
 pub mod freezes;
 pub mod identities;
 pub mod incidents;

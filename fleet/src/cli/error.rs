@@ -5,7 +5,7 @@
 //! | 0 | done |
 //! | 1 | an error; what and what next is on stderr |
 //! | 2 | the command line is wrong, or a confirmation is missing |
-//! | 3 | the watched rollout was aborted or rolled back, or the run failed |
+//! | 3 | the watched rollout was aborted, rolled back or superseded, the run failed, or evidence does not hold |
 //! | 4 | no fleet server answers |
 //! | 124 | the time that was given has passed |
 

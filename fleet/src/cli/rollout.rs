@@ -1,5 +1,9 @@
 //! `muster rollout`: start one, watch it, and steer it with the words of the buttons.
 
+mod create;
+mod devices;
+mod evidence;
+mod file;
 mod plan;
 mod watch;
 
@@ -7,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use muster_protocol::ids::{ModelName, SlotName};
+use muster_protocol::ids::ModelName;
 use serde_json::{Value, json};
 
 use super::act::{Reason, confirm, reason};
@@ -16,9 +20,20 @@ use super::{CliError, Context, duration};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Starts a rollout.
+    /// Checks a plan file and says what it would do: who goes when, how long, and what its gates can see.
+    #[command(after_help = create::FILE_HELP)]
+    Plan { file: PathBuf },
+    /// Does what a plan file says, after asking.
+    #[command(after_help = create::FILE_HELP)]
+    Apply {
+        file: PathBuf,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Says what a rollout would do, asks, and starts it.
     #[command(after_help = plan::HELP)]
-    Create(Create),
+    Create(create::Create),
     /// Lists rollouts.
     #[command(visible_alias = "ls")]
     List {
@@ -27,54 +42,48 @@ pub(super) enum Verb {
     },
     /// Shows one rollout with its stages, gates and what it waits on.
     Show { id: String },
-    /// Follows a rollout to its end: 0 completed, 3 aborted or rolled back, 124 time-out.
+    /// Follows a rollout to its end: 0 completed, 3 aborted, rolled back or superseded, 124 time-out.
     Watch {
         id: String,
         /// Give up after this real time, for example 10m.
         #[arg(long, value_parser = duration::parse)]
         timeout: Option<Duration>,
     },
-    /// Every device of a rollout, each with one sentence.
-    Devices { id: String },
-    /// Hands out no more until it is resumed.
+    /// Its devices by why they are where they are: counts first, then each with one sentence and its next step.
+    Devices(devices::Devices),
+    /// Why one box is where it is, in every open rollout.
+    Why {
+        /// Its id or its name.
+        device: String,
+    },
+    /// Says yes to a proposed rollout. Its author's own yes does not count, and nobody's counts twice.
+    Approve(Act),
+    /// Hands out no more until it is resumed; gates stay armed.
     Pause(Act),
     /// Goes on where it was; a failed gate stays failed.
     Resume(Act),
-    /// Passes the gate of the current stage by hand.
+    /// Passes the gate of the current stage by hand; recorded as a deviation.
     Promote(Act),
-    /// Stops it; boxes keep what they run.
+    /// Asks those again whose install failed.
+    Retry(Act),
+    /// Stops it and holds: boxes keep what they run, and whoever has not switched yet stays.
     Abort(Act),
-    /// Stops it and brings every box back to what it ran before.
+    /// Stops it and brings every box that was told back to what it ran before.
     Rollback(Act),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Create {
-    #[arg(long)]
-    model: ModelName,
-    /// Its path in the catalogue or the SHA-256 of its manifest.
-    #[arg(long)]
-    bundle: String,
-    /// The place on the boxes; the model's name if not given.
-    #[arg(long)]
-    slot: Option<SlotName>,
-    /// A stage; repeat for more. Without any: one canary, then everyone.
-    #[arg(long = "stage", value_parser = plan::stage, conflicts_with = "plan")]
-    stages: Vec<Value>,
-    /// A TOML or JSON file with stages and selector.
-    #[arg(long)]
-    plan: Option<PathBuf>,
-    /// Only boxes of this site. Repeatable.
-    #[arg(long)]
-    site: Vec<String>,
-    /// Only this box, by id. Repeatable.
-    #[arg(long)]
-    device: Vec<String>,
-    #[arg(long)]
-    reason: String,
-    /// Say what would happen, and do nothing.
-    #[arg(long)]
-    dry_run: bool,
+    /// Writes the signed record of a rollout: who, why, what, every gate with its arithmetic.
+    Evidence {
+        id: String,
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Checks such a record without any server: signature, sums, verdicts, history. Ends with 3 if anything differs.
+    #[command(after_help = evidence::HELP)]
+    VerifyEvidence {
+        file: PathBuf,
+        /// A root file that you trust, not one that came with the record.
+        #[arg(long)]
+        root: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +110,8 @@ const FIELDS: &[Column] = &[
     Column { title: "Because", cell: |r| text(r, "/phase/reason/sentence") },
     Column { title: "Reason", cell: |r| text(r, "/reason") },
     Column { title: "Started by", cell: |r| text(r, "/started_by/name") },
+    Column { title: "Approved by", cell: approvals },
+    Column { title: "Forecast", cell: create::forecast_against_outcome },
     Column { title: "Waiting on", cell: |r| text(r, "/waiting_on/0/sentence") },
     Column { title: "Next", cell: |r| text(r, "/waiting_on/0/next") },
 ];
@@ -116,28 +127,12 @@ const STAGES: &[Column] = &[
     Column { title: "WHY", cell: why },
 ];
 
-const DEVICES: &[Column] = &[
-    Column { title: "NAME", cell: |d| text(d, "/name") },
-    Column { title: "SITE", cell: |d| text(d, "/site") },
-    Column { title: "STAGE", cell: |d| text(d, "/stage") },
-    Column { title: "STATE", cell: |d| text(d, "/state") },
-    Column { title: "WHAT", cell: |d| text(d, "/sentence") },
-    Column { title: "NEXT", cell: |d| text(d, "/next") },
-];
-
 pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliError> {
     let client = context.client()?;
     match verb {
-        Verb::Create(create) => {
-            let body = create.body(&context.actor)?;
-            let query: Vec<_> = create.dry_run.then(|| ("dry_run", "true".to_owned())).into_iter().collect();
-            let answer = client.post("/api/v1/rollouts", &query, &body).await?;
-            if create.dry_run {
-                context.output.say("this is what would happen; nothing was started")?;
-                return context.output.json(&answer);
-            }
-            show(context, &answer)
-        }
+        Verb::Plan { file } => create::plan(context, &file).await,
+        Verb::Apply { file, yes } => create::apply(context, &file, yes).await,
+        Verb::Create(create) => create::create(context, create).await,
         Verb::List { model } => {
             let query: Vec<_> = model.into_iter().map(|model| ("model", model.to_string())).collect();
             let answer = client.list("/api/v1/rollouts", &query).await?;
@@ -148,10 +143,12 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             show(context, &answer)
         }
         Verb::Watch { id, timeout } => watch::watch(context, &id, timeout).await,
-        Verb::Devices { id } => {
-            let answer = client.list(&format!("{}/devices", path(&id)), &[]).await?;
-            context.output.list(&answer, "/device", DEVICES)
-        }
+        Verb::Devices(args) => devices::devices(context, args).await,
+        Verb::Why { device } => devices::why(context, &device).await,
+        Verb::Evidence { id, out } => evidence::fetch(context, &id, &out).await,
+        Verb::VerifyEvidence { file, root } => evidence::verify(context, &file, &root),
+        Verb::Approve(act) => steer(context, "approve", act).await,
+        Verb::Retry(act) => steer(context, "retry", act).await,
         Verb::Pause(act) => steer(context, "pause", act).await,
         Verb::Resume(act) => steer(context, "resume", act).await,
         Verb::Promote(act) => steer(context, "promote", act).await,
@@ -187,6 +184,11 @@ fn consequence(verb: &str, rollout: &Value) -> String {
             "This stops {id}: {active} of {total} devices stay on {version}, {} never get it.",
             total.saturating_sub(active.max(handed))
         ),
+        "approve" => format!(
+            "This says yes to {id}: {version} for up to {total} devices. Reason given: {}",
+            text(rollout, "/reason")
+        ),
+        "retry" => format!("This asks {} devices again that could not install {version} ({id}).", sum("failed")),
         _ => format!(
             "This passes the gate of {id} by hand: {version} goes on to up to {} more devices of {total}.",
             total.saturating_sub(active.max(handed))
@@ -203,28 +205,15 @@ fn show(context: &mut Context, rollout: &Value) -> Result<(), CliError> {
     Ok(())
 }
 
-impl Create {
-    fn body(&self, actor: &str) -> Result<Value, CliError> {
-        let mut body = match &self.plan {
-            Some(file) => super::policy::read(file)?,
-            None if self.stages.is_empty() => json!({ "stages": plan::default_stages() }),
-            None => json!({ "stages": self.stages }),
-        };
-        body["model"] = json!(self.model);
-        body["bundle"] = json!(self.bundle);
-        body["reason"] = json!(reason(&self.reason)?);
-        body["started_by"] = json!({ "kind": "person", "name": actor });
-        if let Some(slot) = &self.slot {
-            body["slot"] = json!(slot);
-        }
-        if !self.site.is_empty() {
-            body["selector"]["sites"] = json!(self.site);
-        }
-        if !self.device.is_empty() {
-            body["selector"]["devices"] = json!(self.device);
-        }
-        Ok(body)
+/// Who said yes, and how many more it takes.
+fn approvals(rollout: &Value) -> String {
+    let said = rollout.pointer("/approvals").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let needed = rollout.pointer("/approvals_min").and_then(Value::as_u64).unwrap_or(0);
+    if needed == 0 && said.is_empty() {
+        return String::new();
     }
+    let names: Vec<String> = said.iter().map(|yes| text(yes, "/by")).collect();
+    format!("{} of {needed}: {}", said.len(), if names.is_empty() { "nobody yet".to_owned() } else { names.join(", ") })
 }
 
 fn path(id: &str) -> String {
@@ -261,6 +250,7 @@ mod tests {
         let check = |verb: &str, expect: &str| assert_eq!(consequence(verb, &rollout), expect);
         check("rollback", "This brings 3 of 6 devices back from 2 to what they ran before (ro-1).");
         check("abort", "This stops ro-1: 2 of 6 devices stay on 2, 3 never get it.");
+        check("retry", "This asks 0 devices again that could not install 2 (ro-1).");
         check("promote", "This passes the gate of ro-1 by hand: 2 goes on to up to 3 more devices of 6.");
     }
 }

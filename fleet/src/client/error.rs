@@ -66,6 +66,12 @@ impl ClientError {
         if let Self::Refused(problem) = self { Some(problem.status) } else { None }
     }
 
+    /// Where in the request its first fault is, if the server said so: a JSON pointer.
+    pub fn pointer(&self) -> Option<&str> {
+        let Self::Refused(problem) = self else { return None };
+        problem.errors.first().map(|fault| fault.pointer.as_str()).filter(|place| place.starts_with('/'))
+    }
+
     /// What the person at the terminal can do about it.
     pub fn next(&self) -> Option<String> {
         match self {

@@ -1,15 +1,21 @@
-//! Stages as clients write them: every default filled in, checked by the mind's own rules.
+//! A plan as clients write it: every default filled in, checked by the mind's own rules, each fault with its place.
 
 use std::collections::BTreeSet;
 
-use muster_protocol::ids::{CohortName, DeviceId, SiteName};
+use muster_protocol::ids::{BundlePath, CohortName, DeviceId, Digest, SiteName};
+use muster_protocol::message::up::BundleRef;
+use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::RefOr;
+use utoipa::{PartialSchema, ToSchema};
 
 use super::problem::{Answer, Problem};
 use crate::gate::GateLimits;
 use crate::rollout::filter::Filter;
-use crate::rollout::{Plan, Selector, Size, StagePlan};
+use crate::rollout::{
+    LateJoiners, OnFailure, Plan, PlanError, Selector, Size, StagePlan, SteppingStone, Timing,
+};
 use crate::store::{Control, cohorts};
 
 const HOUR_S: u64 = 3600;
@@ -18,6 +24,47 @@ const DAY_S: u64 = 24 * HOUR_S;
 const BAKE_S: u64 = DAY_S;
 /// Slow wards need days until the gate has enough labels to decide.
 const DEADLINE_S: u64 = 14 * DAY_S;
+
+/// Everything that a plan says; what is left out has its default.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+#[schema(as = Plan)]
+pub(crate) struct PlanBody {
+    /// One device first, then everybody, if absent.
+    pub(crate) stages: Option<Vec<StageBody>>,
+    pub(crate) selector: Option<SelectorBody>,
+    /// Devices that may be fetching or switching at the same moment; 100 if absent.
+    in_flight_max: Option<u32>,
+    /// The same, for each site; a site's own rules may say less.
+    in_flight_per_site_max: Option<u32>,
+    /// Devices asked in any hour of world time.
+    rate_per_hour_max: Option<u32>,
+    /// 0 to 1000, 500 if absent: of rollouts that want the same slot of the same box the higher goes first, and of equals
+    /// the newer replaces the older.
+    priority: Option<u16>,
+    /// What a failed gate does by itself: `roll_back` (if absent) or `hold`.
+    #[schema(value_type = Option<String>)]
+    on_failure: Option<OnFailure>,
+    /// Where a device enters that begins to match while it runs: `current_stage` (if absent), `last_stage` or `never`.
+    #[schema(value_type = Option<String>)]
+    late_joiners: Option<LateJoiners>,
+    /// `as_sites_allow` (if absent), or `ignore_windows`: leases and redundancy groups are kept all the same.
+    #[schema(value_type = Option<String>)]
+    timing: Option<Timing>,
+    /// Nothing is handed out before; world time.
+    #[schema(value_type = Option<super::time::Time>)]
+    start_at: Option<Timestamp>,
+    /// Reachable time in open windows that a device has to fetch, test and activate it, seconds; 6 hours if absent.
+    install_deadline_s: Option<u64>,
+    /// An asked device that stays away for so long is asked anew when it comes back, seconds; 1 hour if absent.
+    patience_s: Option<u64>,
+    /// How often a device is asked again after a failed install; 3 if absent.
+    attempts_max: Option<u8>,
+    /// Versions that must be run on the way.
+    stepping_stones: Option<Vec<StoneBody>>,
+    /// People other than its author who must say yes before it starts.
+    approvals_min: Option<u8>,
+}
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -32,14 +79,19 @@ pub(crate) struct StageBody {
     quorum_percent: f64,
     /// How long a device must live with the bundle before it counts, seconds of world time.
     bake_s: u64,
-    /// When an undecided stage stops waiting and asks a person, seconds of world time after it opened.
+    /// When an undecided stage stops waiting and asks a person: seconds of world time after it opened in which a window was
+    /// open for somebody who is still waited for.
     deadline_s: u64,
+    /// Risk this stage may spend: device-hours with the bundle before its gate has passed; hand-out waits beyond it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exposure_device_hours_max: Option<f64>,
     /// What the stage's gate asks for, where it differs from the defaults.
     #[serde(default)]
-    gate: GateBody,
+    #[schema(value_type = GateSchema, required = false)]
+    gate: GateLimits,
 }
 
-/// Devices in this stage and all before it together.
+/// Devices in this stage and all before it together; lists and filters add what they name to it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = StageSize)]
@@ -52,65 +104,8 @@ enum SizeBody {
     Matching(Filter),
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schema(as = GateLimits)]
-struct GateBody {
-    /// Share of installs that fails on a healthy fleet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    install_failure_baseline: Option<f64>,
-    /// Runtime failures per device-hour on a healthy fleet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    runtime_failures_per_hour_baseline: Option<f64>,
-    /// Chance that a healthy bundle is stopped, over the whole rollout and all layers together.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    alpha: Option<f64>,
-    /// Slowest tolerated 95th percentile, milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latency_p95_ms_max: Option<f64>,
-    /// Requests a device must have answered before its latency counts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latency_requests_min: Option<u64>,
-    /// Labelled predictions a device must have before its error counts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    labels_min: Option<u64>,
-    /// Tolerated rise of the loss, as a share of the loss of the bundle before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error_margin: Option<f64>,
-    /// Devices that must have so many labels; every device if left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    labelled_devices_min: Option<u32>,
-    /// Devices of one hardware class with the same failure code that stop the bundle; 0 to not ask.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    same_failures_max: Option<u32>,
-    /// Tolerated share of answers that differ from the bundle before; not asked if left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shadow_disagreement_max: Option<f64>,
-    /// Shadow answers a device must have before its disagreement counts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shadow_requests_min: Option<u64>,
-    /// Tolerated rise of the 95th percentile over devices without the bundle; not asked if left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latency_rise_ms_max: Option<f64>,
-    /// Tolerated rise of the memory in use over devices without the bundle; not asked if left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    memory_rise_mib_max: Option<f64>,
-    /// Tolerated rise of the temperature over devices without the bundle; not asked if left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temperature_rise_c_max: Option<f64>,
-    /// Hours unheard after which a device that runs the bundle is suspected; 0 to not ask.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    silence_after_h: Option<f64>,
-    /// How often a healthy device falls silent, per hour.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    silences_per_hour_baseline: Option<f64>,
-    /// Hardware classes that must each have a device that lives with the bundle, at most; 0 to not ask.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    coverage_classes_max: Option<u32>,
-}
-
 /// Which devices: all that match every part that is given.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(as = Selector)]
 pub(crate) struct SelectorBody {
@@ -139,23 +134,109 @@ impl SelectorBody {
     }
 }
 
+/// A device that runs `from` is first brought to `via`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = SteppingStone)]
+struct StoneBody {
+    #[schema(value_type = String)]
+    from: BundlePath,
+    via: ViaBody,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = SteppingStoneVia)]
+struct ViaBody {
+    #[schema(value_type = String)]
+    path: BundlePath,
+    #[schema(value_type = String)]
+    sha256: Digest,
+}
+
+/// The gate's limits as the API describes them: read off their defaults, so that none can be missing.
+#[derive(Debug)]
+struct GateSchema;
+
+impl PartialSchema for GateSchema {
+    fn schema() -> RefOr<Schema> {
+        let defaults = serde_json::to_value(GateLimits::default()).unwrap_or_default();
+        let mut object = ObjectBuilder::new().description(Some("Limits of a gate; docs/gates.md has each."));
+        for (name, default) in defaults.as_object().into_iter().flatten() {
+            let kind = match default {
+                serde_json::Value::Number(number) if number.is_u64() => Type::Integer,
+                serde_json::Value::Number(_) | serde_json::Value::Null => Type::Number,
+                serde_json::Value::Bool(_) => Type::Boolean,
+                serde_json::Value::String(_) => Type::String,
+                serde_json::Value::Array(_) => Type::Array,
+                serde_json::Value::Object(_) => Type::Object,
+            };
+            let field = ObjectBuilder::new().schema_type(kind).default(Some(default.clone()));
+            object = object.property(name, field);
+        }
+        object.into()
+    }
+}
+
+impl ToSchema for GateSchema {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "GateLimits".into()
+    }
+}
+
 fn all() -> f64 {
     100.0
 }
 
 /// The plan of these stages; without stages one device first, then everybody.
 pub(crate) fn plan(stages: Option<Vec<StageBody>>, selector: Option<SelectorBody>) -> Answer<Plan> {
-    let stages = match stages {
-        None => default_stages(),
-        Some(stages) => stages.into_iter().map(StagePlan::from).collect(),
-    };
-    let SelectorBody { sites, devices, filter, cohort: _ } = selector.unwrap_or_default();
-    let plan = Plan::of(stages, Selector { sites, devices, filter: filter.unwrap_or_default() });
-    plan.check().map_err(|error| Problem::invalid("/stages", error.to_string()))?;
-    for stage in &plan.stages {
-        check_gate(&stage.name, &stage.gate)?;
+    PlanBody { stages, selector, ..PlanBody::default() }.plan()
+}
+
+impl PlanBody {
+    /// Puts a saved cohort's filter in the place of its name.
+    pub(crate) async fn resolve(mut self, db: &mut Control) -> Answer<Self> {
+        if let Some(selector) = self.selector.take() {
+            self.selector = Some(selector.resolve(db).await?);
+        }
+        Ok(self)
     }
-    Ok(plan)
+
+    pub(crate) fn plan(self) -> Answer<Plan> {
+        let stages = match self.stages {
+            None => default_stages(),
+            Some(stages) => stages.into_iter().map(StagePlan::from).collect(),
+        };
+        let SelectorBody { sites, devices, filter, cohort: _ } = self.selector.unwrap_or_default();
+        let plain = Plan::of(stages, Selector { sites, devices, filter: filter.unwrap_or_default() });
+        let stones = self.stepping_stones.unwrap_or_default().into_iter();
+        let plan = Plan {
+            in_flight_max: self.in_flight_max.unwrap_or(plain.in_flight_max),
+            in_flight_per_site_max: self.in_flight_per_site_max,
+            rate_per_hour_max: self.rate_per_hour_max,
+            priority: self.priority.unwrap_or(plain.priority),
+            on_failure: self.on_failure.unwrap_or(plain.on_failure),
+            late_joiners: self.late_joiners.unwrap_or(plain.late_joiners),
+            timing: self.timing.unwrap_or(plain.timing),
+            start_at: self.start_at,
+            install_deadline_s: self.install_deadline_s.unwrap_or(plain.install_deadline_s),
+            patience_s: self.patience_s.unwrap_or(plain.patience_s),
+            attempts_max: self.attempts_max.unwrap_or(plain.attempts_max),
+            stepping_stones: stones.map(SteppingStone::from).collect(),
+            approvals_min: self.approvals_min.unwrap_or(plain.approvals_min),
+            ..plain
+        };
+        plan.check().map_err(|error| refused(&plan, &error))?;
+        for (at, stage) in plan.stages.iter().enumerate() {
+            check_gate(at, &stage.name, &stage.gate)?;
+        }
+        Ok(plan)
+    }
+}
+
+/// A plan's fault as a problem that points at its place.
+pub(crate) fn refused(plan: &Plan, error: &PlanError) -> Problem {
+    Problem::invalid(&error.place(plan), error.to_string())
 }
 
 fn default_stages() -> Vec<StagePlan> {
@@ -172,7 +253,7 @@ fn default_stages() -> Vec<StagePlan> {
 }
 
 /// Numbers that would make a test meaningless, refused before a rollout hangs on them.
-fn check_gate(stage: &str, gate: &GateLimits) -> Answer<()> {
+fn check_gate(at: usize, stage: &str, gate: &GateLimits) -> Answer<()> {
     let share = |value: f64| value > 0.0 && value < 1.0;
     for (name, holds, rule) in [
         ("install_failure_baseline", share(gate.install_failure_baseline), "is a share between 0 and 1"),
@@ -202,98 +283,49 @@ fn check_gate(stage: &str, gate: &GateLimits) -> Answer<()> {
         ),
     ] {
         if !holds {
-            return Err(Problem::invalid("/stages", format!("the gate of stage '{stage}': {name} {rule}")));
+            let place = format!("/stages/{at}/gate/{name}");
+            return Err(Problem::invalid(&place, format!("the gate of stage '{stage}': {name} {rule}")));
         }
     }
     Ok(())
 }
 
+impl From<StoneBody> for SteppingStone {
+    fn from(body: StoneBody) -> Self {
+        let ViaBody { path, sha256 } = body.via;
+        Self { from: body.from, via: BundleRef { path, sha256 } }
+    }
+}
+
 impl From<StageBody> for StagePlan {
     fn from(body: StageBody) -> Self {
-        let StageBody { name, size, quorum_percent, bake_s, deadline_s, gate } = body;
+        let StageBody { name, size, quorum_percent, bake_s, deadline_s, exposure_device_hours_max, gate } = body;
         let size = match size {
             SizeBody::Count(count) => Size::Count(count),
             SizeBody::Percent(percent) => Size::Percent(percent),
             SizeBody::Devices(devices) => Size::Devices(devices),
             SizeBody::Matching(filter) => Size::Matching(filter),
         };
-        Self {
-            name,
-            size,
-            quorum_percent,
-            bake_s,
-            deadline_s,
-            exposure_device_hours_max: None,
-            gate: gate.into(),
-        }
+        Self { name, size, quorum_percent, bake_s, deadline_s, exposure_device_hours_max, gate }
     }
 }
 
 impl From<&StagePlan> for StageBody {
     fn from(plan: &StagePlan) -> Self {
-        let StagePlan { name, size, quorum_percent, bake_s, deadline_s, gate, .. } = plan;
-        let size = match size {
+        let size = match &plan.size {
             Size::Count(count) => SizeBody::Count(*count),
             Size::Percent(percent) => SizeBody::Percent(*percent),
             Size::Devices(devices) => SizeBody::Devices(devices.clone()),
             Size::Matching(filter) => SizeBody::Matching(filter.clone()),
         };
-        let (quorum_percent, bake_s, deadline_s) = (*quorum_percent, *bake_s, *deadline_s);
-        Self { name: name.clone(), size, quorum_percent, bake_s, deadline_s, gate: gate.into() }
-    }
-}
-
-impl From<GateBody> for GateLimits {
-    fn from(body: GateBody) -> Self {
-        let default = Self::default();
         Self {
-            install_failure_baseline: body
-                .install_failure_baseline
-                .unwrap_or(default.install_failure_baseline),
-            runtime_failures_per_hour_baseline: body
-                .runtime_failures_per_hour_baseline
-                .unwrap_or(default.runtime_failures_per_hour_baseline),
-            alpha: body.alpha.unwrap_or(default.alpha),
-            latency_p95_ms_max: body.latency_p95_ms_max.unwrap_or(default.latency_p95_ms_max),
-            latency_requests_min: body.latency_requests_min.unwrap_or(default.latency_requests_min),
-            labels_min: body.labels_min.unwrap_or(default.labels_min),
-            error_margin: body.error_margin.unwrap_or(default.error_margin),
-            labelled_devices_min: body.labelled_devices_min.or(default.labelled_devices_min),
-            same_failures_max: body.same_failures_max.unwrap_or(default.same_failures_max),
-            shadow_disagreement_max: body.shadow_disagreement_max.or(default.shadow_disagreement_max),
-            shadow_requests_min: body.shadow_requests_min.unwrap_or(default.shadow_requests_min),
-            latency_rise_ms_max: body.latency_rise_ms_max.or(default.latency_rise_ms_max),
-            memory_rise_mib_max: body.memory_rise_mib_max.or(default.memory_rise_mib_max),
-            temperature_rise_c_max: body.temperature_rise_c_max.or(default.temperature_rise_c_max),
-            silence_after_h: body.silence_after_h.unwrap_or(default.silence_after_h),
-            silences_per_hour_baseline: body
-                .silences_per_hour_baseline
-                .unwrap_or(default.silences_per_hour_baseline),
-            coverage_classes_max: body.coverage_classes_max.unwrap_or(default.coverage_classes_max),
-        }
-    }
-}
-
-impl From<&GateLimits> for GateBody {
-    fn from(limits: &GateLimits) -> Self {
-        Self {
-            install_failure_baseline: Some(limits.install_failure_baseline),
-            runtime_failures_per_hour_baseline: Some(limits.runtime_failures_per_hour_baseline),
-            alpha: Some(limits.alpha),
-            latency_p95_ms_max: Some(limits.latency_p95_ms_max),
-            latency_requests_min: Some(limits.latency_requests_min),
-            labels_min: Some(limits.labels_min),
-            error_margin: Some(limits.error_margin),
-            labelled_devices_min: limits.labelled_devices_min,
-            same_failures_max: Some(limits.same_failures_max),
-            shadow_disagreement_max: limits.shadow_disagreement_max,
-            shadow_requests_min: Some(limits.shadow_requests_min),
-            latency_rise_ms_max: limits.latency_rise_ms_max,
-            memory_rise_mib_max: limits.memory_rise_mib_max,
-            temperature_rise_c_max: limits.temperature_rise_c_max,
-            silence_after_h: Some(limits.silence_after_h),
-            silences_per_hour_baseline: Some(limits.silences_per_hour_baseline),
-            coverage_classes_max: Some(limits.coverage_classes_max),
+            name: plan.name.clone(),
+            size,
+            quorum_percent: plan.quorum_percent,
+            bake_s: plan.bake_s,
+            deadline_s: plan.deadline_s,
+            exposure_device_hours_max: plan.exposure_device_hours_max,
+            gate: plan.gate.clone(),
         }
     }
 }
@@ -326,6 +358,32 @@ mod tests {
     }
 
     #[test]
+    fn every_field_of_a_plan_can_be_written() {
+        let mut full = plan(None, None).unwrap();
+        full.in_flight_max = 7;
+        full.in_flight_per_site_max = Some(2);
+        full.rate_per_hour_max = Some(60);
+        full.priority = 900;
+        full.on_failure = OnFailure::Hold;
+        full.late_joiners = LateJoiners::Never;
+        full.timing = Timing::IgnoreWindows;
+        full.start_at = Some(Timestamp::from_millis(1_000));
+        full.install_deadline_s = 100;
+        full.patience_s = 200;
+        full.attempts_max = 5;
+        full.approvals_min = 2;
+        full.stages[0].exposure_device_hours_max = Some(40.0);
+        full.stepping_stones = vec![SteppingStone {
+            from: "bundles/er/1.json".parse().unwrap(),
+            via: BundleRef { path: "bundles/er/2.json".parse().unwrap(), sha256: Digest::of(b"2") },
+        }];
+        full.selector.sites = Some(["er-1".parse().unwrap()].into());
+        let written = serde_json::to_value(&full).unwrap();
+        let body: PlanBody = serde_json::from_value(written).unwrap();
+        assert_eq!(body.plan().unwrap(), full);
+    }
+
+    #[test]
     fn what_cannot_work_is_refused() {
         let check =
             |stage: serde_json::Value| assert!(plan(Some(stages(json!([stage]))), None).is_err(), "{stage}");
@@ -338,5 +396,20 @@ mod tests {
         let unknown =
             json!({"name": "a", "size": {"percent": 1.0}, "bake_s": 1, "deadline_s": 2, "gates": {}});
         assert!(serde_json::from_value::<StageBody>(unknown).is_err());
+    }
+
+    #[test]
+    fn faults_have_a_place() {
+        let check = |edit: fn(&mut Plan), expect: &str| {
+            let mut plan = plan(None, None).unwrap();
+            edit(&mut plan);
+            let error = plan.check().unwrap_err();
+            assert_eq!(error.place(&plan), expect, "{error}");
+        };
+        check(|plan| plan.in_flight_max = 0, "/in_flight_max");
+        check(|plan| plan.stages.clear(), "/stages");
+        check(|plan| plan.stages[1].deadline_s = 0, "/stages/1");
+        check(|plan| plan.stages[1].size = Size::Count(3), "/stages/1/size");
+        check(|plan| plan.stages[1].name = "canary".to_owned(), "/stages/1/name");
     }
 }

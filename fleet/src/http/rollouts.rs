@@ -1,5 +1,7 @@
 //! Rollouts: begin one, look at it, act on it. The engine itself runs in a task; here people meet it.
 
+mod evidence;
+mod foresee;
 mod new;
 mod verbs;
 mod view;
@@ -23,10 +25,11 @@ use super::time::Time;
 use crate::rollout::explain::Explainer;
 use crate::rollout::{Member, Rollout, WaitingOn, advance};
 use crate::roster::Shared;
-use crate::store::{self, Control, NewestFirst, Page, Versioned, rollouts};
+use crate::store::{self, Control, NewestFirst, Page, Versioned, forecasts, rollouts};
 use crate::tasks::view::{members_of, seen};
 
 pub(super) use view::RolloutSummary;
+use foresee::ForecastView;
 use view::{RolloutView, summary};
 
 const PHASES: [&str; 11] = [
@@ -53,6 +56,9 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(verbs::abort))
         .routes(routes!(verbs::rollback))
         .routes(routes!(verbs::promote))
+        .routes(routes!(verbs::approve))
+        .routes(routes!(verbs::retry))
+        .routes(routes!(evidence::evidence))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -191,17 +197,19 @@ async fn show(app: &App, id: &RolloutId) -> Answer<Response> {
     let mut db = app.fleet.store.read().await?;
     let loaded = load(&mut db, id).await?;
     let timeline = timeline(&mut db, id.as_str()).await?;
+    let foreseen = forecasts::get(&mut db, id).await?;
     drop(db);
     let Shared { revision, rollout, members, view: fleet } = see(app, loaded).await?;
     // The engine says what it waits for whenever it is asked, so nothing of that is stored.
     let now: Timestamp = app.fleet.clocks.world.now();
+    let foreseen = foreseen.map(|foreseen| ForecastView::of(&foreseen, Some(&rollout)));
     let waiting_on = if members.is_empty() && fleet.devices.is_empty() && rollout.phase.is_open() {
         let sentence = "the first look at the fleet; ask again in a moment".to_owned();
         vec![WaitingOn { code: "starting", sentence, devices: 0 }]
     } else {
         advance(&rollout, &members, &fleet, now).waiting_on
     };
-    let view = RolloutView::of(summary(app, &rollout, &members), waiting_on, timeline, revision);
+    let view = RolloutView::of(summary(app, &rollout, &members), waiting_on, timeline, foreseen, revision);
     let mut response = Json(view).into_response();
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
         response.headers_mut().insert(header::ETAG, tag);

@@ -123,6 +123,7 @@ async fn a_rollout_is_created_as_typed() {
         "all=100%,quorum=90",
         "--site",
         "er-1",
+        "--yes",
         "-o",
         "name",
     ];

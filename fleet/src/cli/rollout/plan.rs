@@ -13,7 +13,9 @@ Stages:
 Examples:
   muster rollout create --model beds --bundle bundles/beds/2.json --reason 'winter model' \\
       --stage canary=1,bake=1d --stage half=50%,bake=12h --stage all=100%
-  muster rollout create --model beds --bundle bundles/beds/2.json --reason x --plan rollout.toml --dry-run";
+  muster rollout create --model beds --bundle bundles/beds/2.json --reason x --plan rollout.toml --dry-run
+
+Without --yes it says what would happen and asks; where nobody can be asked it ends with 2 and the command to go on.";
 
 const BAKE_S: u64 = 3600;
 const DEADLINE_S: u64 = 86_400;

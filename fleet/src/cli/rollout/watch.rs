@@ -55,7 +55,7 @@ fn ended(rollout: &Value) -> Option<Result<(), CliError>> {
     let phase = text(rollout, "/phase/is");
     match phase.as_str() {
         "completed" => Some(Ok(())),
-        "aborted" | "rolled_back" => {
+        "aborted" | "rolled_back" | "superseded" => {
             let why = text(rollout, "/phase/reason/sentence");
             let because = if why.is_empty() { String::new() } else { format!(": {why}") };
             let what = phase.replace('_', " ");

@@ -5,21 +5,25 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use muster_protocol::ids::{BundlePath, DeviceId, Digest, ModelName, RolloutId, SlotName, TriggerId};
 use muster_protocol::message::up::BundleRef;
+use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::App;
 use super::super::extract::{Acting, Json, Query};
 use super::super::parts::BundleName;
-use super::super::plan::{SelectorBody, StageBody, plan};
+use super::super::plan::{PlanBody, refused};
 use super::super::problem::{Answer, Code, Problem, ProblemBody};
 use super::super::survey;
+use super::foresee::{ForecastView, Question, SpreadView, foresee};
 use super::{RolloutView, show};
 use crate::mint;
 use crate::rollout::draw::draw;
+use crate::rollout::forecast::{Depth, Forecast};
 use crate::rollout::{Actor, Plan, Rollout};
+use crate::roster;
 use crate::store::bundles::Bundle;
-use crate::store::{Control, bundles, log};
+use crate::store::{Control, bundles, forecasts, log};
 use crate::tasks::runs as task;
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -33,12 +37,11 @@ pub(super) struct NewBody {
     /// The model's name, if absent.
     #[schema(value_type = Option<String>)]
     slot: Option<SlotName>,
-    /// One device first, then everybody, if absent.
-    stages: Option<Vec<StageBody>>,
-    selector: Option<SelectorBody>,
     #[serde(default)]
     reason: String,
     started_by: Option<StarterBody>,
+    #[serde(flatten)]
+    plan: PlanBody,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -76,6 +79,8 @@ pub(super) struct Rehearsal {
     slot: String,
     cohort: usize,
     stages: Vec<RehearsedStage>,
+    /// How long it would take and what its gates can see, from playing it through on the fleet of now.
+    forecast: ForecastView,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -89,6 +94,8 @@ struct RehearsedStage {
     deadline_s: u64,
     /// Names of the first devices, in the order in which they are asked.
     first: Vec<String>,
+    /// When its gate would pass.
+    forecast: SpreadView,
 }
 
 /// Names shown of each stage.
@@ -98,6 +105,7 @@ struct Checked {
     model: ModelName,
     slot: SlotName,
     bundle: BundleRef,
+    bundle_bytes: u64,
     plan: Plan,
     started_by: Actor,
     reason: String,
@@ -119,23 +127,33 @@ pub(super) async fn create(
     let mut db = app.fleet.store.read().await?;
     let checked = check(&mut db, body, &acting).await?;
     let cohort = cohort(&mut db, &checked).await?;
+    let moment = app.fleet.clocks.moment();
+    let rollout = checked.begin(RolloutId::mint(mint::random()?), moment.world_at)?;
+    let mut telemetry = app.fleet.store.read_telemetry().await?;
+    let view = roster::view(&mut db, &mut telemetry, &rollout, app.fleet.clocks).await?;
+    drop(telemetry);
     drop(db);
+    let depth = if query.dry_run { Depth::Full } else { Depth::Healthy };
+    let question = Question {
+        rollout: rollout.clone(),
+        bundle_bytes: checked.bundle_bytes,
+        view,
+        now: moment.world_at,
+        depth,
+    };
+    let foreseen = foresee(question).await?;
     if query.dry_run {
-        return Ok(Json(rehearse(&checked, &cohort)).into_response());
+        return Ok(Json(rehearse(&checked, &cohort, &foreseen)).into_response());
     }
     let mut tx = app.fleet.store.write().await?;
     // Somebody may have begun it since we looked; nothing else that we checked can become dangerous.
     is_new(&mut tx, &checked.slot, &checked.bundle).await?;
-    let moment = app.fleet.clocks.moment();
-    let id = RolloutId::mint(mint::random()?);
-    let Checked { model, slot, bundle, plan, started_by, reason } = checked;
-    let rollout = Rollout::start(id, (model, slot), bundle, plan, (started_by, reason), moment.world_at)
-        .map_err(|error| Problem::invalid("/stages", error.to_string()))?;
     let actor = match &rollout.started_by {
         Actor::Policy { .. } => log::Actor::Policy(rollout.model.clone()),
         Actor::Person { .. } | Actor::Engine => acting.for_log(),
     };
     task::create(&mut tx, &rollout, actor, moment).await?;
+    forecasts::put(&mut tx, &rollout.id, &foreseen).await?;
     tx.commit().await?;
     let mut response = show(&app, &rollout.id).await?;
     *response.status_mut() = StatusCode::CREATED;
@@ -146,7 +164,7 @@ pub(super) async fn create(
 }
 
 async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Checked> {
-    let NewBody { model, bundle, slot, stages, selector, reason, started_by } = body;
+    let NewBody { model, bundle, slot, reason, started_by, plan } = body;
     if reason.chars().count() > 500 {
         return Err(Problem::invalid("/reason", "a reason has at most 500 characters"));
     }
@@ -154,12 +172,8 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
         Some(slot) => slot,
         None => model.as_str().parse().map_err(|error| Problem::invalid("/slot", format!("{error}")))?,
     };
-    let selector = match selector {
-        Some(selector) => Some(selector.resolve(db).await?),
-        None => None,
-    };
-    let plan = plan(stages, selector)?;
-    let bundle = find(db, &bundle).await?;
+    let plan = plan.resolve(db).await?.plan()?;
+    let (bundle, bundle_bytes) = find(db, &bundle).await?;
     if *bundle.path.model() != model {
         let detail = format!("{} is a bundle of {}, not of {model}", bundle.path, bundle.path.model());
         return Err(Problem::invalid("/bundle", detail));
@@ -174,7 +188,16 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
             Actor::Person { name: acting.0.clone() }
         }
     };
-    Ok(Checked { model, slot, bundle, plan, started_by, reason: reason.trim().to_owned() })
+    Ok(Checked { model, slot, bundle, bundle_bytes, plan, started_by, reason: reason.trim().to_owned() })
+}
+
+impl Checked {
+    fn begin(&self, id: RolloutId, now: Timestamp) -> Answer<Rollout> {
+        let what = (self.model.clone(), self.slot.clone());
+        let who = (self.started_by.clone(), self.reason.clone());
+        Rollout::start(id, what, self.bundle.clone(), self.plan.clone(), who, now)
+            .map_err(|error| refused(&self.plan, &error))
+    }
 }
 
 /// Refuses if the bundle is being rolled out in the slot already. Others may be: whose a box is, priority and age decide.
@@ -184,7 +207,7 @@ async fn is_new(db: &mut Control, slot: &SlotName, bundle: &BundleRef) -> Answer
     Err(Problem::new(Code::RolloutOpen, detail).next("wait for it, abort it or roll it back"))
 }
 
-async fn find(db: &mut Control, text: &str) -> Answer<BundleRef> {
+async fn find(db: &mut Control, text: &str) -> Answer<(BundleRef, u64)> {
     let found = if let Ok(sha256) = text.parse::<Digest>() {
         bundles::get(db, &sha256).await?
     } else {
@@ -201,7 +224,9 @@ async fn find(db: &mut Control, text: &str) -> Answer<BundleRef> {
             let detail = format!("{path} is revoked: {}", revocation.reason);
             Err(Problem::new(Code::Revoked, detail).next("choose another bundle"))
         }
-        Some(bundle) if bundle.catalogued => Ok(BundleRef { path: bundle.path, sha256: bundle.sha256 }),
+        Some(bundle) if bundle.catalogued => {
+            Ok((BundleRef { path: bundle.path, sha256: bundle.sha256 }, bundle.size_bytes))
+        }
         Some(_) | None => {
             let detail =
                 format!("the catalogue does not list {}", text.chars().take(200).collect::<String>());
@@ -221,10 +246,10 @@ async fn cohort(db: &mut Control, checked: &Checked) -> Answer<Vec<(DeviceId, St
     Ok(cohort)
 }
 
-fn rehearse(checked: &Checked, cohort: &[(DeviceId, String)]) -> Rehearsal {
+fn rehearse(checked: &Checked, cohort: &[(DeviceId, String)], foreseen: &Forecast) -> Rehearsal {
     let targets = checked.plan.targets(cohort.len());
     let mut before = 0;
-    let stages = checked.plan.stages.iter().zip(targets).map(|(stage, reaches)| {
+    let stages = checked.plan.stages.iter().zip(targets).enumerate().map(|(at, (stage, reaches))| {
         let devices = cohort.get(before..reaches).unwrap_or_default();
         before = reaches;
         RehearsedStage {
@@ -234,6 +259,7 @@ fn rehearse(checked: &Checked, cohort: &[(DeviceId, String)]) -> Rehearsal {
             bake_s: stage.bake_s,
             deadline_s: stage.deadline_s,
             first: devices.iter().take(NAMES_SHOWN).map(|(_, name)| name.clone()).collect(),
+            forecast: SpreadView::of(foreseen.stages.get(at).map(|stage| stage.passed).unwrap_or_default()),
         }
     });
     Rehearsal {
@@ -242,5 +268,6 @@ fn rehearse(checked: &Checked, cohort: &[(DeviceId, String)]) -> Rehearsal {
         slot: checked.slot.to_string(),
         stages: stages.collect(),
         cohort: cohort.len(),
+        forecast: ForecastView::of(foreseen, None),
     }
 }

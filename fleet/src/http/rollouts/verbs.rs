@@ -75,6 +75,17 @@ verb!(
     Verb::Promote
 );
 
+verb!(
+    /// Says yes to a proposed rollout; its author's own yes does not count, and nobody's counts twice
+    approve,
+    Verb::Approve
+);
+verb!(
+    /// Asks those again whose install failed
+    retry,
+    Verb::Retry
+);
+
 async fn act(
     app: &App,
     id: &RolloutId,

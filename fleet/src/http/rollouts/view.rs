@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::super::App;
 use super::super::parts::{BundleName, Reason, TimelineEntry, WaitingFor};
 use super::super::time::Time;
+use super::foresee::ForecastView;
 use crate::gate::{GateReport, LayerVerdict, Verdict};
 use crate::rollout::{Actor, Members, Phase, Progress, Rollout, StageEnd, WaitingOn};
 
@@ -27,6 +28,18 @@ pub(crate) struct RolloutSummary {
     world_created: Time,
     started_by: StartedBy,
     reason: String,
+    /// People other than its author who must say yes before it begins.
+    approvals_min: u8,
+    /// Who has.
+    approvals: Vec<ApprovalView>,
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Approval)]
+struct ApprovalView {
+    at: Time,
+    by: String,
+    reason: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -38,6 +51,8 @@ pub(super) struct RolloutView {
     waiting_on: Vec<WaitingFor>,
     /// The oldest first.
     timeline: Vec<TimelineEntry>,
+    /// What was foreseen when it was made, beside what came.
+    forecast: Option<ForecastView>,
     /// For If-Match.
     revision: u64,
 }
@@ -53,7 +68,8 @@ struct FromView {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = RolloutPhase)]
 struct PhaseView {
-    /// `running`, `paused`, `held`, `rolling_back`, `rolled_back`, `aborted` or `completed`.
+    /// `proposed`, `scheduled`, `running`, `paused`, `held`, `rolling_back`, `rolled_back`, `aborting`, `aborted`,
+    /// `superseded` or `completed`.
     is: &'static str,
     since: Time,
     /// Name of the stage that is or was open.
@@ -136,6 +152,12 @@ pub(super) fn summary(app: &App, rollout: &Rollout, members: &Members) -> Rollou
         world_created: rollout.created.into(),
         started_by: started_by(&rollout.started_by),
         reason: rollout.reason.clone(),
+        approvals_min: rollout.plan.approvals_min,
+        approvals: rollout
+            .approvals
+            .iter()
+            .map(|yes| ApprovalView { at: app.real(yes.at), by: yes.by.clone(), reason: yes.reason.clone() })
+            .collect(),
     }
 }
 
@@ -144,6 +166,7 @@ impl RolloutView {
         summary: RolloutSummary,
         waiting_on: Vec<WaitingOn>,
         timeline: Vec<TimelineEntry>,
+        forecast: Option<ForecastView>,
         revision: u64,
     ) -> Self {
         let waiting_on = waiting_on.into_iter().map(|waiting| WaitingFor {
@@ -152,7 +175,7 @@ impl RolloutView {
             next: None,
             devices: Some(waiting.devices),
         });
-        Self { summary, waiting_on: waiting_on.collect(), timeline, revision }
+        Self { summary, waiting_on: waiting_on.collect(), timeline, forecast, revision }
     }
 }
 

@@ -1,0 +1,180 @@
+//! What a rollout would do, and, once it lives, what was foreseen beside what came.
+
+use muster_protocol::time::Timestamp;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+
+use super::super::problem::{Answer, Code, Problem};
+use crate::rollout::forecast::{BugAt, Depth, Forecast, Intent, Spread, forecast};
+use crate::rollout::{FleetView, Phase, Rollout, StageEnd};
+
+/// A forecast keeps a core busy for seconds; the others wait.
+static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
+
+/// A rollout that may never come, with the fleet that it would meet.
+pub(super) struct Question {
+    pub(super) rollout: Rollout,
+    pub(super) bundle_bytes: u64,
+    pub(super) view: FleetView,
+    pub(super) now: Timestamp,
+    pub(super) depth: Depth,
+}
+
+/// Seconds of world time since the beginning; absent where so many runs did not get there.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ForecastSpread)]
+pub(super) struct SpreadView {
+    p10_s: Option<u64>,
+    p50_s: Option<u64>,
+    p90_s: Option<u64>,
+}
+
+/// What was foreseen of a plan.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Forecast)]
+pub(super) struct ForecastView {
+    finish: SpreadView,
+    stages: Vec<StageView>,
+    sites: Vec<SiteView>,
+    /// What would become of a bad bundle.
+    bugs: Vec<BugView>,
+    warnings: Vec<String>,
+    /// What was sampled and assumed.
+    basis: String,
+    cohort: usize,
+    simulated: usize,
+    runs: u64,
+    /// How long it really took to complete, once it has.
+    actual_s: Option<u64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ForecastStage)]
+struct StageView {
+    name: String,
+    p10_s: Option<u64>,
+    p50_s: Option<u64>,
+    p90_s: Option<u64>,
+    /// How long it really took until its gate passed, once it has.
+    actual_s: Option<u64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ForecastSite)]
+struct SiteView {
+    site: String,
+    /// That lack the bundle.
+    devices: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ForecastBug)]
+struct BugView {
+    /// Of devices that are hit.
+    share: f64,
+    /// `install` or `later`.
+    at: &'static str,
+    sentence: String,
+    /// Share of runs in which it was stopped.
+    stopped_share: f64,
+    /// Share of runs in which the first stage stopped it: the power of its gate.
+    first_stage_power: f64,
+    exposed_p50: u64,
+    exposed_p90: u64,
+    device_hours_p50: u64,
+    stopped_after_p50_s: Option<u64>,
+}
+
+/// Plays it through, off the threads that answer requests.
+pub(super) async fn foresee(question: Question) -> Answer<Forecast> {
+    let busy = |_| Problem::new(Code::Busy, "the forecast did not come").next("repeat in a moment");
+    let turn = ONE_AT_A_TIME.acquire().await;
+    let told = tokio::task::spawn_blocking(move || {
+        let Question { rollout, bundle_bytes, view, now, depth } = question;
+        let mut seed = [0; 8];
+        seed.copy_from_slice(&rollout.bundle.sha256.as_bytes()[..8]);
+        let intent = Intent {
+            model: &rollout.model,
+            slot: &rollout.slot,
+            bundle: &rollout.bundle,
+            bundle_bytes,
+            plan: &rollout.plan,
+            view: &view,
+            now,
+            // The same question has the same answer, and another bundle another draw.
+            seed: u64::from_be_bytes(seed),
+        };
+        forecast(&intent, depth)
+    });
+    let told = told.await.map_err(busy);
+    drop(turn);
+    told
+}
+
+impl ForecastView {
+    pub(super) fn of(forecast: &Forecast, lived: Option<&Rollout>) -> Self {
+        let began = lived.and_then(|rollout| rollout.stages.first()?.opened);
+        let since = |at: Timestamp| began.map(|began| at.since(began).as_secs());
+        let passed = |at: usize| match lived.and_then(|rollout| rollout.stages.get(at)?.closed.as_ref()) {
+            Some(StageEnd::Passed { at } | StageEnd::Promoted { at, .. }) => since(*at),
+            Some(StageEnd::Failed { .. }) | None => None,
+        };
+        let actual_s = lived.and_then(|rollout| match rollout.phase {
+            Phase::Completed { at } => since(at),
+            Phase::Proposed { .. }
+            | Phase::Scheduled { .. }
+            | Phase::Running { .. }
+            | Phase::Paused { .. }
+            | Phase::Held { .. }
+            | Phase::RollingBack { .. }
+            | Phase::RolledBack { .. }
+            | Phase::Aborting { .. }
+            | Phase::Aborted { .. }
+            | Phase::Superseded { .. } => None,
+        });
+        let stages = forecast.stages.iter().enumerate().map(|(at, stage)| {
+            let Spread { p10_s, p50_s, p90_s } = stage.passed;
+            StageView { name: stage.name.clone(), p10_s, p50_s, p90_s, actual_s: passed(at) }
+        });
+        let sites = forecast.sites.iter().map(|site| SiteView {
+            site: site.site.to_string(),
+            devices: site.devices,
+            bytes: site.bytes,
+        });
+        let bugs = forecast.bugs.iter().map(|bug| BugView {
+            share: bug.share,
+            at: match bug.at {
+                BugAt::Install => "install",
+                BugAt::Later => "later",
+            },
+            sentence: bug.sentence.clone(),
+            stopped_share: bug.stopped_share,
+            first_stage_power: bug.first_stage_power,
+            exposed_p50: bug.exposed_p50,
+            exposed_p90: bug.exposed_p90,
+            device_hours_p50: bug.device_hours_p50,
+            stopped_after_p50_s: bug.stopped_after_p50_s,
+        });
+        Self {
+            finish: SpreadView::of(forecast.finish),
+            stages: stages.collect(),
+            sites: sites.collect(),
+            bugs: bugs.collect(),
+            warnings: forecast.warnings.clone(),
+            basis: forecast.basis.clone(),
+            cohort: forecast.cohort,
+            simulated: forecast.simulated,
+            runs: forecast.runs,
+            actual_s,
+        }
+    }
+}
+
+impl SpreadView {
+    pub(super) fn of(spread: Spread) -> Self {
+        let Spread { p10_s, p50_s, p90_s } = spread;
+        Self { p10_s, p50_s, p90_s }
+    }
+}
