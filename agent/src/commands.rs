@@ -1,8 +1,11 @@
-//! What an installer types on the box: `enrol`, `rekey`, `identity`. Each says what it did and what to do next, and ends
+//! What people type on the box: `enrol`, `rekey`, `identity`, `consent`, `lease`. Each says what it did and what to do next, and ends
 //! with the exit code that `--help` documents.
 
+pub mod consent;
 pub mod enrol;
 pub mod identity;
+pub mod lease;
+mod local;
 pub mod rekey;
 
 use std::io::{self, Write as _};
@@ -93,6 +96,8 @@ pub enum CommandError {
     Answer(#[source] RenewError),
     #[error("this box has no certificate that is good; 'muster-agent run' renews it, then try again")]
     NoCertificate,
+    #[error(transparent)]
+    Local(#[from] local::LocalError),
     #[error("the system does not give what is needed")]
     System(#[source] io::Error),
 }
@@ -111,6 +116,7 @@ impl CommandError {
             Self::Enrolled { .. }
             | Self::Address(_)
             | Self::Answer(_)
+            | Self::Local(_)
             | Self::NoCertificate
             | Self::System(_) => 1,
         }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_protocol::time::WorldScale;
+use muster_protocol::trust::Consent;
 use serde::Deserialize;
 
 /// Folder of the inference runtime, where the configuration names none.
@@ -33,6 +34,8 @@ pub struct Config {
     /// A download that brings fewer bytes a second than this, over that time, is given up and tried again later.
     pub slowest: (u64, Duration),
     pub scale: WorldScale,
+    /// Whether the owner of this box wants to be asked before another bundle takes over, whatever the fleet wants.
+    pub consent: Consent,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +92,24 @@ struct File {
     report: Report,
     #[serde(default)]
     download: Download,
+    #[serde(default)]
+    activation: Activation,
     clock: Option<WorldScale>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Activation {
+    consent: House,
+}
+
+/// As `trust::Consent`, in a configuration's spelling.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+enum House {
+    #[default]
+    NotNeeded,
+    Ask,
 }
 
 #[derive(Deserialize)]
@@ -188,6 +208,10 @@ impl Config {
                 Duration::from_secs(file.download.slowest_over_s.max(1)),
             ),
             scale,
+            consent: match file.activation.consent {
+                House::NotNeeded => Consent::NotNeeded,
+                House::Ask => Consent::Ask,
+            },
         })
     }
 }
@@ -221,6 +245,9 @@ mod tests {
         assert_eq!(config.listen, "127.0.0.1:8001".parse().unwrap());
         assert_eq!(config.report_every, Duration::from_secs(30));
         assert_eq!(config.scale, WorldScale::default());
+        assert_eq!(config.consent, Consent::NotNeeded);
+        let asked = parse(&format!("{GOOD}\n[activation]\nconsent = \"ask\""), &Environment::default());
+        assert_eq!(asked.unwrap().consent, Consent::Ask);
     }
 
     #[test]
@@ -254,6 +281,7 @@ mod tests {
         check(&GOOD.replace("name = \"er-1\"", "name = \"\""), "'name'");
         check(&format!("{GOOD}\n[serve]\nlisten = \"0.0.0.0:80\""), "serve.listen");
         check(&format!("{GOOD}\n[report]\nevery_s = 0"), "report.every_s");
+        check(&format!("{GOOD}\n[activation]\nconsent = \"yes\""), "not-needed");
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod steps;
 use std::path::PathBuf;
 
 use muster_protocol::enrol::EnrolError;
-use muster_protocol::ids::{BootId, DeviceId, ID_RANDOM_BYTES};
+use muster_protocol::ids::{BootId, DeviceId, Digest, ID_RANDOM_BYTES};
 
 pub use certificate::{Certificate, CertificateError};
 pub use enrolling::{Enrolling, KeyChoice};
@@ -78,6 +78,12 @@ pub enum IdentityError {
 /// The id of this process's life; sequence numbers count within it.
 pub fn boot() -> Result<BootId, IdentityError> {
     random().map(BootId::mint)
+}
+
+/// Something that nobody can guess.
+pub fn secret() -> Result<String, IdentityError> {
+    let (one, other) = (random()?, random()?);
+    Ok(Digest::of(&[one, other].concat()).to_string())
 }
 
 pub(crate) fn random() -> Result<[u8; ID_RANDOM_BYTES], IdentityError> {

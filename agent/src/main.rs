@@ -7,8 +7,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use muster_agent::commands::CommandError;
+use muster_agent::commands::consent::{self, ConsentCommand};
 use muster_agent::commands::enrol::{self, EnrolArgs};
 use muster_agent::commands::identity::{self, IdentityArgs};
+use muster_agent::commands::lease::{self, LeaseCommand};
 use muster_agent::commands::rekey::{self, RekeyArgs};
 use muster_agent::trust_command::{self, TrustCommandError};
 use muster_agent::{chain, eval, runtime};
@@ -48,6 +50,12 @@ enum Command {
     Identity(IdentityArgs),
     /// Gives this box a new key; works while the agent runs
     Rekey(RekeyArgs),
+    /// People at this box say yes to a bundle that waits for it, or take that back
+    #[command(subcommand)]
+    Consent(ConsentCommand),
+    /// An application at this box says "not now", for a while
+    #[command(subcommand)]
+    Lease(LeaseCommand),
     /// Answers inference requests from standard input with one model, within limits
     Eval(eval::EvalArgs),
     /// Shows whom this box trusts, and lets its owner begin anew
@@ -68,6 +76,8 @@ fn main() -> ExitCode {
         Command::Enrol(args) => ended(enrol::run(&args), CommandError::exit_code),
         Command::Identity(args) => ended(identity::run(&args), CommandError::exit_code),
         Command::Trust(command) => ended(trust_command::run(command), TrustCommandError::exit_code),
+        Command::Consent(command) => ended(consent::run(&command), CommandError::exit_code),
+        Command::Lease(command) => ended(lease::run(&command), CommandError::exit_code),
         Command::Rekey(args) => ended(rekey::run(&args), CommandError::exit_code),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Unread ──fetch manifest──▶ Partial ──fetch files──▶ Stored ──verify──▶ Verified ──self-test──▶ Proven ──activate──▶ runs
+//!                                              staged by then; it takes over when its moment has come (`moment`) ──┘
 //!      a step that fails for now: a setback, tried again later · for good: bad, until it is asked for anew
 //!
 //!   runs ──revoked with `stop`──▶ stopped ──reinstated, and still wished──▶ verify … as above: it is proven anew
@@ -11,8 +12,24 @@
 //! late message changes nothing. At most one of verifying, testing and activating goes on in a box at any time: it is
 //! somebody's working machine.
 //!
+//! *Driving it without a box.* [`plan`] is a pure function of what is public here, so that a simulation runs thousands of
+//! boxes on one thread. Such a box is a [`World`], a `Option<Wish>` and a list of what is under way:
+//!
+//! 1. an order that its trust store would accept: `wish = Some(Wish::follow(wish.as_ref(), &order))`, and forget the
+//!    consents (`world.house.given`) of bundles that are not wished any more;
+//! 2. `let plan = plan(wish.as_ref(), &world, now)`, with `now` as real (trust) time;
+//! 3. do as it says: carry out `withdraw` at once; note `start` as `world.busy`; let `fetch` arrive, by moving
+//!    `world.bundles[digest]` from [`Content::Unread`] to `Partial` to `Stored`. A deed that ended well moves it on
+//!    (`Verified`, `Proven`) or, after `Activate`, puts the bundle into `world.slots`; one that did not goes to
+//!    `world.bad` (with the wish's generation) or `world.setbacks`. Before a loaded bundle takes over, ask [`waits`] again;
+//! 4. send `plan.phases` as the state, and look again at `plan.look_again` or when anything has changed.
+//!
+//! A restart is `busy = None`, no setbacks, and everything that was verified or proven back to `Stored`. Slots, bad
+//! bundles, consents, leases and the wish survive it.
+//!
 //! Architecture invariant: no clock, file, socket, log or randomness here, nor in the modules below.
 
+mod moment;
 mod wish;
 mod world;
 
@@ -25,8 +42,9 @@ use muster_protocol::message::{Phase, Refusal, Sentence};
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::{RevocationAction, Standing};
 
+pub use moment::{Waiting, asks, waits};
 pub use wish::{Wanted, Wish};
-pub use world::{Bad, Blob, Bundle, Busy, Content, Doing, Occupied, Setback, World};
+pub use world::{Bad, Blob, Bundle, Busy, Clock, Content, Doing, House, Occupied, Setback, World};
 
 /// Wait after a first setback; doubles with each, up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_secs(10);
@@ -170,9 +188,14 @@ fn judge(slot: &SlotName, wanted: &Wanted, world: &World, now: Timestamp) -> (Ph
         Content::Verified => {
             (Phase::SelfTesting { bundle: bundle.clone() }, Step::Start(Start::Test { slot, bundle }))
         }
-        Content::Proven => {
-            (Phase::Activating { bundle: bundle.clone() }, Step::Start(Start::Activate { slot, bundle }))
-        }
+        Content::Proven => match waits(&slot, wanted, world, now) {
+            Some(Waiting { waits_for, look_again }) => {
+                (Phase::Ready { bundle, waits_for }, Step::Wait(look_again))
+            }
+            None => {
+                (Phase::Activating { bundle: bundle.clone() }, Step::Start(Start::Activate { slot, bundle }))
+            }
+        },
     }
 }
 

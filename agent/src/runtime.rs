@@ -5,6 +5,7 @@
 //!   download ▶ │  one Event ─▶ Agent ─▶ plan │─▶ download      what to fetch
 //!   hands ─▶ │   (never waits)               │─▶ hands         verify, self-test, load: each in a task of its own
 //!   renew ─▶ │                               │─▶ renew         a broker that does not like our certificate
+//!   serve ─▶ │                               │                 leases and consent of people and applications at the box
 //!   time ──▶ ┘                               └─▶ serve         what answers applications
 //! ```
 //! The loop never waits for a part that may be waiting for the loop: it hands over what fits and repeats the rest.
@@ -13,6 +14,7 @@ mod agent;
 mod bundles;
 mod deeds;
 mod event;
+mod house;
 mod member;
 mod orders;
 mod outbox;
@@ -46,7 +48,7 @@ use crate::identity::{self, Enrolment, Identity, IdentityError, StateDir};
 use crate::ledger::{Ledger, Recovered, SlotFiles};
 use crate::link::{self, LinkConfig};
 use crate::renew::{self, RenewConfig};
-use crate::serve::{self, ServeConfig, ServeError, SlotLimits, Slots};
+use crate::serve::{self, Desk, ServeConfig, ServeError, SlotLimits, Slots};
 use crate::spool::{Bounds, Spool, SpoolError};
 use crate::trust::{StoreError, TrustStore};
 use agent::{Agent, Parts};
@@ -156,7 +158,11 @@ async fn live(config: Config) -> Result<(), RunError> {
         Slots::new(Arc::new(move || world.now()), SlotLimits::default())
     };
     let serve_config = ServeConfig { listen: config.listen, ..ServeConfig::default() };
-    let serving = serve::start(serve_config, slots.clone(), shown, stop.clone())
+    let key = identity::secret()?;
+    // Anew with every start: who was given it long ago is asked again for a reason.
+    disk::write(&config.state_dir.join(serve::CONSENT_KEY), format!("{key}\n").as_bytes())?;
+    let (desk, mut house) = Desk::new(&key);
+    let serving = serve::start(serve_config, slots.clone(), shown, desk, stop.clone())
         .await
         .map_err(|source| RunError::Serve { address: config.listen, source })?;
     let address = format!("http://{}", serving.addr);
@@ -214,6 +220,7 @@ async fn live(config: Config) -> Result<(), RunError> {
             Some(told) = told.recv() => Event::from_download(told),
             Some(done) = deeds.recv() => done,
             Some(said) = membership.recv() => Event::Membership(said),
+            Some(said) = house.recv() => Event::Said(said),
             () = tokio::time::sleep_until(wake) => Event::Time,
             () = caught(terminate, interrupt) => break,
         };

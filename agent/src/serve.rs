@@ -7,9 +7,10 @@
 //!
 //! The fleet's order owns loading: an application can never load, unload or swap a model here. Every error is
 //! `{"error": "…"}`; no `Content-Type` is demanded; health bodies are never empty, because clients differ in what they
-//! look at. Plain HTTP without a login, and therefore loopback only.
+//! look at. Plain HTTP without a login, and therefore loopback only. What they may say about *when* is in `house`.
 
 mod error;
+mod house;
 mod infer;
 mod labels;
 mod metadata;
@@ -23,7 +24,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use house::{Desk, NotTaken, Said, Word};
 pub use slots::{Served, ServedError, SlotLimits, Slots, WorldNow};
+
+/// Whoever can read this file of the state folder may consent.
+pub const CONSENT_KEY: &str = "consent.key";
 
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
@@ -77,6 +82,7 @@ pub async fn start(
     config: ServeConfig,
     slots: Slots,
     state: watch::Receiver<serde_json::Value>,
+    desk: Desk,
     stop: CancellationToken,
 ) -> Result<ServeHandle, ServeError> {
     let listen = config.listen;
@@ -86,7 +92,7 @@ pub async fn start(
     let bind = |source| ServeError::Bind { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(bind)?;
     let addr = listener.local_addr().map_err(bind)?;
-    let router = routes::router(slots, state, config.body_bytes_max);
+    let router = routes::router(slots, state, desk, config.body_bytes_max);
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         // Small answers must not wait for more to say.

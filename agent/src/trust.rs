@@ -17,7 +17,7 @@ mod floor;
 mod folder;
 mod store;
 
-pub use age::notices;
+pub use age::{is_behind, notices};
 pub use begin::{Belief, look, reset};
 pub use folder::FolderError;
 pub use store::{AcceptError, RefreshError, StoreError, StoreVersions, TrustStore};

@@ -148,6 +148,13 @@ id!(TagValue, "tag value", "use 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'", |t|
     !t.is_empty() && t.len() <= 64 && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 });
 id!(
+    /// Which application on a box says "not now".
+    LeaseOwner, "lease owner", "use 1 to 64 of a-z, 0-9, '_' and '-', starting with a letter", |t| {
+        t.len() <= 64 && t.starts_with(|c: char| c.is_ascii_lowercase())
+            && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
+    }
+);
+id!(
     /// One enrolment file: what it allows is kept at the fleet under this name.
     EnrolmentId, "enrolment id", "write en- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "en-")
 );

@@ -69,7 +69,14 @@ pub const SLOTS_MAX: usize = 16;
 pub const NOTICES_MAX: usize = 8;
 /// Leases that a box's own applications hold at once.
 pub const LOCAL_LEASES_MAX: usize = 8;
-/// A free sentence (reason, detail), bytes. The only free text that leaves a box, always written by our own code.
+/// The longest time for which an application may hold its box, seconds: a day. Whoever needs longer asks again.
+pub const LOCAL_LEASE_SECONDS_MAX: u32 = 24 * 60 * 60;
+/// Why an application holds its box, bytes.
+pub const LEASE_REASON_BYTES_MAX: usize = 200;
+/// Who gave or withdrew consent at a box, bytes.
+pub const CONSENT_BY_BYTES_MAX: usize = 64;
+/// A free sentence (reason, detail), bytes. Written by our own code, but for a lease's reason and who gave consent: those
+/// are the only words of others that leave a box, and have bounds of their own.
 pub const SENTENCE_BYTES_MAX: usize = 512;
 /// Panes in one report.
 pub const PANES_PER_REPORT_MAX: usize = 64;

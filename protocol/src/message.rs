@@ -21,8 +21,8 @@ use crate::limits::{self, MESSAGE_BYTES_MAX};
 pub use down::{Ack, Epoch};
 pub use report::{Health, LabelBlock, ModelStats, Pane, Report};
 pub use up::{
-    Capabilities, Event, EventKind, Hello, Phase, Presence, Provider, ProviderUse, Refusal, SlotState, State,
-    Status,
+    Capabilities, Event, EventKind, Hello, LocalLease, Phase, Presence, Provider, ProviderUse, ReadyFor,
+    Refusal, SlotState, State, Status,
 };
 
 /// Version of every message of this wire.

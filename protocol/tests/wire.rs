@@ -5,13 +5,14 @@
 use muster_protocol::chunk::Want;
 use muster_protocol::drift::{Counter, Reference};
 use muster_protocol::ids::{BootId, Digest};
+use muster_protocol::limits::LOCAL_LEASES_MAX;
 use muster_protocol::manifest::Manifest;
 use muster_protocol::message::report::PairedLoss;
 use muster_protocol::message::{
     Ack, Epoch, Event, Health, Hello, LabelBlock, Message, ModelStats, Pane, Report, State, Status,
 };
 use muster_protocol::time::Timestamp;
-use muster_protocol::trust::Order;
+use muster_protocol::trust::{Consent, Order, Permit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -35,6 +36,9 @@ fn messages_come_back_as_they_were() {
     golden::<Epoch>("epoch", include_str!("wire/epoch.json"));
     golden::<Manifest>("manifest", include_str!("wire/manifest.json"));
     golden::<Order>("order", include_str!("wire/order.json"));
+    golden::<Order>("order_permits", include_str!("wire/order_permits.json"));
+    golden::<State>("state_ready", include_str!("wire/state_ready.json"));
+    golden::<Vec<Event>>("events_consent", include_str!("wire/events_consent.json"));
 }
 
 #[test]
@@ -51,6 +55,38 @@ fn messages_of_another_version_or_beyond_their_bounds_are_refused() {
     assert!(with(|hello| hello["site"] = "ward/3".into()).is_err());
     assert!(Hello::from_json(b"not json").is_err());
     assert!(Hello::from_json(&vec![b' '; 300 * 1024]).is_err());
+}
+
+/// An order of a fleet that knows no permits says: at once, and ask nobody.
+#[test]
+fn what_an_older_fleet_or_box_leaves_out_is_what_it_meant() {
+    let order: Order = serde_json::from_str(include_str!("wire/order.json")).unwrap();
+    assert_eq!((order.want[0].activate, order.want[0].consent), (Permit::Now, Consent::NotNeeded));
+    let state: State = serde_json::from_str(include_str!("wire/state.json")).unwrap();
+    assert_eq!(state.leases, vec![]);
+}
+
+#[test]
+fn words_of_others_are_bounded() {
+    let state = |edit: fn(&mut serde_json::Value)| {
+        let mut state: serde_json::Value =
+            serde_json::from_str(include_str!("wire/state_ready.json")).unwrap();
+        edit(&mut state);
+        State::from_json(state.to_string().as_bytes())
+    };
+    state(|_| ()).unwrap();
+    assert!(state(|state| state["leases"][0]["owner"] = "x".repeat(65).into()).is_err());
+    assert!(state(|state| state["leases"][0]["reason"] = "x".repeat(201).into()).is_err());
+    let many = state(|state| {
+        let lease = state["leases"][0].clone();
+        state["leases"] = vec![lease; LOCAL_LEASES_MAX + 1].into();
+    });
+    assert!(many.is_err());
+    let mut events: serde_json::Value =
+        serde_json::from_str(include_str!("wire/events_consent.json")).unwrap();
+    Event::from_json(events[0].to_string().as_bytes()).unwrap();
+    events[0]["kind"]["by"] = "x".repeat(65).into();
+    assert!(Event::from_json(events[0].to_string().as_bytes()).is_err());
 }
 
 fn report() -> Report {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_protocol::ids::SlotName;
 use muster_protocol::message::up::BundleRef;
-use muster_protocol::trust::Order;
+use muster_protocol::trust::{Consent, Order, Permit, Want};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,12 @@ pub struct Wanted {
     /// Version of the order that began to ask for this bundle here. An order that merely repeats it does not ask anew;
     /// one that asks for it again after another does.
     pub since: u64,
+    /// When it may be activated. A newer order may change this alone: that asks for nothing anew, and what was fetched,
+    /// proven or found bad stays so.
+    #[serde(default)]
+    pub activate: Permit,
+    #[serde(default)]
+    pub consent: Consent,
 }
 
 impl Wish {
@@ -37,7 +43,8 @@ impl Wish {
         let wanted = order.want.iter().map(|want| {
             let bundle = BundleRef { path: want.bundle.clone(), sha256: want.sha256 };
             let since = since(&want.slot, &bundle);
-            (want.slot.clone(), Wanted { bundle, since })
+            let Want { activate, consent, .. } = *want;
+            (want.slot.clone(), Wanted { bundle, since, activate, consent })
         });
         Self { generation: order.version, slots: wanted.collect() }
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use muster_protocol::ids::{Digest, SlotName};
-use muster_protocol::message::Sentence;
 use muster_protocol::message::up::BundleRef;
+use muster_protocol::message::{LocalLease, Sentence};
 use muster_protocol::time::Timestamp;
-use muster_protocol::trust::Standing;
+use muster_protocol::trust::{Consent, Standing};
 use serde::{Deserialize, Serialize};
 
 /// A file by its identity, and how long it is.
@@ -24,6 +24,29 @@ pub struct World {
     pub busy: Option<Busy>,
     pub bad: BTreeMap<Digest, Bad>,
     pub setbacks: BTreeMap<Digest, Setback>,
+    /// What keeps a proven bundle from being activated at this box.
+    pub house: House,
+    /// How well this box knows the time.
+    pub clock: Clock,
+}
+
+/// What the box's owner, the people beside it and its applications have said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct House {
+    /// The owner's rule. It adds to the fleet's, and never takes away from it.
+    pub consent: Consent,
+    /// What people said yes to.
+    pub given: BTreeMap<SlotName, Digest>,
+    pub leases: Vec<LocalLease>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    #[default]
+    Sound,
+    /// It is not earlier than `now`, and may be much later: the machine's clock is wrong, and nobody has told it the time
+    /// since it started.
+    NoEarlier,
 }
 
 /// What a slot runs, and what it can go back to.

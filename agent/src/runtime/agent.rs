@@ -162,6 +162,7 @@ impl Agent {
             Event::Verified { slot, bundle, result } => self.verified(&slot, &bundle, result),
             Event::Tested { slot, bundle, result } => self.tested(&slot, &bundle, result),
             Event::Loaded { slot, bundle, result } => self.loaded(&slot, &bundle, result),
+            Event::Said(said) => self.said(said),
             Event::Time => {}
         }
         self.settle();
@@ -189,6 +190,7 @@ impl Agent {
     fn settle(&mut self) {
         while self.tasks.try_join_next().is_some() {}
         self.watch_clock(monotonic());
+        self.bound_leases();
         self.look_at_trust();
         self.tell_authorities();
         self.decide();

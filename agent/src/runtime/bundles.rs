@@ -83,6 +83,8 @@ impl Agent {
             busy: self.busy.clone(),
             bad: self.ledger.bad().clone(),
             setbacks: self.setbacks.clone(),
+            house: self.house(),
+            clock: self.clock_state(),
         }
     }
 

@@ -121,6 +121,8 @@ impl Agent {
             Ok(_) if wished != Some(bundle) => Err(None),
             // So did the catalogue; the plan says what it has against the bundle.
             Ok(_) if self.allowed(bundle).is_err() => Err(None),
+            // So did its moment, which will come again; it stays proven.
+            Ok(_) if self.must_wait(slot) => Err(None),
             Ok(loaded) => {
                 self.take_over(slot, bundle, *loaded).map_err(|error| Some(ActivateError::from(error)))
             }

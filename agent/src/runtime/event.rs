@@ -8,11 +8,12 @@ use muster_protocol::message::{Ack, Message as _};
 use muster_protocol::topic::{Down, Topic};
 
 use crate::activate::{ActivateError, Loaded};
-use crate::download::{Failure, Said};
+use crate::download::{self, Failure};
 use crate::ledger::SlotRecord;
 use crate::link::{Fault, Heard};
 use crate::renew;
 use crate::selftest::SelfTestReport;
+use crate::serve::Said;
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -67,6 +68,8 @@ pub(super) enum Event {
         bundle: BundleRef,
         result: Result<Box<Loaded>, ActivateError>,
     },
+    /// Somebody at the box said or asked something.
+    Said(Said),
     /// Something that was to be done later is due.
     Time,
 }
@@ -89,12 +92,12 @@ impl Event {
         }
     }
 
-    pub(super) fn from_download(said: Said) -> Self {
+    pub(super) fn from_download(said: download::Said) -> Self {
         match said {
-            Said::Progress { digest, received_bytes } => Self::Progress { digest, received_bytes },
-            Said::Arrived { digest } => Self::Arrived { digest },
-            Said::Failed { digest, failure } => Self::NotArrived { digest, failure },
-            Said::Malformed(error) => {
+            download::Said::Progress { digest, received_bytes } => Self::Progress { digest, received_bytes },
+            download::Said::Arrived { digest } => Self::Arrived { digest },
+            download::Said::Failed { digest, failure } => Self::NotArrived { digest, failure },
+            download::Said::Malformed(error) => {
                 Self::Malformed { topic: Down::Chunk.as_str().to_owned(), reason: error.to_string() }
             }
         }

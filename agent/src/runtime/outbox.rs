@@ -255,7 +255,7 @@ impl Agent {
             catalogue: self.trust.versions().trusted.targets.unwrap_or(0),
             refusal: self.orders.refusal(monotonic()),
             notices: self.all_notices(at),
-            leases: Vec::new(),
+            leases: self.leases(),
             slots: self.slot_states(),
         };
         if self.outbox.state.as_ref() == Some(&next) {

@@ -6,17 +6,18 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower_http::timeout::TimeoutLayer;
 
 use super::error::Refusal;
+use super::house::{Desk, Word};
 use super::metadata::IndexRequest;
 use super::slots::Slots;
-use super::{infer, labels, metadata};
+use super::{house, infer, labels, metadata};
 
 /// Longest life of a request, sending it included; above the model's own patience.
 const REQUEST_TIME: Duration = Duration::from_mins(1);
@@ -25,12 +26,18 @@ const REQUEST_TIME: Duration = Duration::from_mins(1);
 struct App {
     slots: Slots,
     state: watch::Receiver<Value>,
+    desk: Desk,
 }
 
 type Answer = Result<Response, Refusal>;
 type Body = Result<Bytes, BytesRejection>;
 
-pub(super) fn router(slots: Slots, state: watch::Receiver<Value>, body_bytes_max: usize) -> Router {
+pub(super) fn router(
+    slots: Slots,
+    state: watch::Receiver<Value>,
+    desk: Desk,
+    body_bytes_max: usize,
+) -> Router {
     Router::new()
         .route("/v2", get(server))
         .route("/v2/", get(server))
@@ -47,11 +54,15 @@ pub(super) fn router(slots: Slots, state: watch::Receiver<Value>, body_bytes_max
         .route("/v2/repository/models/{model}/unload", post(loading))
         .route("/muster/v1/labels", post(take_labels))
         .route("/muster/v1/state", get(show_state))
+        .route("/muster/v1/leases", get(leases))
+        .route("/muster/v1/leases/{owner}", put(take_lease).delete(release_lease))
+        .route("/muster/v1/consents", get(consents))
+        .route("/muster/v1/consents/{slot}", put(give_consent).delete(withdraw_consent))
         .fallback(no_path)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIME))
-        .with_state(App { slots, state })
+        .with_state(App { slots, state, desk })
 }
 
 async fn server() -> Response {
@@ -127,6 +138,42 @@ async fn take_labels(State(app): State<App>, body: Body) -> Answer {
 async fn show_state(State(app): State<App>) -> Response {
     let state = app.state.borrow().clone();
     axum::Json(state).into_response()
+}
+
+async fn leases(State(app): State<App>) -> Answer {
+    app.desk.ask(Word::Leases).await
+}
+
+async fn take_lease(State(app): State<App>, Path(owner): Path<String>, body: Body) -> Answer {
+    app.desk.ask(house::take(&owner, &received(body)?)?).await
+}
+
+async fn release_lease(State(app): State<App>, Path(owner): Path<String>) -> Answer {
+    app.desk.ask(house::release(&owner)?).await
+}
+
+async fn consents(State(app): State<App>) -> Answer {
+    app.desk.ask(Word::Consents).await
+}
+
+async fn give_consent(
+    State(app): State<App>,
+    Path(slot): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    app.desk.admits(&headers)?;
+    app.desk.ask(house::give(&slot, &received(body)?)?).await
+}
+
+async fn withdraw_consent(
+    State(app): State<App>,
+    Path(slot): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    app.desk.admits(&headers)?;
+    app.desk.ask(house::withdraw(&slot, &received(body)?)?).await
 }
 
 async fn no_path() -> Refusal {

@@ -20,7 +20,7 @@ const STALE: Duration = TIMESTAMP_PERIOD.saturating_mul(2);
 pub fn notices(trusted: &TrustedSet, machine: Timestamp, now: Timestamp) -> Vec<Refusal> {
     let say =
         |code: &str, sentence: String| vec![Refusal { code: code.to_owned(), sentence: sentence.into() }];
-    if now.since(machine) > SKEW {
+    if is_behind(machine, now) {
         let behind = span(now.since(machine));
         return say(
             "clock_suspect",
@@ -51,6 +51,11 @@ pub fn notices(trusted: &TrustedSet, machine: Timestamp, now: Timestamp) -> Vec<
         );
     }
     Vec::new()
+}
+
+/// Whether `now` only says how late it is at least: the machine's clock is wrong, and its notice says so.
+pub fn is_behind(machine: Timestamp, now: Timestamp) -> bool {
+    now.since(machine) > SKEW
 }
 
 fn span(span: Duration) -> String {

@@ -95,7 +95,8 @@ impl Box {
         let (_, state) = watch::channel(json!({ "observed_generation": 7 }));
         let stop = CancellationToken::new();
         let config = ServeConfig { listen: ([127, 0, 0, 1], 0).into(), body_bytes_max: 64 * 1024 };
-        let server = serve::start(config, slots.clone(), state, stop.clone()).await.unwrap();
+        let server =
+            serve::start(config, slots.clone(), state, Desk::new("key").0, stop.clone()).await.unwrap();
         let url = format!("http://{}", server.addr);
         // Another test of this binary may have installed it already.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());

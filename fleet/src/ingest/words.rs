@@ -11,6 +11,8 @@ pub(super) fn names(kind: &EventKind) -> (&'static str, &'static str) {
         EventKind::Reverted { .. } => ("reverted", "device.event.reverted"),
         EventKind::Stopped { .. } => ("stopped", "device.event.stopped"),
         EventKind::Cleared { .. } => ("cleared", "device.event.cleared"),
+        EventKind::ConsentGiven { .. } => ("consent_given", "device.event.consent_given"),
+        EventKind::ConsentWithdrawn { .. } => ("consent_withdrawn", "device.event.consent_withdrawn"),
         EventKind::OrderRefused { .. } => ("order_refused", "device.event.order_refused"),
         EventKind::TrustRefused { .. } => ("trust_refused", "device.event.trust_refused"),
         EventKind::TelemetryDropped { .. } => ("telemetry_dropped", "device.event.telemetry_dropped"),
@@ -41,6 +43,10 @@ pub(super) fn sentence(kind: &EventKind) -> String {
             format!("{slot} stopped answering: {sentence}")
         }
         EventKind::Cleared { slot } => format!("{slot} was cleared"),
+        EventKind::ConsentGiven { slot, bundle, by } => format!("{by} consents to {} in {slot}", bundle.path),
+        EventKind::ConsentWithdrawn { slot, bundle, by } => {
+            format!("{by} takes back the consent to {} in {slot}", bundle.path)
+        }
         EventKind::OrderRefused { sentence, .. } => format!("the order was refused: {sentence}"),
         EventKind::TrustRefused { sentence, .. } => format!("a trust file was refused: {sentence}"),
         EventKind::TelemetryDropped { reports } => {

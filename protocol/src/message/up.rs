@@ -266,6 +266,19 @@ pub enum EventKind {
     Cleared {
         slot: SlotName,
     },
+    /// Somebody at the box said yes to this bundle.
+    ConsentGiven {
+        slot: SlotName,
+        bundle: BundleRef,
+        /// As they call themselves; nobody has checked it.
+        by: String,
+    },
+    /// Somebody at the box took that back before it was activated.
+    ConsentWithdrawn {
+        slot: SlotName,
+        bundle: BundleRef,
+        by: String,
+    },
     OrderRefused {
         code: String,
         sentence: Sentence,
@@ -332,6 +345,7 @@ impl Message for State {
         bound("state.leases", self.leases.len(), limits::LOCAL_LEASES_MAX)?;
         for lease in &self.leases {
             bound("state.leases.owner", lease.owner.len(), 64)?;
+            bound("state.leases.reason", lease.reason.as_str().len(), limits::LEASE_REASON_BYTES_MAX)?;
         }
         bound("state.slots", self.slots.len(), limits::SLOTS_MAX)
     }
@@ -343,6 +357,20 @@ impl Message for Event {
     }
 
     fn check(&self) -> Result<(), MessageError> {
-        Ok(())
+        match &self.kind {
+            EventKind::ConsentGiven { by, .. } | EventKind::ConsentWithdrawn { by, .. } => {
+                bound("event.by", by.len(), limits::CONSENT_BY_BYTES_MAX)
+            }
+            EventKind::Started { .. }
+            | EventKind::Activated { .. }
+            | EventKind::ActivationFailed { .. }
+            | EventKind::Reverted { .. }
+            | EventKind::Stopped { .. }
+            | EventKind::Cleared { .. }
+            | EventKind::OrderRefused { .. }
+            | EventKind::TrustRefused { .. }
+            | EventKind::TelemetryDropped { .. }
+            | EventKind::Malformed { .. } => Ok(()),
+        }
     }
 }

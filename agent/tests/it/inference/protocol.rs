@@ -126,10 +126,13 @@ async fn only_loopback_is_served() {
     let agent = Box::start().await;
     let (_, state) = tokio::sync::watch::channel(Value::Null);
     let config = ServeConfig { listen: ([0, 0, 0, 0], 0).into(), ..ServeConfig::default() };
-    let refused = serve::start(config, agent.slots.clone(), state.clone(), agent.stop.clone()).await;
+    let refused =
+        serve::start(config, agent.slots.clone(), state.clone(), Desk::new("key").0, agent.stop.clone())
+            .await;
     assert!(matches!(refused, Err(ServeError::NotLoopback(_))));
     let config = ServeConfig { listen: agent.server.addr, ..ServeConfig::default() };
-    let taken = serve::start(config, agent.slots.clone(), state, agent.stop.clone()).await;
+    let taken =
+        serve::start(config, agent.slots.clone(), state, Desk::new("key").0, agent.stop.clone()).await;
     assert!(matches!(taken, Err(ServeError::Bind { .. })));
     agent.stop().await;
 }
