@@ -1,14 +1,14 @@
 //! The rollout engine's mind: which box gets which bundle when, and why not more.
 //!
 //! ```text
-//!             start              gate passes (last stage)
-//!   plan ───▶ Running(stage) ───────────────────────────▶ Completed
-//!               │  ▲   │ a layer fails
-//!         pause │  │   └──────────▶ RollingBack ─────────▶ RolledBack
-//!               ▼  │ resume           ▲
-//!             Paused                  │ rollback
-//!               Held ─── promote ──▶ (next stage)          abort: Aborted, everybody keeps what they have
-//!             (undecided at the deadline, or the quorum is out of reach)
+//!          approved       its time        gate passes (last stage)
+//!   Proposed ──▶ Scheduled ──▶ Running(stage) ──────────────▶ Completed ── a device goes back ──▶ Held
+//!                               │  ▲   │ a layer fails             │ a layer fails
+//!                         pause │  │   └──────▶ RollingBack ◀──────┘──▶ RolledBack
+//!                               ▼  │ resume       ▲
+//!                             Paused              │ rollback
+//!                               Held ─── promote ──▶ (next stage)      abort: Aborting ──▶ Aborted
+//!          (undecided at the deadline, quorum out of reach, bundle yanked)      a newer one has everybody: Superseded
 //! ```
 //! Level-triggered: [`advance::advance`] sees the whole rollout and the whole fleet and says the whole answer, so a
 //! server that was killed in the middle continues by asking again. All times here are world time.
@@ -17,12 +17,14 @@
 
 pub mod advance;
 pub mod calendar;
+pub mod draw;
 pub mod explain;
 pub mod filter;
 pub mod journal;
 pub mod plan;
 #[cfg(test)]
 mod properties;
+pub mod reason;
 pub mod site;
 pub mod verbs;
 pub mod view;
@@ -36,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gate::GateReport;
 
-pub use advance::{Advance, Assignment, Transition, WaitingOn, advance};
+pub use advance::{Advance, Assignment, ClockChange, Decision, Moment, Transition, WaitingOn, advance};
 pub use plan::{LateJoiners, OnFailure, Plan, PlanError, Selector, Size, StagePlan, SteppingStone, Timing};
 pub use site::{Freeze, Lease, SiteRules, SiteView};
 pub use verbs::{Refused, Verb};
@@ -168,6 +170,62 @@ pub struct StageRecord {
     pub closed: Option<StageEnd>,
     /// The newest answer of the stage's gate.
     pub gate: Option<GateReport>,
+    /// The newest answer that had a consequence, with what it was computed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// When the stage's clock stood: it was paused or frozen, or a person gave it its time anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<Stop>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    pub from: Timestamp,
+    /// `None` while it still stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// Stops kept of one stage; the oldest two become one beyond.
+const STOPS_MAX: usize = 64;
+
+impl StageRecord {
+    /// Whether a freeze stops its clock now.
+    pub fn is_stopped(&self) -> bool {
+        self.stops.iter().any(|stop| stop.until.is_none())
+    }
+
+    /// The spans since it opened in which its clock went.
+    pub fn counted(&self, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+        let Some(mut from) = self.opened else { return Vec::new() };
+        let mut stops = self.stops.clone();
+        stops.sort_unstable_by_key(|stop| stop.from);
+        let mut spans = Vec::new();
+        for stop in stops {
+            if from < stop.from {
+                spans.push((from, stop.from.min(now)));
+            }
+            from = from.max(stop.until.unwrap_or(now));
+        }
+        if from < now {
+            spans.push((from, now));
+        }
+        spans
+    }
+
+    fn stop(&mut self, from: Timestamp, until: Option<Timestamp>) {
+        self.stops.push(Stop { from, until });
+        if self.stops.len() > STOPS_MAX {
+            let oldest = self.stops.remove(0);
+            self.stops[0].from = oldest.from;
+        }
+    }
+
+    fn go_on(&mut self, at: Timestamp) {
+        for stop in self.stops.iter_mut().filter(|stop| stop.until.is_none()) {
+            stop.until = Some(at);
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -372,7 +430,8 @@ impl Progress {
 }
 
 impl Rollout {
-    /// Begins a rollout: the first stage is open from now.
+    /// Begins a rollout: proposed where its plan demands approvals, scheduled where it has a time, otherwise its first
+    /// stage is open from now.
     pub fn start(
         id: RolloutId,
         (model, slot): (ModelName, SlotName),
@@ -382,10 +441,10 @@ impl Rollout {
         now: Timestamp,
     ) -> Result<Self, PlanError> {
         plan.check()?;
-        let mut stages = vec![StageRecord::default(); plan.stages.len()];
-        stages[0].opened = Some(now);
-        let phase = Phase::Running { since: now, stage: 0 };
-        Ok(Self {
+        let stages = vec![StageRecord::default(); plan.stages.len()];
+        let phase = Phase::Proposed { since: now };
+        let approvals = Vec::new();
+        let mut rollout = Self {
             id,
             model,
             slot,
@@ -394,11 +453,56 @@ impl Rollout {
             started_by,
             reason,
             created: now,
-            approvals: Vec::new(),
+            approvals,
             retried: None,
             phase,
             stages,
-        })
+        };
+        rollout.begin_if_approved(now);
+        Ok(rollout)
+    }
+
+    /// Replaces the plan of a proposed rollout. It starts anew: whoever changed it is its author, and nobody has approved.
+    pub fn amend(
+        &mut self,
+        plan: Plan,
+        (by, reason): (Actor, String),
+        now: Timestamp,
+    ) -> Result<(), AmendError> {
+        if !matches!(self.phase, Phase::Proposed { .. }) {
+            return Err(AmendError::Begun(self.phase.name()));
+        }
+        plan.check()?;
+        self.stages = vec![StageRecord::default(); plan.stages.len()];
+        self.plan = plan;
+        self.started_by = by;
+        self.reason = reason;
+        self.approvals.clear();
+        self.phase = Phase::Proposed { since: now };
+        self.begin_if_approved(now);
+        Ok(())
+    }
+
+    pub(crate) fn begin_if_approved(&mut self, now: Timestamp) {
+        if self.approvals.len() < usize::from(self.plan.approvals_min) {
+            return;
+        }
+        match self.plan.start_at.filter(|start| *start > now) {
+            Some(start) => self.phase = Phase::Scheduled { since: now, start },
+            None => self.open(0, now),
+        }
+    }
+
+    /// The stage that devices are or were asked in: the last, once it is completed.
+    pub fn open_stage(&self) -> usize {
+        let last = self.plan.stages.len().saturating_sub(1);
+        let otherwise = if matches!(self.phase, Phase::Completed { .. }) { last } else { 0 };
+        self.phase.stage().unwrap_or(otherwise)
+    }
+
+    /// What is known of that stage.
+    pub fn record(&self) -> Option<&StageRecord> {
+        self.stages.get(self.open_stage())
     }
 
     /// Takes the engine's answer as what has happened.
@@ -406,10 +510,19 @@ impl Rollout {
         for (device, member) in &advance.members {
             members.insert(device.clone(), member.clone());
         }
-        if let (Some(gate), Some(stage)) = (&advance.gate, self.phase.stage())
-            && let Some(record) = self.stages.get_mut(stage)
-        {
-            record.gate = Some(gate.clone());
+        let stage = self.open_stage();
+        if let Some(record) = self.stages.get_mut(stage) {
+            if let Some(gate) = &advance.gate {
+                record.gate = Some(gate.clone());
+            }
+            if let Some(decision) = &advance.decision {
+                record.decision = Some(decision.clone());
+            }
+            match advance.clock {
+                Some(ClockChange::Stops { at }) => record.stop(at, None),
+                Some(ClockChange::GoesOn { at }) => record.go_on(at),
+                None => {}
+            }
         }
         if let Some(transition) = &advance.transition {
             self.follow(transition);
@@ -417,8 +530,9 @@ impl Rollout {
     }
 
     fn follow(&mut self, transition: &Transition) {
-        let stage = self.phase.stage().unwrap_or(0);
+        let stage = self.open_stage();
         match transition {
+            Transition::Begin { at } => self.open(0, *at),
             Transition::NextStage { at } => {
                 self.close(stage, StageEnd::Passed { at: *at });
                 self.open(stage + 1, *at);
@@ -428,6 +542,10 @@ impl Rollout {
                 self.phase = Phase::Completed { at: *at };
             }
             Transition::Hold { at, cause } => {
+                // What was complete is open again.
+                if let Some(record) = self.stages.get_mut(stage) {
+                    record.closed = None;
+                }
                 self.phase = Phase::Held { since: *at, stage, cause: cause.clone() };
             }
             Transition::RollBack { at, cause } => {
@@ -437,6 +555,25 @@ impl Rollout {
             }
             Transition::RolledBack { at, cause } => {
                 self.phase = Phase::RolledBack { at: *at, stage, cause: cause.clone() };
+            }
+            Transition::Aborted { at } => {
+                let (by, reason) = match &self.phase {
+                    Phase::Aborting { by, reason, .. } => (by.clone(), reason.clone()),
+                    Phase::Proposed { .. }
+                    | Phase::Scheduled { .. }
+                    | Phase::Running { .. }
+                    | Phase::Paused { .. }
+                    | Phase::Held { .. }
+                    | Phase::RollingBack { .. }
+                    | Phase::RolledBack { .. }
+                    | Phase::Aborted { .. }
+                    | Phase::Superseded { .. }
+                    | Phase::Completed { .. } => (Actor::Engine, String::new()),
+                };
+                self.phase = Phase::Aborted { at: *at, stage, by, reason };
+            }
+            Transition::Superseded { at, by } => {
+                self.phase = Phase::Superseded { at: *at, stage, by: by.clone() };
             }
         }
     }
@@ -453,4 +590,12 @@ impl Rollout {
         }
         self.phase = Phase::Running { since: at, stage };
     }
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum AmendError {
+    #[error("a rollout that is {0} keeps its plan; abort it and start another")]
+    Begun(&'static str),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
 }

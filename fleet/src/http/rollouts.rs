@@ -20,8 +20,8 @@ use super::page::{List, Paging, parsed};
 use super::parts::timeline;
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::time::Time;
-use crate::rollout::explain::explain;
-use crate::rollout::{Member, Members, Rollout, advance};
+use crate::rollout::explain::Explainer;
+use crate::rollout::{Member, Rollout, advance};
 use crate::store::{self, Control, NewestFirst, Page, Versioned, rollouts};
 use crate::tasks::view::{fleet_view, members};
 
@@ -128,10 +128,14 @@ async fn devices(
     let Page { after, limit } = paging.page()?;
     let page = rollouts::devices::<Member>(&mut db, &id, &Page { after, limit }).await?;
     let (page, next) = paging.cut(page, |(device, _)| device.clone())?;
-    let members: Members = page.into_iter().collect();
+    let everybody = members(&mut db, &rollout).await?;
     let fleet = fleet_view(&mut db, &mut app.fleet.store.read_telemetry().await?, &rollout).await?;
-    let mut items = Vec::with_capacity(members.len());
-    for said in explain(&rollout, &members, &fleet) {
+    let explained: Vec<_> = {
+        let explainer = Explainer::new(&rollout, &everybody, &fleet, app.fleet.clocks.world.now());
+        page.iter().filter_map(|(device, _)| explainer.of(device)).collect()
+    };
+    let mut items = Vec::with_capacity(explained.len());
+    for said in explained {
         // Who is no member of the fleet any more is in no view of it, and still has a name.
         let (name, site) = match fleet.devices.get(&said.device) {
             Some(device) => (device.name.clone(), device.site.to_string()),

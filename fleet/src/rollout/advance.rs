@@ -1,22 +1,42 @@
 //! One look at a rollout: what changed, who is told what, what it waits for.
 //!
 //! ```text
-//!   observe ──▶ members follow what devices prove
-//!   judge   ──▶ a failing layer rolls back, at any time
-//!   hand out ─▶ only in Running (and to stragglers of Completed), only to devices that are there, below the cap
-//!   decide  ──▶ at most one transition
+//!   enlist   ─▶ devices that match become members: the first look draws them, later ones join
+//!   observe  ─▶ members follow what their devices prove; who failed or stayed away is told to go back
+//!   evidence ─▶ what was seen goes to the gate: in Running, Paused, Held and Completed, it stays armed
+//!   decide   ─▶ at most one transition, and then nothing is handed out in this look
+//!   hand out ─▶ who has no hindrance is asked, who is ready and has none is permitted
+//!   wait     ─▶ every hindrance that is left, counted
 //! ```
+//! Each step is a file. They share one list of rows, made by walking members and fleet side by side once: the cost of a
+//! look grows with the fleet, the cost of a device does not.
 
-use std::collections::BTreeMap;
+mod decide;
+mod enlist;
+mod evidence;
+mod go_back;
+mod hand_out;
+pub(super) mod hindrance;
+pub(super) mod look;
+mod observe;
+mod stage_clock;
+mod wait;
 
-use muster_protocol::ids::DeviceId;
+use muster_protocol::ids::{DeviceId, RolloutId};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
+use muster_protocol::trust::Consent;
+use serde::{Deserialize, Serialize};
 
-use super::plan::{StagePlan, draw};
-use super::view::{DeviceView, FleetView};
-use super::{Asked, Cause, Member, Members, Phase, Progress, Rollout};
-use crate::gate::{self, DeviceEvidence, Evidence, GateReport, Install, Stratum, Verdict};
+use super::reason::Code;
+use super::view::FleetView;
+use super::{Cause, Members, Phase, Rollout};
+use crate::gate::{Evidence, GateReport};
+pub(super) use hand_out::is_on_its_stone;
+use look::Look;
+
+/// Devices asked or permitted in one look; the rest follow in the next, so that a stop always gets its turn.
+pub const HAND_OUT_MAX: usize = 500;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Advance {
@@ -26,6 +46,10 @@ pub struct Advance {
     /// Members that are new or changed.
     pub members: Members,
     pub gate: Option<GateReport>,
+    /// What the transition was decided from, if a gate was asked for it.
+    pub decision: Option<Decision>,
+    /// That a freeze stops the stage's clock, or lets it go on.
+    pub clock: Option<ClockChange>,
     /// Why not more: shown verbatim.
     pub waiting_on: Vec<WaitingOn>,
     /// When time alone may change the answer.
@@ -34,11 +58,36 @@ pub struct Advance {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Transition {
-    NextStage { at: Timestamp },
-    Complete { at: Timestamp },
-    Hold { at: Timestamp, cause: Cause },
-    RollBack { at: Timestamp, cause: Cause },
-    RolledBack { at: Timestamp, cause: Cause },
+    /// Its time has come: the first stage opens.
+    Begin {
+        at: Timestamp,
+    },
+    NextStage {
+        at: Timestamp,
+    },
+    Complete {
+        at: Timestamp,
+    },
+    /// A person must decide. It also takes back that a rollout was complete.
+    Hold {
+        at: Timestamp,
+        cause: Cause,
+    },
+    RollBack {
+        at: Timestamp,
+        cause: Cause,
+    },
+    RolledBack {
+        at: Timestamp,
+        cause: Cause,
+    },
+    Aborted {
+        at: Timestamp,
+    },
+    Superseded {
+        at: Timestamp,
+        by: RolloutId,
+    },
 }
 
 /// What a device's order shall want in the rollout's slot.
@@ -46,6 +95,34 @@ pub enum Transition {
 pub struct Assignment {
     pub device: DeviceId,
     pub bundle: Option<BundleRef>,
+    pub permit: Moment,
+    pub consent: Consent,
+}
+
+/// When the device may switch. The order's own permit says the same in real time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    Now,
+    /// It fetches and tests it, and waits.
+    Hold,
+    /// Now, until this moment of world time.
+    Until(Timestamp),
+}
+
+/// A gate's answer that had a consequence, with what it was computed from: anybody can ask the gate again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    pub at: Timestamp,
+    pub report: GateReport,
+    /// `None` if more than [`evidence::KEPT_MAX`] devices showed it: then the journal has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockChange {
+    Stops { at: Timestamp },
+    GoesOn { at: Timestamp },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,381 +134,89 @@ pub struct WaitingOn {
 
 /// Looks at a rollout once. Same input, same answer; the order in which devices reported is irrelevant.
 pub fn advance(rollout: &Rollout, members: &Members, view: &FleetView, now: Timestamp) -> Advance {
-    let mut look =
-        Look { rollout, view, now, members: members.clone(), before: members, out: Advance::default() };
+    let last = rollout.plan.stages.len().saturating_sub(1);
+    let mut look = Look::new(rollout, members, view, now);
     match &rollout.phase {
+        Phase::Proposed { .. } => look.proposed(),
+        Phase::Scheduled { start, .. } => look.scheduled(*start),
         Phase::Running { stage, .. } => look.running(*stage),
-        Phase::Paused { stage, .. } => {
-            look.observe(*stage);
-            look.judge(*stage);
-            look.wait("paused", "a person paused it; resume, promote, abort or roll back", 0);
-        }
-        Phase::Held { stage, cause, .. } => {
-            look.observe(*stage);
-            look.judge(*stage);
-            look.wait("held", &format!("{}; promote, roll back or abort", cause.sentence), 0);
-        }
-        Phase::RollingBack { cause, .. } => look.rolling_back(cause),
-        Phase::Completed { .. } => look.stragglers(),
-        Phase::Proposed { .. }
-        | Phase::Scheduled { .. }
-        | Phase::RolledBack { .. }
-        | Phase::Aborting { .. }
-        | Phase::Aborted { .. }
-        | Phase::Superseded { .. } => {}
+        Phase::Paused { stage, .. } | Phase::Held { stage, .. } => look.standing(*stage),
+        Phase::Completed { at } => look.completed(last, *at),
+        Phase::RollingBack { cause, .. } => look.roll_back(cause),
+        Phase::Aborting { .. } => look.abort(),
+        Phase::RolledBack { .. } | Phase::Aborted { .. } | Phase::Superseded { .. } => {}
     }
-    look.finish()
+    look.answer()
 }
 
-struct Look<'a> {
-    rollout: &'a Rollout,
-    view: &'a FleetView,
-    now: Timestamp,
-    members: Members,
-    before: &'a Members,
-    out: Advance,
+impl Advance {
+    /// Whether it changes anything that is kept.
+    pub fn is_news(&self, rollout: &Rollout) -> bool {
+        let known = rollout.record().and_then(|record| record.gate.as_ref());
+        let same_gate = match (&self.gate, known) {
+            (None, _) => true,
+            (Some(new), Some(known)) => new.verdict == known.verdict && new.layers == known.layers,
+            (Some(_), None) => false,
+        };
+        self.transition.is_some()
+            || self.clock.is_some()
+            || !self.members.is_empty()
+            || !self.assign.is_empty()
+            || !same_gate
+    }
 }
 
 impl Look<'_> {
+    fn proposed(&mut self) {
+        let (given, needed) = (self.rollout.approvals.len(), self.rollout.plan.approvals_min);
+        self.wait(Code::Proposed, format!("{given} of {needed} people have approved it"), 0);
+    }
+
+    fn scheduled(&mut self, start: Timestamp) {
+        if self.now >= start {
+            self.out.transition = Some(Transition::Begin { at: self.now });
+        } else {
+            self.look_at(start);
+            self.wait(Code::Scheduled, format!("it starts at {start}"), 0);
+        }
+    }
+
     fn running(&mut self, stage: usize) {
-        let Some(plan) = self.rollout.plan.stages.get(stage).cloned() else { return };
         self.enlist(stage);
         self.observe(stage);
-        let report = self.judge(stage);
-        if let Some(layer) = report.failing() {
-            let cause = Cause::new(&format!("gate_{:?}", layer.layer).to_lowercase(), layer.sentence.clone());
-            self.out.transition = Some(Transition::RollBack { at: self.now, cause });
+        let facts = self.facts();
+        self.keep_clock(stage, &facts);
+        let (evidence, report) = self.judge(stage);
+        if self.decide(stage, &facts, &evidence, &report) {
             return;
         }
-        let asked = self.count(stage, |member| member.progress.is_exposed());
-        let baked = self.count(stage, |member| matches!(member.progress, Progress::Baked { .. }));
-        let lost =
-            self.count(stage, |m| matches!(m.progress, Progress::Failed { .. } | Progress::Reverted { .. }));
-        let waiting = self.count(stage, |member| matches!(member.progress, Progress::Waiting));
-        let quorum = needed(asked, plan.quorum_percent);
-        if asked > 0 && waiting == 0 && asked - lost < quorum {
-            let sentence = format!(
-                "{} of stage '{}' could not run it, so its quorum of {quorum} is out of reach",
-                gate::devices(lost),
-                plan.name
-            );
-            self.out.transition =
-                Some(Transition::Hold { at: self.now, cause: Cause::new("quorum_lost", sentence) });
-            return;
-        }
-        if asked > 0
-            && baked >= quorum
-            && self.nobody_reachable_waits(stage)
-            && report.verdict == Verdict::Pass
-        {
-            let last = stage + 1 == self.rollout.plan.stages.len();
-            self.out.transition = Some(if last {
-                Transition::Complete { at: self.now }
-            } else {
-                Transition::NextStage { at: self.now }
-            });
-            return;
-        }
-        let opened = self.rollout.stages.get(stage).and_then(|record| record.opened).unwrap_or(self.now);
-        let deadline = opened.plus(plan.deadline());
-        if self.now >= deadline && asked > 0 {
-            let cause = Cause::new("undecided", Self::undecided(&plan, &report, baked, quorum));
-            self.out.transition = Some(Transition::Hold { at: self.now, cause });
-            return;
-        }
-        self.look_at(deadline);
-        self.hand_out(stage);
-        self.explain(stage, &plan, &report, quorum);
+        let facts = self.hand_out(stage, facts);
+        self.say(stage, &facts, &report);
     }
 
-    /// Puts devices that match and are not members yet into their stage; late ones enter the current stage.
-    fn enlist(&mut self, current: usize) {
-        let selector = &self.rollout.plan.selector;
-        let matching = self.view.devices.iter().filter(|(id, device)| selector.matches(&device.traits(id)));
-        let bundle = &self.rollout.bundle.sha256;
-        if self.members.is_empty() {
-            let mut drawn: Vec<&DeviceId> = matching.map(|(id, _)| id).collect();
-            drawn.sort_by_key(|id| draw(bundle, id));
-            let cohort = drawn.len();
-            for (rank, id) in drawn.into_iter().enumerate() {
-                let stage = self.rollout.plan.stage_of(rank, cohort);
-                self.members.insert(id.clone(), Member { stage, attempts: 0, progress: Progress::Waiting });
-            }
-        } else {
-            let late: Vec<DeviceId> =
-                matching.map(|(id, _)| id).filter(|id| !self.members.contains_key(*id)).cloned().collect();
-            for id in late {
-                self.members.insert(id, Member { stage: current, attempts: 0, progress: Progress::Waiting });
-            }
+    /// Paused or held: what is permitted goes on, everything else stands, and the gate stays armed.
+    fn standing(&mut self, stage: usize) {
+        self.observe(stage);
+        let facts = self.facts();
+        self.keep_clock(stage, &facts);
+        let (evidence, report) = self.judge(stage);
+        if !self.tighten(&evidence, &report) {
+            self.say(stage, &facts, &report);
         }
     }
 
-    /// Lets members follow what their devices prove. Late evidence can only tighten: nothing here forgets a failure.
-    fn observe(&mut self, stage: usize) {
-        let (bundle, now) = (&self.rollout.bundle, self.now);
-        let mut next_look: Option<Timestamp> = None;
-        for (id, member) in self.members.iter_mut().filter(|(_, member)| member.stage <= stage) {
-            let Some(device) = self.view.devices.get(id) else { continue };
-            let bake = self.rollout.plan.stages.get(member.stage).map(StagePlan::bake).unwrap_or_default();
-            let runs_it = device.current.as_ref() == Some(bundle);
-            member.progress = match member.progress.clone() {
-                Progress::Offered { asked }
-                | Progress::Ready { asked, .. }
-                | Progress::Permitted { asked, .. }
-                    if runs_it =>
-                {
-                    Progress::Activated { asked, at: now }
-                }
-                Progress::Permitted { asked, since, until } => match device.doing.failure_of(bundle) {
-                    Some(cause) => Progress::Failed { asked, at: now, cause: cause.clone() },
-                    None => Progress::Permitted { asked, since, until },
-                },
-                Progress::Activated { asked, at } if runs_it => {
-                    let baked = at.plus(bake);
-                    if now >= baked {
-                        Progress::Baked { asked, activated: at, at: now }
-                    } else {
-                        next_look = Some(next_look.map_or(baked, |look| look.min(baked)));
-                        Progress::Activated { asked, at }
-                    }
-                }
-                // A device that left the bundle while we still wish it takes its success back; one that has just
-                // started again and is loading it has not left it.
-                Progress::Activated { asked, at: activated } | Progress::Baked { asked, activated, .. }
-                    if !runs_it && device.wish.as_ref() == Some(bundle) && !device.doing.is_about(bundle) =>
-                {
-                    let cause = Cause::new("reverted", "it went back by itself");
-                    Progress::Reverted { asked, activated, at: now, cause }
-                }
-                same @ (Progress::Waiting
-                | Progress::Excluded { .. }
-                | Progress::Offered { .. }
-                | Progress::Ready { .. }
-                | Progress::Activated { .. }
-                | Progress::Baked { .. }
-                | Progress::Failed { .. }
-                | Progress::Reverted { .. }
-                | Progress::Returning { .. }
-                | Progress::Returned { .. }) => same,
-            };
-        }
-        if let Some(look) = next_look {
-            self.look_at(look);
-        }
-    }
-
-    fn judge(&mut self, stage: usize) -> GateReport {
-        let limits = self.rollout.plan.stages.get(stage).map(|plan| plan.gate.clone()).unwrap_or_default();
-        let exposed: Vec<(DeviceId, Stratum, DeviceEvidence)> = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.stage <= stage && member.progress.is_exposed())
-            .map(|(id, member)| {
-                let shown =
-                    self.view.devices.get(id).map(|device| device.evidence.clone()).unwrap_or_default();
-                let install = match member.progress {
-                    Progress::Waiting
-                    | Progress::Excluded { .. }
-                    | Progress::Offered { .. }
-                    | Progress::Ready { .. }
-                    | Progress::Permitted { .. } => Install::Pending,
-                    Progress::Failed { .. } => Install::Failed,
-                    Progress::Activated { .. }
-                    | Progress::Baked { .. }
-                    | Progress::Reverted { .. }
-                    | Progress::Returning { .. }
-                    | Progress::Returned { .. } => Install::Succeeded,
-                };
-                let paired =
-                    if member.progress.from().is_some() { shown.paired.or(Some(Vec::new())) } else { None };
-                // Going back by itself costs the hour it happened in.
-                let reverted = f64::from(u8::from(matches!(member.progress, Progress::Reverted { .. })));
-                let failed_hours = shown.failed_hours + reverted;
-                // Exposure is time lived with the bundle, called or not; a box that is away shows nothing.
-                let online = self.view.devices.get(id).is_some_and(|device| device.online);
-                let lived = member.progress.activated().filter(|_| online).map(|at| self.now.since(at));
-                let lived = lived.map_or(0.0, |lived| lived.as_secs_f64() / 3600.0);
-                let hours = shown.hours.max(reverted).max(lived);
-                let stratum = self.view.devices.get(id).map_or_else(Stratum::unknown, DeviceView::stratum);
-                (id.clone(), stratum, DeviceEvidence { install, hours, failed_hours, paired, ..shown })
-            })
-            .collect();
-        let evidence = Evidence { exposed, ..Evidence::default() };
-        let report = gate::judge(&evidence, &limits, self.now);
-        self.out.gate = Some(report.clone());
-        report
-    }
-
-    /// Offers the bundle to waiting members of the open stages that are there, in the order of the draw, below the cap.
-    fn hand_out(&mut self, stage: usize) {
-        let in_flight = self.count_all(|member| member.progress.is_in_flight());
-        let mut free = (self.rollout.plan.in_flight_max as usize).saturating_sub(in_flight);
-        let bundle = self.rollout.bundle.clone();
-        let mut waiting: Vec<DeviceId> = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.stage <= stage && member.progress == Progress::Waiting)
-            .map(|(id, _)| id.clone())
-            .collect();
-        waiting.sort_by_key(|id| draw(&bundle.sha256, id));
-        for id in waiting {
-            let Some(device) = self.view.devices.get(&id) else { continue };
-            if !device.online {
-                continue;
-            }
-            if free == 0 {
-                self.wait("in_flight_cap", "as many devices install at once as the plan allows", 0);
-                break;
-            }
-            free -= 1;
-            let from = device.current.clone().filter(|current| *current != bundle);
-            let asked = Asked { at: self.now, from, via: None };
-            let progress = Progress::Permitted { asked, since: self.now, until: None };
-            self.out.assign.push(Assignment { device: id.clone(), bundle: Some(bundle.clone()) });
-            if let Some(member) = self.members.get_mut(&id) {
-                member.progress = progress;
-            }
-        }
-    }
-
-    /// After completion, devices that were away get the bundle when they come back, and so do new ones.
-    fn stragglers(&mut self) {
-        let last = self.rollout.plan.stages.len().saturating_sub(1);
+    /// Completed is revocable, and stragglers and late joiners are still served.
+    fn completed(&mut self, last: usize, since: Timestamp) {
         self.enlist(last);
         self.observe(last);
-        self.hand_out(last);
-    }
-
-    fn rolling_back(&mut self, cause: &Cause) {
-        let mut away = 0;
-        let mut returning = 0;
-        let mut assign = Vec::new();
-        for (id, member) in &mut self.members {
-            let device = self.view.devices.get(id);
-            if member.progress.is_exposed() {
-                let to = member.progress.from().cloned();
-                assign.push(Assignment { device: id.clone(), bundle: to.clone() });
-                member.progress = Progress::Returning { at: self.now, to };
-            } else if let Progress::Returning { to, .. } = &member.progress
-                && device.is_some_and(|device| has_returned(device, to.as_ref()))
-            {
-                member.progress = Progress::Returned { at: self.now };
-            }
-            if matches!(member.progress, Progress::Returning { .. }) {
-                // A device that is away finds its order when it comes back; the rollback does not wait for it.
-                if device.is_some_and(|device| device.online) { returning += 1 } else { away += 1 }
-            }
+        let facts = self.facts();
+        let (evidence, report) = self.judge(last);
+        if self.tighten(&evidence, &report) || self.reopen(last, since, &evidence, &report) {
+            return;
         }
-        self.out.assign = assign;
-        if returning > 0 {
-            self.wait(
-                "returning",
-                &format!("{} to prove what they ran before", gate::devices(returning)),
-                returning,
-            );
-        } else {
-            self.out.transition = Some(Transition::RolledBack { at: self.now, cause: cause.clone() });
-        }
-        if away > 0 {
-            self.wait("offline", &format!("{} away; the order waits for them", gate::devices(away)), away);
-        }
+        let facts = self.hand_out(last, facts);
+        self.say(last, &facts, &report);
     }
-
-    fn explain(&mut self, stage: usize, plan: &StagePlan, report: &GateReport, quorum: usize) {
-        let away = self.members.iter().filter(|(id, member)| {
-            member.stage <= stage
-                && member.progress == Progress::Waiting
-                && self.view.devices.get(*id).is_none_or(|device| !device.online)
-        });
-        let away = away.count();
-        let installing = self.count(stage, |member| member.progress.is_in_flight());
-        let baking = self.count(stage, |member| matches!(member.progress, Progress::Activated { .. }));
-        let baked = self.count(stage, |member| matches!(member.progress, Progress::Baked { .. }));
-        if self.members.is_empty() {
-            self.wait("empty_cohort", "no device matches the selector; enrol one or abort", 0);
-        }
-        if away > 0 {
-            self.wait("offline", &format!("{} to come online", gate::devices(away)), away);
-        }
-        if installing > 0 {
-            self.wait(
-                "installing",
-                &format!("{} to download, test and activate it", gate::devices(installing)),
-                installing,
-            );
-        }
-        if baking > 0 {
-            let sentence = format!("{} to live with it for {}", gate::devices(baking), span(plan.bake_s));
-            self.wait("baking", &sentence, baking);
-        }
-        if baked >= quorum && baked > 0 {
-            for layer in report.layers.iter().filter(|layer| layer.verdict == Verdict::Insufficient) {
-                self.wait("evidence", &format!("more evidence: {}", layer.sentence), layer.missing.len());
-            }
-        }
-    }
-
-    fn undecided(plan: &StagePlan, report: &GateReport, baked: usize, quorum: usize) -> String {
-        if baked < quorum {
-            return format!(
-                "stage '{}' reached {baked} of {quorum} baked devices by its deadline",
-                plan.name
-            );
-        }
-        let open = report.layers.iter().find(|layer| layer.verdict == Verdict::Insufficient);
-        let why = open.map_or("devices are still waiting", |layer| layer.sentence.as_str());
-        format!("the gate of stage '{}' could not be decided by its deadline: {why}", plan.name)
-    }
-
-    /// Whether every waiting member of the open stages is away: those who are there must be asked first.
-    fn nobody_reachable_waits(&self, stage: usize) -> bool {
-        !self.members.iter().any(|(id, member)| {
-            member.stage <= stage
-                && member.progress == Progress::Waiting
-                && self.view.devices.get(id).is_some_and(|device| device.online)
-        })
-    }
-
-    fn count(&self, stage: usize, mut test: impl FnMut(&Member) -> bool) -> usize {
-        self.members.values().filter(|member| member.stage <= stage && test(member)).count()
-    }
-
-    fn count_all(&self, mut test: impl FnMut(&Member) -> bool) -> usize {
-        self.members.values().filter(|member| test(member)).count()
-    }
-
-    fn wait(&mut self, code: &'static str, sentence: &str, devices: usize) {
-        self.out.waiting_on.push(WaitingOn { code, sentence: sentence.to_owned(), devices });
-    }
-
-    fn look_at(&mut self, time: Timestamp) {
-        self.out.look_again = Some(self.out.look_again.map_or(time, |look| look.min(time)));
-    }
-
-    fn finish(mut self) -> Advance {
-        let before = self.before;
-        self.out.members = std::mem::take(&mut self.members)
-            .into_iter()
-            .filter(|(id, member)| before.get(id) != Some(member))
-            .collect::<BTreeMap<_, _>>();
-        self.out
-    }
-}
-
-fn has_returned(device: &DeviceView, to: Option<&BundleRef>) -> bool {
-    device.wish.as_ref() == to && device.current.as_ref() == to
-}
-
-/// Devices that make up `percent` of `asked`, rounded up, at least one.
-fn needed(asked: usize, percent: f64) -> usize {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "0 to 100 percent of a cohort, rounded up"
-    )]
-    let share = (percent / 100.0 * asked as f64).ceil() as usize;
-    share.max(1)
 }
 
 /// Seconds, said as people do.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use muster_protocol::ids::{BundlePath, DeviceId, Digest, SiteName};
+use muster_protocol::ids::{BundlePath, DeviceId, SiteName};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -322,13 +322,6 @@ impl Selector {
     }
 }
 
-/// Where a device stands in the draw: a hash of bundle and device, so that the same ward is not always first.
-pub fn draw(bundle: &Digest, device: &DeviceId) -> Digest {
-    let mut bytes = bundle.as_bytes().to_vec();
-    bytes.extend_from_slice(device.as_str().as_bytes());
-    Digest::of(&bytes)
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -373,15 +366,5 @@ pub(crate) mod tests {
         let mut never = plan(&[Size::Percent(100.0)]);
         never.stages[0].deadline_s = never.stages[0].bake_s;
         assert!(matches!(never.check(), Err(PlanError::Stage { .. })));
-    }
-
-    #[test]
-    fn the_draw_depends_on_the_bundle() {
-        let devices: Vec<DeviceId> = (0..20).map(|n| DeviceId::mint([n; 16])).collect();
-        let first = |bundle: &[u8]| {
-            let bundle = Digest::of(bundle);
-            devices.iter().min_by_key(|device| draw(&bundle, device)).unwrap().clone()
-        };
-        assert!((0..10_u8).map(|n| first(&[n])).collect::<BTreeSet<_>>().len() > 3);
     }
 }

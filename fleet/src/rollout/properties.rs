@@ -179,7 +179,7 @@ fn look(rollout: &mut Rollout, members: &mut Members, fleet: &mut Fleet, now: Ti
         }
     }
     // In flight stays below the cap.
-    let in_flight = members.values().filter(|m| matches!(m.progress, Progress::Offered { .. })).count();
+    let in_flight = members.values().filter(|m| m.progress.is_in_flight()).count();
     assert!(in_flight <= rollout.plan.in_flight_max as usize);
     // Failures and reverts are never forgotten while the rollout goes on.
     for (id, was) in &members_before {
@@ -191,7 +191,7 @@ fn look(rollout: &mut Rollout, members: &mut Members, fleet: &mut Fleet, now: Ti
         }
     }
     // Everybody has exactly one sentence, and the counts add up to the cohort.
-    let explained = explain(rollout, members, &fleet.view);
+    let explained = explain(rollout, members, &fleet.view, now);
     assert_eq!(explained.iter().map(|e| &e.device).collect::<BTreeSet<_>>(), members.keys().collect());
     assert!(explained.iter().all(|e| !e.sentence.is_empty() && !e.next.is_empty()));
     // Never silent.

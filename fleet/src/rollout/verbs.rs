@@ -3,7 +3,7 @@
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, Cause, Phase, Rollout, StageEnd};
+use super::{Actor, Approval, Cause, Phase, Rollout, StageEnd};
 use crate::gate::Verdict;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,12 @@ pub enum Refused {
     NoReason,
     #[error("its gate fails: {0}; roll back or abort instead")]
     GateFails(String),
+    #[error("only a person can approve a rollout")]
+    NotAPerson,
+    #[error("{0} proposed it; somebody else must approve it")]
+    OwnProposal(String),
+    #[error("{0} has approved it already; somebody else must approve it too")]
+    ApprovedTwice(String),
 }
 
 impl Rollout {
@@ -54,44 +60,77 @@ impl Rollout {
     pub fn act(&mut self, verb: Verb, by: Actor, reason: &str, now: Timestamp) -> Result<(), Refused> {
         let reason = reason.trim();
         let refused = Refused::State { verb: verb.as_str(), phase: self.phase.name() };
-        if reason.is_empty() && verb != Verb::Pause {
+        let needs_reason = match verb {
+            Verb::Pause | Verb::Approve => false,
+            Verb::Resume | Verb::Promote | Verb::Retry | Verb::Abort | Verb::Rollback => true,
+        };
+        if reason.is_empty() && needs_reason {
             return Err(Refused::NoReason);
         }
-        let Some(stage) = self.phase.stage() else {
-            // Completed: only the way back is left.
-            return match verb {
-                Verb::Rollback => {
-                    self.roll_back(self.plan.stages.len() - 1, by, reason, now);
-                    Ok(())
-                }
-                Verb::Approve | Verb::Retry | Verb::Pause | Verb::Resume | Verb::Promote | Verb::Abort => {
-                    Err(refused)
-                }
-            };
-        };
+        let stage = self.open_stage();
         match (verb, &self.phase) {
+            (Verb::Approve, Phase::Proposed { .. }) => self.approve(by, reason, now)?,
             (Verb::Pause, Phase::Running { .. }) => {
                 self.phase = Phase::Paused { since: now, by, reason: reason.to_owned(), stage };
             }
-            (Verb::Resume, Phase::Paused { since, .. }) => {
-                // The time spent paused does not count against the stage's deadline.
-                let paused = now.since(*since);
-                self.reopen(stage, now, |opened| opened.plus(paused));
-            }
+            // The time spent paused does not count against the stage's deadline.
+            (Verb::Resume, Phase::Paused { since, .. }) => self.resume(stage, *since, now),
             // A held stage has used its time up; it gets it anew.
-            (Verb::Resume, Phase::Held { .. }) => self.reopen(stage, now, |_| now),
+            (Verb::Resume, Phase::Held { .. }) => {
+                let opened = self.record().and_then(|record| record.opened).unwrap_or(now);
+                self.resume(stage, opened, now);
+            }
             (Verb::Promote, Phase::Running { .. } | Phase::Paused { .. } | Phase::Held { .. }) => {
                 self.promote(stage, by, reason, now)?;
             }
-            (Verb::Abort, Phase::Running { .. } | Phase::Paused { .. } | Phase::Held { .. }) => {
-                self.phase = Phase::Aborted { at: now, stage, by, reason: reason.to_owned() };
-            }
+            (
+                Verb::Retry,
+                Phase::Running { .. } | Phase::Paused { .. } | Phase::Held { .. } | Phase::Completed { .. },
+            ) => self.retried = Some(now),
+            (
+                Verb::Abort,
+                Phase::Proposed { .. }
+                | Phase::Scheduled { .. }
+                | Phase::Running { .. }
+                | Phase::Paused { .. }
+                | Phase::Held { .. },
+            ) => self.phase = Phase::Aborting { since: now, stage, by, reason: reason.to_owned() },
             (
                 Verb::Rollback,
-                Phase::Running { .. } | Phase::Paused { .. } | Phase::Held { .. } | Phase::Aborted { .. },
-            ) => self.roll_back(stage, by, reason, now),
-            _ => return Err(refused),
+                Phase::Running { .. }
+                | Phase::Paused { .. }
+                | Phase::Held { .. }
+                | Phase::Aborting { .. }
+                | Phase::Aborted { .. }
+                | Phase::Superseded { .. }
+                | Phase::Completed { .. },
+            ) => {
+                self.phase = Phase::RollingBack { since: now, stage, cause: Cause::new("asked", reason), by };
+            }
+            (
+                Verb::Approve
+                | Verb::Pause
+                | Verb::Resume
+                | Verb::Promote
+                | Verb::Retry
+                | Verb::Abort
+                | Verb::Rollback,
+                _,
+            ) => return Err(refused),
         }
+        Ok(())
+    }
+
+    fn approve(&mut self, by: Actor, reason: &str, now: Timestamp) -> Result<(), Refused> {
+        let Actor::Person { name } = by else { return Err(Refused::NotAPerson) };
+        if self.started_by == (Actor::Person { name: name.clone() }) {
+            return Err(Refused::OwnProposal(name));
+        }
+        if self.approvals.iter().any(|approval| approval.by == name) {
+            return Err(Refused::ApprovedTwice(name));
+        }
+        self.approvals.push(Approval { at: now, by: name, reason: reason.to_owned() });
+        self.begin_if_approved(now);
         Ok(())
     }
 
@@ -111,14 +150,11 @@ impl Rollout {
         Ok(())
     }
 
-    fn reopen(&mut self, stage: usize, now: Timestamp, opened: impl Fn(Timestamp) -> Timestamp) {
-        if let Some(time) = self.stages.get_mut(stage).and_then(|record| record.opened.as_mut()) {
-            *time = opened(*time);
+    /// Goes on; what was between `since` and now does not count against the stage.
+    fn resume(&mut self, stage: usize, since: Timestamp, now: Timestamp) {
+        if let Some(record) = self.stages.get_mut(stage) {
+            record.stop(since, Some(now));
         }
         self.phase = Phase::Running { since: now, stage };
-    }
-
-    fn roll_back(&mut self, stage: usize, by: Actor, reason: &str, now: Timestamp) {
-        self.phase = Phase::RollingBack { since: now, stage, cause: Cause::new("asked", reason), by };
     }
 }

@@ -16,6 +16,9 @@ use crate::gate::{DeviceEvidence, Stratum};
 /// The tag that names a redundancy group: of its boxes one at most is interrupted at a time.
 pub const GROUP_TAG: &str = "redundancy";
 
+/// The tag, and its value, that keeps a box out of every rollout.
+pub const OPT_OUT: (&str, &str) = ("rollouts", "off");
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FleetView {
     pub devices: BTreeMap<DeviceId, DeviceView>,
@@ -142,9 +145,18 @@ impl DeviceView {
 
     /// Its site and its most telling hardware class: what canaries are drawn and compared by.
     pub fn stratum(&self) -> Stratum {
+        Stratum { site: Some(self.site.clone()), hardware: self.telling_hardware().to_owned() }
+    }
+
+    /// The hardware class that says most; nothing if it has told none.
+    pub fn telling_hardware(&self) -> &str {
         let longest = self.hardware.iter().max_by_key(|class| (class.as_str().len(), class.as_str()));
-        let hardware = longest.map(|class| class.as_str().to_owned()).unwrap_or_default();
-        Stratum { site: Some(self.site.clone()), hardware }
+        longest.map_or("", HardwareClass::as_str)
+    }
+
+    /// Whether it carries this tag with this value.
+    pub fn has(&self, (tag, value): (&str, &str)) -> bool {
+        self.tags.iter().any(|(name, found)| name.as_str() == tag && found.as_str() == value)
     }
 
     /// The redundancy group it belongs to.

@@ -8,7 +8,6 @@ use muster_protocol::time::Timestamp;
 use muster_protocol::trust::Want;
 
 use super::{TaskError, Tasks, view};
-use crate::gate::GateReport;
 use crate::orders::OrderError;
 use crate::rollout::{Advance, Assignment, Phase, Rollout, Transition, advance};
 use crate::store::log::{Actor, NewEntry};
@@ -51,7 +50,7 @@ async fn step(tasks: &Tasks, id: &RolloutId) -> Result<Option<Timestamp>, TaskEr
     drop(control);
     let moment = tasks.clocks.moment();
     let answer = advance(&rollout, &members, &view, moment.world_at);
-    if !is_news(&rollout, &answer) {
+    if !answer.is_news(&rollout) {
         return Ok(answer.look_again);
     }
     let mut tx = tasks.store.write().await?;
@@ -80,18 +79,6 @@ async fn step(tasks: &Tasks, id: &RolloutId) -> Result<Option<Timestamp>, TaskEr
     tx.commit().await?;
     // A transition opens the next question; ask it at once.
     Ok(answer.transition.as_ref().map(|_| moment.world_at).or(answer.look_again))
-}
-
-/// Whether the answer changes anything that is kept.
-fn is_news(rollout: &Rollout, answer: &Advance) -> bool {
-    let known =
-        rollout.phase.stage().and_then(|stage| rollout.stages.get(stage)).and_then(|r| r.gate.as_ref());
-    let same_gate = match (&answer.gate, known) {
-        (None, _) => true,
-        (Some(new), Some(known)) => *new == GateReport { asked_at: new.asked_at, ..known.clone() },
-        (Some(_), None) => false,
-    };
-    answer.transition.is_some() || !answer.members.is_empty() || !answer.assign.is_empty() || !same_gate
 }
 
 /// Puts the bundle into the device's order, beside what its other slots want.
@@ -173,6 +160,15 @@ fn said(rollout: &Rollout, answer: &Advance) -> Vec<(&'static str, String)> {
                 "rollout.rolling_back",
                 format!("{} {version}: stopped at '{stage}': {}", rollout.model, cause.sentence),
             ));
+        }
+        Some(Transition::Begin { .. }) => {
+            said.push(("rollout.begun", format!("{} {version}: its time has come", rollout.model)));
+        }
+        Some(Transition::Aborted { .. }) => {
+            said.push(("rollout.aborted", format!("{} {version}: aborted", rollout.model)));
+        }
+        Some(Transition::Superseded { by, .. }) => {
+            said.push(("rollout.superseded", format!("{} {version}: {by} took its place", rollout.model)));
         }
         Some(Transition::RolledBack { .. }) => {
             said.push(("rollout.rolled_back", format!("{} {version}: rolled back", rollout.model)));

@@ -16,7 +16,11 @@ use crate::store::{Saved, rollouts};
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match &refused {
-            Refused::State { .. } | Refused::GateFails(_) => Self::new(Code::State, refused.to_string()),
+            Refused::State { .. }
+            | Refused::GateFails(_)
+            | Refused::NotAPerson
+            | Refused::OwnProposal(_)
+            | Refused::ApprovedTwice(_) => Self::new(Code::State, refused.to_string()),
             Refused::NoReason => Self::invalid("/reason", refused.to_string()),
         }
     }
