@@ -18,32 +18,32 @@ use crate::invariants::{self, Broken};
 use crate::nature::Nature;
 
 #[derive(Debug)]
-pub struct EdgeBox {
-    pub number: usize,
-    pub id: DeviceId,
-    pub name: String,
-    pub site: SiteName,
-    pub tags: Tags,
-    pub hardware: HardwareClass,
+pub(crate) struct EdgeBox {
+    pub(crate) number: usize,
+    pub(crate) id: DeviceId,
+    pub(crate) name: String,
+    pub(crate) site: SiteName,
+    pub(crate) tags: Tags,
+    pub(crate) hardware: HardwareClass,
     /// How far its clock is from the true time.
-    pub skew_s: i64,
-    pub power: Power,
-    pub linked: bool,
+    pub(crate) skew_s: i64,
+    pub(crate) power: Power,
+    pub(crate) linked: bool,
     /// The agent's process; a job of an earlier one never ends.
-    pub boot: u64,
-    pub sequence: u64,
+    pub(crate) boot: u64,
+    pub(crate) sequence: u64,
     durable: Durable,
     busy: Option<Busy>,
     fetching: Option<Digest>,
     proven: BTreeMap<Digest, Content>,
     setbacks: BTreeMap<Digest, Setback>,
     /// Who said yes at the box, and to what.
-    pub consents: BTreeMap<SlotName, Digest>,
-    pub activated: BTreeMap<SlotName, Timestamp>,
+    pub(crate) consents: BTreeMap<SlotName, Digest>,
+    pub(crate) activated: BTreeMap<SlotName, Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Power {
+pub(crate) enum Power {
     On,
     Off,
     /// It will never be heard again.
@@ -61,7 +61,7 @@ struct Durable {
 
 /// Something that its hands are at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Job {
+pub(crate) enum Job {
     Fetch(Digest),
     Verify(SlotName, BundleRef),
     Test(SlotName, BundleRef),
@@ -70,15 +70,15 @@ pub enum Job {
 }
 
 #[derive(Debug, Default)]
-pub struct Thought {
-    pub begin: Vec<Job>,
-    pub phases: Vec<(SlotName, Phase)>,
-    pub look_again: Option<Timestamp>,
+pub(crate) struct Thought {
+    pub(crate) begin: Vec<Job>,
+    pub(crate) phases: Vec<(SlotName, Phase)>,
+    pub(crate) look_again: Option<Timestamp>,
 }
 
 /// What came of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     Well,
     /// Worth another try.
     ForNow,
@@ -86,7 +86,7 @@ pub enum End {
 }
 
 impl EdgeBox {
-    pub fn new(number: usize, site: SiteName, hardware: HardwareClass) -> Self {
+    pub(crate) fn new(number: usize, site: SiteName, hardware: HardwareClass) -> Self {
         let mut random = [0; 16];
         random[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
         random[8] = 1;
@@ -112,32 +112,32 @@ impl EdgeBox {
         }
     }
 
-    pub fn reachable(&self) -> bool {
+    pub(crate) fn reachable(&self) -> bool {
         self.power == Power::On && self.linked
     }
 
-    pub fn clock(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn clock(&self, now: Timestamp) -> Timestamp {
         Timestamp::from_millis(now.as_millis() + self.skew_s * 1000)
     }
 
     /// It left the factory with this.
-    pub fn runs_from_the_start(&mut self, slot: &SlotName, bundle: &BundleRef, order: &Order) {
+    pub(crate) fn runs_from_the_start(&mut self, slot: &SlotName, bundle: &BundleRef, order: &Order) {
         let slots = &mut self.durable.slots;
         slots.entry(slot.clone()).or_default().current = Some(bundle.clone());
         self.durable.stored.insert(bundle.sha256, true);
         self.accept(order);
     }
 
-    pub fn current(&self, slot: &SlotName) -> Option<&BundleRef> {
+    pub(crate) fn current(&self, slot: &SlotName) -> Option<&BundleRef> {
         self.durable.slots.get(slot).and_then(|occupied| occupied.current.as_ref())
     }
 
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.durable.wish.as_ref().map_or(0, |wish| wish.generation)
     }
 
     /// Takes an order; an older one changes nothing.
-    pub fn accept(&mut self, order: &Order) {
+    pub(crate) fn accept(&mut self, order: &Order) {
         if self.durable.wish.as_ref().is_some_and(|wish| order.version <= wish.generation) {
             return;
         }
@@ -148,7 +148,7 @@ impl EdgeBox {
         self.durable.order = Some(order.clone());
     }
 
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.boot += 1;
         self.sequence = 0;
         self.busy = None;
@@ -178,7 +178,7 @@ impl EdgeBox {
     }
 
     /// Asks its mind, and begins what it says.
-    pub fn think(&mut self, now: Timestamp) -> Result<Thought, Broken> {
+    pub(crate) fn think(&mut self, now: Timestamp) -> Result<Thought, Broken> {
         let now = self.clock(now);
         let plan = reconcile::plan(self.durable.wish.as_ref(), &self.world(), now);
         let mut thought = Thought { begin: Vec::new(), phases: plan.phases, look_again: plan.look_again };
@@ -251,7 +251,7 @@ impl EdgeBox {
     }
 
     /// A job of its present process has come to an end.
-    pub fn finish(&mut self, job: &Job, end: End, now: Timestamp) {
+    pub(crate) fn finish(&mut self, job: &Job, end: End, now: Timestamp) {
         let (digest, asked_in) = match job {
             Job::Fetch(digest) => {
                 self.fetching = None;
@@ -308,7 +308,7 @@ impl EdgeBox {
     }
 
     /// It leaves what it runs, and remembers why.
-    pub fn go_back(&mut self, slot: &SlotName, bundle: &BundleRef, now: Timestamp) -> bool {
+    pub(crate) fn go_back(&mut self, slot: &SlotName, bundle: &BundleRef, now: Timestamp) -> bool {
         let asked_in = self.generation();
         let Some(occupied) = self.durable.slots.get_mut(slot) else { return false };
         if occupied.current.as_ref() != Some(bundle) {
@@ -322,13 +322,13 @@ impl EdgeBox {
         true
     }
 
-    pub fn is_staged(&self, digest: &Digest) -> bool {
+    pub(crate) fn is_staged(&self, digest: &Digest) -> bool {
         self.proven.get(digest) == Some(&Content::Proven)
     }
 }
 
 /// How a job ends on a box where the bundle is of this nature.
-pub fn end_of(job: &Job, nature: Nature) -> End {
+pub(crate) fn end_of(job: &Job, nature: Nature) -> End {
     match (job, nature) {
         (Job::Test(..), Nature::FailsItsTest) => End::ForGood("golden_mismatch"),
         (Job::Activate(..), Nature::FailsToActivate) => End::ForGood("activation_failed"),
@@ -337,7 +337,7 @@ pub fn end_of(job: &Job, nature: Nature) -> End {
 }
 
 /// How long a job takes where nothing disturbs it.
-pub fn usual(job: &Job) -> Duration {
+pub(crate) fn usual(job: &Job) -> Duration {
     Duration::from_secs(match job {
         Job::Fetch(_) => 240,
         Job::Verify(..) => 15,

@@ -40,7 +40,7 @@ fn retell(seed: u64, broken: &Broken) -> String {
     format!("seed {seed} breaks {invariant}: {sentence}\n{story}    again: make sim SEED={seed} RUNS=1\n")
 }
 
-pub fn seeds(seeds: Range<u64>) {
+pub(crate) fn seeds(seeds: Range<u64>) {
     for seed in seeds {
         if let Err(broken) = one(seed) {
             panic!("{}", retell(seed, &broken));
@@ -49,7 +49,7 @@ pub fn seeds(seeds: Range<u64>) {
 }
 
 /// Every line is a seed, and why it is there.
-pub fn regressions() {
+pub(crate) fn regressions() {
     for line in REGRESSIONS.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let seed = line.split_whitespace().next().unwrap().parse().unwrap();
         seeds(seed..seed + 1);
@@ -62,7 +62,7 @@ fn number(name: &str, default: u64) -> u64 {
     text.parse().unwrap_or(default)
 }
 
-pub fn run() {
+pub(crate) fn run() {
     let (first, runs) = (number("SEED", 1), number("RUNS", 10_000));
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get() as u64);
     let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));

@@ -11,7 +11,7 @@ use muster_protocol::ids::DeviceId;
 
 use crate::fleet::{Known, Saved};
 
-pub fn claim(rollouts: &[Saved], index: usize, id: &DeviceId, known: &Known) -> Claim {
+pub(crate) fn claim(rollouts: &[Saved], index: usize, id: &DeviceId, known: &Known) -> Claim {
     let own = &rollouts[index].rollout;
     let mut claim = Claim::Free;
     for (other, saved) in rollouts.iter().enumerate() {

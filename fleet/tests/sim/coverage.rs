@@ -11,21 +11,21 @@ use crate::invariants::Look;
 type Counts<K> = BTreeMap<K, u64>;
 
 #[derive(Clone, Debug, Default)]
-pub struct Coverage {
-    pub phases: Counts<&'static str>,
-    pub steps: Counts<(&'static str, &'static str)>,
-    pub progress: Counts<&'static str>,
-    pub moves: Counts<(&'static str, &'static str)>,
-    pub verbs: Counts<(&'static str, &'static str, bool)>,
-    pub layers: Counts<(String, &'static str)>,
+pub(crate) struct Coverage {
+    pub(crate) phases: Counts<&'static str>,
+    pub(crate) steps: Counts<(&'static str, &'static str)>,
+    pub(crate) progress: Counts<&'static str>,
+    pub(crate) moves: Counts<(&'static str, &'static str)>,
+    pub(crate) verbs: Counts<(&'static str, &'static str, bool)>,
+    pub(crate) layers: Counts<(String, &'static str)>,
 }
 
 impl Coverage {
-    pub fn phase(&mut self, rollout: &Rollout) {
+    pub(crate) fn phase(&mut self, rollout: &Rollout) {
         *self.phases.entry(rollout.phase.name()).or_default() += 1;
     }
 
-    pub fn look(&mut self, look: &Look<'_>) {
+    pub(crate) fn look(&mut self, look: &Look<'_>) {
         if look.answer.transition.is_some() {
             self.step(look.before, look.after);
         }
@@ -47,17 +47,17 @@ impl Coverage {
         }
     }
 
-    pub fn step(&mut self, before: &Rollout, after: &Rollout) {
+    pub(crate) fn step(&mut self, before: &Rollout, after: &Rollout) {
         self.phase(after);
         let (was, is) = (before.phase.name(), after.phase.name());
         *self.steps.entry((was, is)).or_default() += 1;
     }
 
-    pub fn verb(&mut self, verb: Verb, phase: &'static str, accepted: bool) {
+    pub(crate) fn verb(&mut self, verb: Verb, phase: &'static str, accepted: bool) {
         *self.verbs.entry((phase, verb.as_str(), accepted)).or_default() += 1;
     }
 
-    pub fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         add(&mut self.phases, other.phases);
         add(&mut self.steps, other.steps);
         add(&mut self.progress, other.progress);
@@ -67,7 +67,7 @@ impl Coverage {
     }
 
     /// Everything with its count.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut text = String::new();
         let mut part = |title: &str, rows: Vec<(String, u64)>| {
             let _ = writeln!(text, "{title}");
@@ -89,7 +89,7 @@ impl Coverage {
     }
 
     /// What should have been seen and was not.
-    pub fn missing(&self) -> Vec<String> {
+    pub(crate) fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
         let phases = PHASES.iter().filter(|name| !self.phases.contains_key(*name));
         missing.extend(phases.map(|name| format!("phase {name}")));
@@ -126,7 +126,7 @@ fn add<K: Ord>(into: &mut Counts<K>, from: Counts<K>) {
     }
 }
 
-pub const VERBS: &[Verb] =
+pub(crate) const VERBS: &[Verb] =
     &[Verb::Approve, Verb::Pause, Verb::Resume, Verb::Promote, Verb::Retry, Verb::Abort, Verb::Rollback];
 
 const PHASES: &[&str] = &[

@@ -11,83 +11,83 @@ use muster_fleet::rollout::filter::Tags;
 use muster_fleet::rollout::journal::{Change, Entry, Input, outcome};
 use muster_fleet::rollout::view::{BundleStanding, DeviceView, Doing, FleetView};
 use muster_fleet::rollout::{
-    Advance, Cause, Freeze, Lease, Members, Phase, Progress, Rollout, SiteView, Verb, advance,
+    Advance, Cause, Freeze, Lease, Members, Moment, Phase, Progress, Rollout, SiteView, Verb, advance,
 };
 use muster_protocol::ids::{DeviceId, Digest, HardwareClass, RolloutId, SiteName, SlotName};
 use muster_protocol::message::up::{BundleRef, State};
 use muster_protocol::message::Phase as BoxPhase;
 use muster_protocol::time::Timestamp;
-use muster_protocol::trust::{Consent, Order, Permit, Want};
+use muster_protocol::trust::{Order, Permit, Want};
 
 use crate::claims;
 
 #[derive(Debug, Default)]
-pub struct Fleet {
-    pub up: bool,
-    pub rollouts: Vec<Saved>,
-    pub orders: BTreeMap<DeviceId, Order>,
-    pub devices: BTreeMap<DeviceId, Known>,
-    pub sites: BTreeMap<SiteName, SiteView>,
-    pub freezes: Vec<Freeze>,
-    pub standings: BTreeMap<Digest, BundleStanding>,
-    pub keeps_journal: bool,
+pub(crate) struct Fleet {
+    pub(crate) up: bool,
+    pub(crate) rollouts: Vec<Saved>,
+    pub(crate) orders: BTreeMap<DeviceId, Order>,
+    pub(crate) devices: BTreeMap<DeviceId, Known>,
+    pub(crate) sites: BTreeMap<SiteName, SiteView>,
+    pub(crate) freezes: Vec<Freeze>,
+    pub(crate) standings: BTreeMap<Digest, BundleStanding>,
+    pub(crate) keeps_journal: bool,
 }
 
 /// A rollout as the database has it.
 #[derive(Debug)]
-pub struct Saved {
-    pub rollout: Rollout,
-    pub members: Members,
+pub(crate) struct Saved {
+    pub(crate) rollout: Rollout,
+    pub(crate) members: Members,
     /// What it may not run on.
-    pub unfit: Option<HardwareClass>,
-    pub journal: Vec<Entry>,
+    pub(crate) unfit: Option<HardwareClass>,
+    pub(crate) journal: Vec<Entry>,
     seen: FleetView,
-    pub look_again: Option<Timestamp>,
-    pub waiting_on: Vec<(String, String)>,
+    pub(crate) look_again: Option<Timestamp>,
+    pub(crate) waiting_on: Vec<(String, String)>,
 }
 
 /// A device as the fleet knows it: by its words alone.
 #[derive(Debug)]
-pub struct Known {
-    pub name: String,
-    pub number: usize,
-    pub site: SiteName,
-    pub tags: Tags,
-    pub hardware: HardwareClass,
-    pub online: bool,
-    pub presence_since: Timestamp,
-    pub state: Option<State>,
+pub(crate) struct Known {
+    pub(crate) name: String,
+    pub(crate) number: usize,
+    pub(crate) site: SiteName,
+    pub(crate) tags: Tags,
+    pub(crate) hardware: HardwareClass,
+    pub(crate) online: bool,
+    pub(crate) presence_since: Timestamp,
+    pub(crate) state: Option<State>,
     heard: (u64, u64),
     heard_presence: u64,
-    pub leases: Vec<Lease>,
+    pub(crate) leases: Vec<Lease>,
     /// By bundle and period: a report that comes twice says the same twice.
     reports: BTreeMap<(Digest, u64), Report>,
 }
 
 /// What a box says of a period with a bundle.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Report {
-    pub bundle: Digest,
-    pub period: u64,
-    pub at: Timestamp,
-    pub hours: f64,
-    pub failed_hours: f64,
-    pub requests: u64,
-    pub slow: bool,
-    pub hot: bool,
-    pub paired: PairedDay,
+pub(crate) struct Report {
+    pub(crate) bundle: Digest,
+    pub(crate) period: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) hours: f64,
+    pub(crate) failed_hours: f64,
+    pub(crate) requests: u64,
+    pub(crate) slow: bool,
+    pub(crate) hot: bool,
+    pub(crate) paired: PairedDay,
 }
 
 /// What a device tells.
 #[derive(Clone, Debug)]
-pub enum Word {
+pub(crate) enum Word {
     Presence { device: DeviceId, connection: u64, online: bool },
     State { device: DeviceId, boot: u64, state: State },
     Report { device: DeviceId, report: Report },
 }
 
 impl Known {
-    pub fn new(name: &str, number: usize, site: SiteName, tags: Tags, hardware: HardwareClass, now: Timestamp) -> Self {
+    pub(crate) fn new(name: &str, number: usize, site: SiteName, tags: Tags, hardware: HardwareClass, now: Timestamp) -> Self {
         Self {
             name: name.to_owned(),
             number,
@@ -141,7 +141,7 @@ impl Known {
 
 impl Fleet {
     /// Takes a word into what it knows; says whether that changed anything.
-    pub fn hear(&mut self, word: &Word, now: Timestamp) -> bool {
+    pub(crate) fn hear(&mut self, word: &Word, now: Timestamp) -> bool {
         match word {
             Word::Presence { device, connection, online } => {
                 let Some(known) = self.devices.get_mut(device) else { return false };
@@ -175,7 +175,7 @@ impl Fleet {
     }
 
     /// What was heard last, of everybody.
-    pub fn newest_words(&self) -> Vec<Word> {
+    pub(crate) fn newest_words(&self) -> Vec<Word> {
         let of = |(device, known): (&DeviceId, &Known)| {
             let state = known.state.clone().map(|state| {
                 Word::State { device: device.clone(), boot: known.heard.0, state }
@@ -186,16 +186,16 @@ impl Fleet {
         self.devices.iter().flat_map(of).collect()
     }
 
-    pub fn standing(&self, bundle: &BundleRef) -> BundleStanding {
+    pub(crate) fn standing(&self, bundle: &BundleRef) -> BundleStanding {
         self.standings.get(&bundle.sha256).cloned().unwrap_or_default()
     }
 
-    pub fn saved(&self, id: &RolloutId) -> Option<&Saved> {
+    pub(crate) fn saved(&self, id: &RolloutId) -> Option<&Saved> {
         self.rollouts.iter().find(|saved| saved.rollout.id == *id)
     }
 
     /// The fleet as this rollout's engine sees it.
-    pub fn view(&self, index: usize, now: Timestamp) -> FleetView {
+    pub(crate) fn view(&self, index: usize, now: Timestamp) -> FleetView {
         let saved = &self.rollouts[index];
         let rollout = &saved.rollout;
         let stage = rollout.phase.stage().unwrap_or(rollout.plan.stages.len() - 1);
@@ -258,7 +258,7 @@ impl Fleet {
     }
 
     /// Asks the engine of one rollout, without taking its answer.
-    pub fn ask(&self, index: usize, now: Timestamp) -> (FleetView, Advance) {
+    pub(crate) fn ask(&self, index: usize, now: Timestamp) -> (FleetView, Advance) {
         let view = self.view(index, now);
         let saved = &self.rollouts[index];
         let answer = advance(&saved.rollout, &saved.members, &view, now);
@@ -266,7 +266,7 @@ impl Fleet {
     }
 
     /// Saves the answer; says whose orders are new.
-    pub fn take(&mut self, index: usize, view: &FleetView, answer: &Advance, now: Timestamp) -> Vec<DeviceId> {
+    pub(crate) fn take(&mut self, index: usize, view: &FleetView, answer: &Advance, now: Timestamp) -> Vec<DeviceId> {
         let keeps_journal = self.keeps_journal;
         let saved = &mut self.rollouts[index];
         saved.rollout.apply(&mut saved.members, answer);
@@ -291,7 +291,7 @@ impl Fleet {
     }
 
     /// Makes what the slot wants part of the device's order.
-    pub fn order(&mut self, device: &DeviceId, slot: &SlotName, want: Option<Want>, now: Timestamp) -> bool {
+    pub(crate) fn order(&mut self, device: &DeviceId, slot: &SlotName, want: Option<Want>, now: Timestamp) -> bool {
         if !self.devices.contains_key(device) {
             return false;
         }
@@ -317,7 +317,7 @@ impl Fleet {
         true
     }
 
-    pub fn begin(&mut self, rollout: Rollout, unfit: Option<HardwareClass>, now: Timestamp) {
+    pub(crate) fn begin(&mut self, rollout: Rollout, unfit: Option<HardwareClass>, now: Timestamp) {
         let mut journal = Vec::new();
         if self.keeps_journal {
             let outcome = outcome(&rollout, &Members::new());
@@ -335,7 +335,7 @@ impl Fleet {
     }
 
     /// A person acts; a refusal changes nothing.
-    pub fn act(&mut self, index: usize, verb: Verb, by: &str, reason: &str, now: Timestamp) -> Result<(), String> {
+    pub(crate) fn act(&mut self, index: usize, verb: Verb, by: &str, reason: &str, now: Timestamp) -> Result<(), String> {
         let saved = &mut self.rollouts[index];
         let by = muster_fleet::rollout::Actor::Person { name: by.to_owned() };
         saved.rollout.act(verb, by.clone(), reason, now).map_err(|refused| refused.to_string())?;
@@ -348,7 +348,7 @@ impl Fleet {
     }
 
     /// Open ones, and those that may still be reopened.
-    pub fn is_looked_at(&self, index: usize) -> bool {
+    pub(crate) fn is_looked_at(&self, index: usize) -> bool {
         let phase = &self.rollouts[index].rollout.phase;
         phase.is_open() || matches!(phase, Phase::Completed { .. })
     }
@@ -360,8 +360,13 @@ fn want(slot: &SlotName, assignment: &muster_fleet::rollout::Assignment) -> Opti
         slot: slot.clone(),
         bundle: bundle.path.clone(),
         sha256: bundle.sha256,
-        activate: Permit::Now,
-        consent: Consent::NotNeeded,
+        // World time is the true time here.
+        activate: match assignment.permit {
+            Moment::Now => Permit::Now,
+            Moment::Hold => Permit::Hold,
+            Moment::Until(end) => Permit::Until(end),
+        },
+        consent: assignment.consent,
     })
 }
 

@@ -19,30 +19,30 @@ use muster_protocol::time::Timestamp;
 use crate::fleet::{Fleet, Saved};
 
 #[derive(Clone, Debug)]
-pub struct Broken {
-    pub invariant: &'static str,
-    pub sentence: String,
+pub(crate) struct Broken {
+    pub(crate) invariant: &'static str,
+    pub(crate) sentence: String,
 }
 
 type Holds = Result<(), Broken>;
 
 /// One look of the engine, from outside.
 #[derive(Clone, Copy, Debug)]
-pub struct Look<'a> {
-    pub before: &'a Rollout,
-    pub members_before: &'a Members,
-    pub after: &'a Rollout,
-    pub members: &'a Members,
-    pub view: &'a FleetView,
-    pub answer: &'a Advance,
-    pub now: Timestamp,
+pub(crate) struct Look<'a> {
+    pub(crate) before: &'a Rollout,
+    pub(crate) members_before: &'a Members,
+    pub(crate) after: &'a Rollout,
+    pub(crate) members: &'a Members,
+    pub(crate) view: &'a FleetView,
+    pub(crate) answer: &'a Advance,
+    pub(crate) now: Timestamp,
 }
 
 fn hold(holds: bool, invariant: &'static str, sentence: impl FnOnce() -> String) -> Holds {
     if holds { Ok(()) } else { Err(Broken { invariant, sentence: sentence() }) }
 }
 
-pub fn after_look(look: &Look<'_>) -> Holds {
+pub(crate) fn after_look(look: &Look<'_>) -> Holds {
     no_hand_out_while_stopped(look)?;
     in_flight_within_caps(look)?;
     one_of_a_redundancy_group(look)?;
@@ -63,7 +63,7 @@ impl<'a> Look<'a> {
     }
 
     /// Who was asked in this look, or permitted to switch.
-    pub fn handed(&self) -> impl Iterator<Item = (&'a DeviceId, &'a Member)> + '_ {
+    pub(crate) fn handed(&self) -> impl Iterator<Item = (&'a DeviceId, &'a Member)> + '_ {
         self.members.iter().filter(|(id, member)| {
             let was = self.was(id);
             let newly = |test: fn(&Progress) -> bool| test(&member.progress) && !was.is_some_and(test);
@@ -236,7 +236,7 @@ fn stages_open_in_order(look: &Look<'_>) -> Holds {
 }
 
 /// Called after each act of a person.
-pub fn acted(before: &Rollout, after: &Rollout, verb: Verb, accepted: bool) -> Holds {
+pub(crate) fn acted(before: &Rollout, after: &Rollout, verb: Verb, accepted: bool) -> Holds {
     hold(accepted || before.phase == after.phase, "a_refusal_changes_nothing", || {
         format!("{} was refused and changed the phase", verb.as_str())
     })?;
@@ -288,10 +288,10 @@ fn everybody_is_somewhere(look: &Look<'_>) -> Holds {
     if look.answer.members.is_empty() && look.answer.transition.is_none() {
         return Ok(());
     }
-    let explained = explain(look.after, look.members, look.view);
+    let explained = explain(look.after, look.members, look.view, look.now);
     let told = explained.iter().map(|one| &one.device);
     hold(told.eq(look.members.keys()), name, || "not exactly one explanation for each".to_owned())?;
-    let wordless = explained.iter().find(|one| one.sentence.is_empty() || one.next.is_empty() || one.code.is_empty());
+    let wordless = explained.iter().find(|one| one.sentence.is_empty() || one.next.is_empty());
     hold(wordless.is_none(), name, || format!("{wordless:?} explains nothing"))
 }
 
@@ -340,28 +340,28 @@ fn never_silent(look: &Look<'_>) -> Holds {
     })
 }
 
-pub fn same_input_same_answer(fleet: &Fleet, index: usize, view: &FleetView, answer: &Advance, now: Timestamp) -> Holds {
+pub(crate) fn same_input_same_answer(fleet: &Fleet, index: usize, view: &FleetView, answer: &Advance, now: Timestamp) -> Holds {
     let saved = &fleet.rollouts[index];
     let again = advance(&saved.rollout, &saved.members, view, now);
     hold(again == *answer, "same_input_same_answer", || "asked twice, the engine answered differently".to_owned())
 }
 
-pub fn one_activation_at_a_time(name: &str, busy: Option<&Busy>) -> Holds {
+pub(crate) fn one_activation_at_a_time(name: &str, busy: Option<&Busy>) -> Holds {
     hold(busy.is_none(), "one_activation_at_a_time", || format!("{name} begins another thing while it is at {busy:?}"))
 }
 
-pub fn only_proven_bundles_run(name: &str, bundle: &BundleRef, proven: bool, bad: bool) -> Holds {
+pub(crate) fn only_proven_bundles_run(name: &str, bundle: &BundleRef, proven: bool, bad: bool) -> Holds {
     hold(proven && !bad, "only_proven_bundles_run", || {
         format!("{name} switches to {}: proven {proven}, bad-listed {bad}", bundle.path)
     })
 }
 
-pub fn repeated_words_change_nothing(changed: bool, word: &crate::fleet::Word) -> Holds {
+pub(crate) fn repeated_words_change_nothing(changed: bool, word: &crate::fleet::Word) -> Holds {
     hold(!changed, "repeated_words_change_nothing", || format!("heard a second time, {word:?} changed something"))
 }
 
 /// The journal, lived again, comes out the same.
-pub fn replay_agrees(saved: &Saved) -> Holds {
+pub(crate) fn replay_agrees(saved: &Saved) -> Holds {
     let mut replay = Replay::default();
     for entry in &saved.journal {
         if let Err(error) = replay.follow(entry) {
@@ -373,7 +373,7 @@ pub fn replay_agrees(saved: &Saved) -> Holds {
 }
 
 /// After the calm: it has ended, or says what person it waits for.
-pub fn it_ends_or_asks_somebody(saved: &Saved) -> Holds {
+pub(crate) fn it_ends_or_asks_somebody(saved: &Saved) -> Holds {
     let name = "it_ends_or_asks_somebody";
     let codes: Vec<&str> = saved.waiting_on.iter().map(|(code, _)| code.as_str()).collect();
     let told = !saved.waiting_on.is_empty();

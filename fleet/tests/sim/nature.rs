@@ -6,7 +6,7 @@ use muster_protocol::message::up::BundleRef;
 use crate::rng::fact;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Nature {
+pub(crate) enum Nature {
     Good,
     /// Its golden outputs differ there.
     FailsItsTest,
@@ -24,7 +24,7 @@ pub enum Nature {
     Reverts,
 }
 
-pub const NATURES: [Nature; 9] = [
+pub(crate) const NATURES: [Nature; 9] = [
     Nature::Good,
     Nature::FailsItsTest,
     Nature::FailsToActivate,
@@ -38,28 +38,28 @@ pub const NATURES: [Nature; 9] = [
 
 /// A bundle: bad in one way, on a share of the boxes.
 #[derive(Clone, Debug)]
-pub struct Kind {
-    pub bundle: BundleRef,
-    pub nature: Nature,
-    pub share_percent: u64,
+pub(crate) struct Kind {
+    pub(crate) bundle: BundleRef,
+    pub(crate) nature: Nature,
+    pub(crate) share_percent: u64,
     /// Who can run it at all: every hardware class but this one.
-    pub unfit: Option<&'static str>,
+    pub(crate) unfit: Option<&'static str>,
 }
 
 impl Kind {
-    pub fn new(version: &str, nature: Nature, share_percent: u64) -> Self {
+    pub(crate) fn new(version: &str, nature: Nature, share_percent: u64) -> Self {
         Self { bundle: bundle(version), nature, share_percent, unfit: None }
     }
 
     /// How it behaves on the box with this number: the same however often it is asked.
-    pub fn on(&self, seed: u64, number: usize) -> Nature {
+    pub(crate) fn on(&self, seed: u64, number: usize) -> Nature {
         let bytes = self.bundle.sha256.as_bytes();
         let luck = fact(seed, &[u64::from(bytes[0]) << 8 | u64::from(bytes[1]), number as u64]);
         if luck % 100 < self.share_percent { self.nature } else { Nature::Good }
     }
 }
 
-pub fn bundle(version: &str) -> BundleRef {
+pub(crate) fn bundle(version: &str) -> BundleRef {
     BundleRef {
         path: format!("bundles/beds/{version}.json").parse().unwrap(),
         sha256: Digest::of(version.as_bytes()),

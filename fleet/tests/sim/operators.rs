@@ -16,7 +16,7 @@ use crate::world::{Happening, World};
 const PEOPLE: [&str; 3] = ["anna", "bela", "chris"];
 
 /// One random thing that somebody does.
-pub fn act(world: &mut World) -> Result<(), Broken> {
+pub(crate) fn act(world: &mut World) -> Result<(), Broken> {
     let (now, dice) = (world.now, world.rng.below(100));
     match dice {
         0..34 if !world.fleet.rollouts.is_empty() => {
@@ -120,7 +120,7 @@ pub fn act(world: &mut World) -> Result<(), Broken> {
 }
 
 /// A person acts, and it is written down.
-pub fn verb_on(world: &mut World, index: usize, verb: Verb, by: &str, reason: &str) -> Result<Result<(), String>, Broken> {
+pub(crate) fn verb_on(world: &mut World, index: usize, verb: Verb, by: &str, reason: &str) -> Result<Result<(), String>, Broken> {
     let before = world.fleet.rollouts[index].rollout.clone();
     let now = world.now;
     let acted = world.fleet.act(index, verb, by, reason, now);

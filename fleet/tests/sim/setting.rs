@@ -20,16 +20,16 @@ const CALM: Duration = Duration::from_hours(24 * 40);
 /// More events than any sound run has.
 const EVENTS_MAX: u64 = 60_000;
 
-pub fn slot() -> SlotName {
+pub(crate) fn slot() -> SlotName {
     "beds".parse().unwrap()
 }
 
-pub fn hardware(n: u64) -> HardwareClass {
+pub(crate) fn hardware(n: u64) -> HardwareClass {
     ["x86-64", "x86-64-vnni", "arc-gpu"][(n % 3) as usize].parse().unwrap()
 }
 
 /// Builds the world of a seed.
-pub fn build(seed: u64) -> World {
+pub(crate) fn build(seed: u64) -> World {
     // A Saturday in October: the week in which Europe's clocks change is near.
     let mut world = World::new(seed, Timestamp::from_seconds(1_792_800_000));
     let rng = &mut world.rng;
@@ -104,7 +104,7 @@ fn make_site(world: &mut World, n: u64) {
     site.rules.in_flight_max = cap;
 }
 
-pub fn stage(name: &str, size: Size, bake: Duration, deadline: Duration) -> StagePlan {
+pub(crate) fn stage(name: &str, size: Size, bake: Duration, deadline: Duration) -> StagePlan {
     StagePlan {
         name: name.to_owned(),
         size,
@@ -161,7 +161,7 @@ fn plan(world: &mut World) -> Plan {
 }
 
 /// Somebody starts a rollout of one of the new bundles.
-pub fn another_rollout(world: &mut World) {
+pub(crate) fn another_rollout(world: &mut World) {
     let plan = plan(world);
     let number = world.fleet.rollouts.len();
     let kind = world.kinds[if number == 0 { 0 } else { world.rng.below(2) as usize }].clone();
@@ -174,7 +174,7 @@ pub fn another_rollout(world: &mut World) {
 }
 
 /// Lives through a seed: some days of trouble, then the calm, and the end.
-pub fn live(world: &mut World) -> Result<(), Broken> {
+pub(crate) fn live(world: &mut World) -> Result<(), Broken> {
     let trouble = Duration::from_hours(world.rng.between(6, 72));
     let calm = world.now.plus(trouble);
     run_until(world, calm, |_| false)?;

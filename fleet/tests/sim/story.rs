@@ -9,7 +9,7 @@ use crate::boxes::EdgeBox;
 use crate::invariants::Look;
 
 /// What changed, in few lines: devices that did the same are told together.
-pub fn of(look: &Look<'_>, boxes: &[EdgeBox], numbers: &BTreeMap<DeviceId, usize>) -> Vec<String> {
+pub(crate) fn of(look: &Look<'_>, boxes: &[EdgeBox], numbers: &BTreeMap<DeviceId, usize>) -> Vec<String> {
     let name = look.after.bundle.path.version().to_string();
     let mut groups: BTreeMap<(usize, &str), (String, Vec<usize>)> = BTreeMap::new();
     for (id, member) in &look.answer.members {
@@ -47,7 +47,7 @@ pub fn of(look: &Look<'_>, boxes: &[EdgeBox], numbers: &BTreeMap<DeviceId, usize
 const RANKS: [&str; 8] = ["failed", "reverted", "excluded", "done", "baking", "ready", "offered", "permitted"];
 
 /// The phase with what it knows.
-pub fn phase(rollout: &muster_fleet::rollout::Rollout) -> String {
+pub(crate) fn phase(rollout: &muster_fleet::rollout::Rollout) -> String {
     let stage = |stage: usize| rollout.plan.stages.get(stage).map_or("", |stage| stage.name.as_str());
     match &rollout.phase {
         Phase::Proposed { .. } => "PROPOSED".to_owned(),

@@ -22,38 +22,38 @@ use crate::rng::Rng;
 
 /// How bad the weather is, in percent of messages.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Weather {
-    pub lost: u64,
-    pub doubled: u64,
-    pub late: u64,
+pub(crate) struct Weather {
+    pub(crate) lost: u64,
+    pub(crate) doubled: u64,
+    pub(crate) late: u64,
     /// Of commits, that the server dies right before or after them.
-    pub server_crashes: u64,
-    pub setbacks: u64,
+    pub(crate) server_crashes: u64,
+    pub(crate) setbacks: u64,
 }
 
 #[derive(Debug)]
-pub struct World {
-    pub seed: u64,
-    pub now: Timestamp,
-    pub rng: Rng,
-    pub weather: Weather,
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) now: Timestamp,
+    pub(crate) rng: Rng,
+    pub(crate) weather: Weather,
     /// Nobody acts any more and everything works; what is bad stays bad.
-    pub calm: bool,
-    pub boxes: Vec<EdgeBox>,
-    pub numbers: BTreeMap<DeviceId, usize>,
-    pub fleet: Fleet,
-    pub kinds: Vec<Kind>,
+    pub(crate) calm: bool,
+    pub(crate) boxes: Vec<EdgeBox>,
+    pub(crate) numbers: BTreeMap<DeviceId, usize>,
+    pub(crate) fleet: Fleet,
+    pub(crate) kinds: Vec<Kind>,
     /// A box's own nature with a bundle, where a script says so.
-    pub told: BTreeMap<(usize, muster_protocol::ids::Digest), Nature>,
-    pub coverage: Coverage,
-    pub events: u64,
-    pub looks: u64,
+    pub(crate) told: BTreeMap<(usize, muster_protocol::ids::Digest), Nature>,
+    pub(crate) coverage: Coverage,
+    pub(crate) events: u64,
+    pub(crate) looks: u64,
     /// What happened, for people; kept where somebody reads it.
-    pub story: Option<Vec<(Timestamp, String)>>,
+    pub(crate) story: Option<Vec<(Timestamp, String)>>,
     /// The same of a run that failed: unlike a script, it keeps its weather.
-    pub retell: Option<Vec<(Timestamp, String)>>,
-    pub report_every: Duration,
-    pub operator_every: Option<Duration>,
+    pub(crate) retell: Option<Vec<(Timestamp, String)>>,
+    pub(crate) report_every: Duration,
+    pub(crate) operator_every: Option<Duration>,
     queue: BTreeMap<(Timestamp, u64), Happening>,
     next: u64,
     backlog: Vec<Word>,
@@ -62,7 +62,7 @@ pub struct World {
 }
 
 #[derive(Clone, Debug)]
-pub enum Happening {
+pub(crate) enum Happening {
     Look,
     ToBox { to: usize, order: Order },
     ToFleet(Word),
@@ -82,7 +82,7 @@ pub enum Happening {
 }
 
 impl World {
-    pub fn new(seed: u64, now: Timestamp) -> Self {
+    pub(crate) fn new(seed: u64, now: Timestamp) -> Self {
         Self {
             seed,
             now,
@@ -109,21 +109,21 @@ impl World {
         }
     }
 
-    pub fn say(&mut self, sentence: impl FnOnce() -> String) {
+    pub(crate) fn say(&mut self, sentence: impl FnOnce() -> String) {
         if let Some(story) = self.story.as_mut().or(self.retell.as_mut()) {
             let sentence = sentence();
             story.push((self.now, sentence));
         }
     }
 
-    pub fn at(&mut self, after: Duration, what: Happening) {
+    pub(crate) fn at(&mut self, after: Duration, what: Happening) {
         let key = (self.now.plus(after), self.next);
         self.next += 1;
         self.queue.insert(key, what);
     }
 
     /// A new box that runs `bundle` in the slot.
-    pub fn add_box(&mut self, mut edge: EdgeBox, slot: &SlotName, runs: &BundleRef) {
+    pub(crate) fn add_box(&mut self, mut edge: EdgeBox, slot: &SlotName, runs: &BundleRef) {
         let known = Known::new(
             &edge.name,
             edge.number,
@@ -145,19 +145,19 @@ impl World {
         self.at(Duration::ZERO, Happening::Wake { on, boot: 1 });
     }
 
-    pub fn begin(&mut self, rollout: Rollout, unfit: Option<HardwareClass>) {
+    pub(crate) fn begin(&mut self, rollout: Rollout, unfit: Option<HardwareClass>) {
         self.coverage.phase(&rollout);
         self.fleet.begin(rollout, unfit, self.now);
         self.look_soon();
     }
 
     /// The server looks when something has changed, a moment later, so that one look sees many changes.
-    pub fn look_soon(&mut self) {
+    pub(crate) fn look_soon(&mut self) {
         let delay = if self.story.is_some() { 5 } else { self.rng.between(2, 40) };
         self.look_at(self.now.plus(Duration::from_secs(delay)));
     }
 
-    pub fn look_at(&mut self, time: Timestamp) {
+    pub(crate) fn look_at(&mut self, time: Timestamp) {
         if self.look_at.is_some_and(|at| at <= time) {
             return;
         }
@@ -166,7 +166,7 @@ impl World {
     }
 
     /// The next event, if it comes before `until`.
-    pub fn step(&mut self, until: Timestamp) -> Result<bool, Broken> {
+    pub(crate) fn step(&mut self, until: Timestamp) -> Result<bool, Broken> {
         let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= until) else {
             self.now = self.now.max(until);
             return Ok(false);
@@ -304,7 +304,7 @@ impl World {
         self.at(Duration::from_secs(away), Happening::ServerUp);
     }
 
-    pub fn publish(&mut self, devices: &[DeviceId]) {
+    pub(crate) fn publish(&mut self, devices: &[DeviceId]) {
         for device in devices {
             let Some(&to) = self.numbers.get(device) else { continue };
             let order = self.fleet.orders[device].clone();
@@ -341,7 +341,7 @@ impl World {
         Duration::from_secs(if late { self.rng.between(30, 900) } else { self.rng.between(1, 4) })
     }
 
-    pub fn send(&mut self, word: Word) {
+    pub(crate) fn send(&mut self, word: Word) {
         if self.weather.doubled > 0 && self.rng.chance(self.weather.doubled) {
             let late = self.rng.between(1, 7200);
             self.at(Duration::from_secs(late), Happening::ToFleet(word.clone()));
@@ -355,13 +355,13 @@ impl World {
     }
 
     /// The link of one box comes or goes; its agent goes on either way.
-    pub fn link(&mut self, of: usize, up: bool) -> Result<(), Broken> {
+    pub(crate) fn link(&mut self, of: usize, up: bool) -> Result<(), Broken> {
         let was = self.boxes[of].reachable();
         self.boxes[of].linked = up;
         self.reach_changed(of, was)
     }
 
-    pub fn power(&mut self, on: usize, up: bool) -> Result<(), Broken> {
+    pub(crate) fn power(&mut self, on: usize, up: bool) -> Result<(), Broken> {
         let was = self.boxes[on].reachable();
         let edge = &mut self.boxes[on];
         if edge.power == Power::Bricked {
@@ -402,7 +402,7 @@ impl World {
     // ---- the boxes ----
 
     /// Asks the agent's mind, begins what it says, and tells the fleet.
-    pub fn think(&mut self, on: usize) -> Result<(), Broken> {
+    pub(crate) fn think(&mut self, on: usize) -> Result<(), Broken> {
         if self.boxes[on].power != Power::On {
             return Ok(());
         }
@@ -464,7 +464,7 @@ impl World {
     }
 
     /// The truth about the bundle on this box.
-    pub fn nature(&self, on: usize, bundle: &BundleRef) -> Nature {
+    pub(crate) fn nature(&self, on: usize, bundle: &BundleRef) -> Nature {
         if let Some(nature) = self.told.get(&(on, bundle.sha256)) {
             return *nature;
         }
@@ -523,7 +523,7 @@ impl World {
     }
 
     /// Somebody at the box says yes to what is staged there.
-    pub fn agree(&mut self, on: usize) -> Result<(), Broken> {
+    pub(crate) fn agree(&mut self, on: usize) -> Result<(), Broken> {
         let wants: Vec<Want> = self.fleet.orders[&self.boxes[on].id].want.clone();
         for want in wants {
             if self.boxes[on].is_staged(&want.sha256) {
@@ -584,7 +584,7 @@ impl World {
     // ---- the end ----
 
     /// The network heals, windows open, leases and freezes end, and nobody acts any more.
-    pub fn calm_down(&mut self) -> Result<(), Broken> {
+    pub(crate) fn calm_down(&mut self) -> Result<(), Broken> {
         self.say(|| "the world calms".to_owned());
         self.calm = true;
         self.weather = Weather::default();
@@ -609,16 +609,16 @@ impl World {
         Ok(())
     }
 
-    pub fn site(&mut self, name: &SiteName) -> &mut SiteView {
+    pub(crate) fn site(&mut self, name: &SiteName) -> &mut SiteView {
         self.fleet.sites.entry(name.clone()).or_default()
     }
 
-    pub fn strike(&mut self, bundle: &BundleRef, standing: BundleStanding) {
+    pub(crate) fn strike(&mut self, bundle: &BundleRef, standing: BundleStanding) {
         self.fleet.standings.insert(bundle.sha256, standing);
         self.look_soon();
     }
 
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         let quiet = |progress: &Progress| {
             !matches!(progress, Progress::Activated { .. }) && !progress.is_in_flight()
         };
