@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui interop lint unit python-test ui-test stories openapi bench-rollout fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui interop lint unit python-test ui-test stories sim mutants bench-rollout bench-gates openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -50,6 +50,12 @@ ui-test: ui ## Run the dashboard's unit tests and type checks
 
 stories: ## Run the stories on real processes of this machine, the dashboard in a real browser among them
 	@$(LOCAL)/python/bin/python hw-tests/stories.py
+
+sim: ## Live through RUNS (10000) made-up fleets from SEED (1) on, with both real minds, and check every invariant
+	@scripts/sim.sh
+
+mutants: ## Put deliberate bugs into the engine and show which invariant catches each, and after how many runs
+	@scripts/mutants.sh
 
 openapi: ## Write the API's description anew
 	@cargo run --quiet --bin muster-fleet -- openapi > fleet/docs/openapi.json

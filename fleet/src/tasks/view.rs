@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::clock::Clocks;
 use crate::rollout::{FleetView, Members, Rollout};
 use crate::roster::{self, Board, Shared};
-use crate::store::{Control, Store, Versioned};
+use crate::store::{Control, Store, Telemetry, Versioned};
 
 use super::TaskError;
 
@@ -31,6 +31,16 @@ pub async fn seen(
         FleetView::default()
     };
     Ok(Shared { revision, rollout: Arc::new(rollout), members: Arc::new(members), view: Arc::new(view) })
+}
+
+/// The fleet as a rollout would meet it now, from the database.
+pub async fn fleet_view(
+    control: &mut Control,
+    telemetry: &mut Telemetry,
+    rollout: &Rollout,
+    clocks: Clocks,
+) -> Result<FleetView, TaskError> {
+    Ok(roster::view(control, telemetry, rollout, clocks).await?)
 }
 
 /// The rollout's members, all of them.

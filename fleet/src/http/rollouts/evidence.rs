@@ -26,7 +26,9 @@ pub(super) async fn evidence(State(app): State<App>, Id(id): Id<RolloutId>) -> A
     let mut db = app.fleet.store.read().await?;
     let rollout = load(&mut db, &id).await?.document;
     let members = members(&mut db, &rollout).await?;
-    let view = fleet_view(&mut db, &mut app.fleet.store.read_telemetry().await?, &rollout).await?;
+    let mut telemetry = app.fleet.store.read_telemetry().await?;
+    let view = fleet_view(&mut db, &mut telemetry, &rollout, app.fleet.clocks).await?;
+    drop(telemetry);
     let mut acts = Vec::new();
     let mut page = Page::first(LIMIT_MAX);
     loop {

@@ -21,10 +21,10 @@ use crate::mint;
 use crate::rollout::draw::draw;
 use crate::rollout::forecast::{Depth, Forecast};
 use crate::rollout::{Actor, Plan, Rollout};
-use crate::roster;
 use crate::store::bundles::Bundle;
 use crate::store::{Control, bundles, forecasts, log};
 use crate::tasks::runs as task;
+use crate::tasks::view::fleet_view;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -130,7 +130,7 @@ pub(super) async fn create(
     let moment = app.fleet.clocks.moment();
     let rollout = checked.begin(RolloutId::mint(mint::random()?), moment.world_at)?;
     let mut telemetry = app.fleet.store.read_telemetry().await?;
-    let view = roster::view(&mut db, &mut telemetry, &rollout, app.fleet.clocks).await?;
+    let view = fleet_view(&mut db, &mut telemetry, &rollout, app.fleet.clocks).await?;
     drop(telemetry);
     drop(db);
     let depth = if query.dry_run { Depth::Full } else { Depth::Healthy };

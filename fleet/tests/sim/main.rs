@@ -1,0 +1,44 @@
+//! Fleets that never were: the real minds of the fleet and of its boxes, with everything else made up from a seed.
+//!
+//! ```text
+//!   setting ─▶ world: one queue of events ◀── operators, weather, time
+//!                │            │
+//!           boxes (agent's mind)   fleet (rollout engine)
+//!                └────────────┬──┘
+//!                     invariants, after every look, act and activation;  coverage
+//! ```
+//! `make sim RUNS=100000` runs a campaign; a seed that fails goes into `regressions.txt` and is run for ever after.
+//! `fleet/tests/scripts` are stories in the same world, with calm weather and an operator who can read.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a run that goes wrong should stop, and say where")]
+
+mod boxes;
+mod campaign;
+mod claims;
+mod coverage;
+mod fleet;
+mod invariants;
+mod nature;
+mod operators;
+mod rng;
+mod setting;
+mod story;
+mod world;
+
+/// In `make test`: enough to see a coarse mistake, fast enough for every day.
+#[test]
+fn two_hundred_fleets_keep_the_invariants() {
+    campaign::seeds(0..200);
+}
+
+#[test]
+fn what_failed_once_does_not_fail_again() {
+    campaign::regressions();
+}
+
+/// `make sim`.
+#[test]
+#[ignore = "runs for minutes; `make sim` calls it"]
+fn a_campaign() {
+    campaign::run();
+}
