@@ -2,6 +2,7 @@
 
 mod evidence;
 mod foresee;
+mod journal;
 mod new;
 mod verbs;
 mod view;
@@ -28,8 +29,8 @@ use crate::roster::Shared;
 use crate::store::{self, Control, NewestFirst, Page, Versioned, forecasts, rollouts};
 use crate::tasks::view::{members_of, seen};
 
-pub(super) use view::RolloutSummary;
 use foresee::ForecastView;
+pub(super) use view::RolloutSummary;
 use view::{RolloutView, summary};
 
 const PHASES: [&str; 11] = [
@@ -59,6 +60,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(verbs::approve))
         .routes(routes!(verbs::retry))
         .routes(routes!(evidence::evidence))
+        .routes(routes!(journal::journal))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -21,7 +21,9 @@ fn one(seed: u64) -> Result<Coverage, Broken> {
         let mut world = setting::build(seed);
         setting::live(&mut world).map(|()| std::mem::take(&mut world.coverage))
     }));
-    lived.unwrap_or_else(|_| Err(Broken { invariant: "no_panic", sentence: "it panicked, see above".to_owned() }))
+    lived.unwrap_or_else(|_| {
+        Err(Broken { invariant: "no_panic", sentence: "it panicked, see above".to_owned() })
+    })
 }
 
 /// Lives through it once more and writes down what happened.

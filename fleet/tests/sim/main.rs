@@ -10,7 +10,11 @@
 //! `make sim RUNS=100000` runs a campaign; a seed that fails goes into `regressions.txt` and is run for ever after.
 //! `fleet/tests/scripts` are stories in the same world, with calm weather and an operator who can read.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a run that goes wrong should stop, and say where")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a run that goes wrong should stop, and say where"
+)]
 
 mod boxes;
 mod campaign;

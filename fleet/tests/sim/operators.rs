@@ -120,7 +120,13 @@ pub(crate) fn act(world: &mut World) -> Result<(), Broken> {
 }
 
 /// A person acts, and it is written down.
-pub(crate) fn verb_on(world: &mut World, index: usize, verb: Verb, by: &str, reason: &str) -> Result<Result<(), String>, Broken> {
+pub(crate) fn verb_on(
+    world: &mut World,
+    index: usize,
+    verb: Verb,
+    by: &str,
+    reason: &str,
+) -> Result<Result<(), String>, Broken> {
     let before = world.fleet.rollouts[index].rollout.clone();
     let now = world.now;
     let acted = world.fleet.act(index, verb, by, reason, now);

@@ -8,14 +8,19 @@ use muster_protocol::ids::RolloutId;
 use super::super::App;
 use super::super::extract::Id;
 use super::super::parts::Who;
-use super::super::problem::{Answer, Problem, ProblemBody};
+use super::super::problem::{Answer, Code, Problem, ProblemBody};
+use super::journal::whole;
 use super::load;
 use crate::rollout::evidence::{Act, Pack, SPEC_VERSION, Sealed, TYPE};
-use crate::store::{LIMIT_MAX, Page, forecasts, log};
+use crate::rollout::journal::Entry;
+use crate::rollout::{Members, Rollout};
+use crate::store::{Control, LIMIT_MAX, Page, Versioned, forecasts, log};
 use crate::tasks::view::{fleet_view, members};
 
 /// Log entries in a record at most: the newest.
 const ACTS_MAX: usize = 50_000;
+/// Looks at a rollout that is moving.
+const TRIES: usize = 5;
 
 /// Its record, signed with the order key
 #[utoipa::path(get, path = "/rollouts/{id}/evidence", tag = "rollouts", operation_id = "get_rollout_evidence",
@@ -24,8 +29,7 @@ const ACTS_MAX: usize = 50_000;
         (status = 404, body = ProblemBody)))]
 pub(super) async fn evidence(State(app): State<App>, Id(id): Id<RolloutId>) -> Answer<Response> {
     let mut db = app.fleet.store.read().await?;
-    let rollout = load(&mut db, &id).await?.document;
-    let members = members(&mut db, &rollout).await?;
+    let (rollout, members, journal) = at_rest(&mut db, &id).await?;
     let mut telemetry = app.fleet.store.read_telemetry().await?;
     let view = fleet_view(&mut db, &mut telemetry, &rollout, app.fleet.clocks).await?;
     drop(telemetry);
@@ -47,7 +51,7 @@ pub(super) async fn evidence(State(app): State<App>, Id(id): Id<RolloutId>) -> A
     let forecast = forecasts::get(&mut db, &id).await?;
     drop(db);
     let moment = app.fleet.clocks.moment();
-    let pack = Pack::of((rollout, members), view, moment.world_at, acts, None, forecast);
+    let pack = Pack::of((rollout, members), view, moment.world_at, acts, journal, forecast);
     let record = serde_json::to_string(&pack).map_err(|error| Problem::internal(&error))?;
     let sealed = Sealed {
         type_: TYPE.to_owned(),
@@ -58,4 +62,18 @@ pub(super) async fn evidence(State(app): State<App>, Id(id): Id<RolloutId>) -> A
     };
     let bytes = app.fleet.signer.evidence(&sealed).map_err(|error| Problem::internal(&error))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
+}
+
+/// A rollout, its members and its journal as of one moment: read again if the rollout moved meanwhile.
+async fn at_rest(db: &mut Control, id: &RolloutId) -> Answer<(Rollout, Members, Option<Vec<Entry>>)> {
+    for _ in 0..TRIES {
+        let Versioned { revision, document: rollout } = load(db, id).await?;
+        let members = members(db, &rollout).await?;
+        let journal = whole(db, id).await?;
+        if load(db, id).await?.revision == revision {
+            return Ok((rollout, members, journal));
+        }
+    }
+    Err(Problem::new(Code::Stale, "the rollout moves faster than it can be read")
+        .next("pause it, or ask again"))
 }
