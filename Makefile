@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui interop lint unit python-test ui-test stories openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui interop lint unit python-test ui-test stories openapi fuzz bench-gates release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -56,6 +56,9 @@ openapi: ## Write the API's description anew
 
 fuzz: ## Fuzz every reader of foreign bytes, SECONDS each (60)
 	@scripts/fuzz.sh $(or $(SECONDS),60)
+
+bench-gates: ## Measure how far a bad bundle gets, and how often a good one is stopped; SEEDS rollouts each (200)
+	@cargo bench --quiet --profile fast -p muster-fleet --bench blast -- $(or $(SEEDS),200)
 
 release: ## Build the release binaries and say what they need and weigh
 	@cross/release.sh
