@@ -66,6 +66,9 @@ bench-rollout: ## Measure the rollout engine on fleets of 1,000 to 100,000 boxes
 fuzz: ## Fuzz every reader of foreign bytes, SECONDS each (60)
 	@scripts/fuzz.sh $(or $(SECONDS),60)
 
+bench-gates: ## Measure how far a bad bundle gets, and how often a good one is stopped; SEEDS rollouts each (200)
+	@cargo bench --quiet --profile fast -p muster-fleet --bench blast -- $(or $(SEEDS),200)
+
 release: ## Build the release binaries and say what they need and weigh
 	@cross/release.sh
 

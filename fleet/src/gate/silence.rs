@@ -108,27 +108,20 @@ pub(super) fn judge(case: &Case<'_>) -> LayerVerdict {
 
 fn usual<'a>(case: &Case<'a>) -> Usual<'a> {
     let mut usual = Usual::default();
-    for (_, stratum, control) in &case.controls {
-        // Who was away before the stage opened tells nothing of what has happened since.
-        let silence = control.silence;
-        if !(silence.hours_at_risk > 0.0 && silence.hours_at_risk.is_finite()) {
-            continue;
-        }
-        let silent = is_silent(silence, case.limits);
+    let heard = || case.controls.iter().filter(|(_, _, control)| was_heard(control.silence));
+    for (_, stratum, control) in heard() {
         let site = usual.sites.entry(stratum.site.as_ref()).or_default();
         site.0 += 1;
-        site.1 += usize::from(silent);
+        site.1 += usize::from(is_silent(control.silence, case.limits));
     }
-    for (_, stratum, control) in &case.controls {
+    for (_, stratum, control) in heard() {
         let silence = control.silence;
-        let counts = silence.hours_at_risk > 0.0 && silence.hours_at_risk.is_finite();
-        if !counts || usual.is_out(stratum.site.as_ref()) {
+        if usual.is_out(stratum.site.as_ref()) {
             continue;
         }
         usual.hours += silence.hours_at_risk.min(WINDOW_H);
-        usual.silent += u64::from(
-            is_silent(silence, case.limits) && silence.silent_hours.is_some_and(|hours| hours <= WINDOW_H),
-        );
+        let lately = silence.silent_hours.is_some_and(|hours| hours <= WINDOW_H);
+        usual.silent += u64::from(lately && is_silent(silence, case.limits));
     }
     usual
 }
@@ -165,6 +158,13 @@ impl Usual<'_> {
     fn is_out(&self, site: Site<'_>) -> bool {
         self.sites.get(&site).is_some_and(|&(controls, silent)| silent > 0 && silent * 2 >= controls)
     }
+}
+
+/// Who was away before the stage opened, and still is, tells nothing of what has happened since.
+fn was_heard(silence: Silence) -> bool {
+    silence.hours_at_risk.is_finite()
+        && silence.hours_at_risk > 0.0
+        && silence.silent_hours.is_none_or(|hours| hours < silence.hours_at_risk)
 }
 
 fn is_silent(silence: Silence, limits: &GateLimits) -> bool {
@@ -232,6 +232,14 @@ mod tests {
         // Nobody to compare with: hold, never condemn.
         check(&[("a", 10, 9)], &[], Insufficient);
         check(&[("a", 10, 1)], &[], Pass);
+    }
+
+    /// Controls that have been away since before the stage opened make nobody's silence usual.
+    #[test]
+    fn who_was_away_before_is_no_control() {
+        let away = Silence { hours_at_risk: 6.0, silent_hours: Some(6.0) };
+        assert!(!was_heard(away) && was_heard(silence(true)) && was_heard(silence(false)));
+        assert!(!was_heard(Silence::default()));
     }
 
     #[test]
