@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +28,37 @@ def stage(name: str, size: dict[str, float], bake_s: int) -> dict[str, object]:
     # Nobody calls these boxes, so the gate is told to ask for installs and exposure only.
     gate = {"latency_requests_min": 0, "labels_min": 0}
     return {"name": name, "size": size, "bake_s": bake_s, "deadline_s": 30 * DAY_S, "gate": gate}
+
+
+class Clients:
+    """An application that asks one box all the time, and keeps what went wrong."""
+
+    def __init__(self, url: str, columns: int) -> None:
+        tensor = {"name": "x", "shape": [1, columns], "datatype": "FP32", "data": [1.0] * columns}
+        self.request = urllib.request.Request(
+            f"{url}/v2/models/{MODEL}/infer", data=json.dumps({"inputs": [tensor]}).encode()
+        )
+        self.answered = 0
+        self.failures: list[str] = []
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.ask)
+
+    def ask(self) -> None:
+        while not self.stop.wait(0.02):
+            try:
+                with urllib.request.urlopen(self.request, timeout=10) as answer:
+                    json.load(answer)
+                self.answered += 1
+            except (OSError, ValueError) as error:
+                self.failures.append(repr(error))
+
+    def __enter__(self) -> Clients:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
 
 
 class Stories:
@@ -201,6 +233,47 @@ class Stories:
                 until(f"{each.name} answers with {bundle}", lambda box=each: self.runs(box, bundle), 30)
         print(f"    {kills} kills with -9 around activation; each box came back whole and the rollouts completed")
 
+    def window(self) -> None:
+        """A bundle is staged outside its site's window, delayed by an application, and takes over without a failed request."""
+        lab, box, bundle = self.lab, self.lab.boxes[1], self.other_bundle()
+        # A box's site is called as the box here. The window begins in four world days: nothing waits for it by chance.
+        weekday = (int(lab.day()) + 4) % 7  # 2024-01-01 was a Monday
+        days = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+        lab.muster("site", "set", box.name, "--zone", "UTC", "--activate", f"{days[weekday]} 02:00-06:00")
+        with Clients(box.url, self.columns) as clients:
+            rollout = self.roll_out(bundle, 60)
+            until(f"{box.name} is ready and waits", lambda: self.waits_for(box) == "permit", 30, 0.1)
+            if self.runs(box, bundle):
+                raise Failure(f"{box.name} took the bundle over outside its window")
+            self.agent(box, "lease", "take", "ct-console", "--reason", "an examination is running", "--seconds", "600")
+            # The site opens at any time from now on.
+            lab.muster("site", "set", box.name, "--zone", "UTC")
+            held = time.monotonic()
+            while time.monotonic() - held < 4:
+                if self.waits_for(box) not in ("permit", "lease") or self.runs(box, bundle):
+                    raise Failure(f"{box.name} did not wait for the examination: {self.report(box)['slots']}")
+                time.sleep(0.1)
+            self.agent(box, "lease", "release", "ct-console")
+            released = time.monotonic()
+            until(f"{box.name} runs {bundle}", lambda: self.runs(box, bundle), 30, 0.1)
+            took_s = time.monotonic() - released
+            answered = clients.answered
+            until("clients are answered by the new bundle", lambda: clients.answered > answered + 20, 10, 0.05)
+        if clients.failures:
+            raise Failure(f"{len(clients.failures)} requests failed, the first with {clients.failures[0]}")
+        self.finish(rollout)
+        print(f"    staged outside the window, delayed by a lease, switched {took_s:.1f} s after it ended")
+        print(f"    {clients.answered} requests meanwhile, none failed")
+
+    def waits_for(self, box: Box) -> str | None:
+        """What the bundle that is ready on this box waits for."""
+        phase = self.report(box)["slots"][0]["phase"]
+        return phase["waits_for"] if phase["is"] == "ready" else None
+
+    def agent(self, box: Box, *args: str) -> str:
+        """A command typed at the box."""
+        return self.lab.run([self.lab.target / "muster-agent", *args, "--config", box.folder / "agent.toml"])
+
     def bundle_revoked(self) -> None:
         """A bundle that must not run stops on every box, says why, stays stopped after a restart, and comes back."""
         lab, why = self.lab, "miscalibrated on portable films"
@@ -315,6 +388,7 @@ def main() -> int:
         "wire": stories.wire,
         "server-killed": stories.server_killed,
         "agent-killed": stories.agent_killed,
+        "window": stories.window,
         "bundle-revoked": stories.bundle_revoked,
         "keys-rotated": stories.keys_rotated,
         "box-stolen": stories.box_stolen,

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::message::up::BundleRef;
-use muster_protocol::message::{Phase, Sentence};
+use muster_protocol::message::{LocalLease, Phase, ReadyFor, Sentence};
 use muster_protocol::time::Timestamp;
-use muster_protocol::trust::{Order, Revocation, RevocationAction, Standing, Want};
+use muster_protocol::trust::{Consent, Order, Permit, Revocation, RevocationAction, Standing, Want};
 
 use super::*;
 
@@ -47,6 +47,13 @@ fn order(version: u64, want: &[(u8, u8)]) -> Order {
 enum Happening {
     Order(Vec<(u8, u8)>),
     Repeat,
+    /// The same bundles, to be activated at another moment.
+    Reschedule(Permit, Consent),
+    Says(u8),
+    Unsays(u8),
+    Lease(u64),
+    OwnerAsks(Consent),
+    ClockFails(Clock),
     Arrives,
     Succeeds,
     FailsForNow,
@@ -64,6 +71,12 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         2 => proptest::collection::vec((0_u8..3, 0_u8..BUNDLES), 0..4).prop_map(Happening::Order),
         1 => Just(Happening::Repeat),
+        2 => (permit(), consent()).prop_map(|(permit, consent)| Happening::Reschedule(permit, consent)),
+        1 => (0..BUNDLES).prop_map(Happening::Says),
+        1 => (0..BUNDLES).prop_map(Happening::Unsays),
+        1 => (0_u64..300).prop_map(Happening::Lease),
+        1 => consent().prop_map(Happening::OwnerAsks),
+        1 => prop_oneof![Just(Clock::Sound), Just(Clock::NoEarlier)].prop_map(Happening::ClockFails),
         6 => Just(Happening::Arrives),
         6 => Just(Happening::Succeeds),
         1 => Just(Happening::FailsForNow),
@@ -77,6 +90,15 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Restarts),
         1 => Just(Happening::Waits),
     ]
+}
+
+fn permit() -> impl Strategy<Value = Permit> {
+    let until = (0_i64..1_200).prop_map(|s| Permit::Until(Timestamp::from_seconds(s)));
+    prop_oneof![Just(Permit::Now), Just(Permit::Hold), until]
+}
+
+fn consent() -> impl Strategy<Value = Consent> {
+    prop_oneof![Just(Consent::NotNeeded), Just(Consent::Ask)]
 }
 
 /// A box that does as the mind says.
@@ -144,6 +166,7 @@ impl Box {
             assert_eq!(wish.slots[slot].bundle, *bundle, "only what is wished is activated");
             let content = &self.world.bundles[&bundle.sha256];
             assert_eq!(*content, Bundle::Allowed(Content::Proven), "only what is proven is activated");
+            self.judge_moment(slot, &wish.slots[slot]);
         }
         if let Some(
             Start::Verify { slot, bundle } | Start::Test { slot, bundle } | Start::Activate { slot, bundle },
@@ -190,6 +213,27 @@ impl Box {
         }
     }
 
+    /// Said otherwise than the mind says it, so that one mistake is not made twice.
+    fn judge_moment(&self, slot: &SlotName, wanted: &Wanted) {
+        let World { house, clock, slots, .. } = &self.world;
+        assert!(wanted.activate.allows(self.now), "activated against the permit {:?}", wanted.activate);
+        assert!(
+            wanted.activate.is_now() || *clock == Clock::Sound,
+            "a clock that only says how late it is at least ends no window"
+        );
+        assert!(house.leases.iter().all(|lease| lease.until <= self.now), "activated against a lease");
+        let given = house.given.get(slot) == Some(&wanted.bundle.sha256);
+        assert!(
+            given || wanted.consent == Consent::NotNeeded,
+            "activated without the consent that was ordered"
+        );
+        let back = slots.get(slot).is_some_and(|occupied| {
+            occupied.previous.as_ref() == Some(&wanted.bundle)
+                || occupied.current.as_ref() == Some(&wanted.bundle)
+        });
+        assert!(given || back || house.consent == Consent::NotNeeded, "the owner was not asked");
+    }
+
     fn act(&mut self, plan: Plan) {
         for withdraw in plan.withdraw {
             match withdraw {
@@ -223,6 +267,35 @@ impl Box {
                     assert_eq!(Some(&again), self.wish.as_ref(), "an order that comes twice changes nothing");
                 }
             }
+            Happening::Reschedule(activate, consent) => {
+                let Some(mut order) = self.last_order.clone() else { return };
+                order.version += 1;
+                for want in &mut order.want {
+                    (want.activate, want.consent) = (activate, consent);
+                }
+                let before = self.wish.clone().unwrap();
+                let after = Wish::follow(self.wish.as_ref(), &order);
+                for (slot, wanted) in &after.slots {
+                    assert_eq!(
+                        wanted.since, before.slots[slot].since,
+                        "another moment is nothing asked anew"
+                    );
+                }
+                self.wish = Some(after);
+                self.last_order = Some(order);
+            }
+            Happening::Says(i) => {
+                self.world.house.given.insert(slot(i), bundle(i).sha256);
+            }
+            Happening::Unsays(i) => {
+                self.world.house.given.remove(&slot(i));
+            }
+            Happening::Lease(seconds) => {
+                let until = self.now.plus(Duration::from_secs(seconds));
+                self.world.house.leases = vec![lease(until)];
+            }
+            Happening::OwnerAsks(consent) => self.world.house.consent = consent,
+            Happening::ClockFails(clock) => self.world.clock = clock,
             Happening::Arrives => {
                 if let Some(blob) = plan.fetch.first() {
                     self.arrives(blob.digest);
@@ -315,6 +388,7 @@ proptest! {
         device.world.bad.clear();
         device.world.bundles.clear();
         device.catalogue.clear();
+        (device.world.house, device.world.clock) = (House::default(), Clock::Sound);
         device.happens(Happening::Order(last), &Plan::default());
         for _ in 0..200 {
             let plan = device.look();
@@ -370,6 +444,137 @@ fn a_bad_bundle_waits_for_an_order_that_asks_anew() {
     check(&mut device, false);
     device.happens(Happening::Order(vec![(0, 1)]), &Plan::default());
     check(&mut device, true);
+}
+
+/// The fleet retries a bundle that failed by ordering the one before in between.
+#[test]
+fn a_bad_bundle_is_asked_for_anew_by_an_order_back_and_forth_and_not_by_another_permit() {
+    let mut device = Box::default();
+    let digest = bundle(1).sha256;
+    let starts = |device: &mut Box, wanted: bool| {
+        device.world.bundles.insert(digest, Bundle::Allowed(Content::Proven));
+        assert_eq!(device.look().start.is_some(), wanted);
+    };
+    device.world.slots.insert(slot(0), Occupied { current: Some(bundle(0)), ..Occupied::default() });
+    device.happens(Happening::Order(vec![(0, 1)]), &Plan::default());
+    let bad = Bad { asked_in: 1, code: "golden_mismatch".to_owned(), sentence: "x".into() };
+    device.world.bad.insert(digest, bad);
+    for permit in [Permit::Hold, Permit::Now, Permit::Until(Timestamp::from_seconds(9))] {
+        device.happens(Happening::Reschedule(permit, Consent::NotNeeded), &Plan::default());
+        starts(&mut device, false);
+    }
+    device.happens(Happening::Order(vec![(0, 0)]), &Plan::default());
+    starts(&mut device, false);
+    device.happens(Happening::Order(vec![(0, 1)]), &Plan::default());
+    starts(&mut device, true);
+}
+
+fn lease(until: Timestamp) -> LocalLease {
+    LocalLease { owner: "ct-console".to_owned(), reason: "an examination".into(), until }
+}
+
+fn at(s: i64) -> Timestamp {
+    Timestamp::from_seconds(s)
+}
+
+/// A box that runs bundle 0 and had bundle 1 before, with `wished` proven.
+fn proven(wished: u8, activate: Permit, consent: Consent) -> Box {
+    let mut device = running(wished);
+    device.now = at(100);
+    device.happens(Happening::Reschedule(activate, consent), &Plan::default());
+    device.world.bundles.insert(bundle(wished).sha256, Bundle::Allowed(Content::Proven));
+    device
+}
+
+#[test]
+fn a_proven_bundle_waits_for_one_thing_at_a_time_and_is_looked_at_when_that_may_change() {
+    let ask = Consent::Ask;
+    let check = |permit: Permit, leases: &[i64], given: bool, waits: Option<ReadyFor>, again: Option<i64>| {
+        let mut device = proven(2, permit, ask);
+        device.world.house.leases = leases.iter().map(|&until| lease(at(until))).collect();
+        if given {
+            device.world.house.given.insert(slot(0), bundle(2).sha256);
+        }
+        let plan = device.look();
+        let found = match &plan.phases[0].1 {
+            Phase::Ready { waits_for, .. } => Some(*waits_for),
+            other => {
+                assert!(matches!(other, Phase::Activating { .. }), "{other:?}");
+                None
+            }
+        };
+        assert_eq!((found, plan.look_again), (waits, again.map(at)), "{permit:?} {leases:?} {given}");
+        assert_eq!(plan.start.is_none(), waits.is_some());
+        assert_eq!(plan.fetch, vec![], "nothing is fetched again");
+    };
+    let until = |s| Permit::Until(at(s));
+    let (permit, lease, consent) = (Some(ReadyFor::Permit), Some(ReadyFor::Lease), Some(ReadyFor::Consent));
+    check(Permit::Hold, &[150], false, permit, None);
+    check(Permit::Hold, &[], true, permit, None);
+    check(until(100), &[], true, permit, None);
+    check(until(99), &[150], true, permit, None);
+    check(until(101), &[], true, None, None);
+    check(Permit::Now, &[150], false, lease, Some(150));
+    check(Permit::Now, &[150, 120, 90], true, lease, Some(120));
+    check(until(110), &[150], true, lease, Some(110));
+    check(until(200), &[150], true, lease, Some(150));
+    check(Permit::Now, &[100], false, consent, None);
+    check(until(200), &[], false, consent, Some(200));
+    check(Permit::Now, &[], true, None, None);
+}
+
+#[test]
+fn the_owner_is_stricter_than_the_fleet_and_never_laxer_but_does_not_bar_the_way_back() {
+    let (ask, free) = (Consent::Ask, Consent::NotNeeded);
+    let check = |wished: u8, fleet: Consent, owner: Consent, waits: bool| {
+        let mut device = proven(wished, Permit::Now, fleet);
+        device.world.house.consent = owner;
+        let plan = device.look();
+        assert_eq!(plan.start.is_none(), waits, "{wished} {fleet:?} {owner:?}: {plan:?}");
+    };
+    check(2, free, free, false);
+    check(2, ask, free, true);
+    check(2, free, ask, true);
+    check(2, ask, ask, true);
+    // Bundle 1 is what ran before.
+    check(1, free, ask, false);
+    check(1, ask, free, true);
+    // The way back waits for its permit and for leases like everything else.
+    let mut device = proven(1, Permit::Hold, free);
+    assert_eq!(device.look().start, None);
+    device = proven(1, Permit::Now, free);
+    device.world.house.leases = vec![lease(at(101))];
+    assert_eq!(device.look().start, None);
+    // An empty slot is no exception.
+    let mut device = proven(2, Permit::Hold, free);
+    device.world.slots.clear();
+    assert_eq!(device.look().start, None);
+}
+
+/// A box that wakes in 1970 goes by the newest signature, which may be of yesterday evening: it is not earlier, and that is
+/// all it knows. A clock that jumps ahead closes windows, and that interrupts nobody either.
+#[test]
+fn a_clock_that_is_wrong_closes_windows_and_opens_none() {
+    let starts = |permit: Permit, clock: Clock, now: i64| {
+        let mut device = proven(2, permit, Consent::NotNeeded);
+        (device.world.clock, device.now) = (clock, at(now));
+        device.look().start.is_some()
+    };
+    assert!(starts(Permit::Until(at(200)), Clock::Sound, 100));
+    assert!(!starts(Permit::Until(at(200)), Clock::NoEarlier, 100));
+    assert!(!starts(Permit::Until(at(200)), Clock::Sound, 2_000_000_000));
+    assert!(starts(Permit::Now, Clock::NoEarlier, 100), "it needs no time to be known");
+}
+
+#[test]
+fn neither_lease_nor_hold_touches_what_runs_or_delays_a_stop() {
+    let mut device = running(0);
+    device.happens(Happening::Reschedule(Permit::Hold, Consent::Ask), &Plan::default());
+    device.world.house = House { consent: Consent::Ask, leases: vec![lease(at(999))], ..House::default() };
+    let plan = device.look();
+    assert_eq!((plan.start, plan.phases), (None, vec![(slot(0), Phase::Running { bundle: bundle(0) })]));
+    device.happens(Happening::Revoked(0, RevocationAction::Stop), &Plan::default());
+    assert!(matches!(device.look().withdraw.as_slice(), [Withdraw::Stop { .. }]));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use muster_agent::engine::{Engine, LoadSpec, Model};
-use muster_agent::serve::{self, ServeConfig, ServeHandle, Served, SlotLimits, Slots};
+use muster_agent::serve::{self, Desk, ServeConfig, ServeHandle, Served, SlotLimits, Slots};
 use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::manifest::{InferencePrecision, Manifest, ReferenceFile};
 use muster_protocol::message::up::BundleRef;

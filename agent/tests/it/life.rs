@@ -16,6 +16,7 @@ mod enrolling;
 mod fleet;
 mod front;
 mod membership;
+mod moments;
 mod pki;
 mod process;
 mod refusals;

@@ -1,6 +1,6 @@
 //! The Open Inference Protocol over REST, as clients of other servers speak it.
 
-use muster_agent::serve::{self, ServeConfig, ServeError};
+use muster_agent::serve::{self, Desk, ServeConfig, ServeError};
 use serde_json::{Value, json};
 
 use super::{Box, logistic};

@@ -9,13 +9,14 @@ use muster_agent::clock::TrustClock;
 use muster_protocol::chunk::{Answer, Chunk, Want, chunk_count};
 use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};
 use muster_protocol::limits::CHUNK_BYTES;
+use muster_protocol::message::up::BundleRef;
 use muster_protocol::message::{
     Ack, Event, EventKind, Hello, Message as _, Presence, Report, State, Status, VERSION,
 };
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::{Down, Topic, Up, every_device};
 use muster_protocol::trust::author::{self, Keys, OrderSpec, Pin, RootSpec, TargetsSpec};
-use muster_protocol::trust::{SecretKey, Sign, Want as OrderWant};
+use muster_protocol::trust::{Consent, Permit, SecretKey, Sign, Want as OrderWant};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Filter, Packet};
 use rumqttc::v5::{AsyncClient, Event as MqttEvent, MqttOptions};
@@ -215,6 +216,20 @@ impl Fleet {
         self.retain(vec![(Topic::Down(device.clone(), Down::Order), bytes)]);
     }
 
+    /// One slot, with its moment.
+    pub(super) fn order_when(
+        &self,
+        device: &DeviceId,
+        version: u64,
+        bundle: &Bundle,
+        (activate, consent): (Permit, Consent),
+    ) {
+        let BundleRef { path, sha256 } = bundle.reference();
+        let want = OrderWant { slot: slot("m"), bundle: path, sha256, activate, consent };
+        let bytes = self.sign_order(device, version, vec![want], &key(4));
+        self.retain(vec![(Topic::Down(device.clone(), Down::Order), bytes)]);
+    }
+
     pub(super) fn signed_order(
         &self,
         device: &DeviceId,
@@ -226,13 +241,23 @@ impl Fleet {
             let reference = bundle.reference();
             OrderWant::now(slot.parse().unwrap(), reference.path, reference.sha256)
         });
+        self.sign_order(device, version, want.collect(), signer)
+    }
+
+    fn sign_order(
+        &self,
+        device: &DeviceId,
+        version: u64,
+        want: Vec<OrderWant>,
+        signer: &SecretKey,
+    ) -> Vec<u8> {
         let spec = OrderSpec {
             device: device.clone(),
             version,
             issued: TrustClock::system().now(),
             expires: expires(),
             catalogue: self.catalogue_version(),
-            want: want.collect(),
+            want,
         };
         author::sign(author::order(&spec).unwrap(), &[signer]).unwrap()
     }

@@ -150,6 +150,31 @@ impl Agent {
         addresses["oip"].as_str().unwrap().to_owned()
     }
 
+    /// Sends `body` as an application or a person's panel would; the status and the answer.
+    pub(super) async fn send(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        key: Option<&str>,
+        body: Value,
+    ) -> (u16, Value) {
+        let mut request =
+            http().request(method, format!("{}{path}", self.url().await)).body(body.to_string());
+        if let Some(key) = key {
+            request = request.bearer_auth(key);
+        }
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// What a command typed at this box prints, if it succeeds.
+    pub(super) fn command(&self, args: &[&str]) -> Result<String, String> {
+        let state = self.dir.join("state");
+        let output = Command::new(AGENT).args(args).arg("--state-dir").arg(state).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+
     pub(super) async fn get(&self, path: &str) -> Value {
         http().get(format!("{}{path}", self.url().await)).send().await.unwrap().json().await.unwrap()
     }
@@ -169,6 +194,11 @@ impl Agent {
 
     /// Asks the model again and again from now on.
     pub(super) async fn watch(&self, row: [f32; 4], wanted: f64) -> Watch {
+        self.watch_any(row, vec![wanted]).await
+    }
+
+    /// As [`Self::watch`], for a model that changes meanwhile: either answer is right, none is not.
+    pub(super) async fn watch_any(&self, row: [f32; 4], wanted: Vec<f64>) -> Watch {
         let url = format!("{}/v2/models/m/infer", self.url().await);
         let answers = Arc::new(Mutex::new((0, Vec::new())));
         let kept = Arc::clone(&answers);
@@ -182,7 +212,9 @@ impl Agent {
                 }
                 .await;
                 let score = answer.map(|answer| answer["outputs"][0]["data"][0].as_f64().unwrap_or(f64::NAN));
-                let right = score.as_ref().is_ok_and(|score| (score - wanted).abs() < 1e-5);
+                let right = score
+                    .as_ref()
+                    .is_ok_and(|score| wanted.iter().any(|wanted| (score - wanted).abs() < 1e-5));
                 {
                     let (right_ones, wrong_ones) = &mut *kept.lock().unwrap();
                     if right {
