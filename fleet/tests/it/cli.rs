@@ -176,3 +176,33 @@ async fn a_reader_that_has_seen_enough_is_no_error() {
     let output = tokio::process::Command::new("bash").args(["-c", &line]).output().await.unwrap();
     assert_eq!((output.status.code(), err(&output)), (Some(0), String::new()));
 }
+
+#[tokio::test]
+async fn creating_says_what_would_happen_and_starts_nothing_unasked() {
+    let fleet = FakeFleet::start().await;
+    fleet.answer("POST /api/v1/rollouts", 200, json!({"bundle": {"path": "bundles/er/1.json"}, "cohort": 7, "stages": [{}, {}]}));
+    let args = ["rollout", "create", "--model", "er", "--bundle", "bundles/er/1.json", "--reason", "winter model"];
+    let unsaid = muster(&fleet.url, &args).await;
+    assert_eq!(unsaid.status.code(), Some(2));
+    let told = err(&unsaid);
+    assert!(told.contains("out to 7 devices in 2 stages"), "{told}");
+    assert!(told.contains("--reason 'winter model' --yes"), "it says the command to go on with: {told}");
+    let asked = fleet.with(|asked| asked.requests.clone());
+    assert_eq!(asked.len(), 1, "only the rehearsal was asked for: {asked:?}");
+    assert!(asked[0].1.contains("dry_run=true"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_plan_file_is_applied_as_written_and_refused_with_its_line() {
+    let fleet = FakeFleet::start().await;
+    fleet.answer("POST /api/v1/rollouts", 201, json!({"id": "ro-1"}));
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/plans/winter-model.yaml");
+    assert_eq!(out(&muster(&fleet.url, &["rollout", "apply", example, "--yes", "-o", "name"]).await), "ro-1\n");
+    let body = fleet.with(|asked| asked.requests[0].3.clone());
+    assert_eq!((&body["approvals_min"], &body["stages"][0]["bake_s"]), (&json!(1), &json!(86_400)));
+    let refusing = FakeFleet::start().await;
+    refusing.answer("POST /api/v1/rollouts", 422, json!({"detail": "no such bundle", "code": "invalid", "errors": [{"pointer": "/bundle", "detail": "no such bundle"}]}));
+    let refused = muster(&refusing.url, &["rollout", "plan", example]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(err(&refused).contains("winter-model.yaml: line 6: bundle: no such bundle"), "{}", err(&refused));
+}
