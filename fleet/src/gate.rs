@@ -210,11 +210,6 @@ pub fn recompute(evidence: &Evidence, limits: &GateLimits, report: &GateReport) 
     Ok(())
 }
 
-/// Whether the gate of a stage of so many devices can ever be decided; if not, why.
-pub fn decidable(_limits: &GateLimits, _devices: usize) -> Result<(), String> {
-    Ok(())
-}
-
 impl GateReport {
     pub fn failing(&self) -> Option<&LayerVerdict> {
         self.layers.iter().find(|layer| layer.applies && layer.verdict == Verdict::Fail)

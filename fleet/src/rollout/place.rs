@@ -18,6 +18,7 @@ impl PlanError {
             Self::InFlight => "/in_flight_max".to_owned(),
             Self::Field { field, .. } => format!("/{field}"),
             Self::Circle(_) => "/stepping_stones".to_owned(),
+            Self::Nobody => "/selector".to_owned(),
         }
     }
 }
