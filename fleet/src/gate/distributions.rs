@@ -46,24 +46,24 @@ pub fn beta_inc(a: f64, b: f64, x: f64) -> f64 {
 fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
     const TINY: f64 = 1e-300;
     let keep = |value: f64| if value.abs() < TINY { TINY } else { value };
-    let mut c = 1.0;
-    let mut d = 1.0 / keep(1.0 - (a + b) * x / (a + 1.0));
-    let mut h = d;
+    let mut above = 1.0;
+    let mut below = 1.0 / keep(1.0 - (a + b) * x / (a + 1.0));
+    let mut fraction = below;
     for step in 1..5000_u32 {
         let m = f64::from(step);
         for term in [
             m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m)),
             -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0)),
         ] {
-            d = 1.0 / keep(1.0 + term * d);
-            c = keep(1.0 + term / c);
-            h *= d * c;
+            below = 1.0 / keep(1.0 + term * below);
+            above = keep(1.0 + term / above);
+            fraction *= below * above;
         }
-        if (d * c - 1.0).abs() < 1e-14 {
+        if (below * above - 1.0).abs() < 1e-14 {
             break;
         }
     }
-    h
+    fraction
 }
 
 /// Chance of at most `k` of `n` at a share of `p`.
