@@ -26,7 +26,9 @@ pub struct Watch {
     pub view: Arc<FleetView>,
     /// When the engine must be asked at the latest; nothing if only news can change its answer.
     pub look_again: Option<Timestamp>,
-    /// Something differs from what it was asked about last.
+    /// When it was asked last, real time.
+    pub asked: Timestamp,
+    /// Something differs from what it was asked about then.
     pub is_due: bool,
     evidence: BTreeMap<DeviceId, DeviceEvidence>,
     bad: BTreeMap<DeviceId, Bad>,
@@ -96,6 +98,7 @@ impl Watch {
             members: Arc::new(members),
             view: Arc::new(journalled.unwrap_or_default()),
             look_again: None,
+            asked: Timestamp::default(),
             is_due: true,
             evidence: BTreeMap::new(),
             bad,
@@ -116,6 +119,8 @@ impl Watch {
     pub fn saved(&mut self, revision: u64, rollout: Rollout, answer: &Advance) {
         self.revision = revision;
         self.rollout = Arc::new(rollout);
+        // What was saved is the next question.
+        self.is_due = true;
         let members = Arc::make_mut(&mut self.members);
         for (device, member) in &answer.members {
             members.insert(device.clone(), member.clone());

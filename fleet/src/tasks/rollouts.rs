@@ -12,6 +12,8 @@ mod owed;
 mod said;
 mod save;
 
+use std::time::Duration;
+
 use muster_protocol::ids::RolloutId;
 use muster_protocol::time::Timestamp;
 
@@ -20,6 +22,9 @@ use crate::rollout::advance;
 use crate::roster::Roster;
 
 use save::Outcome;
+
+/// However little happens, the engine is asked again after this: silence is evidence too.
+const ASKED_EVERY: Duration = Duration::from_secs(2);
 
 /// Owns the fleet in memory.
 #[derive(Debug)]
@@ -78,7 +83,7 @@ impl Driver {
     async fn pay(&mut self, tasks: &Tasks) -> Result<(), TaskError> {
         for watch in self.roster.watches() {
             let moment = tasks.clocks.moment();
-            save::pay(tasks, &watch.rollout, &owed::owed(watch), moment, &mut self.told).await?;
+            save::pay(tasks, watch, &owed::owed(watch), moment, &mut self.told).await?;
         }
         Ok(())
     }
@@ -87,7 +92,8 @@ impl Driver {
     async fn step(&mut self, tasks: &Tasks, id: &RolloutId) -> Result<Option<Timestamp>, TaskError> {
         let moment = tasks.clocks.moment();
         let Some(watch) = self.roster.watch(id) else { return Ok(None) };
-        if !watch.is_due && watch.look_again.is_none_or(|time| moment.world_at < time) {
+        let rested = moment.at.since(watch.asked) < ASKED_EVERY;
+        if !watch.is_due && rested && watch.look_again.is_none_or(|time| moment.world_at < time) {
             return Ok(watch.look_again);
         }
         let answer = advance(&watch.rollout, &watch.members, &watch.view, moment.world_at);
@@ -101,6 +107,7 @@ impl Driver {
             }
         }
         self.roster.change(id, |watch| {
+            watch.asked = moment.at;
             watch.look_again = look_again;
             watch.is_due = false;
         });

@@ -15,7 +15,7 @@ use crate::clock::Moment;
 use crate::orders::OrderError;
 use crate::rollout::journal::{Entry, Input, outcome};
 use crate::rollout::{Advance, Assignment, Members, Moment as Permitted, Progress, Rollout};
-use crate::roster::Roster;
+use crate::roster::{Roster, Watch};
 use crate::store::bad_bundles::{self, Bad};
 use crate::store::log::{Actor, NewEntry};
 use crate::store::{ControlTx, Saved, journal, log, rollouts};
@@ -82,7 +82,7 @@ pub(super) async fn save(
 /// Makes orders that are owed. Those that still cannot be made are told of once, and tried again.
 pub(super) async fn pay(
     tasks: &Tasks,
-    rollout: &Rollout,
+    watch: &Watch,
     owed: &[Assignment],
     moment: Moment,
     told: &mut Told,
@@ -90,7 +90,13 @@ pub(super) async fn pay(
     if owed.is_empty() {
         return Ok(());
     }
+    let rollout = &watch.rollout;
     let mut tx = tasks.store.write().await?;
+    // Somebody may have paused or aborted it: then nothing is owed any more.
+    let now = rollouts::get::<Rollout>(&mut tx, &rollout.id).await?;
+    if now.is_none_or(|now| now.revision != watch.revision) {
+        return Ok(());
+    }
     let refused = hand_out(tasks, &mut tx, rollout, owed).await?;
     let sentences = refusals(rollout, &refused, told);
     if refused.len() == owed.len() && sentences.is_empty() {
