@@ -1,5 +1,6 @@
 //! When a bundle takes over: held back, delayed, consented to, in a real process that is killed in between.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -66,12 +67,14 @@ impl Scene {
 
     async fn ready(&self, wanted: ReadyFor, boots: usize) -> State {
         let what = format!("a bundle that waits for {wanted:?} in process {boots}");
-        self.fleet.state(&what, |state| self.boots() == boots && waits_for(state) == Some(wanted)).await
-    }
-
-    fn boots(&self) -> usize {
-        let inner = self.fleet.inner();
-        inner.hellos.iter().map(|hello| hello.boot.clone()).collect::<std::collections::BTreeSet<_>>().len()
+        until(&what, || {
+            let inner = self.fleet.inner();
+            let lives: BTreeSet<_> = inner.hellos.iter().map(|hello| &hello.boot).collect();
+            let state = inner.states.last().filter(|state| waits_for(state) == Some(wanted))?;
+            let newest = inner.hellos.last().is_some_and(|hello| hello.boot == state.boot);
+            (lives.len() == boots && newest).then(|| state.clone())
+        })
+        .await
     }
 
     fn chunks(&self) -> usize {
