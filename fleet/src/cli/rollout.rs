@@ -188,7 +188,9 @@ fn consequence(verb: &str, rollout: &Value) -> String {
             "This says yes to {id}: {version} for up to {total} devices. Reason given: {}",
             text(rollout, "/reason")
         ),
-        "retry" => format!("This asks {} devices again that could not install {version} ({id}).", sum("failed")),
+        "retry" => {
+            format!("This asks {} devices again that could not install {version} ({id}).", sum("failed"))
+        }
         _ => format!(
             "This passes the gate of {id} by hand: {version} goes on to up to {} more devices of {total}.",
             total.saturating_sub(active.max(handed))
@@ -213,7 +215,11 @@ fn approvals(rollout: &Value) -> String {
         return String::new();
     }
     let names: Vec<String> = said.iter().map(|yes| text(yes, "/by")).collect();
-    format!("{} of {needed}: {}", said.len(), if names.is_empty() { "nobody yet".to_owned() } else { names.join(", ") })
+    format!(
+        "{} of {needed}: {}",
+        said.len(),
+        if names.is_empty() { "nobody yet".to_owned() } else { names.join(", ") }
+    )
 }
 
 fn path(id: &str) -> String {

@@ -6,8 +6,8 @@ use muster_protocol::ids::{BundlePath, DeviceId, Digest, SiteName};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::problem::{Answer, Problem};
@@ -263,7 +263,8 @@ impl From<StoneBody> for SteppingStone {
 
 impl From<StageBody> for StagePlan {
     fn from(body: StageBody) -> Self {
-        let StageBody { name, size, quorum_percent, bake_s, deadline_s, exposure_device_hours_max, gate } = body;
+        let StageBody { name, size, quorum_percent, bake_s, deadline_s, exposure_device_hours_max, gate } =
+            body;
         let size = match size {
             SizeBody::Count(count) => Size::Count(count),
             SizeBody::Percent(percent) => Size::Percent(percent),

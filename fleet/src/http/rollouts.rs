@@ -27,8 +27,8 @@ use crate::rollout::{Member, Rollout, advance};
 use crate::store::{self, Control, NewestFirst, Page, Versioned, forecasts, rollouts};
 use crate::tasks::view::{fleet_view, members};
 
-pub(super) use view::RolloutSummary;
 use foresee::ForecastView;
+pub(super) use view::RolloutSummary;
 use view::{RolloutView, summary};
 
 const PHASES: [&str; 11] = [
@@ -202,7 +202,8 @@ async fn show(app: &App, id: &RolloutId) -> Answer<Response> {
     let look = advance(&rollout, &members, &fleet, now);
     let foreseen = forecasts::get(&mut db, id).await?;
     let foreseen = foreseen.map(|foreseen| ForecastView::of(&foreseen, Some(&rollout)));
-    let view = RolloutView::of(summary(app, &rollout, &members), look.waiting_on, timeline, foreseen, revision);
+    let view =
+        RolloutView::of(summary(app, &rollout, &members), look.waiting_on, timeline, foreseen, revision);
     let mut response = Json(view).into_response();
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
         response.headers_mut().insert(header::ETAG, tag);

@@ -138,8 +138,13 @@ impl Pack {
             Actor::Person { name } => Some(name.as_str()),
             Actor::Policy { .. } | Actor::Engine => None,
         };
-        let names: BTreeSet<&str> =
-            self.rollout.approvals.iter().map(|yes| yes.by.as_str()).filter(|name| Some(*name) != author).collect();
+        let names: BTreeSet<&str> = self
+            .rollout
+            .approvals
+            .iter()
+            .map(|yes| yes.by.as_str())
+            .filter(|name| Some(*name) != author)
+            .collect();
         let begun = match &self.rollout.phase {
             Phase::Proposed { .. } => false,
             // One may be given up before anybody said yes.
@@ -155,19 +160,34 @@ impl Pack {
             | Phase::Completed { .. } => true,
         };
         let needed = usize::from(self.rollout.plan.approvals_min);
-        found.that(!begun || names.len() >= needed, &format!("approved by {} of {needed}", names.len()), || {
-            format!("it began with the yes of {} people other than its author, and its plan demands {needed}", names.len())
-        });
+        found.that(
+            !begun || names.len() >= needed,
+            &format!("approved by {} of {needed}", names.len()),
+            || {
+                format!(
+                    "it began with the yes of {} people other than its author, and its plan demands {needed}",
+                    names.len()
+                )
+            },
+        );
     }
 
     fn check_stages(&self, found: &mut Findings) {
         for (plan, record) in self.rollout.plan.stages.iter().zip(&self.rollout.stages) {
             let name = &plan.name;
             if let Some(gate) = &record.gate {
-                let worst = gate.layers.iter().map(|layer| layer.verdict).max().unwrap_or(Verdict::Insufficient);
-                found.that(worst == gate.verdict, &format!("stage '{name}': the verdict is its worst layer's"), || {
-                    format!("stage '{name}': recorded as {:?}, and its layers say {worst:?}", gate.verdict)
-                });
+                let worst =
+                    gate.layers.iter().map(|layer| layer.verdict).max().unwrap_or(Verdict::Insufficient);
+                found.that(
+                    worst == gate.verdict,
+                    &format!("stage '{name}': the verdict is its worst layer's"),
+                    || {
+                        format!(
+                            "stage '{name}': recorded as {:?}, and its layers say {worst:?}",
+                            gate.verdict
+                        )
+                    },
+                );
             }
             self.check_decision(plan, record, found);
             let decided = record.decision.as_ref().map(|decision| decision.report.verdict);
@@ -202,12 +222,14 @@ impl Pack {
         let name = &plan.name;
         let Some(decision) = &record.decision else { return };
         let Some(evidence) = &decision.evidence else {
-            let what = format!("stage '{name}': too many devices to keep its evidence here; the history has it");
+            let what =
+                format!("stage '{name}': too many devices to keep its evidence here; the history has it");
             found.checked.push(what);
             return;
         };
         let again = gate::judge(evidence, &plan.gate, decision.report.asked_at);
-        let what = format!("stage '{name}': its decision, computed again from {} devices", evidence.exposed.len());
+        let what =
+            format!("stage '{name}': its decision, computed again from {} devices", evidence.exposed.len());
         found.that(again == decision.report, &what, || {
             format!(
                 "stage '{name}': decided on {}, and its evidence gives {}",
@@ -219,7 +241,8 @@ impl Pack {
 
     fn check_gate(&self, found: &mut Findings) {
         let again = advance(&self.rollout, &self.members, &self.view, self.seen).gate;
-        let what = if self.gate.is_some() { "the gate's answer computed again" } else { "no gate was being asked" };
+        let what =
+            if self.gate.is_some() { "the gate's answer computed again" } else { "no gate was being asked" };
         found.that(again == self.gate, what, || {
             format!(
                 "the gate's answer is recorded as {}, and its inputs give {}",
@@ -242,9 +265,11 @@ impl Pack {
             }
         }
         let same = replay.rollout.as_ref() == Some(&self.rollout) && replay.members == self.members;
-        found.that(same, &format!("history lived again: {} entries, every verdict with them", journal.len()), || {
-            "history leads to another rollout than the one recorded".to_owned()
-        });
+        found.that(
+            same,
+            &format!("history lived again: {} entries, every verdict with them", journal.len()),
+            || "history leads to another rollout than the one recorded".to_owned(),
+        );
     }
 }
 
@@ -336,7 +361,11 @@ mod tests {
             let answer = advance(&rollout, &members, &view, at(hour));
             rollout.apply(&mut members, &answer);
             let change = Change::between(&before, &view);
-            journal.push(Entry { at: at(hour), input: Input::Looked { change }, outcome: outcome(&rollout, &answer.members) });
+            journal.push(Entry {
+                at: at(hour),
+                input: Input::Looked { change },
+                outcome: outcome(&rollout, &answer.members),
+            });
             before = view.clone();
             for assignment in &answer.assign {
                 let device = view.devices.get_mut(&assignment.device).unwrap();
@@ -390,7 +419,10 @@ mod tests {
         assert!(differs(|pack| drop(pack.members.pop_first())).contains("counts are recorded as"));
         assert!(differs(|pack| pack.deviations.clear()).contains("the stages say"));
         assert!(differs(|pack| pack.rollout.plan.approvals_min = 2).contains("demands 2"));
-        assert!(differs(|pack| "summer".clone_into(&mut pack.rollout.reason)).contains("history leads to another"));
+        assert!(
+            differs(|pack| "summer".clone_into(&mut pack.rollout.reason))
+                .contains("history leads to another")
+        );
         assert!(differs(|pack| drop(pack.journal.as_mut().unwrap().remove(2))).contains("history: entry"));
         let closed = |pack: &mut Pack| pack.rollout.stages[0].closed = Some(StageEnd::Passed { at: at(6) });
         assert!(differs(closed).contains("recorded as passed"));

@@ -169,7 +169,9 @@ pub fn forecast(intent: &Intent<'_>, depth: Depth) -> Forecast {
     // Work is devices × looks × runs; the more devices, the fewer runs say as much.
     let runs = (most / (sample.view.devices.len().max(1) as u64 * 150)).clamp(RUNS_MIN, RUNS_MAX);
     let play = |bug: Option<Bug>| -> Vec<Course> {
-        (0..runs).map(|run| World::new(intent, &sample, bug, intent.seed ^ (run << 32)).live(LOOKS_MAX)).collect()
+        (0..runs)
+            .map(|run| World::new(intent, &sample, bug, intent.seed ^ (run << 32)).live(LOOKS_MAX))
+            .collect()
     };
     let healthy = play(None);
     let bugs: Vec<BugForecast> = match depth {
@@ -249,7 +251,10 @@ fn warnings(intent: &Intent<'_>, forecast: &Forecast, healthy: &[Course]) -> Vec
     let held = healthy.iter().filter(|course| course.finished.is_none()).count();
     if held > 0 {
         let why = healthy.iter().find_map(|course| course.why.clone()).unwrap_or_default();
-        said.push(format!("a healthy bundle did not get to the end in {held} of {} runs: {why}", healthy.len()));
+        said.push(format!(
+            "a healthy bundle did not get to the end in {held} of {} runs: {why}",
+            healthy.len()
+        ));
     }
     if intent.plan.timing == Timing::IgnoreWindows {
         said.push("the sites' windows are ignored".to_owned());
@@ -310,7 +315,10 @@ mod tests {
             let mut id = [0; 16];
             id[..4].copy_from_slice(&n.to_be_bytes());
             let current = Some(old.clone());
-            view.devices.insert(DeviceId::mint(id), DeviceView { wish: current.clone(), current, ..DeviceView::at(site) });
+            view.devices.insert(
+                DeviceId::mint(id),
+                DeviceView { wish: current.clone(), current, ..DeviceView::at(site) },
+            );
         }
         let (model, slot) = ("er".parse().unwrap(), "er".parse().unwrap());
         let intent = Intent {
@@ -337,7 +345,12 @@ mod tests {
 
     #[test]
     fn a_healthy_bundle_ends_after_its_bakes() {
-        let told = foresee(12, &[Size::Count(2), Size::Percent(100.0)], |plan| plan.stages[1].quorum_percent = 80.0, Depth::Healthy);
+        let told = foresee(
+            12,
+            &[Size::Count(2), Size::Percent(100.0)],
+            |plan| plan.stages[1].quorum_percent = 80.0,
+            Depth::Healthy,
+        );
         let finish = told.finish.p50_s.unwrap();
         assert!(finish >= 2 * 3600, "two bakes of an hour each take longer than {finish} s: {told:?}");
         assert!(told.stages[0].passed.p50_s.unwrap() < finish);
@@ -352,12 +365,21 @@ mod tests {
         assert!(half.stopped_share > 0.9 && half.exposed_p50 <= 30, "{half:?}");
         let small = told.bugs.iter().find(|bug| bug.share < 0.1).unwrap();
         assert!(small.first_stage_power < 0.5);
-        assert!(told.warnings.iter().any(|said| said.contains("5 % of installs fail")), "{:?}", told.warnings);
+        assert!(
+            told.warnings.iter().any(|said| said.contains("5 % of installs fail")),
+            "{:?}",
+            told.warnings
+        );
     }
 
     #[test]
     fn a_large_fleet_is_sampled_and_said_so() {
-        let told = foresee(5_000, &[Size::Percent(1.0), Size::Percent(100.0)], |plan| plan.in_flight_max = 5_000, Depth::Healthy);
+        let told = foresee(
+            5_000,
+            &[Size::Percent(1.0), Size::Percent(100.0)],
+            |plan| plan.in_flight_max = 5_000,
+            Depth::Healthy,
+        );
         assert!(told.simulated <= DEVICES_MAX && told.cohort == 5_000);
         assert!(told.basis.contains("of 5000 devices"), "{}", told.basis);
         let devices: u64 = told.sites.iter().map(|site| site.devices).sum();

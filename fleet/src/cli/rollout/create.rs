@@ -78,7 +78,10 @@ const STAGES: &[Column] = &[
 const BUGS: &[Column] = &[
     Column { title: "IF", cell: |b| text(b, "/sentence") },
     Column { title: "STOPPED", cell: |b| percent(b, "/stopped_share") },
-    Column { title: "EXPOSED", cell: |b| format!("{} (90 %: {})", text(b, "/exposed_p50"), text(b, "/exposed_p90")) },
+    Column {
+        title: "EXPOSED",
+        cell: |b| format!("{} (90 %: {})", text(b, "/exposed_p50"), text(b, "/exposed_p90")),
+    },
     Column { title: "DEVICE-HOURS", cell: |b| text(b, "/device_hours_p50") },
     Column { title: "AFTER", cell: |b| span(b, "/stopped_after_p50_s") },
 ];
@@ -104,8 +107,7 @@ pub(super) async fn apply(context: &mut Context, path: &Path, yes: bool) -> Resu
         show_rehearsal(context, &told)?;
         ask(context, &told)?;
     }
-    let made =
-        context.client()?.post(ROLLOUTS, &[], &body).await.map_err(|error| placed(&file, error))?;
+    let made = context.client()?.post(ROLLOUTS, &[], &body).await.map_err(|error| placed(&file, error))?;
     show(context, &made)
 }
 
@@ -213,7 +215,9 @@ fn first(stage: &Value) -> String {
 }
 
 fn percent(item: &Value, pointer: &str) -> String {
-    item.pointer(pointer).and_then(Value::as_f64).map_or_else(String::new, |share| format!("{:.0} %", share * 100.0))
+    item.pointer(pointer)
+        .and_then(Value::as_f64)
+        .map_or_else(String::new, |share| format!("{:.0} %", share * 100.0))
 }
 
 /// Three spans of which the middle one is the likeliest.

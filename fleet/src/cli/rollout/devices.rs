@@ -84,7 +84,9 @@ pub(super) async fn why(context: &mut Context, device: &str) -> Result<(), CliEr
     let client = context.client()?;
     let rollouts = client.list("/api/v1/rollouts", &[]).await?;
     let mut found = Vec::new();
-    for rollout in items(&rollouts).iter().filter(|rollout| OPEN.contains(&text(rollout, "/phase/is").as_str())) {
+    for rollout in
+        items(&rollouts).iter().filter(|rollout| OPEN.contains(&text(rollout, "/phase/is").as_str()))
+    {
         let id = text(rollout, "/id");
         let members = client.list(&format!("{}/devices", path(&id)), &[]).await?;
         for member in items(&members) {

@@ -24,7 +24,8 @@ Examples:
 
 pub(super) async fn fetch(context: &mut Context, id: &str, out: &Path) -> Result<(), CliError> {
     let pack = context.client()?.get(&format!("{}/evidence", path(id)), &[]).await?;
-    let wrong = |error: std::io::Error| CliError::failed(format!("{}: {error}", out.display()), "name another file");
+    let wrong =
+        |error: std::io::Error| CliError::failed(format!("{}: {error}", out.display()), "name another file");
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(wrong)?;
     std::io::Write::write_all(&mut file, pack.to_string().as_bytes()).map_err(wrong)?;
@@ -71,7 +72,9 @@ fn check(file: &[u8], root: &[u8]) -> Result<Findings, CliError> {
         Err(error) => return Ok(refused(format!("the record: {error}"))),
     };
     let mut found = pack.verify();
-    found.checked.insert(0, format!("signed by {} order key of the root, made {}", signed.found, sealed.made));
+    found
+        .checked
+        .insert(0, format!("signed by {} order key of the root, made {}", signed.found, sealed.made));
     if pack.rollout.id != sealed.rollout {
         found.differs.push(format!("sealed as {}, and the record is of {}", sealed.rollout, pack.rollout.id));
     }

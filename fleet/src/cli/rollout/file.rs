@@ -16,9 +16,7 @@ use serde_saphyr::Spanned;
 use crate::cli::{CliError, duration};
 use crate::gate::GateLimits;
 use crate::rollout::filter::Filter;
-use crate::rollout::{
-    LateJoiners, OnFailure, Plan, Selector, Size, StagePlan, SteppingStone, Timing,
-};
+use crate::rollout::{LateJoiners, OnFailure, Plan, Selector, Size, StagePlan, SteppingStone, Timing};
 
 const BYTES_MAX: u64 = 256 * 1024;
 const NEXT: &str = "correct the file and repeat";
@@ -143,7 +141,9 @@ impl<'de> Deserialize<'de> for Extent {
                         .map_err(|_| E::custom(format!("'{text}' is not a share; write 10%")));
                 }
                 text.parse().map(|count| Extent(Size::Count(count))).map_err(|_| {
-                    E::custom(format!("'{text}' is not a size; write a number of devices or a share such as 10%"))
+                    E::custom(format!(
+                        "'{text}' is not a size; write a number of devices or a share such as 10%"
+                    ))
                 })
             }
 
@@ -213,8 +213,7 @@ impl PlanFile {
         let wish = &self.wish;
         let stages = wish.stages.iter().map(|stage| StagePlan::from(&stage.value)).collect();
         let Chosen { sites, devices, filter, cohort: _ } = &wish.selector;
-        let selector =
-            Selector { sites: sites.clone(), devices: devices.clone(), filter: filter.clone() };
+        let selector = Selector { sites: sites.clone(), devices: devices.clone(), filter: filter.clone() };
         let plain = Plan::of(stages, selector);
         let stones = wish.stepping_stones.iter().map(|stone| SteppingStone {
             from: stone.from.clone(),

@@ -51,7 +51,11 @@ impl Sample {
         let (plan, weights) = scaled(intent.plan, cohort, devices.len());
         let sites = lacking
             .into_iter()
-            .map(|(site, devices)| SiteForecast { site, devices, bytes: devices.saturating_mul(intent.bundle_bytes) })
+            .map(|(site, devices)| SiteForecast {
+                site,
+                devices,
+                bytes: devices.saturating_mul(intent.bundle_bytes),
+            })
             .collect();
         let view = FleetView {
             devices,

@@ -9,8 +9,8 @@ use muster_protocol::message::report::LATENCY_BOUNDS_US;
 use muster_protocol::message::up::{BundleRef, ReadyFor};
 use muster_protocol::time::Timestamp;
 
-use super::super::view::{Doing, FleetView};
 use super::super::advance::{Assignment, Moment};
+use super::super::view::{Doing, FleetView};
 use super::super::{Actor, Cause, Members, Phase, Progress, Rollout, StageEnd, advance};
 use super::sample::Sample;
 use super::{ASSUMED, Bug, BugAt, Intent};
@@ -108,7 +108,9 @@ impl<'a> World<'a> {
             course.why = answer.waiting_on.first().map(|waiting| waiting.sentence.clone()).or(course.why);
             let stage = rollout.phase.stage().unwrap_or(0);
             match &rollout.phase {
-                Phase::Held { cause, .. } | Phase::RollingBack { cause, .. } | Phase::RolledBack { cause, .. } => {
+                Phase::Held { cause, .. }
+                | Phase::RollingBack { cause, .. }
+                | Phase::RolledBack { cause, .. } => {
                     course.stopped = Some((stage, self.since_begun(now)));
                     course.why = Some(cause.sentence.clone());
                     break;
@@ -117,7 +119,10 @@ impl<'a> World<'a> {
                     course.finished = Some(self.since_begun(now));
                     break;
                 }
-                Phase::Aborting { .. } | Phase::Aborted { .. } | Phase::Superseded { .. } | Phase::Paused { .. } => break,
+                Phase::Aborting { .. }
+                | Phase::Aborted { .. }
+                | Phase::Superseded { .. }
+                | Phase::Paused { .. } => break,
                 Phase::Proposed { .. } | Phase::Scheduled { .. } | Phase::Running { .. } => {}
             }
             if answer.transition.is_some() {
@@ -145,7 +150,9 @@ impl<'a> World<'a> {
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sums of weights above zero")]
     fn measure(&self, course: &mut Course, now: Timestamp) {
-        let touched = self.members.iter().filter(|(_, member)| member.attempts > 0 || !matches!(member.progress, Progress::Waiting | Progress::Excluded { .. }));
+        let touched = self.members.iter().filter(|(_, member)| {
+            member.attempts > 0 || !matches!(member.progress, Progress::Waiting | Progress::Excluded { .. })
+        });
         let (mut exposed, mut hours) = (0.0, 0.0);
         for (id, member) in touched {
             let weight = self.weights.get(member.stage).copied().unwrap_or(1.0);
@@ -220,7 +227,8 @@ impl<'a> World<'a> {
                     return;
                 }
                 let ours = bundle == *self.bundle;
-                let bug = self.bug.filter(|bug| ours && bug.at == BugAt::Install).map_or(0.0, |bug| bug.share);
+                let bug =
+                    self.bug.filter(|bug| ours && bug.at == BugAt::Install).map_or(0.0, |bug| bug.share);
                 if ours && self.random.share() < bug + ASSUMED.install_failure {
                     let cause = Cause::new("self_test", "it failed its self-test");
                     device.doing = Doing::Failed { bundle, cause };
@@ -244,7 +252,11 @@ impl<'a> World<'a> {
     }
 
     /// What each box that runs it has shown by now.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of requests, rounded down")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts of requests, rounded down"
+    )]
     fn show(&mut self, now: Timestamp) {
         let good = LATENCY_BOUNDS_US.iter().position(|bound| *bound >= 10_000).unwrap_or(0);
         for (id, since) in &self.running {
@@ -253,11 +265,13 @@ impl<'a> World<'a> {
                 continue;
             }
             let hours = now.since(*since).as_secs_f64() / HOUR_S;
-            let failed = self.broken.get(id).map_or(0.0, |at| (now.since(*at).as_secs_f64() / HOUR_S).ceil().max(1.0));
+            let failed =
+                self.broken.get(id).map_or(0.0, |at| (now.since(*at).as_secs_f64() / HOUR_S).ceil().max(1.0));
             let mut latency = vec![0; good + 1];
             latency[good] = (hours * ASSUMED.requests_per_hour) as u64;
             let n = (hours * ASSUMED.labels_per_hour) as u64;
-            let day = PairedDay { n, diff_sum: 0.0, diff_sum_sq: n as f64 * 1e-4, before_loss_sum: n as f64 * 0.2 };
+            let day =
+                PairedDay { n, diff_sum: 0.0, diff_sum_sq: n as f64 * 1e-4, before_loss_sum: n as f64 * 0.2 };
             let evidence = &mut device.evidence;
             evidence.hours = hours;
             evidence.failed_hours = failed.min(hours.ceil());
