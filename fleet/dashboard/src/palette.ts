@@ -36,7 +36,10 @@ const tones: Record<string, Tone> = {
   running: "good",
   failed: "bad",
   // rollouts and their stages
-  draft: "idle",
+  proposed: "idle",
+  scheduled: "idle",
+  aborting: "busy",
+  superseded: "idle",
   paused: "warn",
   held: "warn",
   rolling_back: "warn",

@@ -169,6 +169,15 @@ export const text = {
       shadow: "Agreement with the bundle before",
       coverage: "Hardware classes",
     } as Record<string, string>,
+    approvals: "Approvals",
+    approvalsOf: (have: number, need: number) => `${have} of ${need}`,
+    approvalsNone: "Nobody has said yes yet. Its author's own yes does not count.",
+    reasons: "By reason",
+    forecast: "Foreseen, and what came",
+    foreseen: "Foreseen",
+    range: "Range",
+    came: "Came",
+    whole: "To the end",
     verdicts: {
       pass: "Pass",
       fail: "Fail",
@@ -195,6 +204,8 @@ export const text = {
   },
 
   actions: {
+    approve: "Approve",
+    retry: "Retry failed",
     pause: "Pause",
     resume: "Resume",
     promote: "Promote",
@@ -205,6 +216,9 @@ export const text = {
     reasonHint: "Kept in the audit log. At least 3 characters.",
     reasonPlaceholder: "Why, in words for those who read it later",
     effects: {
+      approve: (_done: number, left: number) =>
+        `You say yes to this plan for ${plural(left, "device")}. When enough people have, it begins.`,
+      retry: (_done: number, _left: number) => "Devices that could not install the bundle are asked once more.",
       pause: (_done: number, left: number) =>
         `Nothing more is handed out: ${plural(left, "device")} not yet asked will wait. Devices that already have the bundle keep it.`,
       resume: (_done: number, left: number) =>
@@ -219,7 +233,10 @@ export const text = {
     why: {
       ended: (phase: string) => `This rollout is ${phase.toLowerCase()}: it has ended`,
       rollingBack: "It is rolling back already",
-      draft: "It has not started",
+      notBegun: "It has not begun",
+      notProposed: "It waits for nobody's approval",
+      noneFailed: "No install has failed",
+      aborting: "It is being aborted",
       alreadyPaused: "It is paused already",
       notPaused: "It is running: there is nothing to resume",
       heldPause: "It is held at a gate: nothing moves",

@@ -180,8 +180,13 @@ async fn a_reader_that_has_seen_enough_is_no_error() {
 #[tokio::test]
 async fn creating_says_what_would_happen_and_starts_nothing_unasked() {
     let fleet = FakeFleet::start().await;
-    fleet.answer("POST /api/v1/rollouts", 200, json!({"bundle": {"path": "bundles/er/1.json"}, "cohort": 7, "stages": [{}, {}]}));
-    let args = ["rollout", "create", "--model", "er", "--bundle", "bundles/er/1.json", "--reason", "winter model"];
+    fleet.answer(
+        "POST /api/v1/rollouts",
+        200,
+        json!({"bundle": {"path": "bundles/er/1.json"}, "cohort": 7, "stages": [{}, {}]}),
+    );
+    let args =
+        ["rollout", "create", "--model", "er", "--bundle", "bundles/er/1.json", "--reason", "winter model"];
     let unsaid = muster(&fleet.url, &args).await;
     assert_eq!(unsaid.status.code(), Some(2));
     let told = err(&unsaid);
@@ -197,12 +202,20 @@ async fn a_plan_file_is_applied_as_written_and_refused_with_its_line() {
     let fleet = FakeFleet::start().await;
     fleet.answer("POST /api/v1/rollouts", 201, json!({"id": "ro-1"}));
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/plans/winter-model.yaml");
-    assert_eq!(out(&muster(&fleet.url, &["rollout", "apply", example, "--yes", "-o", "name"]).await), "ro-1\n");
+    assert_eq!(
+        out(&muster(&fleet.url, &["rollout", "apply", example, "--yes", "-o", "name"]).await),
+        "ro-1\n"
+    );
     let body = fleet.with(|asked| asked.requests[0].3.clone());
     assert_eq!((&body["approvals_min"], &body["stages"][0]["bake_s"]), (&json!(1), &json!(86_400)));
     let refusing = FakeFleet::start().await;
     refusing.answer("POST /api/v1/rollouts", 422, json!({"detail": "no such bundle", "code": "invalid", "errors": [{"pointer": "/bundle", "detail": "no such bundle"}]}));
     let refused = muster(&refusing.url, &["rollout", "plan", example]).await;
     assert_eq!(refused.status.code(), Some(1));
-    assert!(err(&refused).contains("winter-model.yaml: line 6: bundle: no such bundle"), "{}", err(&refused));
+    assert!(
+        err(&refused)
+            .contains("winter-model.yaml: line 6: bundle: the fleet server refused (422): no such bundle"),
+        "{}",
+        err(&refused)
+    );
 }

@@ -175,13 +175,16 @@ export interface Bundle extends BundleRef {
 }
 
 export type RolloutPhaseName =
-  | "draft"
+  | "proposed"
+  | "scheduled"
   | "running"
   | "paused"
   | "held"
   | "rolling_back"
   | "rolled_back"
+  | "aborting"
   | "aborted"
+  | "superseded"
   | "completed";
 
 export interface RolloutPhase {
@@ -243,21 +246,41 @@ export interface RolloutSummary {
 export interface Rollout extends RolloutSummary {
   waiting_on: WaitingOn[];
   timeline: TimelineEntry[];
+  /** People other than its author who must say yes, and who has. */
+  approvals_min?: number;
+  approvals?: { at: string; by: string; reason: string }[];
+  forecast?: Forecast | null;
   revision: number;
 }
 
-export type RolloutAction = "pause" | "resume" | "promote" | "abort" | "rollback";
+/** Seconds since the beginning; null where so many runs did not get there. */
+export interface Spread {
+  p10_s?: number | null;
+  p50_s?: number | null;
+  p90_s?: number | null;
+}
+
+export interface Forecast {
+  finish: Spread;
+  stages: (Spread & { name: string; actual_s?: number | null })[];
+  warnings: string[];
+  basis: string;
+  actual_s?: number | null;
+}
+
+export type RolloutAction = "approve" | "pause" | "resume" | "promote" | "retry" | "abort" | "rollback";
 
 export type RolloutDeviceState =
   | "waiting"
   | "offered"
-  | "staging"
-  | "activating"
+  | "ready"
+  | "permitted"
   | "baking"
   | "done"
   | "failed"
   | "reverted"
-  | "lost"
+  | "returning"
+  | "returned"
   | "excluded";
 
 export interface RolloutDevice {

@@ -5,7 +5,7 @@ import { useState } from "react";
 import { post } from "../api/client";
 import { rolloutDevicesQuery, rolloutQuery } from "../api/queries";
 import type { Rollout, RolloutAction, RolloutDevice, Stage } from "../api/types";
-import { count, none, plural, short } from "../format";
+import { count, none, plural, short, words } from "../format";
 import { rolloutTone } from "../palette";
 import { Act } from "../parts/Act";
 import { Answer } from "../parts/Answer";
@@ -17,7 +17,8 @@ import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { Ago, Stamp } from "../parts/Time";
 import { text } from "../strings";
-import { actions, moved, whyNot } from "./actions";
+import { actions, byReason, moved, whyNot } from "./actions";
+import { Approvals, Forecasted } from "./Foreseen";
 import { Gate } from "./Gate";
 import { before } from "./RolloutCard";
 import { versionOf } from "./version";
@@ -50,7 +51,9 @@ export function RolloutPage() {
                 <Devices id={id} />
               </div>
               <div className="stack">
+                <Approvals rollout={rollout} />
                 <Waiting rollout={rollout} />
+                <Forecasted rollout={rollout} />
                 <Facts rollout={rollout} />
                 <Panel title={say.timeline}>
                   {rollout.timeline.length === 0 ? (
@@ -219,6 +222,17 @@ function Devices({ id }: { id: string }) {
           devices.length === 0 ? (
             <Note>{say.devicesNone}</Note>
           ) : (
+            <>
+            <Table
+              label={say.reasons}
+              rows={byReason(devices)}
+              rowKey={(reason) => reason.code}
+              columns={[
+                { head: say.reasons, cell: (reason) => <span className="strong">{words(reason.code)}</span> },
+                { head: say.devices, right: true, cell: (reason) => count(reason.devices) },
+                { head: say.next, wide: true, cell: (reason) => reason.next },
+              ]}
+            />
             <Table<RolloutDevice>
               label={say.devices}
               rows={devices}
@@ -241,6 +255,7 @@ function Devices({ id }: { id: string }) {
                 { head: text.device.since, cell: (device) => <Ago at={device.since} /> },
               ]}
             />
+            </>
           )
         }
       </Answer>

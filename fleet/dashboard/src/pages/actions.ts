@@ -1,9 +1,9 @@
 // Which acts a rollout allows now, and in words why not. The server decides again; this only spares a refusal.
-import type { Rollout, RolloutAction, Stage } from "../api/types";
+import type { Rollout, RolloutAction, RolloutDevice, Stage } from "../api/types";
 import { words } from "../format";
 import { text } from "../strings";
 
-export const actions: RolloutAction[] = ["pause", "resume", "promote", "abort", "rollback"];
+export const actions: RolloutAction[] = ["approve", "pause", "resume", "promote", "retry", "abort", "rollback"];
 
 const why = text.actions.why;
 
@@ -16,16 +16,23 @@ export function moved(rollout: Pick<Rollout, "stages">): { done: number; left: n
 
 /** Null where the act is possible. */
 export function whyNot(action: RolloutAction, { phase, stages }: Pick<Rollout, "phase" | "stages">): string | null {
+  if (action === "approve") return phase.is === "proposed" ? null : why.notProposed;
+  if (action === "retry" && !stages.some((stage) => stage.failed > 0)) return why.noneFailed;
   switch (phase.is) {
     case "completed":
     case "aborted":
       return action === "rollback" ? nothingMoved(stages) : why.ended(words(phase.is));
     case "rolled_back":
       return why.ended(words(phase.is));
+    case "superseded":
+      return why.ended(words(phase.is));
+    case "aborting":
+      return action === "rollback" ? nothingMoved(stages) : why.aborting;
     case "rolling_back":
       return why.rollingBack;
-    case "draft":
-      return action === "abort" ? null : why.draft;
+    case "proposed":
+    case "scheduled":
+      return action === "abort" ? null : why.notBegun;
     case "running":
       if (action === "resume") return why.notPaused;
       break;
@@ -42,4 +49,20 @@ export function whyNot(action: RolloutAction, { phase, stages }: Pick<Rollout, "
 
 function nothingMoved(stages: Stage[]): string | null {
   return stages.some((stage) => stage.handed > 0) ? null : why.nothingMoved;
+}
+
+export interface ReasonCount {
+  code: string;
+  devices: number;
+  next: string;
+}
+
+/** How many devices are where they are for which reason, the most frequent first. */
+export function byReason(devices: RolloutDevice[]): ReasonCount[] {
+  const counts = new Map<string, ReasonCount>();
+  for (const { code, next } of devices) {
+    const known = counts.get(code) ?? { code, devices: 0, next: next ?? "" };
+    counts.set(code, { ...known, devices: known.devices + 1 });
+  }
+  return [...counts.values()].toSorted((a, b) => b.devices - a.devices || a.code.localeCompare(b.code));
 }

@@ -94,20 +94,22 @@ const SITES: &[Column] = &[
 
 pub(super) async fn plan(context: &mut Context, file: &Path) -> Result<(), CliError> {
     let file = PlanFile::read(file)?;
-    let body = wish(context, &file).await?;
-    let told = rehearse(&context.client()?, &body).await.map_err(|error| placed(&file, error))?;
+    let client = context.client()?;
+    let body = wish(&client, &context.actor, &file).await?;
+    let told = rehearse(&client, &body).await.map_err(|error| placed(&file, error))?;
     show_rehearsal(context, &told)
 }
 
 pub(super) async fn apply(context: &mut Context, path: &Path, yes: bool) -> Result<(), CliError> {
     let file = PlanFile::read(path)?;
-    let body = wish(context, &file).await?;
+    let client = context.client()?;
+    let body = wish(&client, &context.actor, &file).await?;
     if !yes {
-        let told = rehearse(&context.client()?, &body).await.map_err(|error| placed(&file, error))?;
+        let told = rehearse(&client, &body).await.map_err(|error| placed(&file, error))?;
         show_rehearsal(context, &told)?;
         ask(context, &told)?;
     }
-    let made = context.client()?.post(ROLLOUTS, &[], &body).await.map_err(|error| placed(&file, error))?;
+    let made = client.post(ROLLOUTS, &[], &body).await.map_err(|error| placed(&file, error))?;
     show(context, &made)
 }
 
@@ -146,15 +148,15 @@ fn ask(context: &mut Context, told: &Value) -> Result<(), CliError> {
     confirm(context, false, &what)
 }
 
-async fn wish(context: &Context, file: &PlanFile) -> Result<Value, CliError> {
+async fn wish(client: &Client, actor: &str, file: &PlanFile) -> Result<Value, CliError> {
     let cohort = match file.cohort() {
         None => None,
         Some(name) => {
-            let found = context.client()?.get(&format!("/api/v1/cohorts/{name}"), &[]).await;
+            let found = client.get(&format!("/api/v1/cohorts/{name}"), &[]).await;
             Some(text(&found.map_err(|error| placed_at(file, "/selector/cohort", error))?, "/filter"))
         }
     };
-    file.body(&context.actor, cohort.as_deref())
+    file.body(actor, cohort.as_deref())
 }
 
 async fn rehearse(client: &Client, body: &Value) -> Result<Value, ClientError> {

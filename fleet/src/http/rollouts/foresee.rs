@@ -24,6 +24,7 @@ pub(super) struct Question {
 /// Seconds of world time since the beginning; absent where so many runs did not get there.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ForecastSpread)]
+#[expect(clippy::struct_field_names, reason = "the unit of each is part of its name in the API")]
 pub(super) struct SpreadView {
     p10_s: Option<u64>,
     p50_s: Option<u64>,

@@ -133,6 +133,7 @@ pub(super) async fn create(
     let view = fleet_view(&mut db, &mut telemetry, &rollout, app.fleet.clocks).await?;
     drop(telemetry);
     drop(db);
+    let doubts = checked.plan.check_against(&view).map_err(|error| refused(&checked.plan, &error))?;
     let depth = if query.dry_run { Depth::Full } else { Depth::Healthy };
     let question = Question {
         rollout: rollout.clone(),
@@ -141,7 +142,8 @@ pub(super) async fn create(
         now: moment.world_at,
         depth,
     };
-    let foreseen = foresee(question).await?;
+    let mut foreseen = foresee(question).await?;
+    foreseen.warnings.extend(doubts.into_iter().map(|doubt| doubt.sentence));
     if query.dry_run {
         return Ok(Json(rehearse(&checked, &cohort, &foreseen)).into_response());
     }

@@ -92,6 +92,9 @@ async fn a_plan_that_cannot_work_is_refused_with_its_place() {
     let api = fleet().await;
     let check = async |edit: fn(&mut Value), pointer: &str| {
         let mut body = rollout_of("bundles/er-beds/2.json");
+        let stage =
+            |name: &str, size: Value| json!({"name": name, "size": size, "bake_s": 1, "deadline_s": 2});
+        body["stages"] = json!([stage("a", json!({"count": 1})), stage("b", json!({"percent": 100.0}))]);
         edit(&mut body);
         let problem = api.post("/api/v1/rollouts?dry_run=true", &body).await.is_problem(422, "invalid");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
@@ -108,7 +111,15 @@ async fn a_plan_that_cannot_work_is_refused_with_its_place() {
 fn verify(folder: &Path, pack: &[u8]) -> Output {
     std::fs::write(folder.join("pack.json"), pack).unwrap();
     std::process::Command::new(env!("CARGO_BIN_EXE_muster"))
-        .args(["--server", "http://127.0.0.1:9", "rollout", "verify-evidence", "pack.json", "--root", "root.json"])
+        .args([
+            "--server",
+            "http://127.0.0.1:9",
+            "rollout",
+            "verify-evidence",
+            "pack.json",
+            "--root",
+            "root.json",
+        ])
         .current_dir(folder)
         .output()
         .unwrap()
