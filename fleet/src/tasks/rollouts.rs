@@ -100,10 +100,9 @@ impl Driver {
         let look_again = answer.look_again;
         if answer.is_news(&watch.rollout) {
             match save::save(tasks, &mut self.roster, id, &answer, moment, &mut self.told).await? {
-                // What was saved is the next question; ask it at once.
-                Outcome::Saved => return Ok(Some(moment.world_at)),
-                // Somebody paused or aborted it meanwhile: nothing of this answer may leave. Look again at once.
-                Outcome::Stale => return Ok(Some(moment.world_at)),
+                // What was saved is the next question. Where somebody paused or aborted it meanwhile nothing of this answer
+                // may leave. Look again at once, either way.
+                Outcome::Saved | Outcome::Stale => return Ok(Some(moment.world_at)),
             }
         }
         self.roster.change(id, |watch| {
