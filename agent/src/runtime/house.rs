@@ -22,7 +22,7 @@ impl Agent {
             Word::Leases => Ok(json!({ "leases": self.leases() })),
             Word::Take { owner, reason, seconds } => {
                 let until = self.parts.clock.now().plus(std::time::Duration::from_secs(seconds.into()));
-                self.take_lease(LocalLease { owner: owner.to_string(), reason: reason.into(), until })
+                self.take_lease(&LocalLease { owner: owner.to_string(), reason: reason.into(), until })
             }
             Word::Release { owner } => self.release_lease(owner.as_str()),
             Word::Consents => Ok(self.consents()),
@@ -62,7 +62,7 @@ impl Agent {
         wanted.is_some_and(|wanted| waits(slot, wanted, &world, self.parts.clock.now()).is_some())
     }
 
-    fn take_lease(&mut self, lease: LocalLease) -> Answer {
+    fn take_lease(&mut self, lease: &LocalLease) -> Answer {
         let now = self.parts.clock.now();
         tracing::info!(owner = lease.owner, reason = %lease.reason, until = %lease.until, "an application holds the box");
         self.ledger.take_lease(lease.clone(), now).map_err(|error| match error {
