@@ -204,6 +204,7 @@ pub fn forecast(intent: &Intent<'_>, depth: Depth) -> Forecast {
     forecast
 }
 
+#[expect(clippy::cast_precision_loss, reason = "shares of a few runs")]
 fn of_bug(bug: Bug, courses: &[Course]) -> BugForecast {
     let percent = bug.share * 100.0;
     let sentence = match bug.at {

@@ -255,6 +255,7 @@ impl<'a> World<'a> {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
         reason = "counts of requests, rounded down"
     )]
     fn show(&mut self, now: Timestamp) {
