@@ -17,7 +17,6 @@ impl PlanError {
             Self::Twice(name) => stage(name, "/name"),
             Self::InFlight => "/in_flight_max".to_owned(),
             Self::Field { field, .. } => format!("/{field}"),
-            Self::Nobody => "/selector".to_owned(),
             Self::Circle(_) => "/stepping_stones".to_owned(),
             Self::Nobody => "/selector".to_owned(),
         }
