@@ -1,6 +1,7 @@
 //! `muster rollout`: start one, watch it, and steer it with the words of the buttons.
 
 mod plan;
+mod replay;
 mod watch;
 
 use std::path::PathBuf;
@@ -46,6 +47,9 @@ pub(super) enum Verb {
     Abort(Act),
     /// Stops it and brings every box back to what it ran before.
     Rollback(Act),
+    /// Lives a rollout again from its journal, without a server, and compares: 0 it agrees, 3 it differs.
+    #[command(after_help = replay::HELP)]
+    Replay(replay::File),
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +130,9 @@ const DEVICES: &[Column] = &[
 ];
 
 pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliError> {
+    if let Verb::Replay(file) = &verb {
+        return replay::run(context, file);
+    }
     let client = context.client()?;
     match verb {
         Verb::Create(create) => {
@@ -157,6 +164,7 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
         Verb::Promote(act) => steer(context, "promote", act).await,
         Verb::Abort(act) => steer(context, "abort", act).await,
         Verb::Rollback(act) => steer(context, "rollback", act).await,
+        Verb::Replay(file) => replay::run(context, &file),
     }
 }
 

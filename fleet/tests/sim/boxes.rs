@@ -316,7 +316,8 @@ impl EdgeBox {
         }
         let before = occupied.previous.take();
         occupied.current = before;
-        let bad = Bad { asked_in, code: "stopped_answering".to_owned(), sentence: "it stopped answering".into() };
+        let bad =
+            Bad { asked_in, code: "stopped_answering".to_owned(), sentence: "it stopped answering".into() };
         self.durable.bad.insert(bundle.sha256, bad);
         self.activated.insert(slot.clone(), now);
         true

@@ -21,7 +21,9 @@ fn one(seed: u64) -> Result<Coverage, Broken> {
         let mut world = setting::build(seed);
         setting::live(&mut world).map(|()| std::mem::take(&mut world.coverage))
     }));
-    lived.unwrap_or_else(|_| Err(Broken { invariant: "no_panic", sentence: "it panicked, see above".to_owned() }))
+    lived.unwrap_or_else(|_| {
+        Err(Broken { invariant: "no_panic", sentence: "it panicked, see above".to_owned() })
+    })
 }
 
 /// Lives through it once more and writes down what happened.
@@ -29,7 +31,7 @@ fn retell(seed: u64, broken: &Broken) -> String {
     let story = catch_unwind(AssertUnwindSafe(|| {
         let mut world = setting::build(seed);
         world.retell = Some(Vec::new());
-        let _ = setting::live(&mut world);
+        drop(setting::live(&mut world));
         let story = world.retell.unwrap_or_default();
         let first = story.len().saturating_sub(LAST_EVENTS);
         let lines = story[first..].iter().map(|(at, line)| format!("    {at}  {line}\n"));

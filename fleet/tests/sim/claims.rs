@@ -30,7 +30,9 @@ pub(crate) fn claim(rollouts: &[Saved], index: usize, id: &DeviceId, known: &Kno
             continue;
         }
         match &theirs.phase {
-            Phase::Running { .. } | Phase::Paused { .. } | Phase::Held { .. } | Phase::Completed { .. } if newer => {
+            Phase::Running { .. } | Phase::Paused { .. } | Phase::Held { .. } | Phase::Completed { .. }
+                if newer =>
+            {
                 return Claim::Superseded { rollout };
             }
             Phase::Running { .. }

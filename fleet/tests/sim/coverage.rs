@@ -101,13 +101,15 @@ impl Coverage {
         missing.extend(moves.map(|(a, b)| format!("device {a} -> {b}")));
         for phase in PHASES {
             for verb in VERBS {
-                let seen = [true, false].iter().any(|ok| self.verbs.contains_key(&(*phase, verb.as_str(), *ok)));
+                let seen =
+                    [true, false].iter().any(|ok| self.verbs.contains_key(&(*phase, verb.as_str(), *ok)));
                 if !seen {
                     missing.push(format!("{} while {phase}", verb.as_str()));
                 }
             }
         }
-        let layers: std::collections::BTreeSet<&String> = self.layers.keys().map(|(layer, _)| layer).collect();
+        let layers: std::collections::BTreeSet<&String> =
+            self.layers.keys().map(|(layer, _)| layer).collect();
         for layer in layers {
             for verdict in ["pass", "insufficient", "fail"] {
                 let never = NEVER.contains(&(layer.as_str(), verdict));
@@ -167,7 +169,16 @@ const STEPS: &[(&str, &str)] = &[
 ];
 
 const PROGRESS: &[&str] = &[
-    "waiting", "excluded", "offered", "ready", "permitted", "baking", "done", "failed", "reverted", "returning",
+    "waiting",
+    "excluded",
+    "offered",
+    "ready",
+    "permitted",
+    "baking",
+    "done",
+    "failed",
+    "reverted",
+    "returning",
     "returned",
 ];
 

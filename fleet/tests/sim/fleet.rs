@@ -13,9 +13,9 @@ use muster_fleet::rollout::view::{BundleStanding, DeviceView, Doing, FleetView};
 use muster_fleet::rollout::{
     Advance, Cause, Freeze, Lease, Members, Moment, Phase, Progress, Rollout, SiteView, Verb, advance,
 };
-use muster_protocol::ids::{DeviceId, Digest, HardwareClass, RolloutId, SiteName, SlotName};
-use muster_protocol::message::up::{BundleRef, State};
+use muster_protocol::ids::{DeviceId, Digest, HardwareClass, SiteName, SlotName};
 use muster_protocol::message::Phase as BoxPhase;
+use muster_protocol::message::up::{BundleRef, State};
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::{Order, Permit, Want};
 
@@ -50,7 +50,6 @@ pub(crate) struct Saved {
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) name: String,
-    pub(crate) number: usize,
     pub(crate) site: SiteName,
     pub(crate) tags: Tags,
     pub(crate) hardware: HardwareClass,
@@ -87,10 +86,15 @@ pub(crate) enum Word {
 }
 
 impl Known {
-    pub(crate) fn new(name: &str, number: usize, site: SiteName, tags: Tags, hardware: HardwareClass, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        site: SiteName,
+        tags: Tags,
+        hardware: HardwareClass,
+        now: Timestamp,
+    ) -> Self {
         Self {
             name: name.to_owned(),
-            number,
             site,
             tags,
             hardware,
@@ -109,7 +113,8 @@ impl Known {
         let first = (bundle.sha256, 0);
         let mut hot = false;
         let mut slow = false;
-        for (_, report) in self.reports.range(first..).take_while(|((digest, _), _)| *digest == bundle.sha256) {
+        for (_, report) in self.reports.range(first..).take_while(|((digest, _), _)| *digest == bundle.sha256)
+        {
             if report.at < since {
                 continue;
             }
@@ -177,10 +182,13 @@ impl Fleet {
     /// What was heard last, of everybody.
     pub(crate) fn newest_words(&self) -> Vec<Word> {
         let of = |(device, known): (&DeviceId, &Known)| {
-            let state = known.state.clone().map(|state| {
-                Word::State { device: device.clone(), boot: known.heard.0, state }
+            let state = known.state.clone().map(|state| Word::State {
+                device: device.clone(),
+                boot: known.heard.0,
+                state,
             });
-            let reports = known.reports.values().map(|report| Word::Report { device: device.clone(), report: *report });
+            let reports =
+                known.reports.values().map(|report| Word::Report { device: device.clone(), report: *report });
             state.into_iter().chain(reports).collect::<Vec<_>>()
         };
         self.devices.iter().flat_map(of).collect()
@@ -188,10 +196,6 @@ impl Fleet {
 
     pub(crate) fn standing(&self, bundle: &BundleRef) -> BundleStanding {
         self.standings.get(&bundle.sha256).cloned().unwrap_or_default()
-    }
-
-    pub(crate) fn saved(&self, id: &RolloutId) -> Option<&Saved> {
-        self.rollouts.iter().find(|saved| saved.rollout.id == *id)
     }
 
     /// The fleet as this rollout's engine sees it.
@@ -204,7 +208,8 @@ impl Fleet {
             let order = self.orders.get(id);
             let want = order.and_then(|order| order.want.iter().find(|want| want.slot == rollout.slot));
             let wish = want.map(|want| BundleRef { path: want.bundle.clone(), sha256: want.sha256 });
-            let (current, doing) = observe(known.state.as_ref(), order.map_or(0, |o| o.version), &rollout.slot);
+            let (current, doing) =
+                observe(known.state.as_ref(), order.map_or(0, |o| o.version), &rollout.slot);
             let mut evidence = known.evidence(&rollout.bundle, rollout.created);
             let activated = saved.members.get(id).and_then(|member| member.progress.activated());
             evidence.silence = silence(known, activated.unwrap_or(opened), now);
@@ -266,7 +271,13 @@ impl Fleet {
     }
 
     /// Saves the answer; says whose orders are new.
-    pub(crate) fn take(&mut self, index: usize, view: &FleetView, answer: &Advance, now: Timestamp) -> Vec<DeviceId> {
+    pub(crate) fn take(
+        &mut self,
+        index: usize,
+        view: &FleetView,
+        answer: &Advance,
+        now: Timestamp,
+    ) -> Vec<DeviceId> {
         let keeps_journal = self.keeps_journal;
         let saved = &mut self.rollouts[index];
         saved.rollout.apply(&mut saved.members, answer);
@@ -291,7 +302,13 @@ impl Fleet {
     }
 
     /// Makes what the slot wants part of the device's order.
-    pub(crate) fn order(&mut self, device: &DeviceId, slot: &SlotName, want: Option<Want>, now: Timestamp) -> bool {
+    pub(crate) fn order(
+        &mut self,
+        device: &DeviceId,
+        slot: &SlotName,
+        want: Option<Want>,
+        now: Timestamp,
+    ) -> bool {
         if !self.devices.contains_key(device) {
             return false;
         }
@@ -321,7 +338,11 @@ impl Fleet {
         let mut journal = Vec::new();
         if self.keeps_journal {
             let outcome = outcome(&rollout, &Members::new());
-            journal.push(Entry { at: now, input: Input::Begun { rollout: Box::new(rollout.clone()) }, outcome });
+            journal.push(Entry {
+                at: now,
+                input: Input::Begun { rollout: Box::new(rollout.clone()) },
+                outcome,
+            });
         }
         self.rollouts.push(Saved {
             rollout,
@@ -335,7 +356,14 @@ impl Fleet {
     }
 
     /// A person acts; a refusal changes nothing.
-    pub(crate) fn act(&mut self, index: usize, verb: Verb, by: &str, reason: &str, now: Timestamp) -> Result<(), String> {
+    pub(crate) fn act(
+        &mut self,
+        index: usize,
+        verb: Verb,
+        by: &str,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), String> {
         let saved = &mut self.rollouts[index];
         let by = muster_fleet::rollout::Actor::Person { name: by.to_owned() };
         saved.rollout.act(verb, by.clone(), reason, now).map_err(|refused| refused.to_string())?;
@@ -384,13 +412,16 @@ fn observe(state: Option<&State>, order_version: u64, slot: &SlotName) -> (Optio
     if state.observed_generation < order_version {
         return (current, Doing::Unknown);
     }
-    let working = |bundle: &BundleRef, step: &str| Doing::Working { bundle: bundle.clone(), step: step.to_owned() };
+    let working =
+        |bundle: &BundleRef, step: &str| Doing::Working { bundle: bundle.clone(), step: step.to_owned() };
     let doing = found.map_or(Doing::Nothing, |reported| match &reported.phase {
         BoxPhase::Empty | BoxPhase::Running { .. } => Doing::Nothing,
         BoxPhase::Downloading { bundle, .. } => working(bundle, "downloads it"),
         BoxPhase::Verifying { bundle } => working(bundle, "verifies it"),
         BoxPhase::SelfTesting { bundle } => working(bundle, "tests it against its golden outputs"),
-        BoxPhase::Ready { bundle, waits_for } => Doing::Ready { bundle: bundle.clone(), waits_for: *waits_for },
+        BoxPhase::Ready { bundle, waits_for } => {
+            Doing::Ready { bundle: bundle.clone(), waits_for: *waits_for }
+        }
         BoxPhase::Activating { bundle } => working(bundle, "activates it"),
         BoxPhase::Failed { bundle, code, sentence } | BoxPhase::Stopped { bundle, code, sentence } => {
             Doing::Failed { bundle: bundle.clone(), cause: Cause::new(code, sentence.as_str()) }

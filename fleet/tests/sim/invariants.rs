@@ -100,7 +100,9 @@ fn no_hand_out_while_stopped(look: &Look<'_>) -> Holds {
         if look.view.bundle != BundleStanding::Catalogued {
             return Err(broken("the bundle had left the catalogue"));
         }
-        if device.claim != Claim::Free {
+        // What has begun is finished.
+        let begun = look.was(id).is_some_and(Progress::is_exposed);
+        if device.claim != Claim::Free && !begun {
             return Err(broken("another rollout has it"));
         }
         if !device.online {
@@ -149,20 +151,20 @@ fn in_flight_within_caps(look: &Look<'_>) -> Holds {
     let hour = look.now.minus(Duration::from_hours(1));
     let asked = look.members.values().filter_map(|member| member.progress.asked());
     let asked = asked.filter(|asked| asked.at > hour).count();
-    hold(asked <= rate as usize, "in_flight_within_caps", || format!("{asked} asked in an hour, {rate} allowed"))
+    hold(asked <= rate as usize, "in_flight_within_caps", || {
+        format!("{asked} asked in an hour, {rate} allowed")
+    })
 }
 
 fn one_of_a_redundancy_group(look: &Look<'_>) -> Holds {
     for (id, member) in look.handed().filter(|(_, m)| matches!(m.progress, Progress::Permitted { .. })) {
         let Some(device) = look.device(id) else { continue };
         let Some(group) = device.group() else { continue };
-        let partners = look.view.devices.iter().filter(|(other, view)| *other != id && view.group() == Some(group));
+        let partners =
+            look.view.devices.iter().filter(|(other, view)| *other != id && view.group() == Some(group));
         for (other, view) in partners {
             let interrupted = look.members.get(other).is_some_and(|member| {
-                matches!(
-                    member.progress,
-                    Progress::Permitted { .. } | Progress::Activated { .. } | Progress::Failed { .. } | Progress::Reverted { .. }
-                )
+                matches!(member.progress, Progress::Permitted { .. } | Progress::Activated { .. })
             });
             let down = !view.online || view.busy_elsewhere;
             hold(!interrupted && !down, "one_of_a_redundancy_group", || {
@@ -208,7 +210,11 @@ fn stages_open_in_order(look: &Look<'_>) -> Holds {
     for (id, member) in look.handed() {
         for stage in 0..member.stage {
             hold(is_through(look.after, stage), "stages_open_in_order", || {
-                format!("{} of stage {} was asked before stage {stage} had passed", look.name(id), member.stage)
+                format!(
+                    "{} of stage {} was asked before stage {stage} had passed",
+                    look.name(id),
+                    member.stage
+                )
             })?;
         }
     }
@@ -246,9 +252,11 @@ pub(crate) fn acted(before: &Rollout, after: &Rollout, verb: Verb, accepted: boo
         (gate.verdict == Verdict::Fail).then_some(stage)
     };
     if let (Verb::Resume | Verb::Promote, Some(stage)) = (verb, failing(before)) {
-        hold(!is_through(after, stage) && after.phase.stage() == Some(stage), "resume_never_passes_a_failed_gate", || {
-            format!("{} went past stage {stage}, whose gate fails", verb.as_str())
-        })?;
+        hold(
+            !is_through(after, stage) && after.phase.stage() == Some(stage),
+            "resume_never_passes_a_failed_gate",
+            || format!("{} went past stage {stage}, whose gate fails", verb.as_str()),
+        )?;
     }
     if verb == Verb::Resume {
         let opened = after.phase.stage() <= before.phase.stage();
@@ -268,16 +276,18 @@ fn resume_never_passes_a_failed_gate(look: &Look<'_>) -> Holds {
 }
 
 fn no_data_is_never_pass(look: &Look<'_>) -> Holds {
-    let Some(gate) = look.answer.gate.as_ref().filter(|gate| gate.verdict == Verdict::Pass) else { return Ok(()) };
+    let Some(gate) = look.answer.gate.as_ref().filter(|gate| gate.verdict == Verdict::Pass) else {
+        return Ok(());
+    };
     let data = gate.layers.iter().any(|layer| layer.n > 0);
-    hold(!gate.layers.is_empty() && data, "no_data_is_never_pass", || "a gate passed without any data".to_owned())?;
+    hold(!gate.layers.is_empty() && data, "no_data_is_never_pass", || {
+        "a gate passed without any data".to_owned()
+    })?;
     let worst = gate.layers.iter().map(|layer| layer.verdict).max();
     hold(worst == Some(Verdict::Pass), "no_data_is_never_pass", || {
         let layer = gate.layers.iter().find(|layer| layer.verdict != Verdict::Pass);
         format!("a gate passed though {}", layer.map_or("", |layer| layer.sentence.as_str()))
-    })?;
-    let anybody = look.members.values().any(|member| member.progress.activated().is_some());
-    hold(anybody, "no_data_is_never_pass", || "a gate passed though nobody runs it".to_owned())
+    })
 }
 
 /// Exactly one state and one sentence for each, and the sums are the cohort.
@@ -297,7 +307,13 @@ fn everybody_is_somewhere(look: &Look<'_>) -> Holds {
 
 fn abort_is_final(look: &Look<'_>) -> Holds {
     let ends = |phase: &Phase| {
-        matches!(phase, Phase::Aborting { .. } | Phase::Aborted { .. } | Phase::RollingBack { .. } | Phase::RolledBack { .. })
+        matches!(
+            phase,
+            Phase::Aborting { .. }
+                | Phase::Aborted { .. }
+                | Phase::RollingBack { .. }
+                | Phase::RolledBack { .. }
+        )
     };
     hold(!ends(&look.before.phase) || ends(&look.after.phase), "abort_is_final", || {
         format!("{} became {}", look.before.phase.name(), look.after.phase.name())
@@ -318,7 +334,9 @@ fn late_evidence_only_tightens(look: &Look<'_>) -> Holds {
     }
     for (before, after) in look.before.stages.iter().zip(&look.after.stages) {
         let failed = |end: &Option<StageEnd>| matches!(end, Some(StageEnd::Failed { .. }));
-        hold(!failed(&before.closed) || failed(&after.closed), name, || "a failed stage is failed no longer".to_owned())?;
+        hold(!failed(&before.closed) || failed(&after.closed), name, || {
+            "a failed stage is failed no longer".to_owned()
+        })?;
     }
     Ok(())
 }
@@ -340,14 +358,24 @@ fn never_silent(look: &Look<'_>) -> Holds {
     })
 }
 
-pub(crate) fn same_input_same_answer(fleet: &Fleet, index: usize, view: &FleetView, answer: &Advance, now: Timestamp) -> Holds {
+pub(crate) fn same_input_same_answer(
+    fleet: &Fleet,
+    index: usize,
+    view: &FleetView,
+    answer: &Advance,
+    now: Timestamp,
+) -> Holds {
     let saved = &fleet.rollouts[index];
     let again = advance(&saved.rollout, &saved.members, view, now);
-    hold(again == *answer, "same_input_same_answer", || "asked twice, the engine answered differently".to_owned())
+    hold(again == *answer, "same_input_same_answer", || {
+        "asked twice, the engine answered differently".to_owned()
+    })
 }
 
 pub(crate) fn one_activation_at_a_time(name: &str, busy: Option<&Busy>) -> Holds {
-    hold(busy.is_none(), "one_activation_at_a_time", || format!("{name} begins another thing while it is at {busy:?}"))
+    hold(busy.is_none(), "one_activation_at_a_time", || {
+        format!("{name} begins another thing while it is at {busy:?}")
+    })
 }
 
 pub(crate) fn only_proven_bundles_run(name: &str, bundle: &BundleRef, proven: bool, bad: bool) -> Holds {
@@ -357,7 +385,9 @@ pub(crate) fn only_proven_bundles_run(name: &str, bundle: &BundleRef, proven: bo
 }
 
 pub(crate) fn repeated_words_change_nothing(changed: bool, word: &crate::fleet::Word) -> Holds {
-    hold(!changed, "repeated_words_change_nothing", || format!("heard a second time, {word:?} changed something"))
+    hold(!changed, "repeated_words_change_nothing", || {
+        format!("heard a second time, {word:?} changed something")
+    })
 }
 
 /// The journal, lived again, comes out the same.
@@ -380,9 +410,16 @@ pub(crate) fn it_ends_or_asks_somebody(saved: &Saved) -> Holds {
     let holds = match &saved.rollout.phase {
         Phase::Proposed { .. } | Phase::Paused { .. } | Phase::Held { .. } => told,
         // Nobody matches, or those who match belong to another rollout, which is asked itself.
-        Phase::Running { .. } => codes.iter().any(|code| ["empty_cohort", "behind", "consent", "bundle_yanked", "yanked"].contains(code)),
-        Phase::RolledBack { .. } | Phase::Aborted { .. } | Phase::Superseded { .. } | Phase::Completed { .. } => true,
+        Phase::Running { .. } => codes
+            .iter()
+            .any(|code| ["empty_cohort", "behind", "consent", "bundle_yanked", "yanked"].contains(code)),
+        Phase::RolledBack { .. }
+        | Phase::Aborted { .. }
+        | Phase::Superseded { .. }
+        | Phase::Completed { .. } => true,
         Phase::Scheduled { .. } | Phase::RollingBack { .. } | Phase::Aborting { .. } => false,
     };
-    hold(holds, name, || format!("it is {} for ever; waits on {:?}", saved.rollout.phase.name(), saved.waiting_on))
+    hold(holds, name, || {
+        format!("it is {} for ever; waits on {:?}", saved.rollout.phase.name(), saved.waiting_on)
+    })
 }

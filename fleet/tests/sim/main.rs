@@ -10,7 +10,12 @@
 //! `make sim RUNS=100000` runs a campaign; a seed that fails goes into `regressions.txt` and is run for ever after.
 //! `fleet/tests/scripts` are stories in the same world, with calm weather and an operator who can read.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a run that goes wrong should stop, and say where")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a run that goes wrong should stop, and say where"
+)]
 
 mod boxes;
 mod campaign;
@@ -21,6 +26,7 @@ mod invariants;
 mod nature;
 mod operators;
 mod rng;
+mod script;
 mod setting;
 mod story;
 mod world;
@@ -34,6 +40,11 @@ fn two_hundred_fleets_keep_the_invariants() {
 #[test]
 fn what_failed_once_does_not_fail_again() {
     campaign::regressions();
+}
+
+#[test]
+fn the_stories_go_as_they_are_written() {
+    script::all();
 }
 
 /// `make sim`.

@@ -28,7 +28,7 @@ pub(crate) fn act(world: &mut World) -> Result<(), Broken> {
                 *world.rng.pick(VERBS)
             };
             let by = *world.rng.pick(&PEOPLE);
-            let _ = verb_on(world, index, verb, by, "because")?;
+            drop(verb_on(world, index, verb, by, "because")?);
         }
         34..40 => {
             let sites = world.rng.chance(50).then(|| vec![site(world)]);
@@ -120,7 +120,13 @@ pub(crate) fn act(world: &mut World) -> Result<(), Broken> {
 }
 
 /// A person acts, and it is written down.
-pub(crate) fn verb_on(world: &mut World, index: usize, verb: Verb, by: &str, reason: &str) -> Result<Result<(), String>, Broken> {
+pub(crate) fn verb_on(
+    world: &mut World,
+    index: usize,
+    verb: Verb,
+    by: &str,
+    reason: &str,
+) -> Result<Result<(), String>, Broken> {
     let before = world.fleet.rollouts[index].rollout.clone();
     let now = world.now;
     let acted = world.fleet.act(index, verb, by, reason, now);

@@ -91,7 +91,9 @@ pub(crate) fn build(seed: u64) -> World {
 
 fn make_site(world: &mut World, n: u64) {
     let rng = &mut world.rng;
-    let windows = rng.chance(25).then(|| *rng.pick(&["daily 22:00-05:00", "mon-fri 12:00-14:00", "sat,sun 00:00-24:00"]));
+    let windows = rng
+        .chance(25)
+        .then(|| *rng.pick(&["daily 22:00-05:00", "mon-fri 12:00-14:00", "sat,sun 00:00-24:00"]));
     let downloads = rng.chance(10).then_some("daily 00:00-12:00");
     let zone = *rng.pick(&["UTC", "Europe/Berlin", "America/New_York"]);
     let consent = if rng.chance(10) { Consent::Ask } else { Consent::NotNeeded };
@@ -199,7 +201,11 @@ pub(crate) fn live(world: &mut World) -> Result<(), Broken> {
     Ok(())
 }
 
-fn run_until(world: &mut World, until: Timestamp, mut done: impl FnMut(&World) -> bool) -> Result<(), Broken> {
+fn run_until(
+    world: &mut World,
+    until: Timestamp,
+    mut done: impl FnMut(&World) -> bool,
+) -> Result<(), Broken> {
     while world.step(until)? {
         if world.events > EVENTS_MAX {
             let sentence = format!("{EVENTS_MAX} events and no end");

@@ -19,7 +19,9 @@ pub(crate) fn of(look: &Look<'_>, boxes: &[EdgeBox], numbers: &BTreeMap<DeviceId
             continue;
         }
         let text = match progress {
-            Progress::Failed { cause, .. } | Progress::Reverted { cause, .. } | Progress::Excluded { cause, .. } => {
+            Progress::Failed { cause, .. }
+            | Progress::Reverted { cause, .. }
+            | Progress::Excluded { cause, .. } => {
                 format!("{} ({})", progress.name(), cause.sentence)
             }
             _ => progress.name().to_owned(),
@@ -44,7 +46,8 @@ pub(crate) fn of(look: &Look<'_>, boxes: &[EdgeBox], numbers: &BTreeMap<DeviceId
     lines
 }
 
-const RANKS: [&str; 8] = ["failed", "reverted", "excluded", "done", "baking", "ready", "offered", "permitted"];
+const RANKS: [&str; 8] =
+    ["failed", "reverted", "excluded", "done", "baking", "ready", "offered", "permitted"];
 
 /// The phase with what it knows.
 pub(crate) fn phase(rollout: &muster_fleet::rollout::Rollout) -> String {
@@ -55,8 +58,12 @@ pub(crate) fn phase(rollout: &muster_fleet::rollout::Rollout) -> String {
         Phase::Running { stage: s, .. } => format!("RUNNING, stage {}", stage(*s)),
         Phase::Paused { stage: s, reason, .. } => format!("PAUSED at {}: {reason}", stage(*s)),
         Phase::Held { stage: s, cause, .. } => format!("HELD at {}: {}", stage(*s), cause.sentence),
-        Phase::RollingBack { stage: s, cause, .. } => format!("ROLLING BACK from {}: {}", stage(*s), cause.sentence),
-        Phase::RolledBack { stage: s, cause, .. } => format!("ROLLED BACK from {}: {}", stage(*s), cause.sentence),
+        Phase::RollingBack { stage: s, cause, .. } => {
+            format!("ROLLING BACK from {}: {}", stage(*s), cause.sentence)
+        }
+        Phase::RolledBack { stage: s, cause, .. } => {
+            format!("ROLLED BACK from {}: {}", stage(*s), cause.sentence)
+        }
         Phase::Aborting { stage: s, reason, .. } => format!("ABORTING at {}: {reason}", stage(*s)),
         Phase::Aborted { stage: s, reason, .. } => format!("ABORTED at {}: {reason}", stage(*s)),
         Phase::Superseded { .. } => "SUPERSEDED".to_owned(),

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use muster_fleet::gate::PairedDay;
 use muster_fleet::rollout::view::BundleStanding;
 use muster_fleet::rollout::{Progress, Rollout, SiteView};
-use muster_fleet::gate::PairedDay;
 use muster_protocol::ids::{BootId, DeviceId, HardwareClass, SiteName, SlotName};
 use muster_protocol::message::Phase as BoxPhase;
 use muster_protocol::message::up::{BundleRef, Provider, ProviderUse, Running, SlotState, State};
@@ -64,21 +64,48 @@ pub(crate) struct World {
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
     Look,
-    ToBox { to: usize, order: Order },
+    ToBox {
+        to: usize,
+        order: Order,
+    },
     ToFleet(Word),
-    Finished { on: usize, boot: u64, job: Job },
-    Wake { on: usize, boot: u64 },
-    Report { on: usize },
+    Finished {
+        on: usize,
+        boot: u64,
+        job: Job,
+    },
+    Wake {
+        on: usize,
+        boot: u64,
+    },
+    Report {
+        on: usize,
+    },
     /// What its bundle does to a box after a while.
-    Takes { on: usize, slot: SlotName, bundle: BundleRef, nature: Nature },
-    Power { on: usize, up: bool },
-    Link { of: usize, up: bool },
+    Takes {
+        on: usize,
+        slot: SlotName,
+        bundle: BundleRef,
+        nature: Nature,
+    },
+    Power {
+        on: usize,
+        up: bool,
+    },
+    Link {
+        of: usize,
+        up: bool,
+    },
     /// The broker has noticed that a box is gone.
-    Missed { on: usize, connection: u64 },
-    Agree { on: usize },
+    Missed {
+        on: usize,
+        connection: u64,
+    },
+    Agree {
+        on: usize,
+    },
     Operator,
     ServerUp,
-    Calm,
 }
 
 impl World {
@@ -124,14 +151,8 @@ impl World {
 
     /// A new box that runs `bundle` in the slot.
     pub(crate) fn add_box(&mut self, mut edge: EdgeBox, slot: &SlotName, runs: &BundleRef) {
-        let known = Known::new(
-            &edge.name,
-            edge.number,
-            edge.site.clone(),
-            edge.tags.clone(),
-            edge.hardware.clone(),
-            self.now,
-        );
+        let known =
+            Known::new(&edge.name, edge.site.clone(), edge.tags.clone(), edge.hardware.clone(), self.now);
         self.fleet.devices.insert(edge.id.clone(), known);
         self.fleet.sites.entry(edge.site.clone()).or_insert_with(SiteView::default);
         let want = Want::now(slot.clone(), runs.path.clone(), runs.sha256);
@@ -228,7 +249,6 @@ impl World {
                 self.publish(&orders);
                 self.look_soon();
             }
-            Happening::Calm => self.calm_down()?,
         }
         Ok(())
     }
@@ -245,7 +265,7 @@ impl World {
             }
             if self.rng.chance(self.weather.server_crashes) {
                 // It dies between its decision and the commit: nothing of it may be seen.
-                let _ = self.fleet.ask(index, self.now);
+                drop(self.fleet.ask(index, self.now));
                 self.server_down();
                 return Ok(());
             }
@@ -285,7 +305,11 @@ impl World {
         };
         self.coverage.look(&look);
         let checked = invariants::after_look(&look);
-        let lines = if self.story.is_some() || self.retell.is_some() { crate::story::of(&look, &self.boxes, &self.numbers) } else { Vec::new() };
+        let lines = if self.story.is_some() || self.retell.is_some() {
+            crate::story::of(&look, &self.boxes, &self.numbers)
+        } else {
+            Vec::new()
+        };
         for line in lines {
             self.say(|| line);
         }
@@ -480,7 +504,8 @@ impl World {
         if let Job::Verify(_, bundle) | Job::Test(_, bundle) | Job::Activate(_, bundle) = job {
             end = end_of(job, self.nature(on, bundle));
         }
-        if matches!(job, Job::Fetch(_)) && (self.rng.chance(self.weather.setbacks) || !self.boxes[on].linked) {
+        if matches!(job, Job::Fetch(_)) && (self.rng.chance(self.weather.setbacks) || !self.boxes[on].linked)
+        {
             end = End::ForNow;
         }
         self.boxes[on].finish(job, end, self.now);
@@ -503,7 +528,13 @@ impl World {
         self.think(on)
     }
 
-    fn takes(&mut self, on: usize, slot: &SlotName, bundle: &BundleRef, nature: Nature) -> Result<(), Broken> {
+    fn takes(
+        &mut self,
+        on: usize,
+        slot: &SlotName,
+        bundle: &BundleRef,
+        nature: Nature,
+    ) -> Result<(), Broken> {
         let name = self.boxes[on].name.clone();
         if self.boxes[on].current(slot) != Some(bundle) || self.boxes[on].power != Power::On {
             return Ok(());
@@ -619,9 +650,8 @@ impl World {
     }
 
     pub(crate) fn is_settled(&self) -> bool {
-        let quiet = |progress: &Progress| {
-            !matches!(progress, Progress::Activated { .. }) && !progress.is_in_flight()
-        };
+        let quiet =
+            |progress: &Progress| !matches!(progress, Progress::Activated { .. }) && !progress.is_in_flight();
         self.fleet.rollouts.iter().all(|saved| {
             !saved.rollout.phase.is_open() && saved.members.values().all(|member| quiet(&member.progress))
         })
