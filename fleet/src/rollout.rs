@@ -39,7 +39,9 @@ use serde::{Deserialize, Serialize};
 use crate::gate::GateReport;
 
 pub use advance::{Advance, Assignment, ClockChange, Decision, Moment, Transition, WaitingOn, advance};
-pub use plan::{LateJoiners, OnFailure, Plan, PlanError, Selector, Size, StagePlan, SteppingStone, Timing};
+pub use plan::{
+    LateJoiners, OnFailure, Plan, PlanError, Selector, Size, StagePlan, SteppingStone, Timing, Warning,
+};
 pub use site::{Freeze, Lease, SiteRules, SiteView};
 pub use verbs::{Refused, Verb};
 pub use view::{BundleStanding, Claim, DeviceView, Doing, FleetView};
@@ -441,6 +443,7 @@ impl Rollout {
         now: Timestamp,
     ) -> Result<Self, PlanError> {
         plan.check()?;
+        plan.check_target(&bundle.path)?;
         let stages = vec![StageRecord::default(); plan.stages.len()];
         let phase = Phase::Proposed { since: now };
         let approvals = Vec::new();
@@ -473,6 +476,7 @@ impl Rollout {
             return Err(AmendError::Begun(self.phase.name()));
         }
         plan.check()?;
+        plan.check_target(&self.bundle.path)?;
         self.stages = vec![StageRecord::default(); plan.stages.len()];
         self.plan = plan;
         self.started_by = by;

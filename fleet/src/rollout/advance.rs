@@ -114,7 +114,7 @@ pub enum Moment {
 pub struct Decision {
     pub at: Timestamp,
     pub report: GateReport,
-    /// `None` if more than [`evidence::KEPT_MAX`] devices showed it: then the journal has it.
+    /// `None` if more than 500 devices showed it: then the journal has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
 }

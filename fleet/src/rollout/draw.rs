@@ -145,3 +145,73 @@ fn turn(rank: usize, of: usize) -> u64 {
     let (rank, of) = (rank as u64, (of as u64).max(1));
     (2 * rank + 1) * (TURN / (2 * of))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::plan::tests::plan;
+
+    fn device(n: u8) -> DeviceId {
+        DeviceId::mint([n; 16])
+    }
+
+    /// Ten boxes with an NPU at one site, two without at two others, and a pair of partners among them.
+    fn fleet() -> FleetView {
+        let mut fleet = FleetView::default();
+        for n in 0..12 {
+            let site = if n < 10 { "north".to_owned() } else { format!("south-{n}") };
+            let mut view = DeviceView::at(site.parse().unwrap());
+            let class = if n < 10 { "x86_64-npu" } else { "x86_64" };
+            view.hardware.insert(class.parse().unwrap());
+            if n < 2 {
+                view.tags.insert("redundancy".parse().unwrap(), "line-1".parse().unwrap());
+            }
+            fleet.devices.insert(device(n), view);
+        }
+        fleet
+    }
+
+    fn bundle(n: u8) -> Digest {
+        Digest::of(&[n])
+    }
+
+    #[test]
+    fn the_draw_depends_on_the_bundle() {
+        let first = |n| (0..20).map(device).min_by_key(|device| draw(&bundle(n), device)).unwrap();
+        assert!((0..10).map(first).collect::<BTreeSet<_>>().len() > 3);
+    }
+
+    #[test]
+    fn the_first_two_stand_for_both_kinds_of_hardware() {
+        for n in 0..20 {
+            let stages = stages(&plan(&[Size::Count(2), Size::Percent(100.0)]), &bundle(n), &fleet());
+            let canaries = stages.iter().filter(|(_, stage)| **stage == 0).map(|(id, _)| id);
+            let fleet = fleet();
+            let classes: BTreeSet<&str> = canaries.map(|id| fleet.devices[id].telling_hardware()).collect();
+            assert_eq!(classes.len(), 2);
+        }
+    }
+
+    #[test]
+    fn partners_are_kept_apart_while_there_are_others() {
+        for n in 0..20 {
+            let stages = stages(&plan(&[Size::Count(5), Size::Percent(100.0)]), &bundle(n), &fleet());
+            assert!(stages[&device(0)] + stages[&device(1)] > 0, "both partners are canaries");
+            assert_eq!(stages.values().filter(|stage| **stage == 0).count(), 5);
+        }
+    }
+
+    #[test]
+    fn a_stage_adds_whom_it_names_and_those_who_cannot_come_last() {
+        let named = Size::Devices([device(3)].into());
+        let mut fleet = fleet();
+        fleet.devices.get_mut(&device(4)).unwrap().unfit = Some(crate::rollout::Cause::new("npu", "too old"));
+        let stages = stages(&plan(&[named, Size::Count(3), Size::Percent(100.0)]), &bundle(1), &fleet);
+        let of =
+            |stage| stages.iter().filter(|(_, s)| **s == stage).map(|(id, _)| id.clone()).collect::<Vec<_>>();
+        assert_eq!(of(0), [device(3)]);
+        assert_eq!(of(1).len(), 2);
+        assert_eq!(stages[&device(4)], 2);
+        assert_eq!(stages.len(), 12);
+    }
+}

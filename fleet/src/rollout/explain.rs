@@ -27,6 +27,7 @@ pub struct Explanation {
 }
 
 /// What the devices' sentences are told from. It needs all members, also to explain one: they share caps and groups.
+#[expect(missing_debug_implementations, reason = "a view over others' data, as large as a fleet")]
 pub struct Explainer<'a> {
     rollout: &'a Rollout,
     now: Timestamp,

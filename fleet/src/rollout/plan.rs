@@ -1,7 +1,7 @@
 //! What an operator asks for: whom, in which stages, how fast, and what each gate must see. A plan that contradicts itself
 //! is refused before it starts, with the place and the reason.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muster_protocol::ids::{BundlePath, DeviceId, SiteName};
@@ -9,8 +9,10 @@ use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::calendar::Hours;
 use super::filter::{Filter, Traits};
-use crate::gate::GateLimits;
+use super::view::FleetView;
+use crate::gate::{self, GateLimits};
 
 pub const STAGES_MAX: usize = 20;
 pub const STONES_MAX: usize = 16;
@@ -169,6 +171,35 @@ pub enum PlanError {
     Field { field: &'static str, what: String },
     #[error("the stepping stones go in a circle: {0}")]
     Circle(String),
+    #[error("no device matches the selector; widen it, or enrol a device first")]
+    Nobody,
+}
+
+/// What may disappoint, though it is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    pub code: &'static str,
+    pub sentence: String,
+}
+
+impl Warning {
+    fn new(code: &'static str, sentence: String) -> Self {
+        Self { code, sentence }
+    }
+}
+
+/// Sites whose windows never open.
+fn shut_sites<'a>(fleet: &FleetView, sites: BTreeSet<&'a SiteName>) -> Vec<&'a SiteName> {
+    let never = |hours: &Hours, zone| {
+        let start = Timestamp::default();
+        !hours.is_open(zone, start) && hours.next_change(zone, start).is_none()
+    };
+    let is_shut = |site: &&SiteName| {
+        fleet.sites.get(*site).is_some_and(|site| {
+            never(&site.rules.download, &site.rules.zone) || never(&site.rules.activation, &site.rules.zone)
+        })
+    };
+    sites.into_iter().filter(is_shut).collect()
 }
 
 fn in_flight_max() -> u32 {
@@ -231,18 +262,29 @@ impl Plan {
                 return Err(PlanError::Twice(stage.name.clone()));
             }
         }
-        for pair in self.stages.windows(2) {
-            let shrinks = match (&pair[0].size, &pair[1].size) {
-                (Size::Count(a), Size::Count(b)) => b <= a,
-                (Size::Percent(a), Size::Percent(b)) => b <= a,
-                // A count and a share can only be compared once the cohort is known; targets() never shrinks.
-                _ => false,
+        self.check_sizes()?;
+        self.check_fields()?;
+        self.check_stones()
+    }
+
+    /// Counts and shares must rise. A count and a share can only be compared once the cohort is known; targets() never
+    /// shrinks.
+    fn check_sizes(&self) -> Result<(), PlanError> {
+        let (mut count, mut percent): (Option<(u32, &str)>, Option<(f64, &str)>) = (None, None);
+        for stage in &self.stages {
+            let earlier = match &stage.size {
+                Size::Count(size) => count
+                    .replace((*size, &stage.name))
+                    .filter(|(before, _)| size <= before)
+                    .map(|(_, name)| name),
+                Size::Percent(size) => percent
+                    .replace((*size, &stage.name))
+                    .filter(|(before, _)| size <= before)
+                    .map(|(_, name)| name),
+                Size::Devices(_) | Size::Matching(_) => None,
             };
-            if shrinks {
-                return Err(PlanError::Shrinks {
-                    earlier: pair[0].name.clone(),
-                    later: pair[1].name.clone(),
-                });
+            if let Some(earlier) = earlier {
+                return Err(PlanError::Shrinks { earlier: earlier.to_owned(), later: stage.name.clone() });
             }
         }
         match self.stages.last() {
@@ -250,6 +292,117 @@ impl Plan {
             Some(last) => Err(PlanError::NotEverybody(last.name.clone())),
             None => Err(PlanError::Stages(0)),
         }
+    }
+
+    fn check_fields(&self) -> Result<(), PlanError> {
+        let year = DAYS_MAX * 86_400;
+        let rules = [
+            (
+                self.in_flight_per_site_max == Some(0),
+                "in_flight_per_site_max",
+                "allow at least one device".to_owned(),
+            ),
+            (
+                self.rate_per_hour_max == Some(0),
+                "rate_per_hour_max",
+                "allow at least one device an hour".to_owned(),
+            ),
+            (self.priority > PRIORITY_MAX, "priority", format!("write 0 to {PRIORITY_MAX}")),
+            (self.approvals_min > APPROVALS_MAX, "approvals_min", format!("demand at most {APPROVALS_MAX}")),
+            (self.attempts_max == 0, "attempts_max", "a device is asked at least once".to_owned()),
+            (
+                self.install_deadline_s == 0 || self.install_deadline_s > year,
+                "install_deadline_s",
+                format!("give a device some time, at most {DAYS_MAX} days"),
+            ),
+            (self.patience_s > year, "patience_s", format!("wait at most {DAYS_MAX} days")),
+            (
+                self.stepping_stones.len() > STONES_MAX,
+                "stepping_stones",
+                format!("name at most {STONES_MAX}"),
+            ),
+        ];
+        match rules.into_iter().find(|(broken, ..)| *broken) {
+            Some((_, field, what)) => Err(PlanError::Field { field, what }),
+            None => Ok(()),
+        }
+    }
+
+    /// Every way over stepping stones must come to an end.
+    fn check_stones(&self) -> Result<(), PlanError> {
+        let mut next: BTreeMap<&BundlePath, &BundlePath> = BTreeMap::new();
+        for stone in &self.stepping_stones {
+            if next.insert(&stone.from, &stone.via.path).is_some() {
+                let what = format!("{} has two ways on; name one", stone.from);
+                return Err(PlanError::Field { field: "stepping_stones", what });
+            }
+        }
+        for start in next.keys().copied() {
+            let mut way = vec![start];
+            while let Some(&step) = way.last().and_then(|at| next.get(at)) {
+                way.push(step);
+                if step == start {
+                    let way: Vec<String> = way.iter().map(ToString::to_string).collect();
+                    return Err(PlanError::Circle(way.join(" → ")));
+                }
+                if way.len() > STONES_MAX + 1 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What only the bundle to be rolled out shows: a stone that starts at it would lead away from it for ever.
+    pub fn check_target(&self, target: &BundlePath) -> Result<(), PlanError> {
+        match self.stepping_stones.iter().find(|stone| stone.from == *target) {
+            None => Ok(()),
+            Some(stone) => {
+                let what = format!("{} is the target; no way may lead on from it", stone.from);
+                Err(PlanError::Field { field: "stepping_stones", what })
+            }
+        }
+    }
+
+    /// What only the fleet shows: a plan that cannot do anything there is refused, one that may disappoint is warned of.
+    pub fn check_against(&self, fleet: &FleetView) -> Result<Vec<Warning>, PlanError> {
+        let cohort: Vec<_> =
+            fleet.devices.iter().filter(|(id, device)| self.selector.matches(&device.traits(id))).collect();
+        if cohort.is_empty() {
+            return Err(PlanError::Nobody);
+        }
+        let mut warnings = Vec::new();
+        for stage in &self.stages {
+            let found = match &stage.size {
+                Size::Devices(devices) => {
+                    let known = |id: &&DeviceId| cohort.binary_search_by(|(known, _)| known.cmp(id)).is_ok();
+                    if let Some(unknown) = devices.iter().find(|id| !known(id)) {
+                        return Err(stage.wrong(&format!(
+                            "{unknown} is not in the cohort; take it out or widen the selector"
+                        )));
+                    }
+                    devices.len()
+                }
+                Size::Matching(filter) => {
+                    cohort.iter().filter(|(id, device)| filter.matches(&device.traits(id))).count()
+                }
+                Size::Count(_) | Size::Percent(_) => continue,
+            };
+            if found == 0 {
+                warnings.push(Warning::new("empty_stage", format!("stage '{}' names no device", stage.name)));
+            }
+        }
+        for (stage, reached) in self.stages.iter().zip(self.targets(cohort.len())) {
+            if let Err(why) = gate::decidable(&stage.gate, reached) {
+                warnings.push(Warning::new("undecidable_gate", format!("stage '{}': {why}", stage.name)));
+            }
+        }
+        let shut = shut_sites(fleet, cohort.iter().map(|(_, device)| &device.site).collect());
+        if self.timing == Timing::AsSitesAllow && !shut.is_empty() {
+            let sites: Vec<&str> = shut.iter().map(|site| site.as_str()).collect();
+            warnings.push(Warning::new("shut_site", format!("windows never open at {}", sites.join(", "))));
+        }
+        Ok(warnings)
     }
 
     /// How many devices of a cohort of `cohort` each stage reaches, counting the stages before it.
@@ -292,8 +445,12 @@ impl StagePlan {
         Duration::from_secs(self.deadline_s)
     }
 
+    fn wrong(&self, what: &str) -> PlanError {
+        PlanError::Stage { stage: self.name.clone(), what: what.to_owned() }
+    }
+
     fn check(&self) -> Result<(), PlanError> {
-        let refuse = |what: &str| Err(PlanError::Stage { stage: self.name.clone(), what: what.to_owned() });
+        let refuse = |what: &str| Err(self.wrong(what));
         if self.name.is_empty() || self.name.len() > 40 {
             return refuse("give it a name of 1 to 40 characters");
         }
@@ -309,6 +466,16 @@ impl StagePlan {
         }
         if self.deadline_s <= self.bake_s {
             return refuse("the deadline must come after the bake, or the gate can never be asked");
+        }
+        if self.deadline_s > DAYS_MAX * 86_400 {
+            return refuse(&format!("a bake and a deadline last at most {DAYS_MAX} days"));
+        }
+        let one = self.bake().as_secs_f64() / 3600.0;
+        // Written so that what is no number is refused too.
+        if self.exposure_device_hours_max.is_some_and(|max| !(max >= one && max.is_finite())) {
+            return refuse(&format!(
+                "its exposure budget must allow one device's bake: {one} device-hours or more"
+            ));
         }
         Ok(())
     }
@@ -366,5 +533,59 @@ pub(crate) mod tests {
         let mut never = plan(&[Size::Percent(100.0)]);
         never.stages[0].deadline_s = never.stages[0].bake_s;
         assert!(matches!(never.check(), Err(PlanError::Stage { .. })));
+    }
+
+    fn check_field(change: impl Fn(&mut Plan), expect: &str) {
+        let mut plan = plan(&[Size::Count(1), Size::Percent(100.0)]);
+        change(&mut plan);
+        let said = plan.check().unwrap_err().to_string();
+        assert!(said.contains(expect), "{said}");
+    }
+
+    #[test]
+    fn each_field_has_its_bounds() {
+        check_field(|plan| plan.rate_per_hour_max = Some(0), "rate_per_hour_max");
+        check_field(|plan| plan.in_flight_per_site_max = Some(0), "in_flight_per_site_max");
+        check_field(|plan| plan.attempts_max = 0, "attempts_max");
+        check_field(|plan| plan.priority = PRIORITY_MAX + 1, "priority");
+        check_field(|plan| plan.approvals_min = APPROVALS_MAX + 1, "approvals_min");
+        check_field(|plan| plan.stages[0].deadline_s = (DAYS_MAX + 1) * 86_400, "at most 365 days");
+        check_field(|plan| plan.stages[0].exposure_device_hours_max = Some(0.5), "exposure budget");
+        check_field(|plan| plan.stages[0].exposure_device_hours_max = Some(f64::NAN), "exposure budget");
+        check_field(|plan| plan.stages[1].name = "s0".to_owned(), "two stages");
+    }
+
+    fn stone(from: &str, via: &str) -> SteppingStone {
+        let path = |version: &str| -> BundlePath { format!("bundles/er/{version}.json").parse().unwrap() };
+        let via = BundleRef { path: path(via), sha256: muster_protocol::ids::Digest::of(via.as_bytes()) };
+        SteppingStone { from: path(from), via }
+    }
+
+    #[test]
+    fn stepping_stones_come_to_an_end() {
+        let mut way = plan(&[Size::Percent(100.0)]);
+        way.stepping_stones = vec![stone("1", "2"), stone("2", "3")];
+        way.check().unwrap();
+        way.check_target(&"bundles/er/4.json".parse().unwrap()).unwrap();
+        assert!(way.check_target(&"bundles/er/2.json".parse().unwrap()).is_err());
+        check_field(
+            |plan| plan.stepping_stones = vec![stone("1", "2"), stone("2", "3"), stone("3", "2")],
+            "bundles/er/2.json → bundles/er/3.json → bundles/er/2.json",
+        );
+        check_field(|plan| plan.stepping_stones = vec![stone("1", "2"), stone("1", "3")], "two ways");
+    }
+
+    #[test]
+    fn a_fleet_can_refuse_a_plan() {
+        let everybody = plan(&[Size::Percent(100.0)]);
+        assert_eq!(everybody.check_against(&FleetView::default()), Err(PlanError::Nobody));
+        let device = super::super::view::DeviceView::at("er-1".parse().unwrap());
+        let devices = [(DeviceId::mint([1; 16]), device)].into();
+        let fleet = FleetView { devices, ..FleetView::default() };
+        assert_eq!(everybody.check_against(&fleet), Ok(Vec::new()));
+        let unknown = plan(&[Size::Devices([DeviceId::mint([2; 16])].into()), Size::Percent(100.0)]);
+        assert!(matches!(unknown.check_against(&fleet), Err(PlanError::Stage { .. })));
+        let nobody = plan(&[Size::Matching("ward=icu".parse().unwrap()), Size::Percent(100.0)]);
+        assert_eq!(nobody.check_against(&fleet).unwrap()[0].code, "empty_stage");
     }
 }

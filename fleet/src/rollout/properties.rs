@@ -1,280 +1,322 @@
-//! What must hold whatever a fleet, its operators and the weather do: checked after every step of random histories.
+//! What must hold whatever a fleet, its operators and the weather do: random fleets with random plans live random
+//! histories, and every look is held to every rule.
+//!
+//! ```text
+//!   fleet.rs   boxes that obey their orders, fail, go dark, come late; sites with windows, leases and consents
+//!   rules.rs   the invariants, by name, checked after each look
+//! ```
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+mod fleet;
+mod rules;
 
-use muster_protocol::ids::{DeviceId, Digest, RolloutId};
-use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 use proptest::prelude::*;
 
-use super::explain::explain;
-use super::plan::tests::plan;
-use super::view::{DeviceView, Doing, FleetView};
-use super::{Actor, Advance, Cause, Members, Phase, Progress, Rollout, Size, StageEnd, Verb, advance};
-use crate::gate::{PairedDay, Verdict};
+use super::journal::{Change, Entry, Input, Replay, outcome};
+use super::view::BundleStanding;
+use super::{Actor, Members, Phase, Progress, Rollout, Verb, advance};
+use fleet::{Fleet, Nature, Setting, Step, bundle, id, nature, rollout, setting, step};
 
-/// How the new bundle behaves on one device.
-#[derive(Clone, Copy, Debug)]
-enum Nature {
-    Good,
-    FailsToInstall,
-    IsWrong,
-    GoesBack,
+const CASES: u32 = 48;
+
+fn config() -> ProptestConfig {
+    let cases = ProptestConfig::default().cases;
+    // PROPTEST_CASES raises it; its default of 256 is for cheaper properties than these.
+    ProptestConfig { cases: if cases == 256 { CASES } else { cases }, ..ProptestConfig::default() }
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Hours(u8),
-    Toggle(usize),
-    Act(Verb),
+/// A rollout on its way through a history.
+struct Life {
+    now: Timestamp,
+    fleet: Fleet,
+    rollout: Rollout,
+    members: Members,
+    journal: Vec<Entry>,
+    known: super::FleetView,
 }
 
-fn bundle(version: &str) -> BundleRef {
-    BundleRef {
-        path: format!("bundles/er/{version}.json").parse().unwrap(),
-        sha256: Digest::of(version.as_bytes()),
-    }
-}
-
-struct Fleet {
-    view: FleetView,
-    natures: Vec<Nature>,
-    activated: Vec<Option<Timestamp>>,
-}
-
-impl Fleet {
-    fn new(natures: Vec<Nature>) -> Self {
-        let device = |name: String| DeviceView {
-            name,
-            wish: Some(bundle("old")),
-            current: Some(bundle("old")),
-            ..DeviceView::at("er-1".parse().unwrap())
-        };
-        let devices = (0..natures.len()).map(|n| (id(n), device(format!("box {n}")))).collect();
+impl Life {
+    fn new(setting: &Setting) -> Self {
+        let now = Timestamp::from_seconds(1_000_000);
+        let rollout = rollout(setting, now);
+        let begun = Input::Begun { rollout: Box::new(rollout.clone()) };
+        let outcome = outcome(&rollout, &Members::new());
         Self {
-            view: FleetView { devices, ..FleetView::default() },
-            activated: vec![None; natures.len()],
-            natures,
+            now,
+            fleet: Fleet::new(setting),
+            journal: vec![Entry { at: now, input: begun, outcome }],
+            members: Members::new(),
+            known: super::FleetView::default(),
+            rollout,
         }
     }
 
-    /// Devices that are there obey their orders and gather evidence for an hour.
-    fn live(&mut self, now: Timestamp) {
-        for (n, nature) in self.natures.iter().enumerate() {
-            let device = self.view.devices.get_mut(&id(n)).unwrap();
-            if !device.online {
-                continue;
+    fn live(setting: &Setting, steps: Vec<Step>) -> Self {
+        let mut life = Self::new(setting);
+        for step in steps {
+            let hours = life.take(step);
+            for _ in 0..hours {
+                life.look(false);
+                life.fleet.live(life.now);
+                life.now = life.now.plus(std::time::Duration::from_hours(1));
             }
-            if device.wish != device.current {
-                let to_new = device.wish == Some(bundle("new"));
-                if to_new && matches!(nature, Nature::FailsToInstall) {
-                    device.doing = Doing::Failed {
-                        bundle: bundle("new"),
-                        cause: Cause::new("golden_mismatch", "differs"),
-                    };
-                } else if !(to_new && self.activated[n].is_some()) {
-                    device.current = device.wish.clone();
-                    device.doing = Doing::Nothing;
-                    self.activated[n] = to_new.then_some(now);
-                }
-            }
-            if device.current == Some(bundle("new")) {
-                let diff = if matches!(nature, Nature::IsWrong) { 0.4 } else { -0.01 };
-                device.evidence.hours += 1.0;
-                device.evidence.latency = vec![device.evidence.latency.first().copied().unwrap_or(0) + 20];
-                device.evidence.paired.get_or_insert_default().push(PairedDay {
-                    n: 20,
-                    diff_sum: 20.0 * diff,
-                    diff_sum_sq: 20.0 * (diff * diff + 0.001),
-                    before_loss_sum: 2.0,
-                });
-                if matches!(nature, Nature::GoesBack) && device.evidence.hours > 2.0 {
-                    device.current = Some(bundle("old"));
-                }
-            }
+            life.look(false);
         }
+        life
     }
 
-    fn obey(&mut self, advance: &Advance) {
-        for assignment in &advance.assign {
-            self.view.devices.get_mut(&assignment.device).unwrap().wish = assignment.bundle.clone();
+    /// Answers how many hours pass after it.
+    fn take(&mut self, step: Step) -> u8 {
+        match step {
+            Step::Hours(hours) => return hours,
+            Step::Act(verb) => self.act(verb, "op"),
+            Step::StaleView => self.look(true),
+            step => self.fleet.take(&step, self.now),
         }
+        0
     }
-}
 
-fn id(n: usize) -> DeviceId {
-    DeviceId::mint([u8::try_from(n).unwrap() + 1; 16])
-}
-
-fn rollout(sizes: &[Size], now: Timestamp) -> Rollout {
-    let names = ("er".parse().unwrap(), "er".parse().unwrap());
-    let by = (Actor::Engine, "test".to_owned());
-    Rollout::start(RolloutId::mint([9; 16]), names, bundle("new"), plan(sizes), by, now).unwrap()
-}
-
-/// Runs a history and checks every invariant after each look.
-fn history(natures: Vec<Nature>, steps: Vec<Step>) -> (Rollout, Members, Fleet) {
-    let mut now = Timestamp::from_seconds(1_000_000);
-    let sizes = [Size::Count(1), Size::Percent(50.0), Size::Percent(100.0)];
-    let mut fleet = Fleet::new(natures);
-    let mut rollout = rollout(&sizes, now);
-    let mut members = Members::new();
-    for step in steps {
-        let hours = match step {
-            Step::Hours(hours) => hours,
-            Step::Toggle(n) => {
-                let n = n % fleet.natures.len();
-                let device = fleet.view.devices.get_mut(&id(n)).unwrap();
-                device.online = !device.online;
-                0
-            }
-            Step::Act(verb) => {
-                let before = rollout.phase.clone();
-                if rollout.act(verb, Actor::Person { name: "op".into() }, "because", now).is_err() {
-                    assert_eq!(rollout.phase, before, "a refused verb changed something");
-                }
-                0
-            }
-        };
-        for _ in 0..=hours {
-            look(&mut rollout, &mut members, &mut fleet, now);
-            fleet.live(now);
-            if hours > 0 {
-                now = now.plus(Duration::from_hours(1));
-            }
+    fn act(&mut self, verb: Verb, name: &str) {
+        let before = self.rollout.clone();
+        let by = Actor::Person { name: name.to_owned() };
+        if self.rollout.act(verb, by.clone(), "because", self.now).is_err() {
+            assert_eq!(self.rollout, before, "a refused verb changed something");
+            return;
         }
+        let input = Input::Acted { verb, by, reason: "because".to_owned() };
+        self.record(input, &Members::new());
     }
-    (rollout, members, fleet)
-}
 
-fn look(rollout: &mut Rollout, members: &mut Members, fleet: &mut Fleet, now: Timestamp) {
-    let (before, members_before) = (rollout.clone(), members.clone());
-    let answer = advance(rollout, members, &fleet.view, now);
-    assert_eq!(answer, advance(rollout, members, &fleet.view, now), "same input, same answer");
-    rollout.apply(members, &answer);
-    fleet.obey(&answer);
-
-    let hands_out = answer.assign.iter().any(|assignment| assignment.bundle == Some(bundle("new")));
-    let may = matches!(before.phase, Phase::Running { .. } | Phase::Completed { .. });
-    assert!(!hands_out || may, "handed out while {}", before.phase.name());
-
-    // Nobody of a later stage is exposed before the stages before it passed or were promoted.
-    for member in members.values().filter(|member| member.progress.is_exposed()) {
-        for stage in &rollout.stages[..member.stage] {
-            let closed = stage.closed.as_ref();
-            assert!(
-                matches!(closed, Some(StageEnd::Passed { .. } | StageEnd::Promoted { .. })),
-                "stage {} was asked too early",
-                member.stage
-            );
-        }
+    fn look(&mut self, stale: bool) {
+        let view = if stale { self.fleet.as_it_was() } else { self.fleet.view.clone() };
+        let (rollout, members) = (self.rollout.clone(), self.members.clone());
+        let answer = advance(&rollout, &members, &view, self.now);
+        assert_eq!(answer, advance(&rollout, &members, &view, self.now), "same input, same answer");
+        self.rollout.apply(&mut self.members, &answer);
+        self.fleet.obey(&answer);
+        self.record(Input::Looked { change: Change::between(&self.known, &view) }, &answer.members);
+        rules::check(&rules::Seen {
+            before: (&rollout, &members),
+            after: (&self.rollout, &self.members),
+            view: &view,
+            answer: &answer,
+            now: self.now,
+        });
+        self.known = view;
     }
-    // A stage that passed had a gate that passed, on data.
-    for stage in &rollout.stages {
-        if let Some(StageEnd::Passed { .. }) = stage.closed {
-            let gate = stage.gate.as_ref().unwrap();
-            assert_eq!(gate.verdict, Verdict::Pass);
-            assert!(gate.layers.iter().all(|layer| layer.verdict == Verdict::Pass && layer.n > 0));
-        }
-    }
-    // In flight stays below the cap.
-    let in_flight = members.values().filter(|m| m.progress.is_in_flight()).count();
-    assert!(in_flight <= rollout.plan.in_flight_max as usize);
-    // Failures and reverts are never forgotten while the rollout goes on.
-    for (id, was) in &members_before {
-        if matches!(was.progress, Progress::Failed { .. } | Progress::Reverted { .. }) {
-            let is = &members[id].progress;
-            assert!(
-                *is == was.progress || matches!(is, Progress::Returning { .. } | Progress::Returned { .. })
-            );
-        }
-    }
-    // Everybody has exactly one sentence, and the counts add up to the cohort.
-    let explained = explain(rollout, members, &fleet.view, now);
-    assert_eq!(explained.iter().map(|e| &e.device).collect::<BTreeSet<_>>(), members.keys().collect());
-    assert!(explained.iter().all(|e| !e.sentence.is_empty() && !e.next.is_empty()));
-    // Never silent.
-    let idle = answer.transition.is_none() && answer.assign.is_empty() && answer.members.is_empty();
-    assert!(
-        !idle || !rollout.phase.is_open() || !answer.waiting_on.is_empty(),
-        "idle without a word: {rollout:?}"
-    );
-}
 
-fn nature() -> impl Strategy<Value = Nature> {
-    prop_oneof![
-        6 => Just(Nature::Good),
-        1 => Just(Nature::FailsToInstall),
-        1 => Just(Nature::IsWrong),
-        1 => Just(Nature::GoesBack),
-    ]
-}
+    fn record(&mut self, input: Input, changed: &Members) {
+        self.journal.push(Entry { at: self.now, input, outcome: outcome(&self.rollout, changed) });
+    }
 
-fn step() -> impl Strategy<Value = Step> {
-    let verb = prop_oneof![
-        Just(Verb::Pause),
-        Just(Verb::Resume),
-        Just(Verb::Promote),
-        Just(Verb::Abort),
-        Just(Verb::Rollback)
-    ];
-    prop_oneof![6 => (1_u8..30).prop_map(Step::Hours), 3 => (0_usize..12).prop_map(Step::Toggle), 1 => verb.prop_map(Step::Act)]
+    fn count(&self, name: &str) -> usize {
+        self.members.values().filter(|member| member.progress.name() == name).count()
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
-    fn the_invariants_hold_in_any_history(
-        natures in prop::collection::vec(nature(), 1..12),
+    fn every_rule_holds_after_every_look_of_any_history(
+        setting in setting(),
         steps in prop::collection::vec(step(), 1..25),
     ) {
-        history(natures, steps);
+        Life::live(&setting, steps);
+    }
+
+    #[test]
+    fn replaying_the_journal_gives_the_same_state(
+        setting in setting(),
+        steps in prop::collection::vec(step(), 1..12),
+    ) {
+        let life = Life::live(&setting, steps);
+        let mut replay = Replay::default();
+        for entry in &life.journal {
+            // Through its text, as it is kept.
+            let text = serde_json::to_string(entry).unwrap();
+            replay.follow(&serde_json::from_str(&text).unwrap()).unwrap();
+        }
+        prop_assert_eq!(replay.rollout, Some(life.rollout));
+        prop_assert_eq!(replay.members, life.members);
+    }
+
+    #[test]
+    fn abort_is_final_in_one_step(
+        setting in setting(),
+        steps in prop::collection::vec(step(), 1..12),
+        later in prop::collection::vec(step(), 1..8),
+    ) {
+        let mut life = Life::live(&setting, steps);
+        life.act(Verb::Abort, "op");
+        prop_assume!(matches!(life.rollout.phase, Phase::Aborting { .. }));
+        let ran = |life: &Life| life.members.values().filter(|m| m.progress.is_exposed()).count();
+        let before = ran(&life);
+        for step in later.into_iter().filter(|step| !matches!(step, Step::Act(_))) {
+            let hours = life.take(step);
+            for _ in 0..=hours {
+                life.look(false);
+                prop_assert!(ran(&life) <= before, "somebody was asked after the abort");
+                life.fleet.live(life.now);
+                life.now = life.now.plus(std::time::Duration::from_hours(1));
+            }
+        }
+        prop_assert!(["aborting", "aborted"].contains(&life.rollout.phase.name()));
+    }
+
+    #[test]
+    fn resume_never_passes_a_failed_gate(devices in 3_usize..10, hours in 1_u8..6) {
+        let setting = Setting { hold: true, ..Setting::plain(vec![Nature::IsWrong; devices]) };
+        let mut life = Life::live(&setting, vec![Step::Hours(60)]);
+        prop_assert_eq!(life.rollout.phase.name(), "held");
+        for _ in 0..3 {
+            life.act(Verb::Resume, "op");
+            life.take(Step::Hours(hours));
+            life.look(false);
+            prop_assert_eq!(life.rollout.phase.name(), "held");
+            prop_assert_eq!(life.count("waiting"), devices - 1, "the failed gate let somebody through");
+        }
+        life.act(Verb::Promote, "op");
+        prop_assert_eq!(life.rollout.phase.name(), "held", "nobody promotes past a gate that fails");
     }
 
     #[test]
     fn a_wrong_bundle_never_leaves_the_canary(devices in 3_usize..12) {
-        let (rollout, members, fleet) = history(vec![Nature::IsWrong; devices], vec![Step::Hours(60)]);
-        prop_assert_eq!(rollout.phase.name(), "rolled_back");
-        prop_assert_eq!(fleet.activated.iter().flatten().count(), 0, "the canary went back");
-        prop_assert!(fleet.view.devices.values().all(|device| device.current == Some(bundle("old"))));
-        prop_assert_eq!(members.values().filter(|m| matches!(m.progress, Progress::Returned { .. })).count(), 1);
+        let life = Life::live(&Setting::plain(vec![Nature::IsWrong; devices]), vec![Step::Hours(60)]);
+        prop_assert_eq!(life.rollout.phase.name(), "rolled_back");
+        prop_assert!(life.fleet.view.devices.values().all(|device| device.current == Some(bundle("old"))));
+        prop_assert_eq!(life.count("returned"), 1);
     }
 
     #[test]
-    fn a_good_bundle_reaches_everybody(devices in 1_usize..12) {
-        let (rollout, _, fleet) = history(vec![Nature::Good; devices], vec![Step::Hours(120)]);
-        prop_assert_eq!(rollout.phase.name(), "completed");
-        prop_assert!(fleet.view.devices.values().all(|device| device.current == Some(bundle("new"))));
+    fn a_good_bundle_reaches_everybody(setting in setting()) {
+        let natures = vec![Nature::Good; setting.natures.len()];
+        let setting = Setting { natures, budget: None, rate: None, ..setting };
+        let mut life = Life::new(&setting);
+        for _ in 0..700 {
+            life.look(false);
+            if life.rollout.phase.name() == "completed" && life.count("done") == life.members.len() {
+                break;
+            }
+            life.fleet.live(life.now);
+            life.now = life.now.plus(std::time::Duration::from_hours(1));
+        }
+        prop_assert_eq!(life.rollout.phase.name(), "completed");
+        prop_assert!(life.fleet.view.devices.values().all(|device| device.current == Some(bundle("new"))));
+    }
+
+    #[test]
+    fn no_data_never_passes(devices in 1_usize..8) {
+        let setting = Setting { mute: true, ..Setting::plain(vec![Nature::Good; devices]) };
+        let life = Life::live(&setting, vec![Step::Hours(150)]);
+        prop_assert_eq!(life.rollout.phase.name(), "held");
+        prop_assert!(life.rollout.stages.iter().all(|stage| stage.closed.is_none()));
+    }
+
+    #[test]
+    fn the_order_of_reports_and_their_repetition_are_irrelevant(
+        setting in setting(),
+        steps in prop::collection::vec(step(), 1..10),
+        rotate in 0_usize..12,
+    ) {
+        let life = Life::live(&setting, steps);
+        let mut shuffled = super::FleetView { devices: Default::default(), ..life.fleet.view.clone() };
+        let mut reports: Vec<_> = life.fleet.view.devices.clone().into_iter().collect();
+        let by = rotate % reports.len().max(1);
+        reports.rotate_left(by);
+        for (id, device) in reports.iter().chain(&reports) {
+            shuffled.devices.insert(id.clone(), device.clone());
+        }
+        let look = |view| advance(&life.rollout, &life.members, view, life.now);
+        let answer = look(&life.fleet.view);
+        prop_assert_eq!(&answer, &look(&shuffled));
+        // The same view once more, before any order has reached anybody: nobody is asked twice.
+        let (mut rollout, mut members) = (life.rollout.clone(), life.members.clone());
+        rollout.apply(&mut members, &answer);
+        let again = advance(&rollout, &members, &life.fleet.view, life.now);
+        let asked = |answer: &super::Advance| -> Vec<_> {
+            answer.assign.iter().filter(|a| a.bundle == Some(bundle("new"))).map(|a| a.device.clone()).collect()
+        };
+        let first = asked(&answer);
+        prop_assert!(asked(&again).iter().all(|device| !first.contains(device)));
     }
 }
 
 #[test]
 fn a_canary_that_cannot_install_holds_the_rollout() {
-    let (rollout, ..) = history(vec![Nature::FailsToInstall; 3], vec![Step::Hours(5)]);
-    assert!(
-        matches!(rollout.phase, Phase::Held { ref cause, .. } if cause.code == "quorum_lost"),
-        "{:?}",
-        rollout.phase
-    );
+    let life = Life::live(&Setting::plain(vec![Nature::FailsToInstall; 3]), vec![Step::Hours(5)]);
+    let held = matches!(&life.rollout.phase, Phase::Held { cause, .. } if cause.code == "quorum_lost");
+    assert!(held, "{:?}", life.rollout.phase);
+    assert!(life.fleet.view.devices.values().all(|device| device.wish == Some(bundle("old"))));
 }
 
 #[test]
-fn an_offline_fleet_is_not_asked_and_nothing_passes() {
-    let offline = (0..3).map(Step::Toggle).chain([Step::Hours(50)]).collect();
-    let (rollout, members, _) = history(vec![Nature::Good; 3], offline);
-    // The canary was asked before it went away; it is pending, and at the deadline a person is asked.
-    assert!(matches!(rollout.phase, Phase::Held { .. } | Phase::Running { .. }));
-    assert!(members.values().all(|member| !matches!(member.progress, Progress::Baked { .. })));
+fn a_retry_asks_those_again_that_failed() {
+    let mut life = Life::live(&Setting::plain(vec![Nature::FailsToInstall; 2]), vec![Step::Hours(5)]);
+    life.fleet.natures = vec![Nature::Good; 2];
+    life.act(Verb::Retry, "op");
+    life.look(false);
+    assert_eq!(life.count("waiting"), 2);
+    life.act(Verb::Resume, "op");
+    life.take(Step::Hours(1));
+    life.look(false);
+    assert_eq!(life.members.values().map(|member| member.attempts).max(), Some(2));
 }
 
 #[test]
 fn stragglers_get_the_bundle_when_they_come_back() {
-    let mut steps = vec![Step::Toggle(2), Step::Hours(120), Step::Toggle(2), Step::Hours(3)];
-    steps.insert(0, Step::Act(Verb::Pause));
-    steps.insert(2, Step::Act(Verb::Resume));
-    let (rollout, _, fleet) = history(vec![Nature::Good; 5], steps);
-    assert_eq!(rollout.phase.name(), "completed");
-    assert!(fleet.view.devices.values().all(|device| device.current == Some(bundle("new"))));
+    let setting = Setting::plain(vec![Nature::Good; 5]);
+    let canary = Life::live(&setting, vec![Step::Hours(1)]).members;
+    let late = (0..5).find(|&n| canary[&id(n)].stage > 0).unwrap();
+    let steps = vec![Step::Toggle(late), Step::Hours(120), Step::Toggle(late), Step::Hours(3)];
+    let life = Life::live(&setting, steps);
+    assert_eq!(life.rollout.phase.name(), "completed");
+    assert!(life.fleet.view.devices.values().all(|device| device.current == Some(bundle("new"))));
+}
+
+#[test]
+fn a_revoked_bundle_is_taken_back_from_everybody_and_a_yanked_one_goes_no_further() {
+    let setting = Setting::plain(vec![Nature::Good; 6]);
+    let mut life = Life::live(&setting, vec![Step::Hours(5)]);
+    life.fleet.view.bundle = BundleStanding::Yanked;
+    life.look(false);
+    assert!(matches!(&life.rollout.phase, Phase::Held { cause, .. } if cause.code == "bundle_yanked"));
+    life.fleet.view.bundle = BundleStanding::Revoked { reason: "leaks".to_owned() };
+    life.look(false);
+    assert_eq!(life.rollout.phase.name(), "rolling_back");
+}
+
+#[test]
+fn completion_is_taken_back_when_a_device_goes_back_or_the_gate_fails() {
+    let setting = Setting::plain(vec![Nature::Good; 3]);
+    let mut life = Life::live(&setting, vec![Step::Hours(120)]);
+    assert_eq!(life.rollout.phase.name(), "completed");
+    life.fleet.view.devices.get_mut(&id(0)).unwrap().current = Some(bundle("old"));
+    life.look(false);
+    assert!(matches!(&life.rollout.phase, Phase::Held { cause, .. } if cause.code == "reopened"));
+    assert!(matches!(life.members[&id(0)].progress, Progress::Reverted { .. }));
+}
+
+#[test]
+fn approval_needs_somebody_else() {
+    let mut rollout = rollout(&Setting::plain(vec![Nature::Good]), Timestamp::from_seconds(1));
+    let mut plan = rollout.plan.clone();
+    plan.approvals_min = 1;
+    plan.start_at = Some(Timestamp::from_seconds(100));
+    rollout.phase = Phase::Proposed { since: Timestamp::default() };
+    let author = || Actor::Person { name: "author".to_owned() };
+    let now = Timestamp::from_seconds(2);
+    rollout.amend(plan, (author(), "why".to_owned()), now).unwrap();
+    assert_eq!(rollout.phase.name(), "proposed");
+    assert!(rollout.act(Verb::Approve, author(), "", now).is_err());
+    assert!(rollout.act(Verb::Approve, Actor::Engine, "", now).is_err());
+    rollout.act(Verb::Approve, Actor::Person { name: "other".to_owned() }, "", now).unwrap();
+    assert_eq!(rollout.phase.name(), "scheduled");
+    let look = |rollout: &Rollout, at| {
+        advance(rollout, &Members::new(), &super::FleetView::default(), Timestamp::from_seconds(at))
+    };
+    assert_eq!(look(&rollout, 99).look_again, Some(Timestamp::from_seconds(100)));
+    let begun = look(&rollout, 100);
+    rollout.apply(&mut Members::new(), &begun);
+    assert_eq!(rollout.phase.name(), "running");
 }

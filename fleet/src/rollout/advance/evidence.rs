@@ -17,7 +17,7 @@ const CONTROLS_MAX: usize = 500;
 /// Of them, most from the sites of those that run it: what befalls a site befalls both.
 const NEAR_MAX: usize = 400;
 /// Exposed devices whose evidence a decision keeps beside its report.
-pub const KEPT_MAX: usize = 500;
+pub(super) const KEPT_MAX: usize = 500;
 
 impl<'a> Look<'a> {
     pub(super) fn judge(&mut self, open: usize) -> (Evidence, GateReport) {

@@ -388,6 +388,11 @@ fn trouble(row: &Row<'_>, progress: Option<&Progress>) -> Option<&'static str> {
     if device.busy_elsewhere {
         return Some("is being changed for another slot");
     }
+    // Whoever was told to wait has not been interrupted; whoever is on its way to anything else is.
+    let waits = matches!(progress, Some(Progress::Offered { .. } | Progress::Ready { .. }));
+    if !waits && device.wish.is_some() && device.current != device.wish {
+        return Some(CHANGING);
+    }
     match &device.doing {
         Doing::Failed { .. } | Doing::Refusing { .. } => Some("has failed"),
         Doing::Unknown | Doing::Nothing | Doing::Working { .. } | Doing::Ready { .. } => None,
