@@ -5,6 +5,7 @@ mod devices;
 mod evidence;
 mod file;
 mod plan;
+mod replay;
 mod watch;
 
 use std::path::PathBuf;
@@ -84,6 +85,9 @@ pub(super) enum Verb {
         #[arg(long)]
         root: PathBuf,
     },
+    /// Lives a rollout again from its journal, without a server, and compares: 0 it agrees, 3 it differs.
+    #[command(after_help = replay::HELP)]
+    Replay(replay::File),
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +132,9 @@ const STAGES: &[Column] = &[
 ];
 
 pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliError> {
+    if let Verb::Replay(file) = &verb {
+        return replay::run(context, file);
+    }
     let client = context.client()?;
     match verb {
         Verb::Plan { file } => create::plan(context, &file).await,
@@ -154,6 +161,7 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
         Verb::Promote(act) => steer(context, "promote", act).await,
         Verb::Abort(act) => steer(context, "abort", act).await,
         Verb::Rollback(act) => steer(context, "rollback", act).await,
+        Verb::Replay(file) => replay::run(context, &file),
     }
 }
 

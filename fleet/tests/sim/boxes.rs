@@ -174,6 +174,8 @@ impl EdgeBox {
             busy: self.busy.clone(),
             bad: self.durable.bad.clone(),
             setbacks: self.setbacks.clone(),
+            house: House { given: self.consents.clone(), ..House::default() },
+            clock: Clock::Sound,
         }
     }
 
@@ -186,15 +188,6 @@ impl EdgeBox {
             self.fetching = Some(blob.digest);
             thought.begin.push(Job::Fetch(blob.digest));
         }
-        for (slot, phase) in &mut thought.phases {
-            if let Phase::Activating { bundle } = phase
-                && self.busy.is_none()
-                && let Some((waits_for, until)) = self.withheld(slot, bundle, now)
-            {
-                *phase = Phase::Ready { bundle: bundle.clone(), waits_for };
-                thought.look_again = thought.look_again.into_iter().chain(until).min();
-            }
-        }
         let Some(start) = plan.start else { return Ok(thought) };
         invariants::one_activation_at_a_time(&self.name, self.busy.as_ref())?;
         let (slot, bundle, doing, job) = match start {
@@ -205,9 +198,6 @@ impl EdgeBox {
                 (slot.clone(), bundle.clone(), Doing::Testing, Job::Test(slot, bundle))
             }
             Start::Activate { slot, bundle } => {
-                if self.withheld(&slot, &bundle, now).is_some() {
-                    return Ok(thought);
-                }
                 (slot.clone(), bundle.clone(), Doing::Activating, Job::Activate(slot, bundle))
             }
             Start::Clear { slot } => {
@@ -221,25 +211,6 @@ impl EdgeBox {
         self.busy = Some(Busy { slot, bundle, doing });
         thought.begin.push(job);
         Ok(thought)
-    }
-
-    /// Why a staged bundle may not be switched to now, and until when by itself.
-    fn withheld(
-        &self,
-        slot: &SlotName,
-        bundle: &BundleRef,
-        now: Timestamp,
-    ) -> Option<(ReadyFor, Option<Timestamp>)> {
-        let want = self.durable.order.as_ref()?.want.iter().find(|want| want.slot == *slot)?;
-        if !want.activate.allows(now) {
-            return Some((ReadyFor::Permit, None));
-        }
-        let agreed = self.consents.get(slot) == Some(&bundle.sha256);
-        if want.consent == Consent::Ask && !agreed {
-            let end = if let Permit::Until(end) = want.activate { Some(end) } else { None };
-            return Some((ReadyFor::Consent, end));
-        }
-        None
     }
 
     fn may_run(&self, bundle: &BundleRef) -> Result<(), Broken> {

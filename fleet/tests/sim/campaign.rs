@@ -31,7 +31,7 @@ fn retell(seed: u64, broken: &Broken) -> String {
     let story = catch_unwind(AssertUnwindSafe(|| {
         let mut world = setting::build(seed);
         world.retell = Some(Vec::new());
-        let _ = setting::live(&mut world);
+        drop(setting::live(&mut world));
         let story = world.retell.unwrap_or_default();
         let first = story.len().saturating_sub(LAST_EVENTS);
         let lines = story[first..].iter().map(|(at, line)| format!("    {at}  {line}\n"));

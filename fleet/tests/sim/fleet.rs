@@ -13,7 +13,7 @@ use muster_fleet::rollout::view::{BundleStanding, DeviceView, Doing, FleetView};
 use muster_fleet::rollout::{
     Advance, Cause, Freeze, Lease, Members, Moment, Phase, Progress, Rollout, SiteView, Verb, advance,
 };
-use muster_protocol::ids::{DeviceId, Digest, HardwareClass, RolloutId, SiteName, SlotName};
+use muster_protocol::ids::{DeviceId, Digest, HardwareClass, SiteName, SlotName};
 use muster_protocol::message::Phase as BoxPhase;
 use muster_protocol::message::up::{BundleRef, State};
 use muster_protocol::time::Timestamp;
@@ -50,7 +50,6 @@ pub(crate) struct Saved {
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) name: String,
-    pub(crate) number: usize,
     pub(crate) site: SiteName,
     pub(crate) tags: Tags,
     pub(crate) hardware: HardwareClass,
@@ -89,7 +88,6 @@ pub(crate) enum Word {
 impl Known {
     pub(crate) fn new(
         name: &str,
-        number: usize,
         site: SiteName,
         tags: Tags,
         hardware: HardwareClass,
@@ -97,7 +95,6 @@ impl Known {
     ) -> Self {
         Self {
             name: name.to_owned(),
-            number,
             site,
             tags,
             hardware,
@@ -199,10 +196,6 @@ impl Fleet {
 
     pub(crate) fn standing(&self, bundle: &BundleRef) -> BundleStanding {
         self.standings.get(&bundle.sha256).cloned().unwrap_or_default()
-    }
-
-    pub(crate) fn saved(&self, id: &RolloutId) -> Option<&Saved> {
-        self.rollouts.iter().find(|saved| saved.rollout.id == *id)
     }
 
     /// The fleet as this rollout's engine sees it.

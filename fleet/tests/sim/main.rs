@@ -12,6 +12,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a run that goes wrong should stop, and say where"
 )]
@@ -25,6 +26,7 @@ mod invariants;
 mod nature;
 mod operators;
 mod rng;
+mod script;
 mod setting;
 mod story;
 mod world;
@@ -38,6 +40,11 @@ fn two_hundred_fleets_keep_the_invariants() {
 #[test]
 fn what_failed_once_does_not_fail_again() {
     campaign::regressions();
+}
+
+#[test]
+fn the_stories_go_as_they_are_written() {
+    script::all();
 }
 
 /// `make sim`.

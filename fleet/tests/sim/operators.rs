@@ -28,7 +28,7 @@ pub(crate) fn act(world: &mut World) -> Result<(), Broken> {
                 *world.rng.pick(VERBS)
             };
             let by = *world.rng.pick(&PEOPLE);
-            let _ = verb_on(world, index, verb, by, "because")?;
+            drop(verb_on(world, index, verb, by, "because")?);
         }
         34..40 => {
             let sites = world.rng.chance(50).then(|| vec![site(world)]);

@@ -106,7 +106,6 @@ pub(crate) enum Happening {
     },
     Operator,
     ServerUp,
-    Calm,
 }
 
 impl World {
@@ -152,14 +151,8 @@ impl World {
 
     /// A new box that runs `bundle` in the slot.
     pub(crate) fn add_box(&mut self, mut edge: EdgeBox, slot: &SlotName, runs: &BundleRef) {
-        let known = Known::new(
-            &edge.name,
-            edge.number,
-            edge.site.clone(),
-            edge.tags.clone(),
-            edge.hardware.clone(),
-            self.now,
-        );
+        let known =
+            Known::new(&edge.name, edge.site.clone(), edge.tags.clone(), edge.hardware.clone(), self.now);
         self.fleet.devices.insert(edge.id.clone(), known);
         self.fleet.sites.entry(edge.site.clone()).or_insert_with(SiteView::default);
         let want = Want::now(slot.clone(), runs.path.clone(), runs.sha256);
@@ -256,7 +249,6 @@ impl World {
                 self.publish(&orders);
                 self.look_soon();
             }
-            Happening::Calm => self.calm_down()?,
         }
         Ok(())
     }
@@ -273,7 +265,7 @@ impl World {
             }
             if self.rng.chance(self.weather.server_crashes) {
                 // It dies between its decision and the commit: nothing of it may be seen.
-                let _ = self.fleet.ask(index, self.now);
+                drop(self.fleet.ask(index, self.now));
                 self.server_down();
                 return Ok(());
             }
