@@ -25,7 +25,7 @@ use muster_protocol::trust::{Files, SecretKey, Sign as _, TrustedSet};
 use super::boxes;
 
 const YEAR: Duration = Duration::from_hours(365 * 24);
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 pub(crate) struct World {
     pub(crate) store: Store,

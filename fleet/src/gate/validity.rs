@@ -2,7 +2,7 @@
 
 use super::{GateLimits, Layer, as_f64, eprocess};
 
-/// A small generator with a seed (Steele, Lea and Flood's SplitMix, 2014).
+/// A small generator with a seed (Steele, Lea and Flood's `SplitMix`, 2014).
 struct Draws(u64);
 
 impl Draws {

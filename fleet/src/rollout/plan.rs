@@ -267,7 +267,7 @@ impl Plan {
         self.check_stones()
     }
 
-    /// Counts and shares must rise. A count and a share can only be compared once the cohort is known; targets() never
+    /// Counts and shares must rise. A count and a share can only be compared once the cohort is known; `targets()` never
     /// shrinks.
     fn check_sizes(&self) -> Result<(), PlanError> {
         let (mut count, mut percent): (Option<(u32, &str)>, Option<(f64, &str)>) = (None, None);

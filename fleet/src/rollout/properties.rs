@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use super::journal::{Change, Entry, Input, Replay, outcome};
 use super::view::BundleStanding;
 use super::{Actor, Members, Phase, Progress, Rollout, Verb, advance};
-use fleet::{Fleet, Nature, Setting, Step, bundle, id, nature, rollout, setting, step};
+use fleet::{Fleet, Nature, Setting, Step, bundle, id, rollout, setting, step};
 
 const CASES: u32 = 48;
 

@@ -23,34 +23,34 @@ const HOURS_MAX: u32 = 14 * 24;
 
 /// How the bundle behaves: shares of the devices.
 #[derive(Clone, Copy, Debug)]
-pub struct Bundle {
+pub(crate) struct Bundle {
     pub name: &'static str,
     pub fails_install: f64,
     /// Works at first, and is left 2 to 8 hours later.
     pub fails_late: f64,
 }
 
-pub const BUGS: [Bundle; 4] = [
+pub(crate) const BUGS: [Bundle; 4] = [
     Bundle { name: "30 % fail at install", fails_install: 0.30, fails_late: 0.0 },
     Bundle { name: "10 % fail at install", fails_install: 0.10, fails_late: 0.0 },
     Bundle { name: "30 % fail 2-8 h later", fails_install: 0.0, fails_late: 0.30 },
     Bundle { name: "10 % fail 2-8 h later", fails_install: 0.0, fails_late: 0.10 },
 ];
 
-pub const HEALTHY: [Bundle; 2] = [
+pub(crate) const HEALTHY: [Bundle; 2] = [
     Bundle { name: "healthy, 2 % ordinary install failures", fails_install: 0.02, fails_late: 0.0 },
     Bundle { name: "healthy, 2 % ordinary late failures", fails_install: 0.0, fails_late: 0.02 },
 ];
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Devices that were handed the bundle.
     pub exposed: usize,
     /// Why it stopped before everybody had it.
     pub stopped: Option<String>,
 }
 
-/// SplitMix (Steele, Lea and Flood, 2014).
+/// `SplitMix` (Steele, Lea and Flood, 2014).
 struct Draws(u64);
 
 impl Draws {
@@ -88,7 +88,7 @@ fn natures(devices: usize, bundle: Bundle, draws: &mut Draws) -> Vec<Nature> {
 }
 
 /// Ours: 10, 50, 500, everybody, 6 hours of bake each.
-pub fn plan() -> Plan {
+pub(crate) fn plan() -> Plan {
     let gate = GateLimits {
         labels_min: 0,
         latency_requests_min: 0,
@@ -131,7 +131,7 @@ fn id(n: usize) -> DeviceId {
 }
 
 /// The real engine, looking once an hour.
-pub fn ours(devices: usize, bundle: Bundle, seed: u64) -> Outcome {
+pub(crate) fn ours(devices: usize, bundle: Bundle, seed: u64) -> Outcome {
     let mut draws = Draws(seed);
     let natures = natures(devices, bundle, &mut draws);
     let (old, new) = (reference("old"), reference(&format!("new-{seed}")));
@@ -241,7 +241,7 @@ fn live(
 }
 
 /// Phases by the clock: 1, 5, 25, 100 percent at 0, 4, 12, 24 hours; failures and successes count alike.
-pub fn waves(devices: usize, bundle: Bundle, seed: u64) -> Outcome {
+pub(crate) fn waves(devices: usize, bundle: Bundle, seed: u64) -> Outcome {
     let natures = natures(devices, bundle, &mut Draws(seed));
     let opened = |n: usize| {
         let percent = n * 100 / devices.max(1);
@@ -268,7 +268,7 @@ fn back(nature: Nature) -> u32 {
 
 /// Groups by thresholds, builder defaults: 10 groups, the next at 50 percent finished, pause above 50 percent errors; both
 /// shares of the group's targets, whether they are there or not.
-pub fn groups(devices: usize, bundle: Bundle, seed: u64) -> Outcome {
+pub(crate) fn groups(devices: usize, bundle: Bundle, seed: u64) -> Outcome {
     let natures = natures(devices, bundle, &mut Draws(seed));
     let returns: Vec<u32> = natures.iter().map(|&nature| back(nature)).collect();
     let size = devices.div_ceil(10);
@@ -302,7 +302,7 @@ pub fn groups(devices: usize, bundle: Bundle, seed: u64) -> Outcome {
 
 /// A rate that grows: 50 a minute, doubled after every 1,000 notified up to 1,000 a minute; cancelled once at least 100
 /// executions are complete and 20 percent of them failed. What is in progress then goes on.
-pub fn rate(devices: usize, bundle: Bundle, seed: u64) -> Outcome {
+pub(crate) fn rate(devices: usize, bundle: Bundle, seed: u64) -> Outcome {
     let natures = natures(devices, bundle, &mut Draws(seed));
     let returns: Vec<u32> = natures.iter().map(|&nature| back(nature)).collect();
     let mut notified: Vec<u32> = Vec::with_capacity(devices);
@@ -325,7 +325,7 @@ pub fn rate(devices: usize, bundle: Bundle, seed: u64) -> Outcome {
 }
 
 /// The share of the sorted values at `percent`.
-pub fn percentile(mut values: Vec<usize>, percent: usize) -> usize {
+pub(crate) fn percentile(mut values: Vec<usize>, percent: usize) -> usize {
     values.sort_unstable();
     let rank = (values.len() * percent).div_ceil(100).max(1);
     values.get(rank - 1).copied().unwrap_or(0)

@@ -259,7 +259,7 @@ async fn a_leased_box_is_offered_the_bundle_and_switches_when_the_lease_is_given
         owner: "Dr. Weber".to_owned(),
         reason: "study in progress".to_owned(),
         taken: now,
-        expires: now.plus(std::time::Duration::from_secs(3600)),
+        expires: now.plus(std::time::Duration::from_hours(1)),
     };
     let mut tx = server.fleet.store.write().await.unwrap();
     assert_eq!(leases::take(&mut tx, &lease).await.unwrap(), leases::Taken::Taken);

@@ -187,7 +187,7 @@ async fn commit(store: &Store, clocks: Clocks, deed: &Deed) {
             latency: vec![1, 2, 3],
         };
         let mut tx = store.write_telemetry().await.unwrap();
-        let from = moment.world_at.plus(std::time::Duration::from_secs(3600));
+        let from = moment.world_at.plus(std::time::Duration::from_hours(1));
         stats::add(&mut tx, &id(*n), from, &stats).await.unwrap();
         return tx.commit().await.unwrap();
     }

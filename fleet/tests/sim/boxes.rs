@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_agent::reconcile::{self, Bad, Blob, Bundle, Busy, Content, Doing, Setback, Start, Wish, World};
+use muster_agent::reconcile::{
+    self, Bad, Blob, Bundle, Busy, Clock, Content, Doing, House, Setback, Start, Wish, World,
+};
 use muster_fleet::rollout::filter::Tags;
 use muster_protocol::ids::{DeviceId, Digest, HardwareClass, SiteName, SlotName};
 use muster_protocol::message::Phase;
-use muster_protocol::message::up::{BundleRef, ReadyFor};
+use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
-use muster_protocol::trust::{Consent, Order, Permit};
+use muster_protocol::trust::Order;
 
 use crate::invariants::{self, Broken};
 use crate::nature::Nature;
