@@ -129,8 +129,7 @@ fn decide(mut layer: LayerVerdict, votes: &Votes, limits: &GateLimits) -> LayerV
         return layer.not_asked("its inputs drift, and the plan does not ask for labels");
     } else if passed + undecided + drifting + unlabelled > 0 {
         let least = limits.labels_min;
-        let drift =
-            if drifting > 0 { format!(", {drifting} whose inputs drift") } else { String::new() };
+        let drift = if drifting > 0 { format!(", {drifting} whose inputs drift") } else { String::new() };
         layer.sentence = format!(
             "{} judged no worse, {undecided} undecided, {unlabelled} with fewer than {least} labelled patients{drift}",
             devices(passed)
