@@ -31,6 +31,8 @@ pub(crate) struct EdgeBox {
     pub(crate) skew_s: i64,
     pub(crate) power: Power,
     pub(crate) linked: bool,
+    /// Counts its connections, and their ends.
+    pub(crate) connection: u64,
     /// The agent's process; a job of an earlier one never ends.
     pub(crate) boot: u64,
     pub(crate) sequence: u64,
@@ -102,6 +104,7 @@ impl EdgeBox {
             skew_s: 0,
             power: Power::On,
             linked: true,
+            connection: 0,
             boot: 1,
             sequence: 0,
             durable: Durable::default(),

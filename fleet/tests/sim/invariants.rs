@@ -228,7 +228,9 @@ fn stages_open_in_order(look: &Look<'_>) -> Holds {
             format!("stage {stage} passed without its gate's pass")
         })?;
         let (mut asked, mut baked) = (0, 0);
-        for member in look.members.values().filter(|member| member.stage <= stage) {
+        // Who left the fleet is in no denominator.
+        let here = look.members.iter().filter(|(id, _)| look.device(id).is_some());
+        for (_, member) in here.filter(|(_, member)| member.stage <= stage) {
             asked += usize::from(member.progress.asked().is_some());
             baked += usize::from(matches!(member.progress, Progress::Baked { .. }));
         }

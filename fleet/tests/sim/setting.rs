@@ -156,7 +156,7 @@ fn plan(world: &mut World) -> Plan {
     }
     if rng.chance(10) {
         for stage in &mut plan.stages {
-            stage.exposure_device_hours_max = Some(rng.between(2, 40) as f64);
+            stage.exposure_device_hours_max = Some(rng.between(4, 40) as f64);
         }
     }
     plan

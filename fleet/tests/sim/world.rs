@@ -58,7 +58,6 @@ pub(crate) struct World {
     next: u64,
     backlog: Vec<Word>,
     look_at: Option<Timestamp>,
-    connections: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -132,7 +131,6 @@ impl World {
             next: 0,
             backlog: Vec::new(),
             look_at: None,
-            connections: 1,
         }
     }
 
@@ -226,7 +224,7 @@ impl World {
             Happening::Power { on, up } => self.power(on, up)?,
             Happening::Link { of, up } => self.link(of, up)?,
             Happening::Missed { on, connection } => {
-                if connection == self.connections_of(on) && !self.boxes[on].reachable() {
+                if connection == self.boxes[on].connection && !self.boxes[on].reachable() {
                     let device = self.boxes[on].id.clone();
                     self.send(Word::Presence { device, connection, online: false });
                 }
@@ -374,10 +372,6 @@ impl World {
         self.at(delay, Happening::ToFleet(word));
     }
 
-    fn connections_of(&self, _on: usize) -> u64 {
-        self.connections
-    }
-
     /// The link of one box comes or goes; its agent goes on either way.
     pub(crate) fn link(&mut self, of: usize, up: bool) -> Result<(), Broken> {
         let was = self.boxes[of].reachable();
@@ -407,8 +401,8 @@ impl World {
         if was == is {
             return Ok(());
         }
-        self.connections += 1;
-        let connection = self.connections;
+        self.boxes[on].connection += 1;
+        let connection = self.boxes[on].connection;
         self.say(|| format!("{name} {}", if is { "is back" } else { "goes dark" }));
         if is {
             let delay = self.delay();
