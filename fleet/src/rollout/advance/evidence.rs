@@ -19,7 +19,7 @@ const NEAR_MAX: usize = 400;
 /// Exposed devices whose evidence a decision keeps beside its report.
 pub(super) const KEPT_MAX: usize = 500;
 
-impl<'a> Look<'a> {
+impl Look<'_> {
     pub(super) fn judge(&mut self, open: usize) -> (Evidence, GateReport) {
         let limits = self.rollout.plan.stages.get(open).map(|plan| plan.gate.clone()).unwrap_or_default();
         let evidence = self.evidence(open);
@@ -102,9 +102,9 @@ impl<'a> Look<'a> {
                 continue;
             }
             if near.contains(&device.site) {
-                here.push((row.id, device))
+                here.push((row.id, device));
             } else {
-                elsewhere.push((row.id, device))
+                elsewhere.push((row.id, device));
             }
         }
         let here = thinned(&here, if elsewhere.is_empty() { CONTROLS_MAX } else { NEAR_MAX });
