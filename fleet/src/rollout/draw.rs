@@ -63,6 +63,8 @@ pub fn stages(plan: &Plan, bundle: &Digest, view: &FleetView) -> BTreeMap<Device
 }
 
 type Drawn<'a> = (&'a DeviceId, &'a DeviceView);
+/// With its turn, and its place among those of the same turn.
+type Turned<'a> = ((u64, u64), Drawn<'a>);
 
 fn is_eligible(device: &DeviceView) -> bool {
     device.unfit.is_none() && device.bad.is_none() && !device.has(OPT_OUT)
@@ -118,7 +120,7 @@ fn in_order<'a>(bundle: &Digest, devices: Vec<Drawn<'a>>) -> Vec<Drawn<'a>> {
         strata.entry((hardware, &device.site)).or_default().push((draw(bundle, id), (id, device)));
     }
     // Within a class sites take turns, in proportion.
-    let mut classes: BTreeMap<&str, Vec<((u64, u64), Drawn<'a>)>> = BTreeMap::new();
+    let mut classes: BTreeMap<&str, Vec<Turned<'a>>> = BTreeMap::new();
     for ((hardware, _), mut stratum) in strata {
         stratum.sort_unstable_by_key(|&(drawn, (id, _))| (drawn, id));
         let all = stratum.len();

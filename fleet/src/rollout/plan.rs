@@ -267,23 +267,20 @@ impl Plan {
         self.check_stones()
     }
 
-    /// Counts and shares must rise. A count and a share can only be compared once the cohort is known; `targets()` never
+    /// Counts and shares must rise. A count and a share can only be compared once the cohort is known; `targets` never
     /// shrinks.
     fn check_sizes(&self) -> Result<(), PlanError> {
-        let (mut count, mut percent): (Option<(u32, &str)>, Option<(f64, &str)>) = (None, None);
+        // Of counts and of shares: the newest, and the stage that has it.
+        let mut newest: [Option<(f64, &str)>; 2] = [None, None];
         for stage in &self.stages {
-            let earlier = match &stage.size {
-                Size::Count(size) => count
-                    .replace((*size, &stage.name))
-                    .filter(|(before, _)| size <= before)
-                    .map(|(_, name)| name),
-                Size::Percent(size) => percent
-                    .replace((*size, &stage.name))
-                    .filter(|(before, _)| size <= before)
-                    .map(|(_, name)| name),
-                Size::Devices(_) | Size::Matching(_) => None,
+            let (kind, size) = match &stage.size {
+                Size::Count(size) => (0, f64::from(*size)),
+                Size::Percent(size) => (1, *size),
+                Size::Devices(_) | Size::Matching(_) => continue,
             };
-            if let Some(earlier) = earlier {
+            if let Some((before, earlier)) = newest[kind].replace((size, &stage.name))
+                && size <= before
+            {
                 return Err(PlanError::Shrinks { earlier: earlier.to_owned(), later: stage.name.clone() });
             }
         }

@@ -71,7 +71,17 @@ impl Life {
             Step::Hours(hours) => return hours,
             Step::Act(verb) => self.act(verb, "op"),
             Step::StaleView => self.look(true),
-            step => self.fleet.take(&step, self.now),
+            step @ (Step::Toggle(_)
+            | Step::Freeze(_)
+            | Step::Thaw
+            | Step::Lease(..)
+            | Step::LeaseOfSite(_)
+            | Step::Busy(_)
+            | Step::Claim(..)
+            | Step::OptOut(_)
+            | Step::ListAsBad(_)
+            | Step::Leave(_)
+            | Step::Join) => self.fleet.take(&step, self.now),
         }
         0
     }
@@ -220,7 +230,7 @@ proptest! {
         rotate in 0_usize..12,
     ) {
         let life = Life::live(&setting, steps);
-        let mut shuffled = super::FleetView { devices: Default::default(), ..life.fleet.view.clone() };
+        let mut shuffled = super::FleetView { devices: std::collections::BTreeMap::new(), ..life.fleet.view.clone() };
         let mut reports: Vec<_> = life.fleet.view.devices.clone().into_iter().collect();
         let by = rotate % reports.len().max(1);
         reports.rotate_left(by);

@@ -483,7 +483,7 @@ impl Hindrance<'_> {
         match self {
             Self::Proposed => "the rollout waits for approval".to_owned(),
             Self::Scheduled { start } => format!("the rollout starts at {start}"),
-            Self::Paused { reason } if reason.is_empty() => "the rollout is paused".to_owned(),
+            Self::Paused { reason: "" } => "the rollout is paused".to_owned(),
             Self::Paused { reason } => format!("the rollout is paused: {reason}"),
             Self::Held { cause } => format!("the rollout is held: {}", cause.sentence),
             Self::Stopped { how } => format!("the rollout was {how} before its turn"),

@@ -63,10 +63,13 @@ impl Look<'_> {
             Progress::Excluded { cause, .. } => self.excluded(row, member, cause),
             Progress::Offered { asked }
             | Progress::Ready { asked, .. }
-            | Progress::Permitted { asked, .. } => if let Some(device) = row.device { self.asked(row, device, &member.progress, asked) } else {
-                let cause = Code::NotAMember.cause("it is no member of the fleet any more");
-                Step::Becomes(Progress::Excluded { at: self.now, cause })
-            },
+            | Progress::Permitted { asked, .. } => {
+                let Some(device) = row.device else {
+                    let cause = Code::NotAMember.cause("it is no member of the fleet any more");
+                    return Step::Becomes(Progress::Excluded { at: self.now, cause });
+                };
+                self.asked(row, device, &member.progress, asked)
+            }
             Progress::Activated { asked, at } => match row.device {
                 Some(device) => self.activated(device, member, asked, *at),
                 None => Step::Stays,
@@ -198,7 +201,7 @@ impl Look<'_> {
         }
         let open = open_between(self.rollout, self.view.sites.get(&device.site), from, self.now, hours);
         if open < deadline {
-            return Step::StaysUntil(self.now.plus(deadline.checked_sub(open).unwrap().max(SECOND)));
+            return Step::StaysUntil(self.now.plus(deadline.saturating_sub(open).max(SECOND)));
         }
         let waited = super::span(self.rollout.plan.install_deadline_s);
         let mut sentence = format!("it was there for {waited} and did not install it");

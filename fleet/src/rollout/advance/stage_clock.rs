@@ -11,12 +11,12 @@ use super::ClockChange;
 use super::hindrance::Facts;
 use super::look::Look;
 use super::observe::open_between;
-use crate::rollout::{Phase, Progress, StagePlan};
+use crate::rollout::{Phase, Progress, StagePlan, StageRecord};
 
 impl Look<'_> {
     /// Stops the clock when a freeze begins to keep somebody waiting, and lets it go on when none does any more.
     pub(super) fn keep_clock(&mut self, open: usize, facts: &Facts<'_>) {
-        let stands = self.rollout.record().is_some_and(super::super::StageRecord::is_stopped);
+        let stands = self.rollout.record().is_some_and(StageRecord::is_stopped);
         let frozen = !self.view.freezes.is_empty()
             && self.pending_sites(open).into_iter().any(|site| facts.freeze_of(site).is_some());
         self.out.clock = match (stands, frozen) {
@@ -33,7 +33,7 @@ impl Look<'_> {
         let spans = record.counted(self.now);
         let counted: Duration = spans.iter().map(|&(from, until)| until.since(from)).sum();
         if counted < deadline {
-            self.look_at(self.now.plus(deadline.checked_sub(counted).unwrap()));
+            self.look_at(self.now.plus(deadline.saturating_sub(counted)));
             return false;
         }
         // Time has passed enough; but was anybody's window open?
@@ -54,7 +54,7 @@ impl Look<'_> {
             }
         }
         if longest < deadline {
-            self.look_at(self.now.plus(deadline.checked_sub(longest).unwrap().max(Duration::from_secs(1))));
+            self.look_at(self.now.plus(deadline.saturating_sub(longest).max(Duration::from_secs(1))));
         }
         longest >= deadline && matches!(self.rollout.phase, Phase::Running { .. })
     }

@@ -46,6 +46,7 @@ pub(super) enum Step {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "five coins that a random setting throws")]
 pub(super) struct Setting {
     pub(super) natures: Vec<Nature>,
     pub(super) in_flight: u32,
@@ -313,7 +314,7 @@ fn gather(device: &mut DeviceView, nature: Nature) {
     });
 }
 
-pub(super) fn nature() -> impl Strategy<Value = Nature> {
+fn nature() -> impl Strategy<Value = Nature> {
     prop_oneof![
         8 => Just(Nature::Good),
         1 => Just(Nature::FailsToInstall),

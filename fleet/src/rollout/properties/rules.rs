@@ -118,7 +118,13 @@ fn the_exposure_budget_is_never_exceeded(seen: &Seen<'_>) {
             Progress::Baked { activated, .. } => seen.now.since(*activated).as_secs_f64() / 3600.0,
             Progress::Failed { .. } => 0.0,
             Progress::Reverted { activated, at, .. } => at.since(*activated).as_secs_f64() / 3600.0,
-            _ => 1.0,
+            Progress::Waiting
+            | Progress::Excluded { .. }
+            | Progress::Offered { .. }
+            | Progress::Ready { .. }
+            | Progress::Permitted { .. }
+            | Progress::Returning { .. }
+            | Progress::Returned { .. } => 1.0,
         })
         .sum();
     assert!(promised <= max + 1e-9, "{promised} device-hours of {max}");
@@ -197,7 +203,15 @@ fn failures_are_not_forgotten(seen: &Seen<'_>) {
         let at = match &was.progress {
             Progress::Failed { at, .. } => retried.is_some_and(|retried| *at < retried),
             Progress::Reverted { .. } => false,
-            _ => continue,
+            Progress::Waiting
+            | Progress::Excluded { .. }
+            | Progress::Offered { .. }
+            | Progress::Ready { .. }
+            | Progress::Permitted { .. }
+            | Progress::Activated { .. }
+            | Progress::Baked { .. }
+            | Progress::Returning { .. }
+            | Progress::Returned { .. } => continue,
         };
         let is = &seen.after.1[id].progress;
         let kept = *is == was.progress
