@@ -3,7 +3,6 @@
 
 #![expect(
     clippy::print_stdout,
-    clippy::exit,
     reason = "a bench prints its table and says by its code whether it met its goals"
 )]
 

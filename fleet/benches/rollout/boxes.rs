@@ -68,7 +68,7 @@ async fn say(store: &Store, ids: &[DeviceId], phase: impl Fn(BundleRef) -> Phase
     tx.commit().await.unwrap();
 }
 
-fn slot(want: &Want, phase: &impl Fn(BundleRef) -> Phase, before: &Option<State>) -> SlotState {
+fn slot(want: &Want, phase: &impl Fn(BundleRef) -> Phase, before: Option<&State>) -> SlotState {
     let bundle = BundleRef { path: want.bundle.clone(), sha256: want.sha256 };
     let phase = phase(bundle.clone());
     let runs = |bundle: BundleRef| Running {
@@ -79,7 +79,16 @@ fn slot(want: &Want, phase: &impl Fn(BundleRef) -> Phase, before: &Option<State>
     };
     let current = match &phase {
         Phase::Running { .. } => Some(runs(bundle)),
-        _other => before.iter().flat_map(|state| &state.slots).find_map(|slot| slot.current.clone()),
+        Phase::Empty
+        | Phase::Downloading { .. }
+        | Phase::Verifying { .. }
+        | Phase::SelfTesting { .. }
+        | Phase::Ready { .. }
+        | Phase::Activating { .. }
+        | Phase::Failed { .. }
+        | Phase::Stopped { .. } => {
+            before.into_iter().flat_map(|state| &state.slots).find_map(|slot| slot.current.clone())
+        }
     };
     SlotState { slot: want.slot.clone(), phase, current, previous: None, notice: None }
 }

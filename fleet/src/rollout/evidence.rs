@@ -189,11 +189,12 @@ impl Pack {
                     },
                 );
             }
-            self.check_decision(plan, record, found);
+            Self::check_decision(plan, record, found);
             let decided = record.decision.as_ref().map(|decision| decision.report.verdict);
             let verdict = decided.or(record.gate.as_ref().map(|gate| gate.verdict));
             match &record.closed {
-                None => {}
+                // A person's promotion needs no verdict.
+                None | Some(StageEnd::Promoted { .. }) => {}
                 Some(StageEnd::Passed { .. }) => {
                     found.that(
                         verdict == Some(Verdict::Pass),
@@ -208,7 +209,6 @@ impl Pack {
                         || format!("stage '{name}' is recorded as failed, and its gate said {verdict:?}"),
                     );
                 }
-                Some(StageEnd::Promoted { .. }) => {}
             }
         }
         let deviations = deviations(&self.rollout);
@@ -218,7 +218,7 @@ impl Pack {
     }
 
     /// Asks the gate again what it was asked when the stage was decided.
-    fn check_decision(&self, plan: &StagePlan, record: &StageRecord, found: &mut Findings) {
+    fn check_decision(plan: &StagePlan, record: &StageRecord, found: &mut Findings) {
         let name = &plan.name;
         let Some(decision) = &record.decision else { return };
         let Some(evidence) = &decision.evidence else {

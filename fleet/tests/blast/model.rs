@@ -163,7 +163,7 @@ pub(crate) fn ours(devices: usize, bundle: Bundle, seed: u64) -> Outcome {
             rollout.apply(&mut members, &answer);
             for assignment in &answer.assign {
                 if let Some(device) = view.devices.get_mut(&assignment.device) {
-                    device.wish = assignment.bundle.clone();
+                    device.wish.clone_from(&assignment.bundle);
                 }
             }
             if answer.transition.is_none() {
