@@ -49,7 +49,7 @@ pub(super) enum Verb {
     Rollback(Act),
     /// Lives a rollout again from its journal, without a server, and compares: 0 it agrees, 3 it differs.
     #[command(after_help = replay::HELP)]
-    Replay(replay::File),
+    Replay(replay::Journal),
 }
 
 #[derive(Debug, Args)]

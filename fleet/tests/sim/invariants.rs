@@ -296,7 +296,7 @@ fn no_data_is_never_pass(look: &Look<'_>) -> Holds {
 fn everybody_is_somewhere(look: &Look<'_>) -> Holds {
     let name = "everybody_is_somewhere";
     let gone = look.members_before.keys().find(|id| !look.members.contains_key(*id));
-    hold(gone.is_none(), name, || format!("{:?} is a member no longer", gone))?;
+    hold(gone.is_none(), name, || format!("{gone:?} is a member no longer"))?;
     if look.answer.members.is_empty() && look.answer.transition.is_none() {
         return Ok(());
     }

@@ -54,10 +54,10 @@ pub(crate) fn act(world: &mut World) -> Result<(), Broken> {
             let on = any_box(world);
             let tag = (*world.rng.pick(&["ward", "rollouts"]), *world.rng.pick(&["icu", "er", "off"]));
             let id = world.boxes[on].id.clone();
-            if let Some(known) = world.fleet.devices.get_mut(&id) {
-                if known.tags.remove(&tag.0.parse::<muster_protocol::ids::TagName>().unwrap()).is_none() {
-                    known.tags.insert(tag.0.parse().unwrap(), tag.1.parse().unwrap());
-                }
+            if let Some(known) = world.fleet.devices.get_mut(&id)
+                && known.tags.remove(&tag.0.parse::<muster_protocol::ids::TagName>().unwrap()).is_none()
+            {
+                known.tags.insert(tag.0.parse().unwrap(), tag.1.parse().unwrap());
             }
         }
         64..74 => {

@@ -174,7 +174,7 @@ impl Stage {
             match key {
                 "zone" => rules.zone = value.parse().map_err(|error| format!("{error}"))?,
                 "activate" => {
-                    rules.activation.windows.push(value.parse().map_err(|error| format!("{error}"))?)
+                    rules.activation.windows.push(value.parse().map_err(|error| format!("{error}"))?);
                 }
                 "download" => rules.download.windows.push(value.parse().map_err(|error| format!("{error}"))?),
                 "consent" => rules.consent = Consent::Ask,

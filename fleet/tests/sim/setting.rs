@@ -78,7 +78,7 @@ pub(crate) fn build(seed: u64) -> World {
         kind.unfit = world.rng.chance(15).then_some("arc-gpu");
         world.kinds.push(kind);
     }
-    world.fleet.keeps_journal = seed % 8 == 0;
+    world.fleet.keeps_journal = seed.is_multiple_of(8);
     another_rollout(&mut world);
     if world.rng.chance(85) {
         let every = Duration::from_secs(world.rng.between(3600, 8 * 3600));

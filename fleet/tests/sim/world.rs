@@ -152,7 +152,7 @@ impl World {
         let known =
             Known::new(&edge.name, edge.site.clone(), edge.tags.clone(), edge.hardware.clone(), self.now);
         self.fleet.devices.insert(edge.id.clone(), known);
-        self.fleet.sites.entry(edge.site.clone()).or_insert_with(SiteView::default);
+        self.fleet.sites.entry(edge.site.clone()).or_default();
         let want = Want::now(slot.clone(), runs.path.clone(), runs.sha256);
         self.fleet.order(&edge.id, slot, Some(want), self.now);
         edge.runs_from_the_start(slot, runs, &self.fleet.orders[&edge.id]);
@@ -286,7 +286,7 @@ impl World {
     fn look_once(&mut self, index: usize) -> Result<Vec<DeviceId>, Broken> {
         self.looks += 1;
         let (view, answer) = self.fleet.ask(index, self.now);
-        if self.looks % 16 == 0 {
+        if self.looks.is_multiple_of(16) {
             invariants::same_input_same_answer(&self.fleet, index, &view, &answer, self.now)?;
         }
         let before = (self.fleet.rollouts[index].rollout.clone(), self.fleet.rollouts[index].members.clone());

@@ -24,9 +24,10 @@ Examples:
   muster rollout replay journal.json --until 2026-11-03T02:00:00Z --devices er-7";
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct File {
+pub(in crate::cli) struct Journal {
     /// The exported journal.
-    file: PathBuf,
+    #[arg(value_name = "FILE")]
+    journal: PathBuf,
     /// Stop after this moment, for example 2026-11-03T02:00:00Z.
     #[arg(long)]
     until: Option<Timestamp>,
@@ -35,16 +36,16 @@ pub(in crate::cli) struct File {
     devices: Vec<String>,
 }
 
-pub(super) fn run(context: &mut Context, args: &File) -> Result<(), CliError> {
+pub(super) fn run(context: &mut Context, args: &Journal) -> Result<(), CliError> {
     let unreadable = |why: String| {
-        let what = format!("{} cannot be replayed: {why}", args.file.display());
+        let what = format!("{} cannot be replayed: {why}", args.journal.display());
         CliError::failed(what, "export the rollout's journal anew")
     };
-    let size = fs::metadata(&args.file).map_err(|error| unreadable(error.to_string()))?.len();
+    let size = fs::metadata(&args.journal).map_err(|error| unreadable(error.to_string()))?.len();
     if size > JOURNAL_BYTES_MAX {
         return Err(unreadable(format!("it has {size} bytes, more than {JOURNAL_BYTES_MAX}")));
     }
-    let text = fs::read_to_string(&args.file).map_err(|error| unreadable(error.to_string()))?;
+    let text = fs::read_to_string(&args.journal).map_err(|error| unreadable(error.to_string()))?;
     let entries = read(&text).map_err(|error| unreadable(error.to_string()))?;
     let mut replay = Replay::default();
     let mut decisions = 0;
