@@ -19,8 +19,11 @@
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::unnecessary_wraps,
+    clippy::assigning_clones,
     clippy::wildcard_enum_match_arm,
-    clippy::type_complexity,
     reason = "small made-up numbers; a world that is matched by what matters to the story"
 )]
 
