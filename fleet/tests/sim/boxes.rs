@@ -21,7 +21,6 @@ use crate::nature::Nature;
 
 #[derive(Debug)]
 pub(crate) struct EdgeBox {
-    pub(crate) number: usize,
     pub(crate) id: DeviceId,
     pub(crate) name: String,
     pub(crate) site: SiteName,
@@ -95,7 +94,6 @@ impl EdgeBox {
         random[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
         random[8] = 1;
         Self {
-            number,
             id: DeviceId::mint(random),
             name: format!("box-{}", number + 1),
             site,

@@ -26,7 +26,8 @@ Examples:
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Journal {
     /// The exported journal.
-    journal: PathBuf,
+    #[arg(value_name = "FILE")]
+    from: PathBuf,
     /// Stop after this moment, for example 2026-11-03T02:00:00Z.
     #[arg(long)]
     until: Option<Timestamp>,
@@ -37,14 +38,14 @@ pub(in crate::cli) struct Journal {
 
 pub(super) fn run(context: &mut Context, args: &Journal) -> Result<(), CliError> {
     let unreadable = |why: String| {
-        let what = format!("{} cannot be replayed: {why}", args.journal.display());
+        let what = format!("{} cannot be replayed: {why}", args.from.display());
         CliError::failed(what, "export the rollout's journal anew")
     };
-    let size = fs::metadata(&args.journal).map_err(|error| unreadable(error.to_string()))?.len();
+    let size = fs::metadata(&args.from).map_err(|error| unreadable(error.to_string()))?.len();
     if size > JOURNAL_BYTES_MAX {
         return Err(unreadable(format!("it has {size} bytes, more than {JOURNAL_BYTES_MAX}")));
     }
-    let text = fs::read_to_string(&args.journal).map_err(|error| unreadable(error.to_string()))?;
+    let text = fs::read_to_string(&args.from).map_err(|error| unreadable(error.to_string()))?;
     let entries = read(&text).map_err(|error| unreadable(error.to_string()))?;
     let mut replay = Replay::default();
     let mut decisions = 0;
