@@ -496,12 +496,12 @@ fn a_proven_bundle_waits_for_one_thing_at_a_time_and_is_looked_at_when_that_may_
             device.world.house.given.insert(slot(0), bundle(2).sha256);
         }
         let plan = device.look();
-        let found = match &plan.phases[0].1 {
-            Phase::Ready { waits_for, .. } => Some(*waits_for),
-            other => {
-                assert!(matches!(other, Phase::Activating { .. }), "{other:?}");
-                None
-            }
+        let phase = &plan.phases[0].1;
+        let found = if let Phase::Ready { waits_for, .. } = phase {
+            Some(*waits_for)
+        } else {
+            assert!(matches!(phase, Phase::Activating { .. }), "{phase:?}");
+            None
         };
         assert_eq!((found, plan.look_again), (waits, again.map(at)), "{permit:?} {leases:?} {given}");
         assert_eq!(plan.start.is_none(), waits.is_some());

@@ -50,7 +50,7 @@ async fn say(store: &Store, ids: &[DeviceId], phase: impl Fn(BundleRef) -> Phase
     for id in ids {
         let device = devices::get(&mut tx, id).await.unwrap().unwrap();
         let order = orders::get(&mut tx, id).await.unwrap().unwrap();
-        let slots = order.wants.iter().map(|want| slot(want, &phase, &device.state)).collect();
+        let slots = order.wants.iter().map(|want| slot(want, &phase, device.state.as_ref())).collect();
         let state = State {
             v: VERSION,
             boot: device.boot.clone(),

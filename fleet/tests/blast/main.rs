@@ -24,12 +24,13 @@ fn a_bundle_that_fails_is_stopped_before_it_is_everywhere() {
 }
 
 #[test]
-fn a_healthy_bundle_reaches_everybody() {
+fn a_healthy_bundle_reaches_everybody_who_is_there() {
     for bundle in HEALTHY {
         for seed in 0..SEEDS {
             let outcome = ours(DEVICES, bundle, seed);
             assert_eq!(outcome.stopped, None, "{}, seed {seed}", bundle.name);
-            assert!(outcome.exposed > DEVICES * 9 / 10, "{}, seed {seed}: {outcome:?}", bundle.name);
+            // Of a fleet of which 15 % are away at any moment.
+            assert!(outcome.exposed > DEVICES * 8 / 10, "{}, seed {seed}: {outcome:?}", bundle.name);
         }
     }
 }

@@ -178,7 +178,7 @@ async fn evidence_that_was_signed_again_with_other_arithmetic_is_refused() {
         assert!(said(&refused).contains(expect), "{}", said(&refused));
     };
     check(|record| record.gate.as_mut().unwrap().layers[0].n += 5, "the gate's answer is recorded as");
-    check(|record| drop(record.counts.insert("done".to_owned(), 3)), "counts are recorded as");
+    check(|record| *record.counts.entry("done".to_owned()).or_default() += 3, "counts are recorded as");
     let order = sealed.clone();
     let other = api.fleet().signer.evidence(&Sealed { type_: "order".to_owned(), ..order }).unwrap();
     assert_eq!(verify(folder.path(), &other).status.code(), Some(3));
