@@ -274,6 +274,21 @@ class Stories:
         """A command typed at the box."""
         return self.lab.run([self.lab.target / "muster-agent", *args, "--config", box.folder / "agent.toml"])
 
+    def evidence(self) -> None:
+        """Every rollout so far is proven by one signed file without a server, and lived again from its journal."""
+        lab = self.lab
+        root = lab.workspace / "metadata" / "1.root.json"
+        rollouts = lab.get("/api/v1/rollouts")["items"]
+        for rollout in rollouts:
+            pack, journal = lab.dir / "evidence.json", lab.dir / "journal.json"
+            lab.muster("rollout", "evidence", rollout["id"], "--out", pack)
+            said = lab.muster("rollout", "verify-evidence", pack, "--root", root)
+            if "history lived again" not in said or "the evidence holds" not in said:
+                raise Failure(f"the evidence of {rollout['id']} does not hold: {said}")
+            lab.muster("rollout", "journal", rollout["id"], "--out", journal)
+            lab.muster("rollout", "replay", journal)
+        print(f"    {len(rollouts)} rollouts proven by their evidence and lived again from their journals")
+
     def bundle_revoked(self) -> None:
         """A bundle that must not run stops on every box, says why, stays stopped after a restart, and comes back."""
         lab, why = self.lab, "miscalibrated on portable films"
@@ -389,6 +404,7 @@ def main() -> int:
         "server-killed": stories.server_killed,
         "agent-killed": stories.agent_killed,
         "window": stories.window,
+        "evidence": stories.evidence,
         "bundle-revoked": stories.bundle_revoked,
         "keys-rotated": stories.keys_rotated,
         "box-stolen": stories.box_stolen,

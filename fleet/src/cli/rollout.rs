@@ -77,6 +77,12 @@ pub(super) enum Verb {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Writes what the engine was told of a rollout, in order, for `muster rollout replay`.
+    Journal {
+        id: String,
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Checks such a record without any server: signature, sums, verdicts, history. Ends with 3 if anything differs.
     #[command(after_help = evidence::HELP)]
     VerifyEvidence {
@@ -153,6 +159,7 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
         Verb::Devices(args) => devices::devices(context, args).await,
         Verb::Why { device } => devices::why(context, &device).await,
         Verb::Evidence { id, out } => evidence::fetch(context, &id, &out).await,
+        Verb::Journal { id, out } => evidence::journal(context, &id, &out).await,
         Verb::VerifyEvidence { file, root } => evidence::verify(context, &file, &root),
         Verb::Approve(act) => steer(context, "approve", act).await,
         Verb::Retry(act) => steer(context, "retry", act).await,

@@ -13,7 +13,7 @@ use muster_protocol::time::Timestamp;
 use proptest::prelude::*;
 
 use super::journal::{Change, Entry, Input, Replay, outcome};
-use super::view::BundleStanding;
+use super::view::{BundleStanding, Doing};
 use super::{Actor, Members, Phase, Progress, Rollout, Verb, advance};
 use fleet::{Fleet, Nature, Setting, Step, bundle, id, rollout, setting, step};
 
@@ -268,6 +268,11 @@ fn a_retry_asks_those_again_that_failed() {
     life.look(false);
     assert_eq!(life.count("waiting"), 2);
     life.act(Verb::Resume, "op");
+    // A box that has not heard of the order back would take the next for a repeat of the one that failed.
+    life.fleet.view.devices.values_mut().for_each(|device| device.doing = Doing::Unknown);
+    life.look(false);
+    assert_eq!(life.count("waiting"), 2);
+    life.fleet.view.devices.values_mut().for_each(|device| device.doing = Doing::Nothing);
     life.take(Step::Hours(1));
     life.look(false);
     assert_eq!(life.members.values().map(|member| member.attempts).max(), Some(2));

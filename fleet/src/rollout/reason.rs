@@ -65,6 +65,8 @@ codes! {
     /// A freeze lies on its site or on the fleet.
     Frozen => "frozen",
     Offline => "offline",
+    /// It was told to go back and has not answered that yet.
+    Unanswered => "unanswered",
     /// Another rollout goes first.
     Behind => "behind",
     /// The site's download window is closed.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use muster_protocol::trust::{Envelope, Role, TrustedSet};
+use serde_json::Value;
 
 use super::path;
 use crate::cli::{CliError, Context};
@@ -24,11 +25,24 @@ Examples:
 
 pub(super) async fn fetch(context: &mut Context, id: &str, out: &Path) -> Result<(), CliError> {
     let pack = context.client()?.get(&format!("{}/evidence", path(id)), &[]).await?;
+    keep(context, out, &pack)
+}
+
+/// What the engine was told, as `muster rollout replay` reads it.
+pub(super) async fn journal(context: &mut Context, id: &str, out: &Path) -> Result<(), CliError> {
+    let query = [("limit", "500".to_owned())];
+    let mut listed = context.client()?.list(&format!("{}/journal", path(id)), &query).await?;
+    let entries = listed.get_mut("items").map(Value::take).unwrap_or_default();
+    keep(context, out, &entries)
+}
+
+/// Written whole, or not at all.
+fn keep(context: &mut Context, out: &Path, document: &Value) -> Result<(), CliError> {
     let wrong =
         |error: std::io::Error| CliError::failed(format!("{}: {error}", out.display()), "name another file");
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(wrong)?;
-    std::io::Write::write_all(&mut file, pack.to_string().as_bytes()).map_err(wrong)?;
+    std::io::Write::write_all(&mut file, document.to_string().as_bytes()).map_err(wrong)?;
     file.as_file().sync_all().map_err(wrong)?;
     file.persist(out).map_err(|error| wrong(error.error))?;
     context.output.line(&format!("{}", out.display()))

@@ -20,7 +20,7 @@ told then; each decision is one line, and each is compared with what was recorde
 Exit code: 0 it agrees, 3 it differs.
 
 Examples:
-  muster rollout replay journal.json
+  muster rollout journal ro-… --out journal.json && muster rollout replay journal.json
   muster rollout replay journal.json --until 2026-11-03T02:00:00Z --devices er-7";
 
 #[derive(Debug, Args)]

@@ -126,7 +126,7 @@ impl Look<'_> {
             return true;
         }
         let Some(layer) = report.failing() else { return false };
-        let cause = Cause::new(&format!("gate_{:?}", layer.layer).to_lowercase(), layer.sentence.clone());
+        let cause = Cause::new(&format!("gate_{}", layer.layer.name()), layer.sentence.clone());
         self.out.transition = match self.rollout.plan.on_failure {
             OnFailure::RollBack => Some(Transition::RollBack { at, cause }),
             // Held for this already.

@@ -32,6 +32,8 @@ pub(in crate::rollout) enum Hindrance<'a> {
     LaterStage { own: &'a str, open: &'a str },
     Frozen { freeze: &'a Freeze },
     Offline,
+    /// It was told to go back and has not answered that yet.
+    Unanswered,
     Behind { rollout: &'a RolloutId },
     Window { activation: bool, zone: &'a Zone, opens: Option<Timestamp> },
     Lease { lease: &'a Lease, site: Option<&'a SiteName>, zone: Option<&'a Zone> },
@@ -217,6 +219,11 @@ impl<'a> Facts<'a> {
         }
         if !device.online {
             return Some(Hindrance::Offline);
+        }
+        // Orders are latest-wins: a box that misses the one in between takes the next for a repeat, and what it remembers
+        // as bad stays bad.
+        if member.attempts > 0 && member.progress == Progress::Waiting && device.doing == Doing::Unknown {
+            return Some(Hindrance::Unanswered);
         }
         match &device.claim {
             // What has begun is finished, unless the other rollout takes it.
@@ -466,6 +473,7 @@ impl Hindrance<'_> {
             Self::LaterStage { .. } => Code::LaterStage,
             Self::Frozen { .. } => Code::Frozen,
             Self::Offline => Code::Offline,
+            Self::Unanswered => Code::Unanswered,
             Self::Behind { .. } => Code::Behind,
             Self::Window { activation: true, .. } => Code::ActivationWindow,
             Self::Window { activation: false, .. } => Code::DownloadWindow,
@@ -498,6 +506,7 @@ impl Hindrance<'_> {
                 format!("{what} is frozen by {}: {}", freeze.by, freeze.reason)
             }
             Self::Offline => "is offline".to_owned(),
+            Self::Unanswered => "was told to go back and has not answered yet".to_owned(),
             Self::Behind { rollout } => format!("behind rollout {rollout}"),
             Self::Window { activation, zone, opens } => {
                 let what = if *activation { "window" } else { "download window" };
@@ -532,6 +541,7 @@ impl Hindrance<'_> {
             Self::Revoked { .. } => "is left alone; start a rollout of another bundle",
             Self::Frozen { .. } => "goes on when the freeze is lifted",
             Self::Offline => "is asked when it comes online",
+            Self::Unanswered => "is asked again once it has answered",
             Self::Behind { .. } => "is asked when that one ends",
             Self::Window { opens: None, .. } => "change the site's windows",
             Self::Window { activation: true, .. } => "switches when the window opens",
@@ -562,6 +572,7 @@ impl Hindrance<'_> {
             | Self::LaterStage { .. }
             | Self::Frozen { .. }
             | Self::Offline
+            | Self::Unanswered
             | Self::Behind { .. }
             | Self::Partner { .. }
             | Self::BusyElsewhere

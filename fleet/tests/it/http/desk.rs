@@ -153,6 +153,7 @@ async fn evidence_holds_without_a_server_and_no_byte_of_it_may_change() {
     let holds = verify(folder.path(), &pack);
     assert_eq!(holds.status.code(), Some(0), "{}", said(&holds));
     assert!(said(&holds).contains("the evidence holds"), "{}", said(&holds));
+    assert!(said(&holds).contains("history lived again"), "{}", said(&holds));
     for at in (0..pack.len()).step_by(pack.len() / 40) {
         let mut flipped = pack.clone();
         flipped[at] ^= 1;
