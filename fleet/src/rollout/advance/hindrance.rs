@@ -32,7 +32,6 @@ pub(in crate::rollout) enum Hindrance<'a> {
     LaterStage { own: &'a str, open: &'a str },
     Frozen { freeze: &'a Freeze },
     Offline,
-    /// It was told to go back and has not answered that yet.
     Unanswered,
     Behind { rollout: &'a RolloutId },
     Window { activation: bool, zone: &'a Zone, opens: Option<Timestamp> },
