@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::App;
 use super::extract::{Acting, Id, IfMatch, Json, Query};
-use super::page::{Key, List, Paging};
+use super::page::{List, Paging};
 use super::parts::WhyBody;
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::survey;
@@ -204,18 +204,6 @@ struct CohortBody {
     /// Such as `ward=icu, hardware=x86_64-openvino`.
     #[schema(value_type = String)]
     filter: Filter,
-}
-
-impl Key for CohortName {
-    type Text = String;
-
-    fn write(&self) -> String {
-        self.to_string()
-    }
-
-    fn read(text: String) -> Option<Self> {
-        text.parse().ok()
-    }
 }
 
 /// Saved cohorts, by name

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::App;
 use super::extract::{Acting, Id, Json, Query};
-use super::page::{Key, List, Paging};
+use super::page::{List, Paging};
 use super::parts::{WhyBody, because};
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::time::Time;
@@ -81,18 +81,6 @@ struct LeaseBody {
     /// For how long, in seconds.
     #[schema(minimum = 1, maximum = 2_678_400)]
     for_s: u64,
-}
-
-impl Key for LeaseId {
-    type Text = String;
-
-    fn write(&self) -> String {
-        self.to_string()
-    }
-
-    fn read(text: String) -> Option<Self> {
-        text.parse().ok()
-    }
 }
 
 /// Leases that hold now

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use muster_protocol::ids::{CohortName, DeviceId, LeaseId, ModelName, SiteName};
 use muster_protocol::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -114,17 +115,40 @@ impl Key for DeviceKey {
     }
 }
 
-impl Key for i64 {
-    type Text = i64;
+/// Ids go in as their text, and come back only if they still are ids.
+macro_rules! ids {
+    ($($id:ty),*) => { $(
+        impl Key for $id {
+            type Text = String;
 
-    fn write(&self) -> i64 {
-        *self
-    }
+            fn write(&self) -> String {
+                self.to_string()
+            }
 
-    fn read(text: i64) -> Option<Self> {
-        Some(text)
-    }
+            fn read(text: String) -> Option<Self> {
+                text.parse().ok()
+            }
+        }
+    )* };
 }
+ids!(CohortName, DeviceId, LeaseId, ModelName, SiteName);
+
+macro_rules! numbers {
+    ($($number:ty),*) => { $(
+        impl Key for $number {
+            type Text = Self;
+
+            fn write(&self) -> Self {
+                *self
+            }
+
+            fn read(number: Self) -> Option<Self> {
+                Some(number)
+            }
+        }
+    )* };
+}
+numbers!(i64, u64);
 
 /// An optional query parameter that is parsed by its type, and refused with the type's own sentence.
 pub(crate) fn parsed<T>(name: &str, text: Option<&str>) -> Answer<Option<T>>

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::App;
 use super::extract::{Acting, Id, IfMatch, Json, Query};
-use super::page::{Key, List, Paging};
+use super::page::{List, Paging};
 use super::plan::{StageBody, plan};
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use crate::retrain::{Policy, PolicyError, RolloutPolicy};
@@ -126,18 +126,6 @@ impl From<Policy> for PolicyBody {
             rollout,
             on: Clock::World,
         }
-    }
-}
-
-impl Key for ModelName {
-    type Text = String;
-
-    fn write(&self) -> String {
-        self.to_string()
-    }
-
-    fn read(text: String) -> Option<Self> {
-        text.parse().ok()
     }
 }
 

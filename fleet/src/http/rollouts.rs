@@ -10,7 +10,7 @@ mod view;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use muster_protocol::ids::{DeviceId, ModelName, RolloutId};
+use muster_protocol::ids::{ModelName, RolloutId};
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -167,18 +167,6 @@ async fn devices(
         });
     }
     Ok(Json(List { items, next }))
-}
-
-impl super::page::Key for DeviceId {
-    type Text = String;
-
-    fn write(&self) -> String {
-        self.to_string()
-    }
-
-    fn read(text: String) -> Option<Self> {
-        text.parse().ok()
-    }
 }
 
 pub(super) async fn summaries(

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::App;
 use super::extract::{Acting, Id, IfMatch, Json, Query};
-use super::page::{Key, List, Paging};
+use super::page::{List, Paging};
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use crate::rollout::SiteRules;
 use crate::rollout::calendar::{Hours, Zone};
@@ -88,18 +88,6 @@ impl From<RulesBody> for SiteRules {
 impl SiteView {
     fn of(site: &SiteName, Versioned { revision, document }: Versioned<SiteRules>) -> Self {
         Self { site: site.to_string(), rules: document.into(), revision }
-    }
-}
-
-impl Key for SiteName {
-    type Text = String;
-
-    fn write(&self) -> String {
-        self.to_string()
-    }
-
-    fn read(text: String) -> Option<Self> {
-        text.parse().ok()
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::App;
 use super::super::extract::{Id, Json, Query};
-use super::super::page::{Key, List, Paging};
+use super::super::page::{List, Paging};
 use super::super::problem::{Answer, Problem, ProblemBody};
 use super::load;
 use crate::rollout::journal::Entry;
@@ -14,18 +14,6 @@ use crate::store::{Control, LIMIT_MAX, Page, journal};
 
 /// A journal longer than this is not put into an evidence pack; `GET …/journal` has it.
 const PACKED_BYTES_MAX: u64 = 32 * 1024 * 1024;
-
-impl Key for u64 {
-    type Text = u64;
-
-    fn write(&self) -> u64 {
-        *self
-    }
-
-    fn read(text: u64) -> Option<Self> {
-        Some(text)
-    }
-}
 
 /// What the engine was told, the oldest first: `muster rollout replay` lives it again
 #[utoipa::path(get, path = "/rollouts/{id}/journal", tag = "rollouts", operation_id = "list_rollout_journal",
