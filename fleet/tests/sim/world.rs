@@ -312,8 +312,8 @@ impl World {
             self.say(|| line);
         }
         checked?;
-        // A transition opens the next question; it is asked at once.
-        if answer.transition.is_some() {
+        // What was saved is the next question; it is asked at once.
+        if answer.is_news(&before.0) {
             self.look_at(self.now.plus(Duration::from_secs(1)));
         }
         Ok(told)
