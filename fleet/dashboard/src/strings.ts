@@ -164,6 +164,7 @@ export const text = {
       latency: "Latency",
       latency_rise: "Latency beside the rest",
       memory_rise: "Memory beside the rest",
+      reverts: "Devices keep it",
       temperature_rise: "Temperature beside the rest",
       paired_error: "Paired error",
       shadow: "Agreement with the bundle before",

@@ -1,4 +1,4 @@
-//! Layer 4: is it right? The new bundle's loss minus the loss the bundle before it would have had *on the same patients*.
+//! Is it right? The new bundle's loss minus the loss the bundle before it would have had *on the same patients*.
 //!
 //! Pairing cancels how hard the day was, and that is what lets five devices see what an unpaired comparison needs eighty
 //! for. A device's patients are not independent (a bad day is bad for all of them), so its standard error is the larger

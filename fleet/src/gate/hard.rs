@@ -1,4 +1,4 @@
-//! Layer 0: proof that the bundle itself is broken. No statistics: the signed bytes are the same on every box, so what
+//! Proof that the bundle itself is broken. No statistics: the signed bytes are the same on every box, so what
 //! contradicts itself once contradicts itself everywhere, and a box's own trouble (its disk, its link, a busy hour) is
 //! told apart by the code that the agent gives.
 //!

@@ -1,4 +1,4 @@
-//! Layer 2: does it keep answering? Failed hours per device-hour of exposure, so that every hour counts, good or bad,
+//! Does it keep answering? Failed hours per device-hour of exposure, so that every hour counts, good or bad,
 //! from the moment it is lived.
 
 use muster_protocol::ids::DeviceId;

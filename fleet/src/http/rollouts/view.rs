@@ -110,7 +110,7 @@ struct GateView {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = GateLayer)]
 struct LayerView {
-    /// `hard_stop`, `install`, `runtime`, `silence`, `latency`, `latency_rise`, `memory_rise`, `temperature_rise`,
+    /// `hard_stop`, `install`, `reverts`, `runtime`, `silence`, `latency`, `latency_rise`, `memory_rise`, `temperature_rise`,
     /// `paired_error`, `shadow` or `coverage`.
     layer: &'static str,
     /// `pass`, `insufficient`, `fail`, or `not_asked` of a layer that has no say.
