@@ -20,8 +20,8 @@ use crate::store::log::{Actor, NewEntry};
 use crate::store::outbox::Message;
 use crate::store::windows::Merged;
 use crate::store::{
-    Control, ControlTx, StoreError, TelemetryTx, bundles, certificates, devices, events, identities, labels,
-    log, orders, outbox, positions, reports, stats, windows,
+    Control, ControlTx, StoreError, TelemetryTx, bundles, certificates, devices, events, health, identities,
+    labels, log, orders, outbox, positions, reports, stats, windows,
 };
 
 /// Bundles whose monitoring is remembered.
@@ -224,6 +224,7 @@ impl Taker<'_> {
         }
         let at = self.moment.at;
         reports::add(self.telemetry, device, report, at).await?;
+        health::add(self.telemetry, device, report.to, &report.health).await?;
         for model in &report.models {
             stats::add(self.telemetry, device, report.from, model).await?;
         }

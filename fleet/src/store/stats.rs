@@ -152,3 +152,26 @@ pub async fn list(
         .map(HourStats::try_from)
         .collect()
 }
+
+const OF_DEVICE: &str = "select hour, latency from model_stats where device = $1 and slot = $2 and hour >= $3 \
+     order by hour limit $4";
+/// A month, with a second bundle in some of its hours.
+const OF_DEVICE_MAX: i64 = 1500;
+
+/// Latency histograms of a slot's hours from `since` on, whichever bundle answered, oldest first.
+pub async fn of_device(
+    db: &mut Telemetry,
+    device: &DeviceId,
+    slot: &SlotName,
+    since: Timestamp,
+) -> Result<Vec<(Timestamp, Vec<u64>)>> {
+    let rows: Vec<(i64, String)> = sqlx::query_as(OF_DEVICE)
+        .bind(device.as_str())
+        .bind(slot.as_str())
+        .bind(since.floor_to(HOUR).as_millis())
+        .bind(OF_DEVICE_MAX)
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("listing a device's latency"))?;
+    rows.iter().map(|(hour, latency)| Ok((time(*hour), from_json("latency histogram", latency)?))).collect()
+}
