@@ -1,7 +1,6 @@
 // A rollout in three lines, for lists.
 import { Link } from "@tanstack/react-router";
 import type { RolloutSummary } from "../api/types";
-import { words } from "../format";
 import { rolloutTone } from "../palette";
 import { Stages } from "../parts/Stages";
 import { State } from "../parts/State";
@@ -25,7 +24,7 @@ export function RolloutCard({ rollout }: { rollout: RolloutSummary }) {
             <span className="soft">{before(rollout)}</span> → {versionOf(rollout.bundle)}
           </span>
         </span>
-        <State is={phase.is} tone={rolloutTone(phase.is)} />
+        <State is={phase.is} tone={rolloutTone(phase.is)} word={text.rollouts.phases[phase.is]} />
       </p>
       <Stages stages={rollout.stages} />
       {phase.reason != null && <p style={{ marginTop: 8 }}>{phase.reason.sentence}</p>}
@@ -39,7 +38,7 @@ export function RolloutCard({ rollout }: { rollout: RolloutSummary }) {
             {say.failed} {failed}
           </span>
         )}
-        {rollout.reason != null && rollout.reason !== "" && <span>{words(rollout.reason)}</span>}
+        {rollout.reason != null && rollout.reason !== "" && <span>{rollout.reason}</span>}
       </p>
     </article>
   );
