@@ -39,7 +39,7 @@ export function History({ rollout }: { rollout: Rollout }) {
         </details>
       )}
       <p className="body soft small">
-        <a href={`${base}/rollouts/${encodeURIComponent(rollout.id)}/evidence`} download={`${rollout.id}.evidence.json`}>
+        <a className="inline" href={`${base}/rollouts/${encodeURIComponent(rollout.id)}/evidence`} download={`${rollout.id}.evidence.json`}>
           {say.record}
         </a>
         {`: ${say.recordHint}`}

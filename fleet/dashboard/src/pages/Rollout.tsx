@@ -45,20 +45,20 @@ export function RolloutPage() {
             {rollout.phase.reason != null && <Why rollout={rollout} />}
             <HeldByFreeze rollout={rollout} />
             <StagesPanel stages={rollout.stages} />
-            <div className="cols-wide">
+            <div className="cols-even">
               <div className="stack">
-                {rollout.stages.map((stage, index) =>
-                  stage.gate == null && stage.state === "waiting" ? null : <Gate key={stage.name} stage={stage} index={index} />,
-                )}
-                <RolloutDevices id={id} />
-              </div>
-              <div className="stack">
-                <Approvals rollout={rollout} />
                 <WhyNot rollout={rollout} />
-                <Forecasted rollout={rollout} />
-                <Facts rollout={rollout} />
-                <History rollout={rollout} />
+                <Approvals rollout={rollout} />
               </div>
+              <History rollout={rollout} />
+            </div>
+            {rollout.stages.map((stage, index) =>
+              stage.gate == null && stage.state === "waiting" ? null : <Gate key={stage.name} stage={stage} index={index} />,
+            )}
+            <RolloutDevices id={id} />
+            <div className="cols-even">
+              <Forecasted rollout={rollout} />
+              <Facts rollout={rollout} />
             </div>
           </div>
         </>
