@@ -120,14 +120,13 @@ export const text = {
     site: (site: string) => `${site} is frozen`,
     since: "since",
     by: "by",
-    until: "Until somebody thaws it: it has no end of its own.",
+    until: "Until somebody thaws it.",
     means: "Nothing is asked or permitted there meanwhile; a switch that was permitted before goes on.",
     thaw: "Thaw",
-    how: "On the command line",
+    how: "What this means, and how to thaw from the command line",
     effect: (scope: string) => `Rollouts go on in ${scope}, at once and as far as their plans, windows and gates allow.`,
     theFleet: "the whole fleet",
     holds: "Held up by a freeze",
-    holdsDevices: (devices: string) => `${devices} of this rollout wait for the thaw.`,
   },
 
   rollouts: {

@@ -50,12 +50,14 @@ export function startFake({ port = 0, devices = 6, empty = false } = {}) {
     if (path === "/log") return page(fixture.log());
     if (path === "/bundles") return page(fixture.bundles(q.get("model")));
     if (path === "/incidents") return page(fixture.incidents());
+    if (path === "/freezes") return page(fixture.freezes());
+    if (path === "/sites") return page(fixture.siteRules);
     if (path === "/rollouts") return page(fixture.rollouts());
     if (path === "/runs") return page(fixture.runs());
     if (path === "/drift") return send(empty ? { streams: [], windows: [] } : fixture.drift(q.get("model")));
     if (path === "/drift/histogram") return send(fixture.histogram(q.get("stream")));
     const [, kind, id, more] = path.split("/");
-    if (kind === "rollouts" && more === "devices") return send(fixture.rolloutDevices);
+    if (kind === "rollouts" && more === "devices") return page(fixture.rolloutDevices);
     if (kind === "rollouts") return one(fixture.rollouts().find((rollout) => rollout.id === id));
     if (kind === "runs") return one(fixture.runs().find((run) => run.id === id));
     if (kind === "devices") {

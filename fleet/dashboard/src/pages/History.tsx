@@ -65,7 +65,7 @@ function Decision({ entry, rollout: { stages }, zone }: { entry: TimelineEntry; 
           {gate >= 0 && (
             <>
               {" · "}
-              <Link from="/rollouts/$id" to="." search={(before) => before} hash={gateAnchor(gate)}>
+              <Link from="/rollouts/$id" to="." search={(before) => before} hash={gateAnchor(gate)} className="inline">
                 {say.seeGate}
               </Link>
             </>

@@ -2,7 +2,7 @@
 import { NativeSelect } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { freezesQuery, rolloutDevicesQuery } from "../api/queries";
+import { rolloutDevicesQuery } from "../api/queries";
 import type { Rollout, RolloutDevice } from "../api/types";
 import { count, none, plural, words } from "../format";
 import { Answer } from "../parts/Answer";
@@ -11,7 +11,6 @@ import { Note, Panel } from "../parts/Panel";
 import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { Ago } from "../parts/Time";
-import { scopeSaid } from "../shell/Freezes";
 import { text } from "../strings";
 import { byReason, grouped } from "./reasons";
 
@@ -51,16 +50,19 @@ export function WhyNot({ rollout: { id, waiting_on, phase } }: { rollout: Rollou
 
 const ended = new Set(["rolled_back", "aborted", "superseded", "completed"]);
 
-/** Says in the rollout itself that it stands still because of a freeze; the banner above it says whose. */
-export function HeldByFreeze({ rollout: { waiting_on, phase } }: { rollout: Rollout }) {
-  const { data = [] } = useQuery(freezesQuery);
-  const frozen = waiting_on.filter((waiting) => waiting.code === "frozen").reduce((sum, waiting) => sum + (waiting.devices ?? 0), 0);
-  if (data.length === 0 || ended.has(phase.is) || frozen === 0) return null;
+/** Says in the rollout itself that it stands still because of a freeze; the banner above says how to end it. */
+export function HeldByFreeze({ rollout: { waiting_on } }: { rollout: Rollout }) {
+  const frozen = waiting_on.filter((waiting) => waiting.code === "frozen");
+  if (frozen.length === 0) return null;
+  const devices = frozen.reduce((sum, waiting) => sum + (waiting.devices ?? 0), 0);
   return (
-    <Panel title={text.freeze.holds} tone="warn">
-      <p className="body">
-        {data.map(scopeSaid).join("; ")}. {text.freeze.holdsDevices(plural(frozen, "device"))} {text.freeze.means}
-      </p>
+    <Panel title={text.freeze.holds} aside={plural(devices, "device")} tone="warn">
+      <div className="body">
+        {frozen.map(({ sentence }) => (
+          <p key={sentence}>{sentence}</p>
+        ))}
+        <p className="soft small">{text.freeze.means}</p>
+      </div>
     </Panel>
   );
 }

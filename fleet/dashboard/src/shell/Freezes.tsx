@@ -41,10 +41,11 @@ function Frozen({ freeze }: { freeze: Freeze }) {
             <State is="frozen" tone="warn" word={scopeSaid(freeze)} /> <span className="strong">{freeze.reason}</span>
           </p>
           <p className="soft small">
-            {say.by} {freeze.by}, {say.since} <Stamp at={freeze.since} /> {text.utc} (<Ago at={freeze.since} />). {say.until} {say.means}
+            {say.by} {freeze.by}, {say.since} <Stamp at={freeze.since} /> {text.utc} (<Ago at={freeze.since} />). {say.until}
           </p>
           <details className="small">
             <summary>{say.how}</summary>
+            <p>{say.means}</p>
             <Command line={text.commands.thaw(site)} />
           </details>
         </div>
@@ -63,6 +64,6 @@ function Frozen({ freeze }: { freeze: Freeze }) {
   );
 }
 
-export function scopeSaid({ site }: Freeze): string {
+function scopeSaid({ site }: Freeze): string {
   return site == null ? say.fleet : say.site(site);
 }
