@@ -107,7 +107,7 @@ function Limit({ layer: { layer, limit } }: { layer: GateLayer }) {
   return (
     <>
       {figure(limit)}
-      <span className="block soft small">{say.limitOf[limitKind(layer)]}</span>
+      <span className="block nowrap soft small">{say.limitOf[limitKind(layer)]}</span>
     </>
   );
 }

@@ -19,7 +19,7 @@ const anchor = "devices";
 
 export function WhyNot({ rollout: { id, waiting_on, phase } }: { rollout: Rollout }) {
   const devices = useQuery(rolloutDevicesQuery(id));
-  const groups = grouped(waiting_on, devices.data?.items ?? []);
+  const groups = grouped(waiting_on, devices.data ?? { items: [] });
   return (
     <Panel title={say.waiting}>
       {groups.length === 0 ? (

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Stage, TimelineEntry, Who } from "../api/types";
+import type { Stage, TimelineEntry, Verdict, Who } from "../api/types";
 import { decidedBy, decisionTone, gateOf, isDecision, knownZone, zoned } from "./history";
 
 const gate = { verdict: "pass" as const, layers: [] };
@@ -22,8 +22,16 @@ describe("decisions", () => {
   });
   test("are a person's, a gate's or the engine's", () => {
     expect(decidedBy(entry("rollout.paused", "", { kind: "person", name: "m.okafor" }), stages)).toBe("m.okafor");
-    expect(decidedBy(entry("rollout.rolling_back", "stopped at 'canary': …"), stages)).toBe("the gate of 'canary'");
+    expect(decidedBy(entry("rollout.stage_passed", "stage 'canary' passed its gate, 'half' opens"), stages)).toBe("the gate of 'canary'");
     expect(decidedBy(entry("rollout.begun", "its time has come"), stages)).toBe("the engine");
+  });
+  test.each<[string, Verdict, string]>([
+    ["rollout.rolling_back", "fail", "the gate of 'canary'"],
+    ["rollout.rolling_back", "pass", "the engine"],
+    ["rollout.held", "insufficient", "the engine"],
+    ["rollout.stage_passed", "insufficient", "the engine"],
+  ])("%s with a gate that says %s is %s's", (kind, verdict, by) => {
+    expect(decidedBy(entry(kind, "at 'canary'"), [{ name: "canary", gate: { verdict, layers: [] } }])).toBe(by);
   });
   test("bad news look bad", () => {
     expect(decisionTone("rollout.rolled_back")).toBe("bad");

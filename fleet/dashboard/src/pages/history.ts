@@ -1,5 +1,5 @@
 // What was decided about a rollout: which entries of its timeline are decisions, who made them, and what they rest on. Pure.
-import type { Stage, TimelineEntry, Who } from "../api/types";
+import type { Stage, TimelineEntry, Verdict, Who } from "../api/types";
 import { moment, none } from "../format";
 import { toneOf, type Tone } from "../palette";
 import { text } from "../strings";
@@ -40,13 +40,16 @@ export function gateOf({ kind, sentence }: TimelineEntry, stages: Pick<Stage, "n
   return named[0]?.index ?? -1;
 }
 
-/** Who or what decided: a person by name, a gate by its stage, or the engine by its rules. */
+/** Who or what decided: a person by name, a gate by its stage, or the engine by its rules (a deadline, a lost quorum). */
 export function decidedBy(entry: TimelineEntry, stages: Pick<Stage, "name" | "gate">[]): string {
   const by: Who | null | undefined = entry.actor;
   if (by != null && by.kind !== "fleet") return by.name;
   const stage = stages[gateOf(entry, stages)];
-  return stage === undefined ? say.decidedBy.engine : say.decidedBy.gate(stage.name);
+  // Only an answer decides: a stage may also end by a person's word, or without any answer at its deadline.
+  return stage?.gate?.verdict != null && stage.gate.verdict === answers[entry.kind] ? say.decidedBy.gate(stage.name) : say.decidedBy.engine;
 }
+
+const answers: Record<string, Verdict> = { "rollout.stage_passed": "pass", "rollout.completed": "pass", "rollout.rolling_back": "fail" };
 
 /** "26 Nov 2026, 02:53:45" where the site is; the zone itself stands above the list. */
 export function zoned(at: string | null | undefined, zone: string): string {
