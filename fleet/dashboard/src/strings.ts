@@ -294,7 +294,6 @@ export const text = {
     bundle: "Bundle",
     before: "Before",
     slot: "Slot",
-    filterState: "State",
   },
 
   actions: {

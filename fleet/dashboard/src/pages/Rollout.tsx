@@ -154,7 +154,7 @@ function StagesPanel({ stages }: { stages: Stage[] }) {
 function Verdict({ stage: { gate }, index }: { stage: Stage; index: number }) {
   if (gate?.verdict == null) return <>{none}</>;
   return (
-    <Link from="/rollouts/$id" to="." search={(before) => before} hash={gateAnchor(index)}>
+    <Link from="/rollouts/$id" to="." search={(now) => now} hash={gateAnchor(index)}>
       <State is={gate.verdict} />
     </Link>
   );

@@ -1,6 +1,7 @@
 // A rollout in three lines, for lists.
 import { Link } from "@tanstack/react-router";
 import type { RolloutSummary } from "../api/types";
+import { none } from "../format";
 import { rolloutTone } from "../palette";
 import { Stages } from "../parts/Stages";
 import { State } from "../parts/State";
@@ -46,5 +47,7 @@ export function RolloutCard({ rollout }: { rollout: RolloutSummary }) {
 
 export function before(rollout: RolloutSummary): string {
   const versions = [...new Set(rollout.from.map((from) => from.version ?? from.sha256.slice(0, 10)))];
-  return versions.length === 0 ? say.nothingBefore : versions.join(", ");
+  if (versions.length > 0) return versions.join(", ");
+  // Who has gone back no longer says from what: that is unknown here, and not nothing.
+  return rollout.stages.some((stage) => stage.returned > 0) ? none : say.nothingBefore;
 }

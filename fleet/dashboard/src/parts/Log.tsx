@@ -24,7 +24,7 @@ export function Log({ lines }: { lines: LogLine[] }) {
             {line.sentence}{" "}
             <span className="soft small">
               <Subject of={line.subject} />
-              {named(line.actor)}
+              {byWhom(line.actor)}
             </span>
           </span>
         </li>
@@ -33,7 +33,7 @@ export function Log({ lines }: { lines: LogLine[] }) {
   );
 }
 
-function named(actor: LogLine["actor"]): string {
+function byWhom(actor: LogLine["actor"]): string {
   const name = typeof actor === "string" ? actor : actor?.name;
   return name === undefined || name === "" ? "" : ` · ${name}`;
 }
