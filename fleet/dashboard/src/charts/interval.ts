@@ -2,7 +2,7 @@
 import type { GateLayer } from "../api/types";
 
 /** Layers that gather evidence against a bundle: their limit is where the alarm is raised, and both grow as powers. */
-const evidence = new Set(["install", "runtime", "silence"]);
+const evidence = new Set(["install", "reverts", "runtime", "silence"]);
 /** Layers that ask for enough of something instead of not too much. */
 const atLeast = new Set(["coverage"]);
 
