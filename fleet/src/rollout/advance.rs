@@ -14,6 +14,7 @@
 mod decide;
 mod enlist;
 mod evidence;
+pub(super) mod facts;
 mod go_back;
 mod hand_out;
 pub(super) mod hindrance;

@@ -6,7 +6,8 @@ use muster_protocol::ids::DeviceId;
 use muster_protocol::message::up::ReadyFor;
 use muster_protocol::time::Timestamp;
 
-use super::advance::hindrance::{Facts, exclusion};
+use super::advance::facts::Facts;
+use super::advance::hindrance::exclusion;
 use super::advance::look::{Row, rows};
 use super::advance::{is_on_its_stone, span};
 use super::reason::Code;

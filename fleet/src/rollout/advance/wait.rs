@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::hindrance::{Facts, Hindrance};
-use super::look::{Look, needed};
+use super::facts::Facts;
+use super::hindrance::Hindrance;
+use super::look::{Look, Part, needed};
 use super::span;
 use crate::gate::{self, GateReport, Verdict};
+use crate::rollout::Phase;
 use crate::rollout::reason::Code;
-use crate::rollout::{Phase, Progress};
 
 impl<'a> Look<'a> {
     pub(super) fn say(&mut self, open: usize, facts: &Facts<'a>, report: &GateReport) {
@@ -54,13 +55,13 @@ impl<'a> Look<'a> {
         let mut queued = 0;
         let mut until = None;
         for row in &self.rows {
-            let Some(member) = row.within(open) else { continue };
-            let hindrance = if member.progress == Progress::Waiting {
-                facts.asking(row)
-            } else if matches!(member.progress, Progress::Ready { .. }) {
-                facts.permitting(row)
-            } else {
-                continue;
+            let hindrance = match row.within(open) {
+                Some(Part::Waiting) => facts.asking(row),
+                Some(Part::Ready) => facts.permitting(row),
+                Some(
+                    Part::Excluded | Part::InFlight | Part::Baking | Part::Baked | Part::Lost | Part::Back,
+                )
+                | None => continue,
             };
             let Some(hindrance) = hindrance else {
                 queued += 1;
