@@ -196,7 +196,7 @@ impl<'a> Explainer<'a> {
         let bake = self.rollout.plan.stages.get(member.stage).map_or(0, |stage| stage.bake_s);
         if matches!(self.rollout.phase, Phase::Aborted { .. } | Phase::Superseded { .. }) {
             let next = "keeps it; roll back to take it away".to_owned();
-            let code = if row.is_online() { Code::Baking } else { Code::Offline };
+            let code = if row.is_online() { Code::Baking } else { Code::Silent };
             let sentence = "switched to the new bundle before the rollout ended; nobody watches its bake";
             return (code, sentence.to_owned(), next, Some(at));
         }
@@ -210,7 +210,7 @@ impl<'a> Explainer<'a> {
             );
         }
         let next = "its silence is judged beside that of others; it counts when it is heard again".to_owned();
-        (Code::Offline, "switched to the new bundle and went offline".to_owned(), next, Some(at))
+        (Code::Silent, "switched to the new bundle and went offline".to_owned(), next, Some(at))
     }
 
     fn after_failure(&self, member: &Member) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::facts::Facts;
 use super::hindrance::Hindrance;
-use super::look::{Look, Part, needed};
+use super::look::{Look, Part, Row, needed};
 use super::span;
 use crate::gate::{self, GateReport, Verdict};
 use crate::rollout::Phase;
@@ -30,9 +30,7 @@ impl<'a> Look<'a> {
         }
         let plan = self.rollout.plan.stages.get(open);
         if tally.baking > 0 {
-            let bake = span(plan.map_or(0, |plan| plan.bake_s));
-            let sentence = format!("{} to live with it for {bake}", gate::devices(tally.baking));
-            self.wait(Code::Baking, sentence, tally.baking);
+            self.say_baking(open, tally.baking, plan.map_or(0, |plan| plan.bake_s));
         }
         let quorum = needed(tally.asked, plan.map_or(100.0, |plan| plan.quorum_percent));
         let is_done = matches!(self.rollout.phase, Phase::Completed { .. });
@@ -47,6 +45,26 @@ impl<'a> Look<'a> {
                 "nobody of the open stages can be asked; abort, or change what leaves them out".to_owned(),
                 tally.members,
             );
+        }
+    }
+
+    /// Who lives with it, and who has it and is not heard: those are waited for in vain, or are its victims.
+    fn say_baking(&mut self, open: usize, baking: usize, bake_s: u64) {
+        let is_silent = |row: &&Row<'_>| row.within(open) == Some(Part::Baking) && !row.is_online();
+        let silent: Vec<_> = self.rows.iter().filter(is_silent).collect();
+        let since = silent.iter().filter_map(|row| row.device.map(|device| device.presence_since)).min();
+        let count = silent.len();
+        if baking > count {
+            let sentence = format!("{} to live with it for {}", gate::devices(baking - count), span(bake_s));
+            self.wait(Code::Baking, sentence, baking - count);
+        }
+        if count > 0 {
+            let long = span(since.map_or(0, |since| self.now.since(since).as_secs()));
+            let who = gate::devices(count);
+            let sentence = format!(
+                "{who} with the bundle to be heard again, silent for up to {long}; roll back if that stays so"
+            );
+            self.wait(Code::Silent, sentence, count);
         }
     }
 
