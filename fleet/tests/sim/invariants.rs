@@ -289,7 +289,9 @@ fn no_data_is_never_pass(look: &Look<'_>) -> Holds {
     hold(worst == Some(Verdict::Pass), "no_data_is_never_pass", || {
         let layer = gate.layers.iter().find(|layer| layer.verdict != Verdict::Pass);
         format!("a gate passed though {}", layer.map_or("", |layer| layer.sentence.as_str()))
-    })
+    })?;
+    let runs = look.members.values().any(|member| member.progress.activated().is_some());
+    hold(runs, "no_data_is_never_pass", || "a gate passed though nobody runs the bundle".to_owned())
 }
 
 /// Exactly one state and one sentence for each, and the sums are the cohort.
@@ -407,7 +409,7 @@ pub(crate) fn replay_agrees(saved: &Saved) -> Holds {
 /// After the calm: it has ended, or says what person it waits for.
 pub(crate) fn it_ends_or_asks_somebody(saved: &Saved) -> Holds {
     let name = "it_ends_or_asks_somebody";
-    let codes: Vec<&str> = saved.waiting_on.iter().map(|(code, _)| code.as_str()).collect();
+    let codes: Vec<&str> = saved.waiting_on.iter().map(|waiting| waiting.code).collect();
     let told = !saved.waiting_on.is_empty();
     let holds = match &saved.rollout.phase {
         Phase::Proposed { .. } | Phase::Paused { .. } | Phase::Held { .. } => told,

@@ -29,7 +29,6 @@
 
 mod boxes;
 mod campaign;
-mod claims;
 mod coverage;
 mod fleet;
 mod invariants;

@@ -29,6 +29,11 @@ pub(crate) fn act(world: &mut World) -> Result<(), Broken> {
             };
             let by = *world.rng.pick(&PEOPLE);
             drop(verb_on(world, index, verb, by, "because")?);
+            // Whoever looks at the same screen acts at the same moment, before the engine has looked.
+            if matches!(verb, Verb::Abort | Verb::Rollback) && world.rng.chance(40) {
+                let (verb, by) = (*world.rng.pick(VERBS), *world.rng.pick(&PEOPLE));
+                drop(verb_on(world, index, verb, by, "me too")?);
+            }
         }
         34..40 => {
             let sites = world.rng.chance(50).then(|| vec![site(world)]);
@@ -133,6 +138,7 @@ pub(crate) fn verb_on(
     let after = &world.fleet.rollouts[index].rollout;
     world.coverage.verb(verb, before.phase.name(), acted.is_ok());
     if before.phase != after.phase {
+        world.moved = now;
         world.coverage.step(&before, after);
     }
     invariants::acted(&before, after, verb, acted.is_ok())?;
