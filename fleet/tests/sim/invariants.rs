@@ -290,8 +290,10 @@ fn no_data_is_never_pass(look: &Look<'_>) -> Holds {
         let layer = gate.layers.iter().find(|layer| layer.verdict != Verdict::Pass);
         format!("a gate passed though {}", layer.map_or("", |layer| layer.sentence.as_str()))
     })?;
-    let runs = look.members.values().any(|member| member.progress.activated().is_some());
-    hold(runs, "no_data_is_never_pass", || "a gate passed though nobody runs the bundle".to_owned())
+    // Who left the fleet, and who went back by itself, runs nothing.
+    let here = look.members.iter().filter(|(id, _)| look.device(id).is_some());
+    let runs = here.filter(|(_, member)| member.progress.activated().is_some()).count();
+    hold(runs > 0, "no_data_is_never_pass", || "a gate passed though nobody runs the bundle".to_owned())
 }
 
 /// Exactly one state and one sentence for each, and the sums are the cohort.

@@ -127,20 +127,23 @@ pub(crate) fn stage(name: &str, size: Size, bake: Duration, deadline: Duration) 
 
 fn plan(world: &mut World) -> Plan {
     let now = world.now;
+    // What rises can be told only of many boxes, beside as many without the bundle.
+    let many = world.boxes.len() > 9;
     let rng = &mut world.rng;
     let bake = Duration::from_secs(rng.between(1, 8) * 1800);
     let deadline = Duration::from_hours(rng.between(12, 60));
-    let sizes = match rng.below(4) {
+    let sizes = match rng.below(if many { 7 } else { 4 }) {
         0 => vec![Size::Percent(100.0)],
         1 => vec![Size::Count(1), Size::Percent(100.0)],
         2 => vec![Size::Count(1), Size::Percent(50.0), Size::Percent(100.0)],
-        _ => vec![Size::Matching("ward=icu".parse().unwrap()), Size::Percent(100.0)],
+        4.. => vec![Size::Percent(50.0), Size::Percent(100.0)],
+        3 => vec![Size::Matching("ward=icu".parse().unwrap()), Size::Percent(100.0)],
     };
     let quorum = *rng.pick(&[100.0, 100.0, 80.0, 50.0]);
     let (requests, labels) = (*rng.pick(&[0, 50]), *rng.pick(&[0, 200]));
     let mut gate = GateLimits { latency_requests_min: requests, labels_min: labels, ..GateLimits::default() };
     // Layers that are asked only where the owner says so.
-    if rng.chance(20) {
+    if rng.chance(if many { 80 } else { 20 }) {
         gate.shadow_disagreement_max = Some(0.05);
         gate.latency_rise_ms_max = Some(5.0);
         gate.memory_rise_mib_max = Some(40.0);
