@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muster_fleet::gate::{DeviceEvidence, Inputs, PairedDay, Shadow, Shift, Silence, Vitals};
-use muster_fleet::rollout::claims::{Contender, claim};
+use muster_fleet::rollout::claims::{Contender, claim, way_back};
 use muster_fleet::rollout::filter::Tags;
 use muster_fleet::rollout::journal::{Change, Entry, Input, outcome};
 use muster_fleet::rollout::view::{BundleStanding, DeviceView, Doing, FleetView};
 use muster_fleet::rollout::{
-    Advance, Cause, Claim, Freeze, Lease, Members, Moment, Phase, Progress, Rollout, SiteView, Verb, WaitingOn,
-    advance,
+    Advance, Cause, Claim, Freeze, Lease, Members, Moment, Phase, Progress, Rollout, SiteView, Verb,
+    WaitingOn, advance,
 };
 use muster_protocol::ids::{DeviceId, Digest, HardwareClass, SiteName, SlotName};
 use muster_protocol::message::Phase as BoxPhase;
@@ -221,8 +221,10 @@ impl Fleet {
         let rollout = &saved.rollout;
         let stage = rollout.phase.stage().unwrap_or(rollout.plan.stages.len() - 1);
         let opened = rollout.stages[stage.min(rollout.stages.len() - 1)].opened.unwrap_or(rollout.created);
-        let contenders: Vec<Contender<'_>> =
-            self.rollouts.iter().map(|Saved { rollout, members, .. }| Contender { rollout, members }).collect();
+        let contenders =
+            self.rollouts.iter().map(|Saved { rollout, members, .. }| Contender { rollout, members });
+        // The server keeps in mind what may still change, and no more.
+        let contenders: Vec<Contender<'_>> = contenders.filter(|other| is_looked_at(other.rollout)).collect();
         let devices = self.devices.iter().map(|(id, known)| {
             let order = self.orders.get(id);
             let want = order.and_then(|order| order.want.iter().find(|want| want.slot == rollout.slot));
@@ -251,6 +253,7 @@ impl Fleet {
                 presence_since: known.presence_since,
                 wish,
                 current,
+                way_back: None,
                 doing,
                 unfit: unfit.map(|class| Cause::new("unfit", format!("it does not run on {class}"))),
                 bad: None,
@@ -259,9 +262,8 @@ impl Fleet {
                 leases: known.leases.iter().filter(|lease| lease.until > now).cloned().collect(),
                 evidence,
             };
-            if contenders.len() > 1 {
-                view.claim = claim(rollout, &contenders, id, &view);
-            }
+            view.claim = claim(rollout, &contenders, id, &view);
+            view.way_back = way_back(rollout, &contenders, id, &view);
             (id.clone(), view)
         });
         let devices = devices.collect();
@@ -425,11 +427,14 @@ impl Fleet {
         Ok(())
     }
 
-    /// Open ones, and those that may still be reopened.
     pub(crate) fn is_looked_at(&self, index: usize) -> bool {
-        let phase = &self.rollouts[index].rollout.phase;
-        phase.is_open() || matches!(phase, Phase::Completed { .. })
+        is_looked_at(&self.rollouts[index].rollout)
     }
+}
+
+/// Open ones, and those that may still be reopened.
+fn is_looked_at(rollout: &Rollout) -> bool {
+    rollout.phase.is_open() || matches!(rollout.phase, Phase::Completed { .. })
 }
 
 fn want(slot: &SlotName, assignment: &muster_fleet::rollout::Assignment) -> Option<Want> {

@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) story: Option<Vec<(Timestamp, String)>>,
     /// The same of a run that failed: unlike a script, it keeps its weather.
     pub(crate) retell: Option<Vec<(Timestamp, String)>>,
+    /// The luck of a transport that says again, late, what it has delivered; a luck of its own, so that nothing else changes.
+    pub(crate) repeats: Option<Rng>,
     pub(crate) report_every: Duration,
     pub(crate) operator_every: Option<Duration>,
     queue: BTreeMap<(Timestamp, u64), Happening>,
@@ -70,6 +72,8 @@ pub(crate) enum Happening {
         order: Order,
     },
     ToFleet(Word),
+    /// What the fleet has heard before comes once more.
+    Again(Word),
     Finished {
         on: usize,
         boot: u64,
@@ -128,6 +132,7 @@ impl World {
             moved: now,
             story: None,
             retell: None,
+            repeats: None,
             report_every: Duration::from_hours(1),
             operator_every: None,
             queue: BTreeMap::new(),
@@ -216,7 +221,16 @@ impl World {
                     self.think(to)?;
                 }
             }
-            Happening::ToFleet(word) => self.hear(word),
+            Happening::ToFleet(word) => {
+                if let Some(luck) = &mut self.repeats
+                    && luck.chance(30)
+                {
+                    let late = Duration::from_secs(luck.between(1, 7200));
+                    self.at(late, Happening::Again(word.clone()));
+                }
+                self.hear(word);
+            }
+            Happening::Again(word) => self.hear(word),
             Happening::Finished { on, boot, job } => self.finished(on, boot, &job)?,
             Happening::Wake { on, boot } => {
                 if self.boxes[on].boot == boot && self.boxes[on].power == Power::On {
@@ -301,8 +315,10 @@ impl World {
             members_before = (!answer.members.is_empty()).then(|| saved.members.clone());
             told = self.fleet.take(index, &view, &answer, self.now);
         }
-        let moves =
-            answer.transition.is_some() || answer.clock.is_some() || !answer.members.is_empty() || !told.is_empty();
+        let moves = answer.transition.is_some()
+            || answer.clock.is_some()
+            || !answer.members.is_empty()
+            || !told.is_empty();
         if moves {
             self.moved = self.now;
         }
@@ -317,7 +333,8 @@ impl World {
             now: self.now,
         };
         self.coverage.look(&look);
-        let checked = invariants::after_look(&look);
+        let checked = invariants::after_look(&look)
+            .and_then(|()| invariants::no_way_back_to_what_was_left(&look, &self.fleet.rollouts));
         let lines = if self.story.is_some() || self.retell.is_some() {
             crate::story::of(&look, &self.boxes, &self.numbers)
         } else {
@@ -369,7 +386,7 @@ impl World {
             for saved in &mut self.fleet.rollouts {
                 saved.is_due |= saved.rollout.bundle.sha256 == report.bundle;
             }
-            300 + self.rng.below(600)
+            600 + self.rng.below(1200)
         } else {
             self.fleet.all_are_due();
             5 + self.rng.below(30)
