@@ -12,7 +12,7 @@ pub enum Harm {
     /// Failed hours per device-hour.
     FailuresPerHour(f64),
     /// The loss rises by this share of the loss before; `spread` is the standard deviation of one patient's difference,
-    /// in the same share, and `labels` the labelled patients of each device.
+    /// in the same share, and `labels` the labelled answers of each device.
     Worse { rise: f64, spread: f64, labels: u64 },
 }
 

@@ -193,6 +193,12 @@ impl<'a> Explainer<'a> {
 
     fn baking(&self, row: &Row<'a>, member: &Member, at: Timestamp) -> Said {
         let bake = self.rollout.plan.stages.get(member.stage).map_or(0, |stage| stage.bake_s);
+        if matches!(self.rollout.phase, Phase::Aborted { .. } | Phase::Superseded { .. }) {
+            let next = "keeps it; roll back to take it away".to_owned();
+            let code = if row.is_online() { Code::Baking } else { Code::Offline };
+            let sentence = "switched to the new bundle before the rollout ended; nobody watches its bake";
+            return (code, sentence.to_owned(), next, Some(at));
+        }
         if row.is_online() {
             let next = "counts towards the quorum after its bake".to_owned();
             return (

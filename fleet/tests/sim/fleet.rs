@@ -485,7 +485,9 @@ fn observe(state: Option<&State>, order_version: u64, slot: &SlotName) -> (Optio
             Doing::Ready { bundle: bundle.clone(), waits_for: *waits_for }
         }
         BoxPhase::Activating { bundle } => working(bundle, "activates it"),
-        BoxPhase::Failed { bundle, code, sentence } | BoxPhase::Stopped { bundle, code, sentence } => {
+        BoxPhase::Failed { bundle, again: Some(_), .. } => working(bundle, "tries again by itself"),
+        BoxPhase::Failed { bundle, code, sentence, again: None }
+        | BoxPhase::Stopped { bundle, code, sentence } => {
             Doing::Failed { bundle: bundle.clone(), cause: Cause::new(code, sentence.as_str()) }
         }
     });

@@ -126,7 +126,9 @@ fn no_hand_out_while_stopped(look: &Look<'_>) -> Holds {
 fn in_flight_within_caps(look: &Look<'_>) -> Holds {
     let mut sites: BTreeMap<&SiteName, (usize, bool)> = BTreeMap::new();
     let (mut all, mut grew) = (0, false);
-    let handed: std::collections::BTreeSet<&DeviceId> = look.handed().map(|(id, _)| id).collect();
+    // Who goes on from its stepping stone was asked before.
+    let asked_anew = look.handed().filter(|(id, _)| !look.was(id).is_some_and(Progress::is_in_flight));
+    let handed: std::collections::BTreeSet<&DeviceId> = asked_anew.map(|(id, _)| id).collect();
     for (id, _) in look.members.iter().filter(|(_, member)| member.progress.is_in_flight()) {
         let new = handed.contains(id);
         all += 1;
