@@ -219,7 +219,12 @@ fn run_until(
     until: Timestamp,
     mut done: impl FnMut(&World) -> bool,
 ) -> Result<(), Broken> {
+    let mut events = world.events;
     while world.step(until)? {
+        if world.events == events {
+            continue;
+        }
+        events = world.events;
         if world.events > EVENTS_MAX {
             let sentence = format!("{EVENTS_MAX} events and no end");
             return Err(Broken { invariant: "it_ends_or_asks_somebody", sentence });
