@@ -61,9 +61,9 @@ impl<'a> Look<'a> {
             if facts.limits(row, true).is_some() {
                 continue;
             }
-            // What it ran; or, if it has not come so far, what it was told to run.
+            // Where it is on its way back to; what it ran; or, if it has not come so far, what it was told to run.
             let bundle = &self.rollout.bundle;
-            let ran = device.current.as_ref().or(device.wish.as_ref());
+            let ran = device.way_back.as_ref().or(device.current.as_ref()).or(device.wish.as_ref());
             let from = ran.filter(|ran| *ran != bundle).cloned();
             let attempts = member.attempts.saturating_add(1);
             self.hand(i, facts, from, attempts, true);
