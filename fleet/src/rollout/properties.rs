@@ -261,6 +261,24 @@ fn a_canary_that_cannot_install_holds_the_rollout() {
 }
 
 #[test]
+fn a_roll_back_leaves_those_alone_that_ran_it_before() {
+    let mut life = Life::live(&Setting::plain(vec![Nature::Good; 3]), vec![]);
+    let first = life.fleet.view.devices.get_mut(&id(0)).unwrap();
+    (first.current, first.wish) = (Some(bundle("new")), Some(bundle("new")));
+    for _ in 0..60 {
+        life.take(Step::Hours(1));
+    }
+    assert!(life.members[&id(0)].progress.activated().is_some());
+    life.act(Verb::Rollback, "op");
+    for _ in 0..5 {
+        life.take(Step::Hours(1));
+    }
+    assert_eq!(life.rollout.phase.name(), "rolled_back");
+    let runs = |n| life.fleet.view.devices[&id(n)].current.clone();
+    assert_eq!((runs(0), runs(1)), (Some(bundle("new")), Some(bundle("old"))));
+}
+
+#[test]
 fn while_devices_only_live_with_it_nothing_is_written() {
     let life = Life::live(&Setting::plain(vec![Nature::Good; 3]), vec![Step::Hours(1)]);
     assert!(life.count("baking") > 0);

@@ -55,7 +55,8 @@ impl Look<'_> {
     fn shown(&self, row: &Row<'_>, member: &Member) -> DeviceEvidence {
         let progress = &member.progress;
         let shown = row.device.map(|device| device.evidence.clone()).unwrap_or_default();
-        let paired = if progress.from().is_some() { shown.paired.or(Some(Vec::new())) } else { None };
+        let before = progress.from().filter(|from| **from != self.rollout.bundle);
+        let paired = if before.is_some() { shown.paired.or(Some(Vec::new())) } else { None };
         // Going back by itself costs the hour it happened in.
         let reverted = f64::from(u8::from(matches!(progress, Progress::Reverted { .. })));
         // Exposure is time lived with the bundle, called or not; a box that is away shows nothing.

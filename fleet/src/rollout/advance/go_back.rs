@@ -45,7 +45,8 @@ impl Look<'_> {
                 self.send_back(i);
             } else if let (Progress::Returning { to, .. }, Some(device)) = (progress, row.device) {
                 let stones = &self.rollout.plan.stepping_stones;
-                let via = stones.iter().map(|stone| &stone.via).find(|via| device.wish.as_ref() == Some(*via));
+                let via =
+                    stones.iter().map(|stone| &stone.via).find(|via| device.wish.as_ref() == Some(*via));
                 if has_returned(device, to.as_ref()) {
                     self.rows[i].become_(Progress::Returned { at: self.now });
                 } else if is_somebody_elses(row, &self.rollout.bundle, to.as_ref(), via) {
@@ -76,6 +77,11 @@ impl Look<'_> {
         let to = asked.from.clone();
         if is_somebody_elses(row, &self.rollout.bundle, to.as_ref(), asked.via.as_ref()) {
             self.leave(i);
+            return;
+        }
+        // It ran this bundle before it was asked.
+        if to.as_ref() == Some(&self.rollout.bundle) {
+            self.rows[i].become_(Progress::Returned { at: self.now });
             return;
         }
         let device = row.id.clone();

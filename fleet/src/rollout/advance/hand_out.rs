@@ -63,8 +63,9 @@ impl<'a> Look<'a> {
             }
             // Where it is on its way back to; what it ran; or, if it has not come so far, what it was told to run.
             let bundle = &self.rollout.bundle;
-            let ran = device.way_back.as_ref().or(device.current.as_ref()).or(device.wish.as_ref());
-            let from = ran.filter(|ran| *ran != bundle).cloned();
+            let mut ran = [&device.way_back, &device.current, &device.wish].into_iter().flatten();
+            // Whoever ran the bundle before anybody asked keeps it, whatever becomes of the rollout.
+            let from = ran.find(|ran| *ran != bundle).or(device.current.as_ref()).cloned();
             let attempts = member.attempts.saturating_add(1);
             self.hand(i, facts, from, attempts, true);
         }

@@ -172,6 +172,10 @@ impl<'a> Look<'a> {
     /// Lets the row's order want again what the device ran before, unless somebody else has changed it meanwhile.
     pub(super) fn tell_to_go_back(&mut self, row: usize, asked: &Asked) {
         let row = &self.rows[row];
+        // Nothing to go back to: it ran this bundle before it was asked.
+        if asked.from.as_ref() == Some(&self.rollout.bundle) {
+            return;
+        }
         if row.device.is_some() && !row.wishes(&self.rollout.bundle, Some(asked)) {
             return;
         }

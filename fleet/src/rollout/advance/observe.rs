@@ -95,7 +95,8 @@ impl Look<'_> {
     }
 
     fn stays_back(&self, row: &Row<'_>, asked: &Asked) -> Step {
-        if row.wishes(&self.rollout.bundle, Some(asked)) {
+        let kept_it = asked.from.as_ref() == Some(&self.rollout.bundle);
+        if !kept_it && row.wishes(&self.rollout.bundle, Some(asked)) {
             Step::StaysBack(asked.clone())
         } else {
             Step::Stays
