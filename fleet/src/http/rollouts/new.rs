@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use muster_protocol::ids::{BundlePath, DeviceId, Digest, ModelName, RolloutId, SlotName, TriggerId};
+use muster_protocol::ids::{BundlePath, Digest, ModelName, RolloutId, SlotName, TriggerId};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,13 +14,12 @@ use super::super::extract::{Acting, Json, Query};
 use super::super::parts::BundleName;
 use super::super::plan::{PlanBody, refused};
 use super::super::problem::{Answer, Code, Problem, ProblemBody};
-use super::super::survey;
 use super::foresee::{ForecastView, Question, SpreadView, foresee};
 use super::{RolloutView, show};
 use crate::mint;
-use crate::rollout::draw::draw;
+use crate::rollout::draw;
 use crate::rollout::forecast::{Depth, Forecast};
-use crate::rollout::{Actor, Plan, Rollout};
+use crate::rollout::{Actor, FleetView, Plan, Rollout};
 use crate::store::bundles::Bundle;
 use crate::store::{Control, bundles, forecasts, log};
 use crate::tasks::runs as task;
@@ -126,13 +125,13 @@ pub(super) async fn create(
 ) -> Answer<Response> {
     let mut db = app.fleet.store.read().await?;
     let checked = check(&mut db, body, &acting).await?;
-    let cohort = cohort(&mut db, &checked).await?;
     let moment = app.fleet.clocks.moment();
     let rollout = checked.begin(RolloutId::mint(mint::random()?), moment.world_at)?;
     let mut telemetry = app.fleet.store.read_telemetry().await?;
     let view = fleet_view(&mut db, &mut telemetry, &rollout, app.fleet.clocks).await?;
     drop(telemetry);
     drop(db);
+    let cohort = cohort(&checked, &view)?;
     let doubts = checked.plan.check_against(&view).map_err(|error| refused(&checked.plan, &error))?;
     let depth = if query.dry_run { Depth::Full } else { Depth::Healthy };
     let question = Question {
@@ -145,7 +144,7 @@ pub(super) async fn create(
     let mut foreseen = foresee(question).await?;
     foreseen.warnings.extend(doubts.into_iter().map(|doubt| doubt.sentence));
     if query.dry_run {
-        return Ok(Json(rehearse(&checked, &cohort, &foreseen)).into_response());
+        return Ok(Json(rehearse(&checked, cohort, &foreseen)).into_response());
     }
     let mut tx = app.fleet.store.write().await?;
     // Somebody may have begun it since we looked; nothing else that we checked can become dangerous.
@@ -237,39 +236,54 @@ async fn find(db: &mut Control, text: &str) -> Answer<(BundleRef, u64)> {
     }
 }
 
-/// Devices that match, at least one, with their names, in the order in which they are asked.
-async fn cohort(db: &mut Control, checked: &Checked) -> Answer<Vec<(DeviceId, String)>> {
-    let mut cohort = survey::matching(db, |traits| checked.plan.selector.matches(traits)).await?;
-    if cohort.is_empty() {
+/// Devices of one stage: how many, and the names of the first in the order in which they are asked.
+struct Drawn {
+    devices: usize,
+    first: Vec<String>,
+}
+
+/// The cohort by stages, at least one device in all, drawn by the engine's own draw over the view that it would meet.
+fn cohort(checked: &Checked, view: &FleetView) -> Answer<Vec<Drawn>> {
+    let bundle = &checked.bundle.sha256;
+    let mut stages = vec![Vec::new(); checked.plan.stages.len()];
+    for (id, stage) in draw::stages(&checked.plan, bundle, view) {
+        if let (Some(devices), Some(device)) = (stages.get_mut(stage), view.devices.get(&id)) {
+            devices.push((draw::draw(bundle, &id), id, &device.name));
+        }
+    }
+    if stages.iter().all(Vec::is_empty) {
         let problem = Problem::new(Code::EmptyCohort, "no device matches the selector");
         return Err(problem.next("widen the selector, or start an agent first"));
     }
-    cohort.sort_by_key(|(id, _)| draw(&checked.bundle.sha256, id));
-    Ok(cohort)
+    let drawn = stages.into_iter().map(|mut devices| {
+        devices.sort_unstable();
+        let first = devices.iter().take(NAMES_SHOWN).map(|(_, _, name)| (*name).clone()).collect();
+        Drawn { devices: devices.len(), first }
+    });
+    Ok(drawn.collect())
 }
 
-fn rehearse(checked: &Checked, cohort: &[(DeviceId, String)], foreseen: &Forecast) -> Rehearsal {
-    let targets = checked.plan.targets(cohort.len());
-    let mut before = 0;
-    let stages = checked.plan.stages.iter().zip(targets).enumerate().map(|(at, (stage, reaches))| {
-        let devices = cohort.get(before..reaches).unwrap_or_default();
-        before = reaches;
+fn rehearse(checked: &Checked, cohort: Vec<Drawn>, foreseen: &Forecast) -> Rehearsal {
+    let mut reaches = 0;
+    let stages = checked.plan.stages.iter().zip(cohort).enumerate().map(|(at, (stage, drawn))| {
+        reaches += drawn.devices;
         RehearsedStage {
             name: stage.name.clone(),
-            target_devices: devices.len(),
+            target_devices: drawn.devices,
             reaches,
             bake_s: stage.bake_s,
             deadline_s: stage.deadline_s,
-            first: devices.iter().take(NAMES_SHOWN).map(|(_, name)| name.clone()).collect(),
+            first: drawn.first,
             forecast: SpreadView::of(foreseen.stages.get(at).map(|stage| stage.passed).unwrap_or_default()),
         }
     });
+    let stages: Vec<RehearsedStage> = stages.collect();
     Rehearsal {
         dry_run: true,
         bundle: BundleName::from(&checked.bundle),
         slot: checked.slot.to_string(),
-        stages: stages.collect(),
-        cohort: cohort.len(),
+        stages,
+        cohort: reaches,
         forecast: ForecastView::of(foreseen, None),
     }
 }
