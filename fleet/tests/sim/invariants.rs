@@ -308,9 +308,15 @@ pub(crate) fn no_way_back_to_what_was_left(look: &Look<'_>, rollouts: &[Saved]) 
         if look.device(id).is_some_and(|device| device.wish.as_ref() == Some(&look.before.bundle)) {
             continue;
         }
-        let left = rollouts.iter().filter(|other| other.rollout.bundle == *from).find(|other| {
-            let told = other.members.get(id).map(|member| &member.progress);
-            matches!(told, Some(Progress::Returning { to, .. }) if to.as_ref() != Some(from))
+        let of_it = || rollouts.iter().filter(|other| other.rollout.bundle == *from);
+        let told = |other: &Saved| other.members.get(id).map(|member| member.progress.clone());
+        // A later rollout of the same bundle has brought it back.
+        let has_it = |other| matches!(told(other), Some(Progress::Activated { .. } | Progress::Baked { .. }));
+        if of_it().any(has_it) {
+            continue;
+        }
+        let left = of_it().find(|other| {
+            matches!(told(other), Some(Progress::Returning { to, .. }) if to.as_ref() != Some(from))
         });
         hold(left.is_none(), "no_way_back_to_what_was_left", || {
             format!("{} would go back to {}, which it was told to leave", look.name(id), from.path)
