@@ -77,7 +77,7 @@ mod tests {
         check(1, 9, 1.0, Verdict::Pass);
         check(4, 196, 1.0, Verdict::Pass);
         for hours in [1.0, 100.0, 10_000.0] {
-            check(6, 54, hours, Verdict::Fail);
+            check(12, 48, hours, Verdict::Fail);
             check(20, 180, hours, Verdict::Fail);
         }
     }

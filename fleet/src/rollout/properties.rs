@@ -267,10 +267,12 @@ fn a_roll_back_leaves_those_alone_that_ran_it_before() {
     (first.current, first.wish) = (Some(bundle("new")), Some(bundle("new")));
     for _ in 0..60 {
         life.take(Step::Hours(1));
+        life.look(false);
     }
     assert!(life.members[&id(0)].progress.activated().is_some());
     life.act(Verb::Rollback, "op");
     for _ in 0..5 {
+        life.look(false);
         life.take(Step::Hours(1));
     }
     assert_eq!(life.rollout.phase.name(), "rolled_back");

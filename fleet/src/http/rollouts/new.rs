@@ -133,9 +133,9 @@ pub(super) async fn create(
     let view = fleet_view(&mut db, &mut telemetry, &rollout, app.fleet.clocks).await?;
     drop(telemetry);
     drop(db);
-    let doubts = checked.plan.check_against(&view).map_err(|error| refused(&checked.plan, &error))?;
     let view = Arc::new(view);
     let drawn = drawn(&checked, &view)?;
+    let doubts = checked.plan.check_against(&view).map_err(|error| refused(&checked.plan, &error))?;
     let depth = if query.dry_run { Depth::Full } else { Depth::Healthy };
     let question = Question {
         rollout: rollout.clone(),
