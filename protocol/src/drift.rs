@@ -17,6 +17,7 @@
 //! Nothing here does I/O, reads a clock, draws a random number, logs or panics.
 
 mod alarm;
+mod baseline;
 mod components;
 mod counter;
 mod counts;
@@ -26,8 +27,10 @@ mod overdispersion;
 mod reference;
 pub mod special;
 mod statistic;
+mod stream;
 
 pub use alarm::{Alarm, AlarmState, Effect, Phase, Rule, RuleError};
+pub use baseline::{BASELINE_WINDOWS_MIN, BASELINE_WINDOWS_WANTED, V_MAX, Weakness};
 pub use counter::{CategoricalCounter, Counter, NumericCounter};
 pub use counts::{Counts, CountsError, MAX_ROWS};
 pub use effects::{Effects, NumericEffects};
@@ -36,3 +39,4 @@ pub use reference::{
     BINS, CategoricalReference, MAX_BINS, MAX_CATEGORIES, NumericReference, Reference, ReferenceError,
 };
 pub use statistic::{Verdict, test};
+pub use stream::{Judged, MergedReplay, StreamReference};

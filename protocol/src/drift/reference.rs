@@ -82,6 +82,9 @@ pub struct NumericReference {
     /// Population standard deviation.
     pub(super) sd: f64,
     pub(super) bin_means: Vec<f64>,
+    /// Rows outside the range. Only a baseline has them: its range is the bundle's, not its own rows'.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) novel: u64,
 }
 
 impl NumericReference {
@@ -108,6 +111,7 @@ impl NumericReference {
             max,
             mean,
             sd: (squares / real(m)).sqrt(),
+            novel: 0,
         }
         .try_into()
     }
@@ -231,13 +235,15 @@ struct RawNumeric {
     mean: f64,
     sd: f64,
     bin_means: Vec<f64>,
+    #[serde(default)]
+    novel: u64,
 }
 
 impl TryFrom<RawNumeric> for NumericReference {
     type Error = ReferenceError;
 
     fn try_from(raw: RawNumeric) -> Result<Self, Self::Error> {
-        let RawNumeric { edges, counts, m, nulls, min, max, mean, sd, bin_means } = raw;
+        let RawNumeric { edges, counts, m, nulls, min, max, mean, sd, bin_means, novel } = raw;
         check_counts(&counts, m, nulls)?;
         require(counts.len() <= MAX_BINS, "there are more than 32 bins")?;
         require(counts.len() == edges.len() + 1, "the counts are not one more than the edges")?;
@@ -250,7 +256,8 @@ impl TryFrom<RawNumeric> for NumericReference {
         require(sd.is_finite() && sd >= 0.0, "the standard deviation is not a finite, positive number")?;
         require(bin_means.iter().all(|mean| mean.is_finite()), "a bin mean is not finite")?;
         require(bin_means.is_sorted(), "the bin means do not increase")?;
-        Ok(Self { edges, counts, m, nulls, min, max, mean, sd, bin_means })
+        require(novel <= m, "more rows are outside the range than there are")?;
+        Ok(Self { edges, counts, m, nulls, min, max, mean, sd, bin_means, novel })
     }
 }
 
@@ -320,6 +327,11 @@ fn split_at_edges<'a>(sorted: &'a [f32], edges: &[f32]) -> Vec<&'a [f32]> {
 /// The mean of at least one value.
 fn mean(values: &[f32]) -> f64 {
     values.iter().map(|&value| f64::from(value)).sum::<f64>() / real(count(values.len()))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(rows: &u64) -> bool {
+    *rows == 0
 }
 
 fn count(rows: usize) -> u64 {
