@@ -29,6 +29,7 @@ mod overdispersion;
 mod quality;
 mod reference;
 mod shift;
+pub mod performance;
 pub mod special;
 mod statistic;
 mod stream;

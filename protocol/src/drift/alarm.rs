@@ -52,6 +52,11 @@ impl Default for Rule {
 }
 
 impl Rule {
+    /// The same persistence for another kind of p-value, with nothing merged.
+    pub(super) fn of_chances(slow: f64, fast: f64) -> Self {
+        Self { slow, fast, merge_sizes: Vec::new(), ..Self::default() }
+    }
+
     /// How many windows in a row are also tested as one: they find what is too small for any one window.
     pub fn merge_sizes(&self) -> &[u32] {
         &self.merge_sizes
