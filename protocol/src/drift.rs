@@ -44,7 +44,7 @@ pub use fleet::{FleetAlarm, FleetRule, benjamini_hochberg, merge_by};
 pub use overdispersion::{MIN_REPLAY_WINDOWS, OverDispersion, OverDispersionError};
 pub use quality::{QualityAnswer, QualityCheck, QualityLimits, QualityRule, STUCK_WINDOWS, quality};
 pub use reference::{
-    BINS, CategoricalReference, MAX_BINS, MAX_CATEGORIES, NumericReference, Reference, ReferenceError,
+    BINS, CategoricalReference, MAX_CATEGORIES, NumericReference, Reference, ReferenceError,
 };
 pub use shift::Shift;
 pub use statistic::{Verdict, test};

@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{MAX_ROWS, special::real};
 
-/// Equal-mass bins of a numeric column; fewer where values tie.
+/// Equal-mass bins of a numeric column; fewer where values tie, and never more: a stream that is being counted is four
+/// cache lines, whatever the bundle says.
 pub const BINS: usize = 20;
-/// Bins a reference may hold at most: a pane is a handful of cache lines, whatever the bundle says.
-pub const MAX_BINS: usize = 32;
 /// Named categories at most; the rest of the reference shares one bin, `other`.
 pub const MAX_CATEGORIES: usize = 63;
 
@@ -245,7 +244,7 @@ impl TryFrom<RawNumeric> for NumericReference {
     fn try_from(raw: RawNumeric) -> Result<Self, Self::Error> {
         let RawNumeric { edges, counts, m, nulls, min, max, mean, sd, bin_means, novel } = raw;
         check_counts(&counts, m, nulls)?;
-        require(counts.len() <= MAX_BINS, "there are more than 32 bins")?;
+        require(counts.len() <= BINS, "there are more than 20 bins")?;
         require(counts.len() == edges.len() + 1, "the counts are not one more than the edges")?;
         require(bin_means.len() == counts.len(), "the bin means are not as many as the counts")?;
         require(edges.iter().all(|edge| edge.is_finite()), "an edge is not finite")?;
