@@ -8,6 +8,12 @@
 //!             (on the box) (pane)           (window)     ^        p, b,       2 of 3,   insufficient,
 //!                                                        │        effects     merges    ok, warn, drift
 //!  reference windows ──> OverDispersion::replay ─────────┘
+//!                                 │
+//!        StreamReference ◀────────┘       of the bundle (training), of a site (baseline), of a season
+//!               │
+//!               ├──> judge() ──> Alarm ──> Reading ──> attribute() ──> device, season, site, or new regime
+//!               ├──> quality(): missing, unseen, out of range, stuck
+//!               └──> Shift: how large, with its interval          FleetAlarm: which stand out of many sites
 //! ```
 //!
 //! The box sends counts and never values. Counts add exactly, in any order and grouping, so a merged pane is the pane
@@ -28,6 +34,7 @@ mod fleet;
 mod overdispersion;
 mod quality;
 mod reference;
+mod season;
 mod shift;
 pub mod performance;
 pub mod special;
@@ -46,6 +53,7 @@ pub use quality::{QualityAnswer, QualityCheck, QualityLimits, QualityRule, STUCK
 pub use reference::{
     BINS, CategoricalReference, MAX_CATEGORIES, NumericReference, Reference, ReferenceError,
 };
+pub use season::{SEASON_REACH, SEASON_WINDOWS_MAX, Season};
 pub use shift::Shift;
 pub use statistic::{Verdict, test};
 pub use stream::{Judged, MergedReplay, StreamReference};

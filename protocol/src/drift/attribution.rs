@@ -41,7 +41,9 @@ pub struct StreamReadings {
     pub training: Reading,
     /// Against the device's or its site's own baseline.
     pub own: Reading,
-    /// Against windows of the same hours and kind of day in the last weeks, before the onset.
+    /// Against windows of the same hours and kind of day in the last weeks ([`StreamReference::seasonal`]).
+    ///
+    /// [`StreamReference::seasonal`]: super::StreamReference::seasonal
     pub season: Reading,
 }
 
