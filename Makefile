@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui interop lint unit python-test ui-test stories sim mutants bench-rollout bench-gates openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui interop lint unit python-test ui-test stories sim mutants bench-rollout bench-gates peers bench-drift openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -68,6 +68,12 @@ fuzz: ## Fuzz every reader of foreign bytes, SECONDS each (60)
 
 bench-gates: ## Measure how far a bad bundle gets, and how often a good one is stopped; SEEDS rollouts each (200)
 	@cargo bench --quiet --profile fast -p muster-fleet --bench blast -- $(or $(SEEDS),200)
+
+peers: ## Make the environment of the tools that drift is measured against: Evidently, NannyML, whylogs
+	@scripts/python-env.sh $(LOCAL)/peers protocol/benches/peers/requirements.lock
+
+bench-drift: peers ## Measure what drift costs a box, beside whylogs on the same table
+	@cargo bench --quiet --profile fast --package muster-protocol --bench drift
 
 release: ## Build the release binaries and say what they need and weigh
 	@cross/release.sh
