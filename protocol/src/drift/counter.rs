@@ -71,8 +71,8 @@ pub struct NumericCounter {
     /// Rows until the short counts must be moved; what is in no bin of them had no value.
     left: u16,
     grid: Grid,
-    /// Bins in use.
-    len: NonZeroU8,
+    /// The last bin in use; 1 if there is only the first, which no value then reaches.
+    last: NonZeroU8,
 }
 
 impl NumericCounter {
@@ -81,7 +81,7 @@ impl NumericCounter {
         for (slot, &edge) in edges.iter_mut().zip(&reference.edges) {
             *slot = edge;
         }
-        let bins = u8::try_from(reference.counts.len()).ok();
+        let last = u8::try_from(reference.edges.len()).ok();
         Self {
             sums: [Steps::ZERO; 3],
             full: None,
@@ -94,7 +94,7 @@ impl NumericCounter {
             novel: 0,
             left: u16::MAX,
             grid: Grid::of(reference.min, reference.max),
-            len: bins.and_then(NonZeroU8::new).unwrap_or(NonZeroU8::MIN),
+            last: last.and_then(NonZeroU8::new).unwrap_or(NonZeroU8::MIN),
         }
     }
 
@@ -112,9 +112,7 @@ impl NumericCounter {
         let value = value + 0.0;
         let bin = bin_of(&self.edges, value);
         self.bins[bin] += 1;
-        // With a single bin there is no last one: it is the first.
-        let last = usize::from(self.len.get() - 1).max(1);
-        let part = usize::from(bin > 0) + usize::from(bin >= last);
+        let part = usize::from(bin > 0) + usize::from(bin >= usize::from(self.last.get()));
         self.sums[part].add(Steps::of(value, self.grid.scale()));
         self.novel += u16::from(!(self.min..=self.max).contains(&value));
         self.low = if value < self.low { value } else { self.low };
@@ -143,8 +141,8 @@ impl NumericCounter {
     }
 
     fn short_counts(&self) -> Counts {
-        let bins: Vec<u64> =
-            self.bins[..usize::from(self.len.get())].iter().map(|&rows| rows.into()).collect();
+        let len = 1 + self.edges.iter().filter(|edge| edge.is_finite()).count();
+        let bins: Vec<u64> = self.bins[..len].iter().map(|&rows| rows.into()).collect();
         let [sum_first, between, sum_last] = self.sums;
         let mut sum = sum_first;
         sum.add(between);
@@ -251,7 +249,7 @@ fn bin_of(edges: &[f32; EDGES], value: f32) -> usize {
     let reached = |edge: usize| usize::from(value >= edges[edge]);
     let four = reached(3) + reached(7) + reached(11) + reached(15);
     let start = four.min(4) * 4;
-    start + reached(start) + reached(start + 1) + reached(start + 2)
+    start | (reached(start) + reached(start | 1) + reached(start | 2))
 }
 
 #[cfg(test)]

@@ -27,8 +27,7 @@ impl Grid {
     /// needed for every value.
     #[inline]
     pub(super) fn scale(self) -> f64 {
-        let exponent = 1023 - i64::from(self.0);
-        f64::from_bits(exponent.unsigned_abs() << 52)
+        f64::from_bits(u64::from((1023 - self.0).cast_unsigned()) << 52)
     }
 
     pub(super) fn value(self, sum: Steps) -> f64 {
