@@ -35,6 +35,15 @@ pub enum Reading {
     },
 }
 
+impl Reading {
+    fn drifts(self) -> bool {
+        match self {
+            Self::Drift { .. } => true,
+            Self::Unknown | Self::Calm => false,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StreamReadings {
     /// Against the bundle's reference.
@@ -126,21 +135,24 @@ enum Standing {
 }
 
 impl Standing {
-    /// None: nothing can be told. Where there is a baseline of its own, a device is compared with that: sites differ
-    /// from the training data for good.
+    /// None: nothing can be told. A device's own past comes before the training data, which sites differ from for good;
+    /// its season decides whether a difference is known, and also finds what a past of all hours is too wide to show.
     fn of(readings: &StreamReadings) -> Option<Self> {
         let StreamReadings { training, own, season } = *readings;
-        match (own, training, season) {
-            (Reading::Unknown, Reading::Unknown, _) => None,
-            (Reading::Drift { onset, shift }, _, Reading::Calm)
-            | (Reading::Calm | Reading::Unknown, Reading::Drift { onset, shift }, Reading::Calm) => {
-                Some(Self::Seasonal(onset, shift))
-            }
-            (Reading::Drift { onset, shift }, _, Reading::Unknown | Reading::Drift { .. })
-            | (Reading::Unknown, Reading::Drift { onset, shift }, Reading::Unknown | Reading::Drift { .. }) => {
+        let nearest = match own {
+            Reading::Unknown => training,
+            Reading::Calm | Reading::Drift { .. } => own,
+        };
+        match (nearest, season) {
+            (Reading::Unknown, _) => None,
+            (Reading::Drift { onset, shift }, Reading::Calm) => Some(Self::Seasonal(onset, shift)),
+            (Reading::Drift { onset, shift }, Reading::Unknown | Reading::Drift { .. }) => {
                 Some(Self::Changed(onset, shift))
             }
-            (Reading::Calm, _, _) | (Reading::Unknown, Reading::Calm, _) => Some(Self::Calm),
+            (Reading::Calm, Reading::Drift { onset, shift }) if training.drifts() => {
+                Some(Self::Changed(onset, shift))
+            }
+            (Reading::Calm, _) => Some(Self::Calm),
         }
     }
 
@@ -367,6 +379,9 @@ mod tests {
     fn a_site_that_always_differed_from_training_is_calm() -> Result<(), Box<dyn Error>> {
         let habit = StreamReadings { training: drift(1, 0.4), own: Reading::Calm, season: Reading::Unknown };
         assert_eq!(attribute(&fleet(20, 3, |_, _| habit)?), []);
+        let unusual = StreamReadings { season: drift(9, 2.0), ..habit };
+        let one = |site, device| if (site, device) == (1, 1) { unusual } else { habit };
+        assert_eq!(causes(&attribute(&fleet(20, 3, one)?)), [(Cause::DeviceFault, 1, 1)]);
         let new = StreamReadings { training: drift(1, 0.4), ..StreamReadings::default() };
         assert_eq!(causes(&attribute(&fleet(4, 2, |_, _| new)?)), [(Cause::NewRegime, 4, 8)]);
         Ok(())
