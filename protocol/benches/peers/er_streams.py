@@ -43,7 +43,7 @@ def main():
     folder, seeds = Path(sys.argv[1]), int(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(1, seeds + 1):
-        site = Site(f"campaign-{seed}", 9000 + seed)
+        site = Site(f"campaign-{seed}", 20_000 + seed)
         before = generate(site, 0, REFERENCE_DAYS)
         inputs = feature_matrix(columns_of(before))
         scale = StandardScaler().fit(inputs)

@@ -44,10 +44,10 @@ impl StreamReference {
     /// boxes do not follow each other and are never merged.
     pub fn replay(reference: Reference, boxes: &[Vec<Counts>], rule: &Rule) -> Result<Self, CountsError> {
         let windows: Vec<Counts> = boxes.iter().flatten().cloned().collect();
-        let over_dispersion = OverDispersion::replay(&reference, &windows)?;
+        let over_dispersion = OverDispersion::replay_with_tails(&reference, &windows)?;
         let mut merged = Vec::with_capacity(rule.merge_sizes().len());
         for &size in rule.merge_sizes() {
-            let replayed = OverDispersion::replay(&reference, &consecutive(boxes, size)?)?;
+            let replayed = OverDispersion::replay_with_tails(&reference, &consecutive(boxes, size)?)?;
             if replayed.windows().is_some() {
                 merged.push(MergedReplay { size, over_dispersion: replayed });
             }
