@@ -1,5 +1,5 @@
-//! Does drift cry wolf, and does it see what it should? Our rule on seeded streams, Evidently and NannyML from PyPI beside
-//! it on the same files. `make drift-campaign`; with the argument `ours` without the peers.
+//! Does drift cry wolf, and does it see what it should? Our rule on seeded streams, Evidently and `NannyML` as they come from `PyPI`
+//! beside it on the same files. `make drift-campaign`; with the argument `ours` without the peers.
 //!
 //! Every goal is printed last as `goal NAME: VALUE UNIT, wanted <= LIMIT: met|missed`; a missed one ends with 1.
 
@@ -103,9 +103,9 @@ impl Ours {
             parallel(epidemic.len() as u64, |at| first_day(&watch(&Run::read(&epidemic[index(at)]))));
         let changes = Change::ALL.map(|change| {
             let mut seen = Seen::default();
-            parallel(CHANGES, |seed| watch(&changed(change, seed)))
-                .iter()
-                .for_each(|alarmed| seen.add(alarmed));
+            for alarmed in parallel(CHANGES, |seed| watch(&changed(change, seed))) {
+                seen.add(&alarmed);
+            }
             (change.name(), seen)
         });
         let events = [Event::Season, Event::BrokenBox, Event::OneSite, Event::NewRegime];
@@ -179,11 +179,14 @@ fn ask_peers(folder: &Path) -> Answers {
         peers::start("nannyml_run.py", &nannyml, usize::MAX),
         peers::start("evidently_run.py", &evidently, EVIDENTLY_WINDOWS),
     ];
-    working.into_iter().for_each(|peer| peer.finish(&mut answers));
+    for peer in working {
+        peer.finish(&mut answers);
+    }
     answers
 }
 
-/// Prints false alarms of every rule; returns the onsets a thousand on the peers' streams, ours and NannyML's with 2 of 3.
+/// Prints false alarms of every rule; returns the onsets a thousand on the peers' streams, ours and `NannyML`'s with
+/// 2 of 3.
 fn table_of_onsets(ours: &Ours, folder: &Path, answers: &Answers) -> BTreeMap<String, (f64, f64)> {
     println!(
         "without drift, in 1,000 device-windows: onsets (95 % upper bound), windows in alarm, windows watched"

@@ -7,7 +7,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a measurement that cannot go on stops and says where"
+    clippy::cast_precision_loss,
+    reason = "a measurement that cannot go on stops and says where; its numbers are small"
 )]
 
 #[path = "drift/noise.rs"]
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
         "bytes a stream while counting: {} numeric with its edges (a pane of over 65,535 rows adds {}), {} the handle of \
          a categorical one, whose names are on the heap",
         size_of::<NumericCounter>(),
-        size_of::<Counts>() + windows.first().map_or(0, |counts| counts.bins().len() * size_of::<u64>()),
+        size_of::<Counts>() + windows.first().map_or(0, |counts| size_of_val(counts.bins())),
         size_of_val(&Counter::new(&categorical)),
     );
 

@@ -1,4 +1,4 @@
-//! Evidently and NannyML, as their packages come, on the same files.
+//! Evidently and `NannyML`, as their packages come, on the same files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,12 +37,10 @@ pub(crate) fn start(script: &'static str, runs: &[PathBuf], windows: usize) -> P
 }
 
 impl Peer {
-    #[expect(clippy::panic, reason = "a campaign without its peers proves nothing")]
     pub(crate) fn finish(self, answers: &mut Answers) {
         let output = self.child.wait_with_output().unwrap();
-        if !output.status.success() {
-            panic!("{}: {}", self.script, String::from_utf8_lossy(&output.stderr));
-        }
+        // A campaign without its peers proves nothing.
+        assert!(output.status.success(), "{}: {}", self.script, String::from_utf8_lossy(&output.stderr));
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let Answer { run, rule, alarmed } = serde_json::from_str(line).unwrap();
             answers.insert((run, rule), alarmed);

@@ -142,6 +142,7 @@ mod tests {
     use super::*;
     use crate::drift::{CategoricalCounter, NumericCounter, OverDispersion, test};
 
+    #[expect(clippy::cast_possible_truncation, reason = "as models see their inputs")]
     /// Deterministic values that fill 0..1 evenly, whatever the number (Weyl's sequence).
     fn even(i: u32) -> f32 {
         (f64::from(i) * 0.618_033_988_749_895).fract() as f32
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn values_outside_the_bundles_range_can_be_normal_at_a_site() -> Result<(), Box<dyn Error>> {
         let bundle = bundle()?;
-        let beyond = |i: u32| if i % 20 == 0 { 1.5 } else { even(i) };
+        let beyond = |i: u32| if i.is_multiple_of(20) { 1.5 } else { even(i) };
         let quiet = windows(&bundle, 30, 200, beyond);
         let own = bundle.baseline(&quiet, &Rule::default())?.ok_or("no baseline")?;
         let p = |of: &StreamReference| -> Result<f64, Box<dyn Error>> {

@@ -110,7 +110,7 @@ mod tests {
         assert!(b(night, 300.0)?.is_some_and(|b| b < 1e-5), "{:?}", b(night, 300.0)?);
         let against_training = test(&bundle.reference, &window(night, 0.0).1, &bundle.over_dispersion, 1)?;
         assert!(against_training.is_some_and(|verdict| verdict.b < 1e-5));
-        assert_eq!(b(2 * 14 + 1, 0.0)?.is_some(), true, "ten nights of the week before");
+        assert!(b(2 * 14 + 1, 0.0)?.is_some(), "ten nights of the week before");
         assert_eq!(b(14 + 1, 0.0)?, None, "five are too few");
         Ok(())
     }

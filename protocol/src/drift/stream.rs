@@ -85,6 +85,7 @@ fn consecutive(boxes: &[Vec<Counts>], size: u32) -> Result<Vec<Counts>, CountsEr
 #[cfg(test)]
 mod tests {
     use std::error::Error;
+    use std::slice::from_ref;
 
     use super::*;
     use crate::drift::NumericCounter;
@@ -117,7 +118,7 @@ mod tests {
             Ok(learnt.merged.iter().map(|merged| (merged.size, merged.over_dispersion.windows())).collect())
         };
         let windows = walked(&reference, 160, 25)?;
-        assert_eq!(sizes(&[windows.clone()])?, [(4, Some(40)), (16, Some(10))]);
+        assert_eq!(sizes(from_ref(&windows))?, [(4, Some(40)), (16, Some(10))]);
         assert_eq!(sizes(&[windows[..159].to_vec()])?, [(4, Some(39))]);
         assert_eq!(sizes(&[windows[..39].to_vec()])?, []);
         let halves = [windows[..30].to_vec(), windows[80..110].to_vec()];
@@ -129,7 +130,7 @@ mod tests {
     fn merged_windows_are_judged_where_they_were_replayed() -> Result<(), Box<dyn Error>> {
         let reference = thousand()?;
         let windows = walked(&reference, 160, 25)?;
-        let learnt = StreamReference::replay(reference, &[windows.clone()], &Rule::default())?;
+        let learnt = StreamReference::replay(reference, from_ref(&windows), &Rule::default())?;
         let rows = |learnt: &StreamReference, windows: &[Counts]| -> Result<Vec<u64>, CountsError> {
             let judged = learnt.judge(&Rule::default(), windows, 1)?;
             Ok(judged.window.iter().chain(&judged.merged).map(|verdict| verdict.rows).collect())
@@ -153,7 +154,7 @@ mod tests {
     fn a_merged_window_stays_below_half_the_reference() -> Result<(), Box<dyn Error>> {
         let reference = Reference::numeric(&(0..999u16).map(f32::from).collect::<Vec<_>>())?;
         let windows = walked(&reference, 160, 40)?;
-        let learnt = StreamReference::replay(reference, &[windows.clone()], &Rule::default())?;
+        let learnt = StreamReference::replay(reference, from_ref(&windows), &Rule::default())?;
         assert_eq!(learnt.merged.len(), 2);
         let judged = learnt.judge(&Rule::default(), &windows[..20], 1)?;
         assert_eq!(judged.merged.iter().map(|verdict| verdict.n).collect::<Vec<_>>(), [160]);

@@ -258,7 +258,9 @@ mod tests {
 
     fn counted(rows: &[(f64, f64)]) -> Result<ScoreHistogram, ScoreHistogramError> {
         let mut histogram = ScoreHistogram::new(0.5)?;
-        rows.iter().for_each(|&(score, p)| histogram.observe(score, p));
+        for &(score, p) in rows {
+            histogram.observe(score, p);
+        }
         Ok(histogram)
     }
 
