@@ -176,6 +176,9 @@ struct View<'a> {
     told: Vec<(&'a DeviceReadings, Standing)>,
     /// Devices that changed and that can tell, by site.
     sites: BTreeMap<&'a SiteName, Agreement>,
+    /// Sites whose devices changed together, and sites that count as changed where sites are counted.
+    agreed: usize,
+    voted: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -188,6 +191,11 @@ impl Agreement {
     /// Half of the devices or more, and no device alone while others could contradict it.
     fn changed_together(self) -> bool {
         self.changed * 2 >= self.told && self.changed >= 2
+    }
+
+    /// A site's only device votes for its site; by itself it may as well be broken.
+    fn votes(self) -> bool {
+        self.changed_together() || (self.told == 1 && self.changed == 1)
     }
 }
 
@@ -203,7 +211,9 @@ impl<'a> View<'a> {
             site.told += 1;
             site.changed += usize::from(standing.changed());
         }
-        Self { told, sites }
+        let agreed = sites.values().filter(|site| site.changed_together()).count();
+        let voted = sites.values().filter(|site| site.votes()).count();
+        Self { told, sites, agreed, voted }
     }
 
     fn cause(&self, device: &DeviceReadings, standing: &Standing) -> Option<(Cause, String)> {
@@ -219,9 +229,7 @@ impl<'a> View<'a> {
 
     fn of_change(&self, device: &DeviceReadings) -> (Cause, String) {
         let here = self.sites.get(&device.site).copied().unwrap_or_default();
-        // A site's only device votes for its site where sites are counted; by itself it may as well be broken.
-        let votes = |site: &&Agreement| site.changed_together() || (site.told == 1 && site.changed == 1);
-        let voted = self.sites.values().filter(votes).count();
+        let Self { agreed, voted, .. } = *self;
         let all = self.sites.len();
         if self.told.len() == 1 {
             (Cause::NewRegime, "no other device can tell, so the device is taken for the world".to_owned())
@@ -229,16 +237,16 @@ impl<'a> View<'a> {
             let reason = format!("{voted} of {all} sites changed together, and no season before was like it");
             (Cause::NewRegime, reason)
         } else if here.changed_together() {
-            let changed = self.sites.values().filter(|site| site.changed_together()).count();
-            let reason = format!("the devices of {changed} of {all} sites agree, the other sites are calm");
+            let reason = format!("the devices of {agreed} of {all} sites agree, the other sites are calm");
             (Cause::SiteChange, reason)
         } else if here.told > 1 {
             let calm = here.told - here.changed;
             let reason = format!("{calm} other devices of site '{}' are calm", device.site);
             (Cause::DeviceFault, reason)
         } else {
-            let calm = self.told.iter().filter(|(_, standing)| !standing.changed()).count();
-            let reason = format!("site '{}' has no other device, and {calm} elsewhere are calm", device.site);
+            let calm = all - voted;
+            let reason =
+                format!("site '{}' has no other device, and {calm} other sites are calm", device.site);
             (Cause::DeviceFault, reason)
         }
     }
