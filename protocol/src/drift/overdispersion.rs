@@ -46,6 +46,20 @@ impl OverDispersion {
     /// Learns from consecutive windows of the reference itself, each of the size tested later (a merged size has a
     /// replay of its own). Windows with fewer than two values are skipped; from 30 windows on it is good.
     pub fn replay(reference: &Reference, windows: &[Counts]) -> Result<Self, CountsError> {
+        Self::learn(reference, windows, |_| u32::MAX)
+    }
+
+    /// The same with tails as heavy as the windows' own. A winter is rare and far out, which the number of windows alone
+    /// does not tell: what counts is how many of them say how far out it gets.
+    pub(super) fn replay_with_tails(reference: &Reference, windows: &[Counts]) -> Result<Self, CountsError> {
+        Self::learn(reference, windows, |z| student(z).max(MIN_REPLAY_WINDOWS))
+    }
+
+    fn learn(
+        reference: &Reference,
+        windows: &[Counts],
+        tail: impl Fn(&[f64]) -> u32,
+    ) -> Result<Self, CountsError> {
         for window in windows {
             window.check_shape(reference)?;
         }
@@ -61,8 +75,11 @@ impl OverDispersion {
 
         let contrasts = replayed.iter().map(|components| components.z.len()).min().unwrap_or(0);
         let mut v = [1.0; 2];
+        let mut known = count;
         for (j, variance) in v.iter_mut().take(contrasts).enumerate() {
-            *variance = inflation(replayed.iter().map(|components| components.z[j]));
+            let z: Vec<f64> = replayed.iter().map(|components| components.z[j]).collect();
+            known = known.min(tail(&z));
+            *variance = inflation(z.into_iter());
         }
         let v0 = inflation(replayed.iter().map(|components| components.z_null));
 
@@ -74,7 +91,12 @@ impl OverDispersion {
         let matched = 2.0 * level * level / sample_variance(&rest).max(1e-12);
         let nu = matched.min(most).max(0.5);
         let use_rest = contrasts == 0 || (expected > 0.0 && raw <= MAX_REST_INFLATION * expected);
-        Ok(Self { v, a: (level / nu).max(1.0), nu: Some(nu), v0, windows: Some(count), use_rest })
+        Ok(Self { v, a: (level / nu).max(1.0), nu: Some(nu), v0, windows: Some(known), use_rest })
+    }
+
+    /// The same with no variance above `most`.
+    pub(super) fn capped(&self, most: f64) -> Self {
+        Self { v: self.v.map(|v| v.min(most)), v0: self.v0.min(most), ..self.clone() }
     }
 
     pub fn v(&self) -> [f64; 2] {
@@ -142,6 +164,19 @@ fn inflation(z: impl Iterator<Item = f64>) -> f64 {
     mean(&z.map(|z| z * z).collect::<Vec<_>>()).max(1.0)
 }
 
+/// Degrees of freedom of the Student distribution with the values' kurtosis; unbounded where that may be a normal one's.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "at least 4, and float casts saturate"
+)]
+fn student(values: &[f64]) -> u32 {
+    let power = |k: i32| mean(&values.iter().map(|value| value.powi(k)).collect::<Vec<_>>());
+    let excess = power(4) / power(2).powi(2).max(f64::MIN_POSITIVE) - 3.0;
+    let chance = 2.0 * (24.0 / real(values.len() as u64)).sqrt();
+    if excess > chance { (4.0 + 6.0 / excess) as u32 } else { u32::MAX }
+}
+
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / real(values.len() as u64)
 }
@@ -192,6 +227,26 @@ mod tests {
         assert!(replayed.v()[0] > 10.0 && !replayed.uses_rest(), "{replayed:?}");
         let text = serde_json::to_string(&replayed)?;
         assert_eq!(serde_json::from_str::<OverDispersion>(&text)?, replayed);
+        Ok(())
+    }
+
+    #[test]
+    fn rare_windows_far_out_make_heavy_tails() -> Result<(), Box<dyn Error>> {
+        // Nine months hardly move, three are far out.
+        let season = |window: u32| if window % 48 < 4 { 400.0 } else { 0.0 };
+        let values: Vec<f32> = (0..96u32 * 50)
+            .map(|row| f32::from(u16::try_from(row * 379 % 1000).unwrap_or(0)) + season(row / 50))
+            .collect();
+        let reference = Reference::numeric(&values)?;
+        let windows = windows(&reference, &values, 50);
+        let (plain, heavy) = (
+            OverDispersion::replay(&reference, &windows)?,
+            OverDispersion::replay_with_tails(&reference, &windows)?,
+        );
+        assert_eq!((plain.windows(), heavy.windows()), (Some(96), Some(10)));
+        assert_eq!((plain.v(), plain.a(), plain.uses_rest()), (heavy.v(), heavy.a(), heavy.uses_rest()));
+        let even: Vec<f64> = (0..100).map(|i| (f64::from(i) - 49.5) / 30.0).collect();
+        assert_eq!(student(&even), u32::MAX);
         Ok(())
     }
 
