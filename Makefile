@@ -1,12 +1,12 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui interop lint unit python-test ui-test stories sim mutants bench-rollout bench-gates openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui interop lint unit python-test ui-test stories sim mutants bench-rollout bench-gates peers bench-drift drift-campaign openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build ## Play the whole story: epidemic, drift, retraining, rollout, a bad candidate stopped
 	@$(LOCAL)/python/bin/python scripts/demo.py
@@ -68,6 +68,15 @@ fuzz: ## Fuzz every reader of foreign bytes, SECONDS each (60)
 
 bench-gates: ## Measure how far a bad bundle gets, and how often a good one is stopped; SEEDS rollouts each (200)
 	@cargo bench --quiet --profile fast -p muster-fleet --bench blast -- $(or $(SEEDS),200)
+
+peers: ## Make the environment of the tools that drift is measured against: Evidently, NannyML, whylogs
+	@scripts/python-env.sh $(LOCAL)/peers protocol/benches/peers/requirements.lock
+
+bench-drift: peers ## Measure what drift costs a box, beside whylogs on the same table
+	@cargo bench --quiet --profile fast --package muster-protocol --bench drift
+
+drift-campaign: python peers ## Show that drift does not cry wolf, beside Evidently and NannyML on the same streams
+	@cargo bench --quiet --profile fast --package muster-protocol --bench campaign
 
 release: ## Build the release binaries and say what they need and weigh
 	@cross/release.sh

@@ -234,7 +234,7 @@ mod tests {
         let names = ["age", "ward", "score"];
         let streams = names.into_iter().zip(references()).map(|(name, reference)| {
             let over_dispersion = OverDispersion::default();
-            (name.parse().unwrap(), StreamReference { reference, over_dispersion })
+            (name.parse().unwrap(), StreamReference { reference, over_dispersion, merged: Vec::new() })
         });
         ReferenceFile {
             schema: "muster-reference/1".to_owned(),

@@ -358,6 +358,7 @@ mod tests {
         let reference = StreamReference {
             reference: Reference::numeric(&values).unwrap(),
             over_dispersion: OverDispersion::default(),
+            merged: Vec::new(),
         };
         let streams = names.into_iter().map(|name| (name, reference.clone())).collect();
         (monitoring, ReferenceFile { schema: "muster-reference/1".into(), streams })

@@ -8,6 +8,12 @@
 //!             (on the box) (pane)           (window)     ^        p, b,       2 of 3,   insufficient,
 //!                                                        │        effects     merges    ok, warn, drift
 //!  reference windows ──> OverDispersion::replay ─────────┘
+//!                                 │
+//!        StreamReference ◀────────┘       of the bundle (training), of a site (baseline), of a season
+//!               │
+//!               ├──> judge() ──> Alarm ──> Reading ──> attribute() ──> device, season, site, or new regime
+//!               ├──> quality(): missing, unseen, out of range, stuck
+//!               └──> Shift: how large, with its interval          FleetAlarm: which stand out of many sites
 //! ```
 //!
 //! The box sends counts and never values. Counts add exactly, in any order and grouping, so a merged pane is the pane
@@ -17,22 +23,37 @@
 //! Nothing here does I/O, reads a clock, draws a random number, logs or panics.
 
 mod alarm;
+mod attribution;
+mod baseline;
 mod components;
 mod counter;
 mod counts;
 mod effects;
 mod fixed;
+mod fleet;
 mod overdispersion;
+mod quality;
 mod reference;
+mod season;
+mod shift;
+pub mod performance;
 pub mod special;
 mod statistic;
+mod stream;
 
 pub use alarm::{Alarm, AlarmState, Effect, Phase, Rule, RuleError};
+pub use attribution::{Attribution, Cause, DeviceReadings, Reading, StreamReadings, attribute};
+pub use baseline::{BASELINE_WINDOWS_MIN, BASELINE_WINDOWS_WANTED, V_MAX, Weakness};
 pub use counter::{CategoricalCounter, Counter, NumericCounter};
 pub use counts::{Counts, CountsError, MAX_ROWS};
 pub use effects::{Effects, NumericEffects};
+pub use fleet::{FleetAlarm, FleetRule, benjamini_hochberg, merge_by};
 pub use overdispersion::{MIN_REPLAY_WINDOWS, OverDispersion, OverDispersionError};
+pub use quality::{QualityAnswer, QualityCheck, QualityLimits, QualityRule, STUCK_WINDOWS, quality};
 pub use reference::{
-    BINS, CategoricalReference, MAX_BINS, MAX_CATEGORIES, NumericReference, Reference, ReferenceError,
+    BINS, CategoricalReference, MAX_CATEGORIES, NumericReference, Reference, ReferenceError,
 };
+pub use season::{SEASON_REACH, SEASON_WINDOWS_MAX, Season};
+pub use shift::Shift;
 pub use statistic::{Verdict, test};
+pub use stream::{Judged, MergedReplay, StreamReference};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_protocol::drift::{Counter, Counts, CountsError, OverDispersion, Reference, ReferenceError};
+use muster_protocol::drift::{Counter, Counts, CountsError, Reference, ReferenceError, Rule};
 use muster_protocol::ids::StreamName;
 use muster_protocol::manifest::reference::REFERENCE_SCHEMA;
 use muster_protocol::manifest::{ReferenceFile, Signature, Source, Stream, StreamReference};
@@ -46,9 +46,10 @@ pub fn reference(
     Ok(ReferenceFile { schema: REFERENCE_SCHEMA.to_owned(), streams: made })
 }
 
-/// Row numbers of each (group, window), in time order: what one box would have put into one window.
-fn windows(rows: &ReferenceRows, window_h: u64) -> Vec<Vec<usize>> {
-    let mut cut: BTreeMap<(i64, usize), Vec<usize>> = BTreeMap::new();
+/// Row numbers of each window of each group, in time order: what one box would have put into its windows. Windows that
+/// follow each other are also replayed together, so a group's windows stay together.
+fn windows(rows: &ReferenceRows, window_h: u64) -> Vec<Vec<Vec<usize>>> {
+    let mut cut: BTreeMap<usize, BTreeMap<i64, Vec<usize>>> = BTreeMap::new();
     for (row, (&group, &time_h)) in rows.groups.iter().zip(&rows.time_h).enumerate() {
         #[expect(
             clippy::cast_precision_loss,
@@ -56,9 +57,9 @@ fn windows(rows: &ReferenceRows, window_h: u64) -> Vec<Vec<usize>> {
             reason = "hours, a few millions"
         )]
         let window = (time_h / window_h.max(1) as f64).floor() as i64;
-        cut.entry((window, group)).or_default().push(row);
+        cut.entry(group).or_default().entry(window).or_default().push(row);
     }
-    cut.into_values().collect()
+    cut.into_values().map(|windows| windows.into_values().collect()).collect()
 }
 
 /// The values of one stream, in the order of the rows.
@@ -97,17 +98,19 @@ impl<'a> Column<'a> {
         })
     }
 
-    fn learn(&self, name: &StreamName, windows: &[Vec<usize>]) -> Result<StreamReference, DriftError> {
+    fn learn(&self, name: &StreamName, boxes: &[Vec<Vec<usize>>]) -> Result<StreamReference, DriftError> {
         let made = match self {
             Self::Numeric(values) => Reference::numeric(values),
             Self::Categorical(values) => Reference::categorical(values.iter().copied()),
         };
         let reference = made.map_err(|source| DriftError::Reference { stream: name.clone(), source })?;
         let mut counter = Counter::new(&reference);
-        let counted: Vec<Counts> = windows.iter().map(|rows| self.count(&mut counter, rows)).collect();
-        let over_dispersion = OverDispersion::replay(&reference, &counted)
-            .map_err(|source| DriftError::Replay { stream: name.clone(), source })?;
-        Ok(StreamReference { reference, over_dispersion })
+        let mut count = |windows: &Vec<Vec<usize>>| -> Vec<Counts> {
+            windows.iter().map(|rows| self.count(&mut counter, rows)).collect()
+        };
+        let counted: Vec<Vec<Counts>> = boxes.iter().map(&mut count).collect();
+        StreamReference::replay(reference, &counted, &Rule::default())
+            .map_err(|source| DriftError::Replay { stream: name.clone(), source })
     }
 
     fn count(&self, counter: &mut Counter, rows: &[usize]) -> Counts {
@@ -191,6 +194,8 @@ mod tests {
         assert_eq!((of("n").reference.m(), of("n").reference.nulls()), (432, 48));
         assert_eq!(of("c").reference.counts(), [320, 160]);
         assert_eq!(of("y").over_dispersion.windows(), Some(40), "20 days of 2 groups");
+        let merged: Vec<_> = of("y").merged.iter().map(|m| (m.size, m.over_dispersion.windows())).collect();
+        assert_eq!(merged, [(4, Some(10))], "each group's days four at a time; not enough for sixteen");
         // What is written is what is read.
         let bytes = serde_json::to_vec(&file).unwrap();
         let names: Vec<_> = streams.iter().map(|stream| stream.name.clone()).collect();

@@ -180,6 +180,9 @@ fn reference() -> ReferenceFile {
     let over_dispersion = OverDispersion::replay(&reference, &[]).unwrap();
     ReferenceFile {
         schema: "muster-reference/1".to_owned(),
-        streams: BTreeMap::from([("age".parse().unwrap(), StreamReference { reference, over_dispersion })]),
+        streams: BTreeMap::from([(
+            "age".parse().unwrap(),
+            StreamReference { reference, over_dispersion, merged: Vec::new() },
+        )]),
     }
 }

@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counts, CountsError, Reference, Verdict};
+use super::Verdict;
 
 /// Windows remembered at most, whatever the rule says.
 const MAX_WINDOWS: u32 = 64;
@@ -52,25 +52,17 @@ impl Default for Rule {
 }
 
 impl Rule {
-    /// The last windows merged into larger ones, to be tested as well: they find what is too small for any one window.
-    ///
-    /// A merged window over half the reference's size is left out. Its windows share the reference's own error, which
-    /// would then pass for drift. Each size needs a replay of its own.
-    pub fn merged_windows(
-        &self,
-        reference: &Reference,
-        windows: &[Counts],
-    ) -> Result<Vec<Counts>, CountsError> {
-        let mut found = Vec::with_capacity(self.merge_sizes.len());
-        for &size in &self.merge_sizes {
-            let start = usize::try_from(size).ok().and_then(|size| windows.len().checked_sub(size));
-            let Some(last) = start.and_then(|start| windows.get(start..)) else { continue };
-            found.extend(Counts::merged(last)?.filter(|merged| merged.n <= reference.m() / 2));
-        }
-        Ok(found)
+    /// The same persistence for another kind of p-value, with nothing merged.
+    pub(super) fn of_chances(slow: f64, fast: f64) -> Self {
+        Self { slow, fast, merge_sizes: Vec::new(), ..Self::default() }
     }
 
-    /// How many single windows to keep for [`Rule::merged_windows`].
+    /// How many windows in a row are also tested as one: they find what is too small for any one window.
+    pub fn merge_sizes(&self) -> &[u32] {
+        &self.merge_sizes
+    }
+
+    /// How many single windows to keep for [`StreamReference::judge`](super::StreamReference::judge).
     pub fn windows_kept(&self) -> u32 {
         self.merge_sizes.iter().copied().max().unwrap_or(1)
     }
@@ -247,7 +239,7 @@ mod tests {
     use std::error::Error;
 
     use super::*;
-    use crate::drift::{NumericCounter, OverDispersion, test};
+    use crate::drift::{NumericCounter, OverDispersion, Reference, test};
 
     fn verdict(values: &[f32]) -> Result<Option<Verdict>, Box<dyn Error>> {
         let rows: Vec<f32> = (0..1000u16).map(f32::from).collect();
@@ -278,28 +270,6 @@ mod tests {
         values.push(500.0);
         let dead = verdict(&values)?;
         assert_eq!(Alarm::default().observe(&Rule::default(), dead.as_ref(), &[]), AlarmState::Drift);
-        Ok(())
-    }
-
-    #[test]
-    fn merged_windows_end_with_the_newest_and_stay_below_half_the_reference() -> Result<(), Box<dyn Error>> {
-        let rows: Vec<f32> = (0..40u16).map(f32::from).collect();
-        let reference = Reference::numeric(&rows)?;
-        let Reference::Numeric(numeric) = &reference else { return Err("not numeric".into()) };
-        let mut counter = NumericCounter::new(numeric);
-        let windows: Vec<Counts> = (0..17u16)
-            .map(|window| {
-                counter.observe_all(&vec![1.0; if window < 13 { 2 } else { 5 }]);
-                counter.take()
-            })
-            .collect();
-        let sizes = |windows: &[Counts]| -> Result<Vec<u64>, CountsError> {
-            Ok(Rule::default().merged_windows(&reference, windows)?.iter().map(Counts::n).collect())
-        };
-        assert!(sizes(&windows[..3])?.is_empty());
-        assert_eq!(sizes(&windows[..13])?, [8]);
-        assert_eq!(sizes(&windows)?, [20], "sixteen windows hold more than half the reference");
-        assert_eq!(Rule::default().windows_kept(), 16);
         Ok(())
     }
 

@@ -3,24 +3,35 @@
 //! A counter owns a copy of the reference's edges or names, so that an inference thread can hold one of its own. It
 //! must never keep a value, and never judge: that is `statistic`'s part.
 
+use std::num::NonZeroU8;
+
 use super::{
-    CategoricalReference, Counts, MAX_BINS, NumericReference, Reference,
+    BINS, CategoricalReference, Counts, NumericReference, Reference,
     counts::Values,
     fixed::{Grid, Steps},
 };
 
+/// Inner edges of a numeric column's bins.
+const EDGES: usize = BINS - 1;
+
 /// One counter per monitored column.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are numeric; a box would cost each of them a pointer"
+)]
 #[derive(Debug, Clone)]
 pub enum Counter {
-    Numeric(Box<NumericCounter>),
-    Categorical(CategoricalCounter),
+    Numeric(NumericCounter),
+    Categorical(Box<CategoricalCounter>),
 }
 
 impl Counter {
     pub fn new(reference: &Reference) -> Self {
         match reference {
-            Reference::Numeric(numeric) => Self::Numeric(Box::new(NumericCounter::new(numeric))),
-            Reference::Categorical(categorical) => Self::Categorical(CategoricalCounter::new(categorical)),
+            Reference::Numeric(numeric) => Self::Numeric(NumericCounter::new(numeric)),
+            Reference::Categorical(categorical) => {
+                Self::Categorical(Box::new(CategoricalCounter::new(categorical)))
+            }
         }
     }
 
@@ -41,76 +52,71 @@ impl Counter {
     }
 }
 
+/// Everything a numeric stream needs while it is counted: four cache lines, with the edges.
+///
+/// The counts are short. A pane of more rows than they hold moves them into `full`, so nothing is ever cut off.
 #[derive(Debug, Clone)]
 pub struct NumericCounter {
-    /// Padded with infinity, which no finite value reaches, to the full depth of the search.
-    edges: [f32; MAX_BINS],
-    /// Bins in use.
-    len: usize,
+    /// Sums of the first bin, of all between, and of the last.
+    sums: [Steps; 3],
+    full: Option<Box<Counts>>,
+    /// Padded with infinity, which no finite value reaches.
+    edges: [f32; EDGES],
     min: f32,
     max: f32,
-    grid: Grid,
-    /// The grid's scale, kept because it is needed for every value.
-    scale: f64,
-    tally: Tally,
-}
-
-#[derive(Debug, Clone)]
-struct Tally {
-    bins: [u64; MAX_BINS],
-    /// One sum per bin: a single addition per value, where three running sums would need two branches.
-    sums: [Steps; MAX_BINS],
-    nulls: u64,
-    novel: u64,
     low: f32,
     high: f32,
-}
-
-impl Tally {
-    const EMPTY: Self = Self {
-        bins: [0; MAX_BINS],
-        sums: [Steps::ZERO; MAX_BINS],
-        nulls: 0,
-        novel: 0,
-        low: f32::INFINITY,
-        high: f32::NEG_INFINITY,
-    };
+    bins: [u16; BINS],
+    novel: u16,
+    /// Rows until the short counts must be moved; what is in no bin of them had no value.
+    left: u16,
+    grid: Grid,
+    /// The last bin in use; 1 if there is only the first, which no value then reaches.
+    last: NonZeroU8,
 }
 
 impl NumericCounter {
     pub fn new(reference: &NumericReference) -> Self {
-        let mut edges = [f32::INFINITY; MAX_BINS];
+        let mut edges = [f32::INFINITY; EDGES];
         for (slot, &edge) in edges.iter_mut().zip(&reference.edges) {
             *slot = edge;
         }
-        let grid = Grid::of(reference.min, reference.max);
+        let last = u8::try_from(reference.edges.len()).ok();
         Self {
+            sums: [Steps::ZERO; 3],
+            full: None,
             edges,
-            len: reference.counts.len(),
             min: reference.min,
             max: reference.max,
-            grid,
-            scale: grid.scale(),
-            tally: Tally::EMPTY,
+            low: f32::INFINITY,
+            high: f32::NEG_INFINITY,
+            bins: [0; BINS],
+            novel: 0,
+            left: u16::MAX,
+            grid: Grid::of(reference.min, reference.max),
+            last: last.and_then(NonZeroU8::new).unwrap_or(NonZeroU8::MIN),
         }
     }
 
     /// Counts one value; NaN and infinities are nulls.
     #[inline]
     pub fn observe(&mut self, value: f32) {
-        let tally = &mut self.tally;
+        if self.left == 0 {
+            self.make_room();
+        }
+        self.left -= 1;
         if !value.is_finite() {
-            tally.nulls += 1;
             return;
         }
         // Adding zero turns -0.0 into 0.0, or the order of values could show in the range.
         let value = value + 0.0;
         let bin = bin_of(&self.edges, value);
-        tally.bins[bin] += 1;
-        tally.sums[bin].add(Steps::of(value, self.scale));
-        tally.novel += u64::from(!(self.min..=self.max).contains(&value));
-        tally.low = if value < tally.low { value } else { tally.low };
-        tally.high = if value > tally.high { value } else { tally.high };
+        self.bins[bin] += 1;
+        let part = usize::from(bin > 0) + usize::from(bin >= usize::from(self.last.get()));
+        self.sums[part].add(Steps::of(value, self.grid.scale()));
+        self.novel += u16::from(!(self.min..=self.max).contains(&value));
+        self.low = if value < self.low { value } else { self.low };
+        self.high = if value > self.high { value } else { self.high };
     }
 
     pub fn observe_all(&mut self, values: &[f32]) {
@@ -120,29 +126,49 @@ impl NumericCounter {
     }
 
     pub fn counts(&self) -> Counts {
-        let tally = &self.tally;
-        let bins = tally.bins[..self.len].to_vec();
-        let sums = &tally.sums[..self.len];
-        let mut sum = Steps::ZERO;
-        for &part in sums {
-            sum.add(part);
+        let mut counts = self.short_counts();
+        if let Some(full) = &self.full {
+            counts = full.joined(counts);
         }
-        let last = if self.len > 1 { sums.last() } else { None };
-        let n = bins.iter().sum();
-        let values = Values {
-            grid: self.grid,
-            sum,
-            sum_first: sums.first().copied().unwrap_or_default(),
-            sum_last: last.copied().unwrap_or_default(),
-            range: (n > 0).then_some((tally.low, tally.high)),
-        };
-        Counts { bins, n, nulls: tally.nulls, novel: tally.novel, values: Some(values) }
+        counts
     }
 
     pub fn take(&mut self) -> Counts {
         let counts = self.counts();
-        self.tally = Tally::EMPTY;
+        self.full = None;
+        self.clear();
         counts
+    }
+
+    fn short_counts(&self) -> Counts {
+        let len = 1 + self.edges.iter().filter(|edge| edge.is_finite()).count();
+        let bins: Vec<u64> = self.bins[..len].iter().map(|&rows| rows.into()).collect();
+        let [sum_first, between, sum_last] = self.sums;
+        let mut sum = sum_first;
+        sum.add(between);
+        sum.add(sum_last);
+        let n = bins.iter().sum();
+        let range = (n > 0).then_some((self.low, self.high));
+        let values = Values { grid: self.grid, sum, sum_first, sum_last, range };
+        let nulls = u64::from(u16::MAX - self.left) - n;
+        Counts { bins, n, nulls, novel: self.novel.into(), values: Some(values) }
+    }
+
+    #[cold]
+    fn make_room(&mut self) {
+        let counts = self.short_counts();
+        self.full = Some(Box::new(match self.full.take() {
+            Some(full) => full.joined(counts),
+            None => counts,
+        }));
+        self.clear();
+    }
+
+    fn clear(&mut self) {
+        self.sums = [Steps::ZERO; 3];
+        (self.low, self.high) = (f32::INFINITY, f32::NEG_INFINITY);
+        self.bins = [0; BINS];
+        (self.novel, self.left) = (0, u16::MAX);
     }
 }
 
@@ -217,15 +243,13 @@ impl CategoricalCounter {
 /// How many edges are at or below the value, without a branch to mispredict: first which four edges, then which one.
 ///
 /// The comparisons of a step do not wait for each other, which five steps of a binary search would. Written out,
-/// because a compiler that optimises for size keeps the loops; `|` in place of `+` shows it that the position stays
-/// below 32.
+/// because a compiler that optimises for size keeps the loops; `min` shows it that no position is out of bounds.
 #[inline]
-fn bin_of(edges: &[f32; MAX_BINS], value: f32) -> usize {
+fn bin_of(edges: &[f32; EDGES], value: f32) -> usize {
     let reached = |edge: usize| usize::from(value >= edges[edge]);
-    let four =
-        (reached(3) + reached(7) + reached(11) + reached(15)) + (reached(19) + reached(23) + reached(27));
-    let start = (four & 7) << 2;
-    start + reached(start) + reached(start | 1) + reached(start | 2)
+    let four = reached(3) + reached(7) + reached(11) + reached(15);
+    let start = four.min(4) * 4;
+    start | (reached(start) + reached(start | 1) + reached(start | 2))
 }
 
 #[cfg(test)]
@@ -244,8 +268,8 @@ mod tests {
 
     #[test]
     fn the_search_agrees_with_counting_the_edges() {
-        for used in 0..MAX_BINS {
-            let mut edges = [f32::INFINITY; MAX_BINS];
+        for used in 0..=EDGES {
+            let mut edges = [f32::INFINITY; EDGES];
             for (slot, edge) in edges[..used].iter_mut().zip(0u16..) {
                 *slot = f32::from(edge);
             }
@@ -256,6 +280,40 @@ mod tests {
             }
             assert_eq!(bin_of(&edges, f32::MAX), used);
         }
+    }
+
+    #[test]
+    fn a_stream_fits_four_cache_lines() {
+        assert_eq!((size_of::<NumericCounter>(), size_of::<Counter>()), (208, 208));
+    }
+
+    #[test]
+    fn more_rows_than_the_short_counts_hold_are_counted_exactly() -> Result<(), Box<dyn Error>> {
+        let reference = Reference::numeric(&(0..40u16).map(f32::from).collect::<Vec<_>>())?;
+        let Reference::Numeric(numeric_reference) = &reference else { return Err("not numeric".into()) };
+        let value = |i: u32| match i % 5 {
+            0 => f32::NAN,
+            1 => 100.0,
+            _ => f32::from(u16::try_from(i % 40).unwrap_or(0)),
+        };
+        let mut counter = NumericCounter::new(numeric_reference);
+        let mut panes = Vec::new();
+        for rows in [65_534, 65_535, 65_536, 131_070, 131_071, 200_000] {
+            (0..rows).for_each(|i| counter.observe(value(i)));
+            let mut short = NumericCounter::new(numeric_reference);
+            let mut parts = Vec::new();
+            for i in 0..rows {
+                short.observe(value(i));
+                if i % 30_000 == 0 || i + 1 == rows {
+                    parts.push(short.take());
+                }
+            }
+            assert_eq!(Some(counter.counts()), Counts::merged(&parts)?, "{rows}");
+            panes.push(counter.take());
+            assert_eq!(panes.last().map(Counts::rows), Some(rows.into()));
+        }
+        assert_eq!(counter.counts(), Counts::empty(&reference));
+        Ok(())
     }
 
     #[test]

@@ -23,9 +23,11 @@ impl Grid {
         Self(binary_exponent(min.abs().max(max.abs())).max(MIN_EXPONENT) - FRACTION_BITS)
     }
 
-    /// Steps per unit. A power of two, so multiplying by it is exact.
+    /// Steps per unit. A power of two, so multiplying by it is exact; put together from its exponent, because it is
+    /// needed for every value.
+    #[inline]
     pub(super) fn scale(self) -> f64 {
-        2f64.powi(-i32::from(self.0))
+        f64::from_bits(u64::from((1023 - self.0).cast_unsigned()) << 52)
     }
 
     pub(super) fn value(self, sum: Steps) -> f64 {
@@ -137,6 +139,13 @@ mod tests {
             [(1.0, 0), (1.99, 0), (2.0, 1), (0.5, -1), (3e38, 127), (0.0, -126), (1e-45, -126)]
         {
             assert_eq!(binary_exponent(magnitude), expect, "{magnitude}");
+        }
+    }
+
+    #[test]
+    fn the_scale_is_a_power_of_two() {
+        for exponent in [-62, -1, 0, 1, 75] {
+            assert_eq!(Grid(exponent).scale().to_bits(), 2f64.powi(-i32::from(exponent)).to_bits());
         }
     }
 

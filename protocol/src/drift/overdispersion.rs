@@ -77,6 +77,11 @@ impl OverDispersion {
         Ok(Self { v, a: (level / nu).max(1.0), nu: Some(nu), v0, windows: Some(count), use_rest })
     }
 
+    /// The same with no variance above `most`.
+    pub(super) fn capped(&self, most: f64) -> Self {
+        Self { v: self.v.map(|v| v.min(most)), v0: self.v0.min(most), ..self.clone() }
+    }
+
     pub fn v(&self) -> [f64; 2] {
         self.v
     }

@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{MAX_ROWS, special::real};
 
-/// Equal-mass bins of a numeric column; fewer where values tie.
+/// Equal-mass bins of a numeric column; fewer where values tie, and never more: a stream that is being counted is four
+/// cache lines, whatever the bundle says.
 pub const BINS: usize = 20;
-/// Bins a reference may hold at most: a pane is a handful of cache lines, whatever the bundle says.
-pub const MAX_BINS: usize = 32;
 /// Named categories at most; the rest of the reference shares one bin, `other`.
 pub const MAX_CATEGORIES: usize = 63;
 
@@ -82,6 +81,9 @@ pub struct NumericReference {
     /// Population standard deviation.
     pub(super) sd: f64,
     pub(super) bin_means: Vec<f64>,
+    /// Rows outside the range. Only a baseline has them: its range is the bundle's, not its own rows'.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) novel: u64,
 }
 
 impl NumericReference {
@@ -108,6 +110,7 @@ impl NumericReference {
             max,
             mean,
             sd: (squares / real(m)).sqrt(),
+            novel: 0,
         }
         .try_into()
     }
@@ -231,15 +234,17 @@ struct RawNumeric {
     mean: f64,
     sd: f64,
     bin_means: Vec<f64>,
+    #[serde(default)]
+    novel: u64,
 }
 
 impl TryFrom<RawNumeric> for NumericReference {
     type Error = ReferenceError;
 
     fn try_from(raw: RawNumeric) -> Result<Self, Self::Error> {
-        let RawNumeric { edges, counts, m, nulls, min, max, mean, sd, bin_means } = raw;
+        let RawNumeric { edges, counts, m, nulls, min, max, mean, sd, bin_means, novel } = raw;
         check_counts(&counts, m, nulls)?;
-        require(counts.len() <= MAX_BINS, "there are more than 32 bins")?;
+        require(counts.len() <= BINS, "there are more than 20 bins")?;
         require(counts.len() == edges.len() + 1, "the counts are not one more than the edges")?;
         require(bin_means.len() == counts.len(), "the bin means are not as many as the counts")?;
         require(edges.iter().all(|edge| edge.is_finite()), "an edge is not finite")?;
@@ -250,7 +255,8 @@ impl TryFrom<RawNumeric> for NumericReference {
         require(sd.is_finite() && sd >= 0.0, "the standard deviation is not a finite, positive number")?;
         require(bin_means.iter().all(|mean| mean.is_finite()), "a bin mean is not finite")?;
         require(bin_means.is_sorted(), "the bin means do not increase")?;
-        Ok(Self { edges, counts, m, nulls, min, max, mean, sd, bin_means })
+        require(novel <= m, "more rows are outside the range than there are")?;
+        Ok(Self { edges, counts, m, nulls, min, max, mean, sd, bin_means, novel })
     }
 }
 
@@ -320,6 +326,11 @@ fn split_at_edges<'a>(sorted: &'a [f32], edges: &[f32]) -> Vec<&'a [f32]> {
 /// The mean of at least one value.
 fn mean(values: &[f32]) -> f64 {
     values.iter().map(|&value| f64::from(value)).sum::<f64>() / real(count(values.len()))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(rows: &u64) -> bool {
+    *rows == 0
 }
 
 fn count(rows: usize) -> u64 {

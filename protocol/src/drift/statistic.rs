@@ -133,8 +133,10 @@ fn p_null(
     }
 }
 
-/// Numeric: exact for a continuous column, whose next value is outside the range of m values with chance 2/(m+1).
-/// Categorical: after Good and Turing, the next row is as likely unseen as a reference row was a singleton.
+/// Numeric: exact for a continuous column, whose next value is outside the range of m values with chance 2/(m+1); a
+/// baseline adds the rows that it had outside the bundle's range itself.
+/// Categorical: after Good and Turing, the next row is as likely unseen as a reference row was a singleton. A bin that a
+/// site's baseline has no row of is as unseen there as a category without a bin.
 fn p_novel(reference: &Reference, window: &Counts, overdispersion: &OverDispersion) -> f64 {
     match reference {
         Reference::Numeric(numeric) => {
@@ -142,12 +144,16 @@ fn p_novel(reference: &Reference, window: &Counts, overdispersion: &OverDispersi
             let cluster = overdispersion.v[0].max(overdispersion.v[1]);
             let novel = whole(real(window.novel) / cluster);
             let trials = whole(real(window.n) / cluster).max(1);
-            beta_binomial_upper(novel, trials, 2.0, (real(numeric.m) / cluster - 1.0).max(1.0))
+            let outside = real(numeric.novel) / cluster;
+            let inside = real(numeric.m - numeric.novel) / cluster;
+            beta_binomial_upper(novel, trials, 2.0 + outside, (inside - 1.0).max(1.0))
         }
         Reference::Categorical(categorical) => {
+            let pairs = categorical.counts.iter().zip(&window.bins);
+            let first: u64 = pairs.filter(|(before, _)| **before == 0).map(|(_, now)| now).sum();
             let unseen = real(categorical.singletons) + 0.5;
             let seen = real(categorical.m - categorical.singletons) + 0.5;
-            beta_binomial_upper(window.novel, window.n + window.novel, unseen, seen)
+            beta_binomial_upper(window.novel + first, window.n + window.novel, unseen, seen)
         }
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::drift::{OverDispersion, Reference};
 use crate::ids::StreamName;
+
+pub use crate::drift::StreamReference;
 
 pub const REFERENCE_SCHEMA: &str = "muster-reference/1";
 
@@ -14,13 +15,6 @@ pub const REFERENCE_SCHEMA: &str = "muster-reference/1";
 pub struct ReferenceFile {
     pub schema: String,
     pub streams: BTreeMap<StreamName, StreamReference>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StreamReference {
-    pub reference: Reference,
-    /// Learnt by replaying the reference in windows of the production length.
-    pub over_dispersion: OverDispersion,
 }
 
 #[derive(Debug, thiserror::Error)]

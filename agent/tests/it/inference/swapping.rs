@@ -118,7 +118,10 @@ fn references() -> [Reference; 2] {
 
 fn reference_file() -> ReferenceFile {
     let streams = ["first", "score"].into_iter().zip(references()).map(|(name, reference)| {
-        (name.parse().unwrap(), StreamReference { reference, over_dispersion: OverDispersion::default() })
+        (
+            name.parse().unwrap(),
+            StreamReference { reference, over_dispersion: OverDispersion::default(), merged: Vec::new() },
+        )
     });
     ReferenceFile { schema: "muster-reference/1".to_owned(), streams: streams.collect() }
 }

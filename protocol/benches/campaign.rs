@@ -1,0 +1,361 @@
+//! Does drift cry wolf, and does it see what it should? Our rule on seeded streams, Evidently and NannyML from PyPI beside
+//! it on the same files. `make drift-campaign`; with the argument `ours` without the peers.
+//!
+//! Every goal is printed last as `goal NAME: VALUE UNIT, wanted <= LIMIT: met|missed`; a missed one ends with 1.
+
+#![expect(clippy::disallowed_methods, reason = "a stopwatch asks the clock")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a measurement that cannot go on stops and says where; its numbers are small"
+)]
+
+#[path = "campaign/device.rs"]
+mod device;
+#[path = "campaign/fleet.rs"]
+mod fleet;
+#[path = "drift/noise.rs"]
+mod noise;
+#[path = "campaign/peers.rs"]
+mod peers;
+#[path = "campaign/score.rs"]
+mod score;
+#[path = "campaign/store.rs"]
+mod store;
+#[path = "campaign/world.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use device::Device;
+use fleet::{Event, Told};
+use peers::Answers;
+use score::{Alarms, Seen};
+use store::Run;
+use world::{Change, Family, World};
+
+/// Devices of each family that the peers watch too.
+const PEER_DEVICES: u64 = 10;
+/// Runs of each change, ours and the peers'.
+const CHANGES: u64 = 200;
+const PEER_CHANGES: u64 = 20;
+const EVIDENTLY_DEVICES: usize = 1;
+const EVIDENTLY_WINDOWS: usize = 30;
+const EVIDENTLY_CHANGES: usize = 5;
+const ER_SEEDS: u64 = 8;
+/// Days between the end of the reference and the epidemic's first day.
+const ER_QUIET_DAYS: usize = 70;
+const FLEETS: u64 = 5;
+/// Where changes are made: rows of the family with the longest independent reference.
+const CHANGED: Family = Family::Independent { reference: 40 };
+
+fn main() -> ExitCode {
+    let alone = std::env::args().any(|argument| argument == "ours");
+    let start = Instant::now();
+    let folder = peers::root().join("target/drift-campaign");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+    peers::write_emergency_department(&folder, ER_SEEDS);
+
+    let ours = Ours::measure(&folder);
+    println!("ours: {:.0} s\n", start.elapsed().as_secs_f64());
+    let answers = if alone { Answers::new() } else { ask_peers(&folder) };
+    let onsets = table_of_onsets(&ours, &folder, &answers);
+    table_of_changes(&ours, &answers);
+    table_of_fleets(&ours);
+    println!("all: {:.0} s\n", start.elapsed().as_secs_f64());
+    if goals(&ours, &onsets, alone) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What our rule did.
+struct Ours {
+    quiet: Vec<(Family, Alarms)>,
+    er: Alarms,
+    /// Days from the epidemic's first to the first alarm, a seed; none: never.
+    epidemic: Vec<Option<usize>>,
+    changes: BTreeMap<&'static str, Seen>,
+    fleets: Vec<(Event, Vec<Told>)>,
+}
+
+impl Ours {
+    fn measure(folder: &Path) -> Self {
+        let quiet = Family::ALL.map(|family| {
+            let alarms = parallel(family.devices(), |seed| {
+                let mut world = World::new(family, seed);
+                let (reference, watched) = family.windows();
+                let mut device = Device::learn(&world.categorical(), &world.windows(reference));
+                let alarmed: Vec<bool> = (0..watched).map(|_| device.observe(&world.window(None))).collect();
+                Alarms::of(&alarmed)
+            });
+            (family, sum(alarms))
+        });
+        let er = store::runs(folder, "er-quiet");
+        let er = parallel(er.len() as u64, |at| Alarms::of(&watch(&Run::read(&er[index(at)]))));
+        let epidemic = store::runs(folder, "er-epidemic");
+        let epidemic =
+            parallel(epidemic.len() as u64, |at| first_day(&watch(&Run::read(&epidemic[index(at)]))));
+        let changes = Change::ALL.map(|change| {
+            let mut seen = Seen::default();
+            parallel(CHANGES, |seed| watch(&changed(change, seed)))
+                .iter()
+                .for_each(|alarmed| seen.add(alarmed));
+            (change.name(), seen)
+        });
+        let events = [Event::Season, Event::BrokenBox, Event::OneSite, Event::NewRegime];
+        let fleets = events.map(|event| (event, parallel(FLEETS, |seed| fleet::live(event, seed))));
+        Self {
+            quiet: quiet.into(),
+            er: sum(er),
+            epidemic,
+            changes: changes.into_iter().collect(),
+            fleets: fleets.into(),
+        }
+    }
+
+    fn told(&self, event: Event) -> &[Told] {
+        self.fleets.iter().find(|(of, _)| *of == event).map_or(&[], |(_, told)| told)
+    }
+}
+
+/// Our rule over a stored run: whether the device was in alarm after each watched window.
+fn watch(run: &Run) -> Vec<bool> {
+    let (reference, watched) = run.windows.split_at(run.reference);
+    let mut device = Device::learn(&run.categorical, reference);
+    watched.iter().map(|window| device.observe(window)).collect()
+}
+
+fn first_day(alarmed: &[bool]) -> Option<usize> {
+    alarmed.iter().skip(ER_QUIET_DAYS).position(|&alarmed| alarmed).map(|day| day + 1)
+}
+
+/// A quiet reference, then two windows in which one column of twenty has changed.
+fn changed(change: Change, seed: u64) -> Run {
+    let mut world = World::new(CHANGED, 50_000 + seed);
+    let (reference, _) = CHANGED.windows();
+    let mut windows = world.windows(reference);
+    windows.extend((0..2).map(|_| world.window(Some(change))));
+    run(format!("change-{}-{seed:03}", change.name().replace([' ', '%'], "")), &world, reference, windows)
+}
+
+fn quiet(family: Family, seed: u64) -> Run {
+    let mut world = World::new(family, seed);
+    let (reference, watched) = family.windows();
+    let windows = world.windows(reference + watched);
+    run(format!("quiet-{}-{seed:03}", family.name()), &world, reference, windows)
+}
+
+fn run(name: String, world: &World, reference: usize, windows: Vec<world::Window>) -> Run {
+    let rows = windows.iter().map(|window| window[0].len()).collect();
+    Run { name, categorical: world.categorical(), reference, rows, windows }
+}
+
+fn ask_peers(folder: &Path) -> Answers {
+    for family in Family::ALL {
+        parallel(PEER_DEVICES, |seed| quiet(family, seed).write(folder));
+    }
+    for change in Change::ALL {
+        parallel(PEER_CHANGES, |seed| changed(change, seed).write(folder));
+    }
+    let all = |begin: &str| store::runs(folder, begin);
+    let some = |begin: &str, count: usize| all(begin).into_iter().take(count).collect::<Vec<_>>();
+    let nannyml: Vec<PathBuf> = ["quiet", "change", "er"].iter().flat_map(|begin| all(begin)).collect();
+    let mut evidently: Vec<PathBuf> = Family::ALL
+        .iter()
+        .flat_map(|family| some(&format!("quiet-{}-", family.name()), EVIDENTLY_DEVICES))
+        .chain(some("er-quiet", EVIDENTLY_DEVICES))
+        .collect();
+    for change in Change::ALL {
+        evidently.extend(some(changed(change, 0).name.trim_end_matches("000"), EVIDENTLY_CHANGES));
+    }
+    let mut answers = Answers::new();
+    let working = [
+        peers::start("nannyml_run.py", &nannyml, usize::MAX),
+        peers::start("evidently_run.py", &evidently, EVIDENTLY_WINDOWS),
+    ];
+    working.into_iter().for_each(|peer| peer.finish(&mut answers));
+    answers
+}
+
+/// Prints false alarms of every rule; returns the onsets a thousand on the peers' streams, ours and NannyML's with 2 of 3.
+fn table_of_onsets(ours: &Ours, folder: &Path, answers: &Answers) -> BTreeMap<String, (f64, f64)> {
+    println!(
+        "without drift, in 1,000 device-windows: onsets (95 % upper bound), windows in alarm, windows watched"
+    );
+    let mut compared = BTreeMap::new();
+    let families = Family::ALL.iter().map(|family| (family.name(), family.says()));
+    let er = ("er".to_owned(), "emergency department, a year after two, 24 h, n 123, 16 columns");
+    for (name, says) in families.chain([er]) {
+        println!("  {says}");
+        let own = ours.quiet.iter().find(|(family, _)| family.name() == name);
+        line("ours", own.map_or(ours.er, |(_, alarms)| *alarms));
+        if answers.is_empty() {
+            continue;
+        }
+        let begin = if name == "er" { "er-quiet-".to_owned() } else { format!("quiet-{name}-") };
+        let same = store::runs(folder, &begin);
+        let same = sum(parallel(same.len() as u64, |at| Alarms::of(&watch(&Run::read(&same[index(at)])))));
+        line("ours, NannyML's streams", same);
+        for rule in ["nannyml-2of3", "nannyml", "evidently", "evidently-any-column"] {
+            let of_rule = answers.iter().filter(|((run, of), _)| of == rule && run.starts_with(&begin));
+            let alarms = sum(of_rule.map(|(_, alarmed)| Alarms::of(alarmed)));
+            line(rule, alarms);
+            if rule == "nannyml-2of3" {
+                compared.insert(name.clone(), (same.rate(), alarms.rate()));
+            }
+        }
+    }
+    println!();
+    compared
+}
+
+fn line(rule: &str, alarms: Alarms) {
+    println!(
+        "    {rule:<24} {:>7.2} ({:.2}) {:>8.1} {:>8}",
+        alarms.rate(),
+        alarms.upper(),
+        alarms.alarmed_rate(),
+        alarms.windows
+    );
+}
+
+fn table_of_changes(ours: &Ours, answers: &Answers) {
+    println!(
+        "one column of twenty changes, n 500: share of runs that see it in the first window, within two"
+    );
+    for change in Change::ALL {
+        println!("  {}", change.name());
+        let own = ours.changes.get(change.name()).copied().unwrap_or_default();
+        let begin = changed(change, 0).name.trim_end_matches("000").to_owned();
+        let peers = ["nannyml-2of3", "nannyml", "evidently", "evidently-any-column"].map(|rule| {
+            let mut seen = Seen::default();
+            let of_rule = answers.iter().filter(|((run, of), _)| of == rule && run.starts_with(&begin));
+            of_rule.for_each(|(_, alarmed)| seen.add(alarmed));
+            (rule, seen)
+        });
+        for (rule, seen) in [("ours", own)].into_iter().chain(peers).filter(|(_, seen)| seen.runs > 0) {
+            let first = seen.first as f64 / seen.runs as f64;
+            println!("    {rule:<24} {first:>6.2} {:>6.2}   of {}", seen.share(), seen.runs);
+        }
+    }
+    let days: Vec<String> =
+        ours.epidemic.iter().map(|day| day.map_or("never".to_owned(), |day| day.to_string())).collect();
+    println!("  emergency department, 14-day ramp of an epidemic: noticed on day {}", days.join(", "));
+    for rule in ["nannyml-2of3", "nannyml"] {
+        let of_rule = answers.iter().filter(|((run, of), _)| of == rule && run.starts_with("er-epidemic"));
+        let days: Vec<String> = of_rule
+            .map(|(_, alarmed)| first_day(alarmed).map_or("never".to_owned(), |day| day.to_string()))
+            .collect();
+        if !days.is_empty() {
+            println!("    {rule:<24} day {}", days.join(", "));
+        }
+    }
+    println!();
+}
+
+fn table_of_fleets(ours: &Ours) {
+    println!(
+        "a model trained on working hours, 20 sites of 3 boxes, {} kinds of six-hour windows, a fortnight, {FLEETS} fleets:",
+        fleet::seasons()
+    );
+    println!(
+        "  event        windows that retrain (by training data alone)   boxes blamed   sites blamed   seasons explained"
+    );
+    for (event, told) in &ours.fleets {
+        let total = |count: fn(&Told) -> usize| told.iter().map(count).sum::<usize>();
+        println!(
+            "  {:<12} {:>8} ({}) {:>38} {:>14} {:>14}",
+            format!("{event:?}"),
+            total(|told| told.retraining),
+            total(|told| told.retraining_by_training_alone),
+            total(|told| told.broken.len()),
+            total(|told| told.sites.len()),
+            total(|told| told.seasonal),
+        );
+    }
+    println!();
+}
+
+fn goals(ours: &Ours, compared: &BTreeMap<String, (f64, f64)>, alone: bool) -> bool {
+    let mut all = true;
+    let mut goal = |name: &str, value: f64, unit: &str, wanted: &str, limit: f64| {
+        let met = if wanted == "<=" { value <= limit } else { value >= limit };
+        all &= met;
+        println!(
+            "goal {name}: {value:.2} {unit}, wanted {wanted} {limit:.2}: {}",
+            if met { "met" } else { "missed" }
+        );
+    };
+    let unit = "false onsets in 1,000 device-windows";
+    for (family, alarms) in &ours.quiet {
+        let limit = match family {
+            Family::Independent { .. } | Family::Cycles => 1.0,
+            Family::Memory | Family::Factory => 2.0,
+        };
+        goal(&format!("onsets_{}", family.name()), alarms.rate(), unit, "<=", limit);
+    }
+    goal("onsets_er", ours.er.rate(), unit, "<=", 1.0);
+    for (name, (own, theirs)) in compared {
+        goal(&format!("onsets_{name}_beside_nannyml_2of3"), *own, unit, "<=", *theirs);
+    }
+    for (name, seen) in &ours.changes {
+        let name = name.replace([' ', '%', '+', '.'], "_");
+        goal(&format!("seen_{name}"), seen.share(), "of the runs within two windows", ">=", 0.95);
+    }
+    let slowest =
+        ours.epidemic.iter().map(|day| day.map_or(f64::INFINITY, |day| day as f64)).fold(0.0, f64::max);
+    goal("epidemic", slowest, "days, the slowest seed", "<=", 11.0);
+
+    let retraining = |event| ours.told(event).iter().map(|told| told.retraining).sum::<usize>() as f64;
+    goal("retraining_for_a_season", retraining(Event::Season), "windows", "<=", 0.0);
+    goal("retraining_for_a_broken_box", retraining(Event::BrokenBox), "windows", "<=", 0.0);
+    goal("retraining_for_one_site", retraining(Event::OneSite), "windows", "<=", 0.0);
+    let share = |event, holds: fn(&Told) -> bool| {
+        ours.told(event).iter().filter(|told| holds(told)).count() as f64 / FLEETS as f64
+    };
+    let only_the_box = share(Event::BrokenBox, |told| told.broken.iter().eq([&fleet::blamed_box()]));
+    goal("only_the_broken_box_blamed", only_the_box, "of the fleets", ">=", 1.0);
+    let the_site = share(Event::OneSite, |told| told.sites.iter().eq([&fleet::blamed_site()]));
+    goal("only_the_site_named", the_site, "of the fleets", ">=", 1.0);
+    let regime = share(Event::NewRegime, |told| told.retraining > 0);
+    goal("new_regime_retrains", regime, "of the fleets", ">=", 1.0);
+    if alone {
+        println!("the peers were left out: nothing is said about them");
+    }
+    all
+}
+
+/// Runs once for each seed, on all cores, in the seeds' order.
+fn parallel<T: Send>(seeds: u64, work: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    let next = AtomicU64::new(0);
+    let done = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        break;
+                    }
+                    let made = work(seed);
+                    done.lock().unwrap().insert(seed, made);
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap().into_values().collect()
+}
+
+fn sum(alarms: impl IntoIterator<Item = Alarms>) -> Alarms {
+    alarms.into_iter().fold(Alarms::default(), Alarms::plus)
+}
+
+fn index(at: u64) -> usize {
+    usize::try_from(at).unwrap()
+}

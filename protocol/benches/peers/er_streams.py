@@ -1,0 +1,64 @@
+"""Writes runs of the emergency department (examples/er-capacity) for the campaign: two years of reference, then a quiet
+third year, or an epidemic from day 800 on.
+
+    er_streams.py FOLDER SEEDS
+"""
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "examples" / "er-capacity"))
+from er.features import LABEL, feature_matrix
+from er.generator import Site, generate
+
+REFERENCE_DAYS, YEAR_DAYS, EPIDEMIC_DAY, EPIDEMIC_DAYS = 730, 365, 800, 40
+NUMERIC = ("age", "sex", "ambulance", "comorbidities", "prior_visits", "heart_rate", "sbp", "resp_rate", "spo2", "temp_c",
+           "pain", "lactate", "triage_esi", "ed_occupancy")
+
+
+def table(patients, score):
+    """Fourteen numbers, the complaint, the score."""
+    columns = [np.asarray(getattr(patients, name), dtype=float) for name in NUMERIC]
+    columns += [np.asarray(patients.complaint, dtype=float), score(patients)]
+    return np.stack(columns).astype("<f4")
+
+
+def columns_of(patients):
+    return {name: getattr(patients, name) for name in patients.__dataclass_fields__}
+
+
+def write(folder, name, parts, days):
+    rows = np.bincount(np.concatenate([(p.time_h // 24).astype(int) for p, _ in parts]), minlength=days[1])[days[0]:]
+    np.concatenate([part for _, part in parts], axis=1).tofile(folder / f"{name}.f32")
+    categorical = [False] * len(NUMERIC) + [True, False]
+    run = {"name": name, "categorical": categorical, "reference": REFERENCE_DAYS, "rows": rows.tolist()}
+    (folder / f"{name}.json").write_text(json.dumps(run))
+
+
+def main():
+    folder, seeds = Path(sys.argv[1]), int(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(1, seeds + 1):
+        site = Site(f"campaign-{seed}", 9000 + seed)
+        before = generate(site, 0, REFERENCE_DAYS)
+        inputs = feature_matrix(columns_of(before))
+        scale = StandardScaler().fit(inputs)
+        model = LogisticRegression(max_iter=200).fit(scale.transform(inputs), getattr(before, LABEL))
+
+        def score(patients, scale=scale, model=model):
+            return model.predict_proba(scale.transform(feature_matrix(columns_of(patients))))[:, 1]
+
+        reference = (before, table(before, score))
+        quiet = generate(site, REFERENCE_DAYS, REFERENCE_DAYS + YEAR_DAYS)
+        end = REFERENCE_DAYS + YEAR_DAYS
+        write(folder, f"er-quiet-{seed:02}", [reference, (quiet, table(quiet, score))], (0, end))
+        end = EPIDEMIC_DAY + EPIDEMIC_DAYS
+        sick = generate(site, REFERENCE_DAYS, end, EPIDEMIC_DAY)
+        write(folder, f"er-epidemic-{seed:02}", [reference, (sick, table(sick, score))], (0, end))
+
+
+main()

@@ -1,0 +1,6 @@
+//! The drift statistics against an independent implementation: its recorded vectors, and the implementation itself over
+//! random inputs.
+
+mod checks;
+mod oracle;
+mod vectors;
