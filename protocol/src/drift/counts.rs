@@ -208,7 +208,8 @@ impl TryFrom<RawCounts> for Counts {
             let sums = [values.sum, values.sum_first, values.sum_last];
             require(sums.iter().all(|sum| sum.possible(n)), "a sum is too large for the rows")?;
             require(novel <= n, "more rows are novel than there are")?;
-            let one_value = values.sum.each(n).is_some() && bins.iter().filter(|&&rows| rows > 0).count() == 1;
+            let one_value =
+                values.sum.each(n).is_some() && bins.iter().filter(|&&rows| rows > 0).count() == 1;
             require(!values.alike || n == 0 || one_value, "the rows cannot all be alike")?;
         }
         Ok(Self { bins, n, nulls, novel, values })

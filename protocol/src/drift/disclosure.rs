@@ -249,7 +249,10 @@ mod tests {
         let mut values = vec![50.0; 20];
         values.extend([f32::NAN; 4]);
         let counts = told(&values)?;
-        assert_eq!((counts.n(), counts.nulls(), counts.sum(), counts.is_stuck()), (24, 0, Some(1200.0), true));
+        assert_eq!(
+            (counts.n(), counts.nulls(), counts.sum(), counts.is_stuck()),
+            (24, 0, Some(1200.0), true)
+        );
         let mut values = vec![f32::NAN; 20];
         values.extend([50.0; 4]);
         let counts = told(&values)?;
