@@ -396,10 +396,12 @@ mod tests {
             let request = format!("{day}-{count}-{previous:?}");
             ask(&mut ring, &request, b"b", day * 24, &vec![0.5; count]);
             for row in 0..u32::try_from(count).unwrap() {
-                let previous = (!previous.is_empty()).then_some((Digest::of(previous), &Prediction::Number(0.0)));
+                let previous =
+                    (!previous.is_empty()).then_some((Digest::of(previous), &Prediction::Number(0.0)));
                 ring.settle(&request, row, 1.0, previous);
             }
-            let told = ring.take_blocks(64).into_iter().map(|block| (block.day.as_millis() / 86_400_000, block.n));
+            let told =
+                ring.take_blocks(64).into_iter().map(|block| (block.day.as_millis() / 86_400_000, block.n));
             told.collect::<Vec<_>>()
         };
         assert_eq!(label(1, 4, b""), vec![]);

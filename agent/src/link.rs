@@ -164,7 +164,11 @@ impl Link {
             Ok(packet) => self.commands.try_send(Command::Publish(packet)).is_ok(),
             Err(error) => {
                 // What waits on the disk was encoded once already; nothing else can be too long.
-                tracing::error!(kind = outbound.up().as_str(), error = chain(&error), "a message cannot be sent");
+                tracing::error!(
+                    kind = outbound.up().as_str(),
+                    error = chain(&error),
+                    "a message cannot be sent"
+                );
                 true
             }
         }

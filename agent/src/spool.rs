@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use muster_protocol::ids::BootId;
 use muster_protocol::limits::{SPOOL_EVENTS_MAX, SPOOL_REPORTS_MAX};
-use muster_protocol::message::{Ack, Event, EventKind, Message as _, MessageError, Outbound, Report, VERSION};
+use muster_protocol::message::{
+    Ack, Event, EventKind, Message as _, MessageError, Outbound, Report, VERSION,
+};
 use muster_protocol::time::Timestamp;
 
 use crate::disk::{self, DiskError};

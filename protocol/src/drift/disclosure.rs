@@ -6,6 +6,7 @@
 //!                                  reference fills it: what is told is the cell, never how its rows lie in it
 //!   few rows out of range       ─▶ none; nearly all ─▶ all
 //!   sums of an outer bin        ─▶ the reference's mean, if the bin is told as part of a cell
+//!   all sums                    ─▶ the reference's means, if few rows are out of range: one of them could be most of a sum
 //! ```
 //! Filling a cell as the reference does can hide a difference inside it and can never make one, so a test on such a pane
 //! is right or cautious. Panes must be large enough that cells are few: who closes them sees to that ([`Floor::full`]).
@@ -111,14 +112,22 @@ impl Counts {
             (&mut self.values, &all.values, reference)
         {
             let alone = |bin| cells.iter().all(|cell| !cell.holds(bin) || cell.first == cell.last);
-            let mean = |bin: usize| numeric.bin_means.get(bin).copied().unwrap_or(0.0);
+            let usual = |bin: usize| {
+                let mean = numeric.bin_means.get(bin).copied().unwrap_or(0.0);
+                Steps::many(mean, self.bins[bin], values.grid)
+            };
             let last = all.bins.len() - 1;
             *told = *values;
-            if !alone(0) {
-                told.sum_first = Steps::many(mean(0), self.bins[0], values.grid);
+            let outlier = k.is_few(all.novel);
+            if outlier {
+                told.alike = false;
+                told.sum = (0..=last).map(usual).fold(Steps::ZERO, Steps::plus);
             }
-            if last > 0 && !alone(last) {
-                told.sum_last = Steps::many(mean(last), self.bins[last], values.grid);
+            if outlier || !alone(0) {
+                told.sum_first = usual(0);
+            }
+            if last > 0 && (outlier || !alone(last)) {
+                told.sum_last = usual(last);
             }
             let outer = all.bins[0] + if last > 0 { all.bins[last] } else { 0 };
             self.novel = if all.novel < k.rows() {
@@ -240,7 +249,7 @@ mod tests {
         let told = told(&values)?;
         // 51 rows between the last two bins, half and half as the reference has them; the last bin's mean is its own.
         assert_eq!((&told.bins()[18..], told.novel()), (&[26, 25][..], 0));
-        assert_eq!((told.sum(), told.sum_last()), (Some(50.0 * 92.0 + 1_234.5), Some(25.0 * 97.0)));
+        assert_eq!((told.sum(), told.sum_last()), (Some(26.0 * 92.0 + 25.0 * 97.0), Some(25.0 * 97.0)));
         Ok(())
     }
 

@@ -74,6 +74,10 @@ impl Steps {
         self.0 = self.0.wrapping_add(other.0);
     }
 
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
+
     /// `rows` rows of this mean, as far as a sum may go.
     pub(super) fn many(mean: f64, rows: u64, grid: Grid) -> Self {
         Self(truncate(mean * grid.scale()).saturating_mul(rows.into()))
