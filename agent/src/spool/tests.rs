@@ -38,7 +38,9 @@ fn events(spool: &mut Spool, now: Instant) -> Vec<(BootId, u64, u64)> {
     due.filter_map(|outbound| match outbound {
         Outbound::Event(event) => Some((event.boot, event.sequence, event.held_from)),
         Outbound::Report(_) => None,
-        other => panic!("a spool keeps no {other:?}"),
+        other @ (Outbound::Hello(_) | Outbound::Status(_) | Outbound::State(_) | Outbound::Want(_)) => {
+            panic!("a spool keeps no {other:?}")
+        }
     })
     .collect()
 }
@@ -114,7 +116,9 @@ fn beyond_the_bound_the_oldest_reports_go_and_are_counted() {
         .filter_map(|outbound| match outbound {
             Outbound::Report(report) => Some(report),
             Outbound::Event(_) => None,
-            other => panic!("a spool keeps no {other:?}"),
+            other @ (Outbound::Hello(_) | Outbound::Status(_) | Outbound::State(_) | Outbound::Want(_)) => {
+                panic!("a spool keeps no {other:?}")
+            }
         })
         .collect();
     let numbers: Vec<(u64, u64)> = reports.iter().map(|report| (report.sequence, report.held_from)).collect();

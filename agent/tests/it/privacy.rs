@@ -1,7 +1,7 @@
 //! Patients go through everything that counts them, each with values that nobody else has; then every byte that the box
 //! would publish is searched for any of these.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use muster_agent::labels::{Prediction, Predictions, RingLimits};
 use muster_agent::measure::{Outcome, Panes, Stats};
 use muster_agent::oip::{NamedTensor, Tensor, Values};
 use muster_agent::report::Counted;
-use muster_protocol::drift::{Floor, OverDispersion, Reference};
+use muster_protocol::drift::{Counter, Floor, OverDispersion, Reference};
 use muster_protocol::ids::{BootId, Digest, SlotName};
 use muster_protocol::manifest::{Manifest, ReferenceFile, StreamReference};
-use muster_protocol::message::{Health, Outbound};
+use muster_protocol::message::{Health, Outbound, Report};
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Up;
 use proptest::prelude::*;
@@ -92,7 +92,7 @@ fn named(name: &str, values: &[f32]) -> Vec<NamedTensor> {
 }
 
 /// All that a box would publish of these patients.
-fn published(patients: &[Patient], floor: Floor) -> Vec<Outbound> {
+fn published(patients: &[Patient], floor: Floor) -> Vec<Report> {
     let (slot, bundle): (SlotName, _) = ("m".parse().unwrap(), Digest::of(b"bundle"));
     let mut panes = Panes::new(bundle, &manifest(), Some(&reference_file())).unwrap().floor(floor);
     let mut labels = Predictions::new(slot.clone(), RingLimits::default(), floor);
@@ -127,7 +127,7 @@ fn published(patients: &[Patient], floor: Floor) -> Vec<Outbound> {
     }
     panes.close();
     tell(&mut panes, &mut labels, &mut stats, now);
-    told.into_iter().map(Outbound::Report).collect()
+    told
 }
 
 fn name_of(patient: usize) -> String {
@@ -153,8 +153,7 @@ fn numbers(value: &Value, found: &mut Vec<f64>) {
 }
 
 /// Every number that a reader of the report has or can make by taking a pane's sums apart.
-fn readable(outbound: &Outbound) -> Vec<f64> {
-    let Outbound::Report(report) = outbound else { return Vec::new() };
+fn readable(report: &Report) -> Vec<f64> {
     let mut found = Vec::new();
     numbers(&serde_json::to_value(report).unwrap(), &mut found);
     for counts in report.panes.iter().flat_map(|pane| &pane.streams) {
@@ -171,13 +170,13 @@ proptest! {
     #[test]
     fn no_value_of_one_patient_leaves(patients in patients(), k in 5u64..12) {
         let floor = Floor::try_from(k).unwrap();
-        for outbound in published(&patients, floor) {
+        for report in published(&patients, floor) {
+            let outbound = Outbound::Report(report.clone());
             let bytes = outbound.encode().unwrap();
-            let read = Outbound::decode(Up::Report, &bytes).unwrap();
-            prop_assert_eq!(&read, &outbound);
+            prop_assert_eq!(&Outbound::decode(Up::Report, &bytes).unwrap(), &outbound);
             let text = String::from_utf8_lossy(&bytes);
             prop_assert!(!text.contains("Lovelace") && !text.contains("mrn-"));
-            let read = readable(&read);
+            let read = readable(&report);
             for own in patients.iter().flat_map(own_values) {
                 let near = read.iter().find(|&&number| (number - own).abs() <= own.abs() * 1e-9);
                 prop_assert!(near.is_none(), "{own} is told as {near:?}");
@@ -185,7 +184,6 @@ proptest! {
                 let raw = [(own as f32).to_le_bytes().to_vec(), own.to_le_bytes().to_vec()];
                 prop_assert!(!raw.iter().any(|raw| bytes.windows(raw.len()).any(|part| part == raw)), "{own}");
             }
-            let Outbound::Report(report) = &outbound else { unreachable!() };
             for model in &report.models {
                 prop_assert!(model.rows == 0 || model.rows >= k);
             }
@@ -206,20 +204,17 @@ proptest! {
 fn the_search_would_find_a_patient() {
     let patient = Patient { after_s: 0, age: 71.25, missing: false, ward: 0, score: 0.15, label: Some(44.5) };
     let reference = reference_file().streams.remove(&"age".parse().unwrap()).unwrap().reference;
-    let muster_protocol::drift::Counter::Numeric(mut counter) =
-        muster_protocol::drift::Counter::new(&reference)
-    else {
-        unreachable!()
-    };
+    let Counter::Numeric(mut counter) = Counter::new(&reference) else { panic!("ages are numbers") };
     counter.observe(patient.age);
     assert_eq!(counter.counts().sum(), own_values(&patient).first().copied());
     let told = published(&[patient; 4], Floor::LEAST);
-    assert!(told.iter().all(|outbound| matches!(outbound, Outbound::Report(report)
-        if report.panes.is_empty() && report.labels.is_empty() && report.models.iter().all(|model| model.requests == 0))));
-    let told = published(&[patient; 9], Floor::LEAST);
-    let rows = |outbound: &Outbound| match outbound {
-        Outbound::Report(report) => report.panes.iter().map(|pane| pane.streams[0].rows()).sum::<u64>(),
-        _ => 0,
+    let silent = |report: &Report| {
+        report.panes.is_empty()
+            && report.labels.is_empty()
+            && report.models.iter().all(|model| model.rows == 0)
     };
-    assert_eq!(told.iter().map(rows).sum::<u64>(), 9);
+    assert!(told.iter().all(silent));
+    let told = published(&[patient; 9], Floor::LEAST);
+    let rows = told.iter().flat_map(|report| &report.panes).map(|pane| pane.streams[0].rows());
+    assert_eq!(rows.sum::<u64>(), 9);
 }
