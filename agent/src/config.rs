@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use muster_protocol::drift::Floor;
 use muster_protocol::time::WorldScale;
 use muster_protocol::trust::Consent;
 use serde::Deserialize;
@@ -31,6 +32,8 @@ pub struct Config {
     pub runtime_dir: PathBuf,
     /// World time between reports.
     pub report_every: Duration,
+    /// Nothing of fewer rows leaves the box.
+    pub floor: Floor,
     /// A download that brings fewer bytes a second than this, over that time, is given up and tried again later.
     pub slowest: (u64, Duration),
     pub scale: WorldScale,
@@ -128,6 +131,7 @@ struct Runtime {
 #[serde(deny_unknown_fields, default)]
 struct Report {
     every_s: u64,
+    k: u64,
 }
 
 /// See `download::Slowest`.
@@ -152,7 +156,7 @@ impl Default for Serve {
 
 impl Default for Report {
     fn default() -> Self {
-        Self { every_s: 30 }
+        Self { every_s: 30, k: Floor::LEAST.rows() }
     }
 }
 
@@ -193,6 +197,10 @@ impl Config {
         if file.report.every_s == 0 {
             return wrong("report.every_s", "0", "write at least 1 second of world time");
         }
+        let Ok(floor) = Floor::try_from(file.report.k) else {
+            let rule = "write 5 to 1000: a site may tell less than the default of 5, and never more";
+            return wrong("report.k", &file.report.k.to_string(), rule);
+        };
         if !file.serve.listen.ip().is_loopback() {
             let rule = "this version serves applications on the box only; write 127.0.0.1:PORT";
             return wrong("serve.listen", &file.serve.listen.to_string(), rule);
@@ -203,6 +211,7 @@ impl Config {
             listen: file.serve.listen,
             runtime_dir,
             report_every: Duration::from_secs(file.report.every_s),
+            floor,
             slowest: (
                 file.download.slowest_bytes_per_s,
                 Duration::from_secs(file.download.slowest_over_s.max(1)),
@@ -281,6 +290,7 @@ mod tests {
         check(&GOOD.replace("name = \"er-1\"", "name = \"\""), "'name'");
         check(&format!("{GOOD}\n[serve]\nlisten = \"0.0.0.0:80\""), "serve.listen");
         check(&format!("{GOOD}\n[report]\nevery_s = 0"), "report.every_s");
+        check(&format!("{GOOD}\n[report]\nk = 4"), "report.k");
         check(&format!("{GOOD}\n[activation]\nconsent = \"yes\""), "not-needed");
     }
 

@@ -20,8 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use muster_protocol::chunk::{Answer, Chunk, ChunkError};
 use muster_protocol::ids::Digest;
-use muster_protocol::message::{Message as _, Sentence};
-use muster_protocol::topic::Up;
+use muster_protocol::message::{Outbound, Sentence};
 use tokio::sync::mpsc;
 
 use crate::blobs::Blobs;
@@ -241,7 +240,7 @@ impl Worker {
             }
             if self.linked
                 && let Some(want) = active.transfer.want(monotonic())
-                && !self.link.send(Up::Want, want.to_json())
+                && !self.link.send(&Outbound::Want(want))
             {
                 tracing::debug!("the link is behind; the request will be repeated");
             }

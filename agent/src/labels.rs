@@ -7,7 +7,9 @@
 //! ```
 //!
 //! The loss is the squared error (for probabilities the Brier score). It is charged to the bundle that *answered*, on
-//! the world day of its prediction. A label that was found but never settled (its sender hung up) is still waited for. Only sums leave this module. It runs no model, reads no clock, takes no lock.
+//! the world day of its prediction. A label that was found but never settled (its sender hung up) is still waited for.
+//! Only sums leave this module, and none of fewer than `k` labels: those wait, and join the next day of the same bundles
+//! if theirs brings no more. It runs no model, reads no clock, takes no lock.
 
 mod loss;
 
@@ -15,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_protocol::drift::Floor;
 use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::message::LabelBlock;
 use muster_protocol::message::report::PairedLoss;
@@ -51,6 +54,7 @@ impl Default for RingLimits {
 pub struct Predictions {
     slot: SlotName,
     limits: RingLimits,
+    floor: Floor,
     /// Oldest first; the first has number `first`.
     ring: VecDeque<Entry>,
     first: u64,
@@ -106,9 +110,9 @@ pub enum Settled {
 }
 
 impl Predictions {
-    pub fn new(slot: SlotName, limits: RingLimits) -> Self {
+    pub fn new(slot: SlotName, limits: RingLimits, floor: Floor) -> Self {
         let (ring, index, gone, gone_index, blocks) = Default::default();
-        Self { slot, limits, ring, first: 0, bytes: 0, index, gone, gone_index, blocks }
+        Self { slot, limits, floor, ring, first: 0, bytes: 0, index, gone, gone_index, blocks }
     }
 
     /// Keeps every row of an answered request. An id that is used again replaces its older rows.
@@ -229,18 +233,32 @@ impl Predictions {
         }
     }
 
+    /// Whether there are sums that may be told.
     pub fn has_blocks(&self) -> bool {
-        !self.blocks.is_empty()
+        self.blocks.values().any(|block| block.n >= self.floor.rows())
     }
 
-    /// Hands over at most `limit` blocks, oldest day first.
+    /// Hands over at most `limit` blocks that may be told, oldest day first.
     pub fn take_blocks(&mut self, limit: usize) -> Vec<LabelBlock> {
-        let mut blocks = Vec::new();
-        while blocks.len() < limit {
-            let Some((_, block)) = self.blocks.pop_first() else { break };
-            blocks.push(block);
+        self.join_few();
+        let told = self.blocks.iter().filter(|(_, block)| block.n >= self.floor.rows());
+        let told: Vec<BlockKey> = told.map(|(&key, _)| key).take(limit).collect();
+        told.iter().filter_map(|key| self.blocks.remove(key)).collect()
+    }
+
+    /// Moves a block of few labels to the next day that has any of the same bundles.
+    fn join_few(&mut self) {
+        let keys: Vec<BlockKey> = self.blocks.keys().copied().collect();
+        for (at, key) in keys.iter().enumerate() {
+            let next = keys.iter().skip(at + 1).find(|next| (next.1, next.2) == (key.1, key.2));
+            let few = self.blocks.get(key).is_some_and(|block| self.floor.is_few(block.n));
+            if let Some(next) = next.filter(|_| few)
+                && let Some(block) = self.blocks.remove(key)
+                && let Some(next) = self.blocks.get_mut(next)
+            {
+                add_sums(next, &block);
+            }
         }
-        blocks
     }
 
     fn forget_oldest(&mut self) {
@@ -260,6 +278,21 @@ impl Predictions {
                 self.gone_index.remove(&oldest);
             }
         }
+    }
+}
+
+fn add_sums(block: &mut LabelBlock, more: &LabelBlock) {
+    block.n += more.n;
+    block.label_sum += more.label_sum;
+    block.prediction_sum += more.prediction_sum;
+    block.loss_sum += more.loss_sum;
+    block.loss_sum_sq += more.loss_sum_sq;
+    // Blocks of one key are paired with the same bundle, all their labels or none.
+    if let (Some(against), Some(more)) = (&mut block.against, &more.against) {
+        against.n += more.n;
+        against.loss_sum += more.loss_sum;
+        against.diff_sum += more.diff_sum;
+        against.diff_sum_sq += more.diff_sum_sq;
     }
 }
 
@@ -288,7 +321,7 @@ mod tests {
     use crate::oip::{Tensor, Values};
 
     fn ring(rows: usize, bytes: usize) -> Predictions {
-        Predictions::new("m".parse().unwrap(), RingLimits { rows, bytes })
+        Predictions::new("m".parse().unwrap(), RingLimits { rows, bytes }, Floor::LEAST)
     }
 
     fn inputs(values: &[f32]) -> Vec<NamedTensor> {
@@ -310,20 +343,29 @@ mod tests {
         }
     }
 
+    /// What is kept of the labels, told or not.
+    fn kept(ring: &Predictions) -> Vec<&LabelBlock> {
+        ring.blocks.values().collect()
+    }
+
     #[test]
     fn sums_are_exact_and_paired() {
         let mut ring = ring(100, 1 << 20);
-        ask(&mut ring, "r1", b"new", 1, &[0.25, 0.75]);
-        ask(&mut ring, "r2", b"new", 25, &[0.5]);
-        ask(&mut ring, "r3", b"old", 2, &[1.0]);
         let previous = Prediction::Number(0.5);
-        for (request, row, label, paired) in
-            [("r1", 0, 1.0, true), ("r1", 1, 1.0, true), ("r2", 0, 0.0, true), ("r3", 0, 0.0, false)]
-        {
-            let found = waiting(&ring, request, row);
-            assert_eq!(found.input.as_deref(), Some(&inputs(&[f32::from(u8::try_from(row).unwrap())])[..]));
-            let previous = paired.then_some((Digest::of(b"old"), &previous));
-            assert_eq!(ring.settle(request, row, label, previous), Settled::Matched);
+        for copy in 0..5 {
+            let [r1, r2, r3] = ["r1", "r2", "r3"].map(|name| format!("{name}-{copy}"));
+            ask(&mut ring, &r1, b"new", 1, &[0.25, 0.75]);
+            ask(&mut ring, &r2, b"new", 25, &[0.5]);
+            ask(&mut ring, &r3, b"old", 2, &[1.0]);
+            for (request, row, label, paired) in
+                [(&r1, 0, 1.0, true), (&r1, 1, 1.0, true), (&r2, 0, 0.0, true), (&r3, 0, 0.0, false)]
+            {
+                let found = waiting(&ring, request, row);
+                let input = inputs(&[f32::from(u8::try_from(row).unwrap())]);
+                assert_eq!(found.input.as_deref(), Some(&input[..]));
+                let previous = paired.then_some((Digest::of(b"old"), &previous));
+                assert_eq!(ring.settle(request, row, label, previous), Settled::Matched);
+            }
         }
         let blocks = ring.take_blocks(64);
         assert_eq!(blocks.len(), 3);
@@ -332,17 +374,44 @@ mod tests {
             blocks.iter().find(|block| block.bundle == Digest::of(bundle) && block.day == day).unwrap()
         };
         let first = of(b"new", 0);
-        // Losses 0.5625 and 0.0625 against 0.25 and 0.25.
-        assert_eq!((first.n, first.label_sum, first.prediction_sum, first.loss_sum), (2, 2.0, 1.0, 0.625));
-        assert_eq!((first.day, first.loss_sum_sq), (Timestamp::default(), 0.5625 * 0.5625 + 0.0625 * 0.0625));
+        // Losses 0.5625 and 0.0625 against 0.25 and 0.25, five times.
+        assert_eq!((first.n, first.label_sum, first.prediction_sum, first.loss_sum), (10, 10.0, 5.0, 3.125));
+        let squares = 0.5625 * 0.5625 + 0.0625 * 0.0625;
+        assert_eq!((first.day, first.loss_sum_sq), (Timestamp::default(), 5.0 * squares));
         let against = first.against.as_ref().unwrap();
-        assert_eq!((against.bundle, against.n, against.loss_sum), (Digest::of(b"old"), 2, 0.5));
-        assert_eq!((against.diff_sum, against.diff_sum_sq), (0.125, 0.3125 * 0.3125 + 0.1875 * 0.1875));
+        assert_eq!((against.bundle, against.n, against.loss_sum), (Digest::of(b"old"), 10, 2.5));
+        let squares = 0.3125 * 0.3125 + 0.1875 * 0.1875;
+        assert_eq!((against.diff_sum, against.diff_sum_sq), (0.625, 5.0 * squares));
         let second = of(b"new", 1);
-        assert_eq!((second.n, second.loss_sum, second.against.as_ref().unwrap().diff_sum), (1, 0.25, 0.0));
+        assert_eq!((second.n, second.loss_sum, second.against.as_ref().unwrap().diff_sum), (5, 1.25, 0.0));
         let old = of(b"old", 0);
-        assert_eq!((old.n, old.loss_sum, old.against.as_ref()), (1, 1.0, None));
+        assert_eq!((old.n, old.loss_sum, old.against.as_ref()), (5, 5.0, None));
         assert!(ring.take_blocks(64).is_empty());
+    }
+
+    #[test]
+    fn few_labels_wait_for_more_and_join_the_next_day() {
+        let mut ring = ring(100, 1 << 20);
+        let mut label = |day: i64, count: usize, previous: &[u8]| {
+            let request = format!("{day}-{count}-{previous:?}");
+            ask(&mut ring, &request, b"b", day * 24, &vec![0.5; count]);
+            for row in 0..u32::try_from(count).unwrap() {
+                let previous =
+                    (!previous.is_empty()).then_some((Digest::of(previous), &Prediction::Number(0.0)));
+                ring.settle(&request, row, 1.0, previous);
+            }
+            let told =
+                ring.take_blocks(64).into_iter().map(|block| (block.day.as_millis() / 86_400_000, block.n));
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(label(1, 4, b""), vec![]);
+        assert_eq!(label(1, 1, b""), vec![(1, 5)]);
+        // The second day's two labels are told with the third's; pairs are another block and wait for their own.
+        assert_eq!(label(2, 2, b""), vec![]);
+        assert_eq!(label(3, 4, b"p"), vec![]);
+        assert_eq!(label(3, 3, b""), vec![(3, 5)]);
+        assert_eq!(label(9, 6, b"p"), vec![(9, 10)]);
+        assert_eq!((ring.has_blocks(), kept(&ring).len()), (false, 0));
     }
 
     #[test]
@@ -357,7 +426,7 @@ mod tests {
         check("b", 2, Settled::Unknown);
         check("b", 1, Settled::Matched);
         check("b", 1, Settled::Repeated);
-        assert_eq!(ring.take_blocks(9)[0].n, 1);
+        assert_eq!((kept(&ring)[0].n, ring.take_blocks(9)), (1, vec![]));
     }
 
     #[test]
@@ -367,7 +436,7 @@ mod tests {
         ask(&mut ring, "a", b"b", 0, &[0.75]);
         ask(&mut ring, "z", b"b", 0, &[0.5]);
         ring.settle("a", 0, 0.0, None);
-        let blocks = ring.take_blocks(9);
+        let blocks = kept(&ring);
         assert_eq!((blocks.len(), blocks[0].prediction_sum), (1, 0.75));
     }
 
@@ -395,8 +464,8 @@ mod tests {
         let mut ring = ring(5_000, 1 << 22);
         for day in 0..70_i64 {
             let request = format!("r{day}");
-            ask(&mut ring, &request, b"b", day * 24, &[0.5]);
-            ring.settle(&request, 0, 1.0, None);
+            ask(&mut ring, &request, b"b", day * 24, &[0.5; 5]);
+            (0..5).for_each(|row| assert_eq!(ring.settle(&request, row, 1.0, None), Settled::Matched));
         }
         let first = ring.take_blocks(64);
         assert_eq!((first.len(), first[0].day, ring.take_blocks(64).len()), (64, Timestamp::default(), 6));

@@ -11,6 +11,8 @@
 //! has acknowledged it, so what this module drops is only late. The certificate and the authorities are read anew too:
 //! what was renewed, and whom a newer root trusts, counts from the next connection on.
 //!
+//! Whatever leaves goes through [`Packet`], and a packet is made of an [`Outbound`] only: docs/privacy.md.
+//!
 //! Never: quality of service 2, topic aliases, broker sessions.
 
 use std::io;
@@ -21,10 +23,10 @@ use bytes::Bytes;
 use muster_protocol::enrol::Fingerprint;
 use muster_protocol::ids::{BootId, DeviceId};
 use muster_protocol::limits::PACKET_BYTES_MAX;
-use muster_protocol::message::{Message as _, Presence, Status, VERSION};
+use muster_protocol::message::{MessageError, Outbound, Presence, Status, VERSION};
 use muster_protocol::topic::{self, Topic, Up};
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{Filter, LastWill, Packet};
+use rumqttc::v5::mqttbytes::v5::{Filter, LastWill, Packet as Incoming};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
 use rumqttc::{Outgoing, TlsConfiguration, Transport};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -78,6 +80,8 @@ enum SetupError {
     Address(#[from] AddressError),
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
+    #[error("the last will cannot be written")]
+    Will(#[from] MessageError),
 }
 
 /// What the link has to say to the loop.
@@ -118,9 +122,25 @@ pub struct Link {
 
 #[derive(Debug)]
 enum Command {
-    Publish { up: Up, payload: Vec<u8> },
+    Publish(Packet),
     Reconnect,
     Close { done: oneshot::Sender<()> },
+}
+
+/// One message on its way out.
+#[derive(Debug)]
+struct Packet {
+    topic: String,
+    retain: bool,
+    payload: Vec<u8>,
+}
+
+impl Packet {
+    fn of(device: &DeviceId, outbound: &Outbound) -> Result<Self, MessageError> {
+        let up = outbound.up();
+        let topic = Topic::Up(device.clone(), up).to_string();
+        Ok(Self { topic, retain: up == Up::Status, payload: outbound.encode()? })
+    }
 }
 
 /// Starts the connection's task. Dropping the receiver ends it.
@@ -139,8 +159,19 @@ impl Link {
 
     /// Hands a message to the connection. `false`: its queue is full, try again later. Never waits, because the caller
     /// is the loop for which the connection may be waiting.
-    pub fn send(&self, up: Up, payload: Vec<u8>) -> bool {
-        self.commands.try_send(Command::Publish { up, payload }).is_ok()
+    pub fn send(&self, outbound: &Outbound) -> bool {
+        match Packet::of(&self.device, outbound) {
+            Ok(packet) => self.commands.try_send(Command::Publish(packet)).is_ok(),
+            Err(error) => {
+                // What waits on the disk was encoded once already; nothing else can be too long.
+                tracing::error!(
+                    kind = outbound.up().as_str(),
+                    error = chain(&error),
+                    "a message cannot be sent"
+                );
+                true
+            }
+        }
     }
 
     /// Ends the connection in good order and makes another: a new certificate is to be proven while the old one still is
@@ -256,8 +287,8 @@ impl Connection {
         let mut network = options.network_options();
         network.set_tcp_nodelay(true);
         options.set_network_options(network);
-        let (topic, message) = status(&self.config, self.number, Presence::Offline);
-        options.set_last_will(LastWill::new(topic, message, QoS::AtLeastOnce, true, None));
+        let Packet { topic, retain, payload } = status(&self.config, self.number, Presence::Offline)?;
+        options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, retain, None));
         Ok((options, credential))
     }
 
@@ -266,7 +297,7 @@ impl Connection {
         let closed = async {
             loop {
                 match self.commands.recv().await {
-                    Some(Command::Publish { .. } | Command::Reconnect) => {}
+                    Some(Command::Publish(_) | Command::Reconnect) => {}
                     Some(Command::Close { done }) => return done.send(()).unwrap_or(()),
                     None => return,
                 }
@@ -291,7 +322,7 @@ async fn listen(
     let gone = || End::Lost("the agent stops".to_owned(), Fault::Network);
     loop {
         match events.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+            Ok(Event::Incoming(Incoming::ConnAck(_))) => {
                 linked.store(true, Ordering::SeqCst);
                 if let Err(error) = greet(client, config, number) {
                     return End::Lost(format!("cannot subscribe: {error}"), Fault::Network);
@@ -305,7 +336,7 @@ async fn listen(
                     return gone();
                 }
             }
-            Ok(Event::Incoming(Packet::Publish(publish))) => {
+            Ok(Event::Incoming(Incoming::Publish(publish))) => {
                 let topic = String::from_utf8_lossy(&publish.topic).into_owned();
                 if heard.send(Heard::Message { topic, payload: publish.payload }).await.is_err() {
                     return gone();
@@ -334,10 +365,9 @@ async fn speak(
         match command {
             // What was meant for an earlier connection is not carried over: the loop sends what matters again.
             // And an attempt that is under way has read the certificate a moment ago, or fails and reads it again.
-            Command::Publish { .. } | Command::Reconnect if !linked.load(Ordering::SeqCst) => {}
-            Command::Publish { up, payload } => {
-                let topic = Topic::Up(config.device.clone(), up).to_string();
-                let sent = client.publish(topic, QoS::AtLeastOnce, up == Up::Status, payload).await;
+            Command::Publish(_) | Command::Reconnect if !linked.load(Ordering::SeqCst) => {}
+            Command::Publish(Packet { topic, retain, payload }) => {
+                let sent = client.publish(topic, QoS::AtLeastOnce, retain, payload).await;
                 if let Err(error) = sent {
                     return End::Lost(format!("cannot publish: {error}"), Fault::Network);
                 }
@@ -352,10 +382,12 @@ async fn speak(
             }
             Command::Close { done } => {
                 if linked.load(Ordering::SeqCst) {
-                    let (topic, message) = status(config, number, Presence::Offline);
                     let farewell = async {
-                        client.publish(topic, QoS::AtLeastOnce, true, message).await?;
-                        client.disconnect().await
+                        let Packet { topic, retain, payload } =
+                            status(config, number, Presence::Offline).map_err(|error| chain(&error))?;
+                        let said = client.publish(topic, QoS::AtLeastOnce, retain, payload).await;
+                        said.map_err(|error| chain(&error))?;
+                        client.disconnect().await.map_err(|error| chain(&error))
                     };
                     if farewell.await.is_ok() {
                         // The other future returns when the packet is out.
@@ -375,13 +407,14 @@ fn greet(client: &AsyncClient, config: &LinkConfig, number: u64) -> Result<(), S
     let filters = [topic::down_to(&config.device), topic::every_trust_file()];
     let filters = filters.map(|filter| Filter::new(filter, QoS::AtLeastOnce));
     client.try_subscribe_many(filters).map_err(|error| error.to_string())?;
-    let (topic, message) = status(config, number, Presence::Online);
-    client.try_publish(topic, QoS::AtLeastOnce, true, message).map_err(|error| error.to_string())
+    let Packet { topic, retain, payload } =
+        status(config, number, Presence::Online).map_err(|error| error.to_string())?;
+    client.try_publish(topic, QoS::AtLeastOnce, retain, payload).map_err(|error| error.to_string())
 }
 
-fn status(config: &LinkConfig, connection: u64, presence: Presence) -> (String, Vec<u8>) {
-    let topic = Topic::Up(config.device.clone(), Up::Status).to_string();
-    (topic, Status { v: VERSION, boot: config.boot.clone(), connection, presence }.to_json())
+fn status(config: &LinkConfig, connection: u64, presence: Presence) -> Result<Packet, MessageError> {
+    let status = Status { v: VERSION, boot: config.boot.clone(), connection, presence };
+    Packet::of(&config.device, &Outbound::Status(status))
 }
 
 /// The library's error, with what TLS refused in words that help.

@@ -1,19 +1,24 @@
 //! Counts what a bundle sees and says, per stream and pane of world time.
 //!
 //! ```text
-//!   observe(now, tensors) ──> one Counter per stream ──pane over──> closed ──take(now)──> report
+//!   observe(now, tensors) ──> one Counter per stream ──pane over, and full──> disclosed ──take(now)──> report
+//!                                                    └─window over──────────┘
 //! ```
 //!
 //! Only counts are kept: no value of a patient outlives the call that counted it. Nothing here judges, reads a clock or
 //! locks; the owner brings `now`. A value belongs to the pane in which it *arrives*: a pane that was closed never
 //! changes again.
+//!
+//! A pane with few rows goes on until it is full or its window ends, and what is then still few stays in its counter for
+//! the next: see `muster_protocol::drift::Floor` and docs/privacy.md. A box that is switched off hard loses what it
+//! counts, so at worst a window of a quiet ward.
 
 mod stats;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use muster_protocol::drift::{Counter, Counts};
+use muster_protocol::drift::{Counter, Counts, Floor, Reference};
 use muster_protocol::ids::{Digest, SlotName, StreamName};
 use muster_protocol::manifest::{Manifest, ReferenceFile, Source};
 use muster_protocol::message::Pane;
@@ -30,14 +35,26 @@ const CLOSED_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Panes {
     bundle: Digest,
+    floor: Floor,
+    /// The least length of a pane; each is a multiple of it.
     length: Duration,
+    /// The most.
+    window: Duration,
     streams: Vec<Stream>,
-    /// Start of the pane that is being counted, if anything was.
-    open: Option<Timestamp>,
+    /// What is being counted, if anything was.
+    open: Option<Open>,
     /// End of the last closed pane: no pane begins before it.
     closed_to: Timestamp,
     closed: VecDeque<Closed>,
     dropped: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    from: Timestamp,
+    /// End of the least pane in which the last row arrived.
+    to: Timestamp,
+    rows: u64,
 }
 
 #[derive(Debug)]
@@ -50,6 +67,7 @@ struct Closed {
 #[derive(Debug)]
 struct Stream {
     source: Source,
+    reference: Reference,
     counter: Counter,
 }
 
@@ -75,7 +93,7 @@ impl Panes {
             match (&stream.source, &counter) {
                 (Source::Numeric { .. }, Counter::Numeric(_))
                 | (Source::OneHot { .. }, Counter::Categorical(_)) => {
-                    Ok(Stream { source: stream.source.clone(), counter })
+                    Ok(Stream { source: stream.source.clone(), reference: known.reference.clone(), counter })
                 }
                 (Source::Numeric { .. }, Counter::Categorical(_)) => {
                     Err(MeasureError::Kind(stream.name.clone(), "numbers"))
@@ -86,9 +104,17 @@ impl Panes {
             }
         });
         let streams = streams.collect::<Result<Vec<_>, _>>()?;
-        let length = Duration::from_secs(manifest.monitoring.pane_s);
+        let [length, window] =
+            [manifest.monitoring.pane_s, manifest.monitoring.window_s].map(Duration::from_secs);
         let closed_to = Timestamp::from_millis(i64::MIN);
-        Ok(Self { bundle, length, streams, open: None, closed_to, closed: VecDeque::new(), dropped: 0 })
+        let (floor, closed) = (Floor::default(), VecDeque::new());
+        Ok(Self { bundle, floor, length, window, streams, open: None, closed_to, closed, dropped: 0 })
+    }
+
+    /// Tells nothing of fewer rows than this.
+    #[must_use]
+    pub fn floor(self, floor: Floor) -> Self {
+        Self { floor, ..self }
     }
 
     /// Counts one answered request, inputs and outputs alike. `now` is world time.
@@ -98,7 +124,10 @@ impl Panes {
         }
         self.close_past(now);
         // A clock that stepped back counts on in the open pane, or in the next: the earlier one may have been sent.
-        self.open.get_or_insert(now.floor_to(self.length).max(self.closed_to));
+        let from = now.floor_to(self.length).max(self.closed_to);
+        let open = self.open.get_or_insert(Open { from, to: from, rows: 0 });
+        open.to = open.to.max(from.plus(self.length));
+        open.rows += inputs.iter().map(|input| input.tensor.rows()).max().unwrap_or(0) as u64;
         for stream in &mut self.streams {
             let name = stream.source.tensor();
             let tensor = inputs.iter().chain(outputs).find(|tensor| tensor.name == name);
@@ -133,20 +162,49 @@ impl Panes {
         std::mem::take(&mut self.dropped)
     }
 
+    /// Closes what is being counted, whether it is full or not: the box is about to stop.
+    pub fn close(&mut self) {
+        if let Some(open) = self.open {
+            self.close_at(open, open.to);
+        }
+    }
+
     fn close_past(&mut self, now: Timestamp) {
-        let Some(from) = self.open.filter(|&from| now >= from.plus(self.length)) else { return };
+        let Some(open) = self.open else { return };
+        let window_end = open.from.floor_to(self.window).plus(self.window);
+        if now >= window_end {
+            self.close_at(open, window_end);
+        } else if now >= open.to && open.rows >= self.floor.full() {
+            self.close_at(open, open.to);
+        }
+    }
+
+    fn close_at(&mut self, open: Open, to: Timestamp) {
         self.open = None;
-        self.closed_to = from.plus(self.length);
+        self.closed_to = to;
+        let streams: Vec<Counts> =
+            self.streams.iter_mut().map(|stream| stream.take_disclosed(self.floor)).collect();
+        if streams.iter().all(|counts| counts.rows() == 0) {
+            return;
+        }
         if self.closed.len() == CLOSED_MAX {
             self.closed.pop_front();
             self.dropped += 1;
         }
-        let streams: Vec<Counts> = self.streams.iter_mut().map(|stream| stream.counter.take()).collect();
-        self.closed.push_back(Closed { from, to: self.closed_to, streams });
+        self.closed.push_back(Closed { from: open.from, to, streams });
     }
 }
 
 impl Stream {
+    /// What may be told now. Of nothing, the counter goes on.
+    fn take_disclosed(&mut self, floor: Floor) -> Counts {
+        let told = self.counter.counts().disclosed(&self.reference, floor);
+        if told.rows() > 0 {
+            self.counter.take();
+        }
+        told
+    }
+
     fn count(&mut self, tensor: &Tensor) {
         let row_len = tensor.row_len();
         let rows = tensor.rows();
@@ -283,21 +341,25 @@ mod tests {
     }
 
     fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_seconds(1_800_000_000 + seconds)
+        Timestamp::from_seconds(1_800_006_000 - 1_800_006_000 % 6_000 + seconds)
+    }
+
+    /// So many rows that no bin of the references is small.
+    fn crowd(first: u16, count: u16) -> Vec<([f32; 4], f32)> {
+        let row = |i: u16| {
+            let bit = |of: u16| f32::from(u8::from(i % of == 0));
+            ([f32::from(i % 100), bit(9), bit(2), bit(3)], f32::from(i % 100) / 100.0)
+        };
+        (first..first + count).map(row).collect()
     }
 
     #[test]
     fn panes_hold_exactly_what_arrived_in_them() {
-        let rows: Vec<([f32; 4], f32)> = (0_u8..200)
-            .map(|i| {
-                let bit = |of: u8| f32::from(u8::from(i % of == 0));
-                ([f32::from(i), bit(7), bit(2), bit(3)], f32::from(i) / 150.0)
-            })
-            .collect();
+        let rows = crowd(0, 1500);
         let mut panes = panes();
-        let (first, rest) = rows.split_at(70);
-        let (second, third) = rest.split_at(50);
-        for (chunk, seconds) in [(&first[..30], 1), (&first[30..], 599), (second, 600), (third, 1850)] {
+        let (first, rest) = rows.split_at(600);
+        let (second, third) = rest.split_at(400);
+        for (chunk, seconds) in [(&first[..500], 1), (&first[500..], 599), (second, 600), (third, 1850)] {
             let (x, y) = batch(chunk);
             panes.observe(at(seconds), &x, &y);
         }
@@ -305,15 +367,43 @@ mod tests {
         let spans: Vec<_> = closed.iter().map(|pane| (pane.from, pane.to)).collect();
         assert_eq!(spans, [(at(0), at(600)), (at(600), at(1200)), (at(1800), at(2400))]);
         for (pane, rows) in closed.iter().zip([first, second, third]) {
-            assert_eq!(pane.streams, direct(rows));
+            for ((told, counts), reference) in pane.streams.iter().zip(direct(rows)).zip(references()) {
+                assert_eq!(told, &counts.disclosed(&reference, Floor::LEAST));
+                assert_eq!(told.bins(), counts.bins(), "so many rows are told as they are");
+            }
         }
         assert!(panes.is_idle());
     }
 
     #[test]
+    fn a_quiet_ward_is_told_once_a_window_and_fewer_than_k_not_at_all() {
+        let mut panes = panes();
+        let arrive = |panes: &mut Panes, seconds, count| {
+            let (x, y) = batch(&crowd(0, count));
+            panes.observe(at(seconds), &x, &y);
+        };
+        arrive(&mut panes, 10, 30);
+        arrive(&mut panes, 3000, 30);
+        assert_eq!(take(&mut panes, at(5999), 10).len(), 0);
+        let told = take(&mut panes, at(6000), 10);
+        assert_eq!((told.len(), told[0].from, told[0].to), (1, at(0), at(6000)));
+        assert_eq!(told[0].streams.iter().map(Counts::rows).collect::<Vec<_>>(), [60, 60, 60]);
+        // Four rows are not told, and are in the next window's pane.
+        arrive(&mut panes, 6_500, 4);
+        assert_eq!((take(&mut panes, at(12_000), 10).len(), panes.is_idle()), (0, true));
+        arrive(&mut panes, 12_000, 6);
+        let told = take(&mut panes, at(18_000), 10);
+        assert_eq!((told.len(), told[0].from, told[0].streams[2].rows()), (1, at(12_000), 10));
+        // A box that stops tells what it may, before its time.
+        arrive(&mut panes, 18_000, 6);
+        panes.close();
+        assert_eq!(take(&mut panes, at(18_001), 10)[0].to, at(18_600));
+    }
+
+    #[test]
     fn a_closed_pane_never_changes() {
         let mut panes = panes();
-        let (x, y) = batch(&[([1.0, 0.0, 1.0, 0.0], 0.5)]);
+        let (x, y) = batch(&crowd(0, 200));
         panes.observe(at(10), &x, &y);
         assert!(take(&mut panes, at(599), 10).is_empty() && !panes.is_idle());
         assert_eq!(take(&mut panes, at(600), 10).len(), 1);
@@ -321,13 +411,13 @@ mod tests {
         panes.observe(at(5), &x, &y);
         panes.observe(at(700), &x, &y);
         let later = take(&mut panes, at(1200), 10);
-        assert_eq!((later.len(), later[0].from, later[0].streams[2].n()), (1, at(600), 2));
+        assert_eq!((later.len(), later[0].from, later[0].streams[2].n()), (1, at(600), 400));
     }
 
     #[test]
     fn what_nobody_takes_is_bounded_and_counted() {
         let mut panes = panes();
-        let (x, y) = batch(&[([1.0, 0.0, 1.0, 0.0], 0.5)]);
+        let (x, y) = batch(&crowd(0, 200));
         for pane in 0..=1100 {
             panes.observe(at(pane * 600), &x, &y);
         }

@@ -155,7 +155,8 @@ async fn live(config: Config) -> Result<(), RunError> {
     let (state, shown) = watch::channel(serde_json::Value::Null);
     let slots = {
         let world = world.clone();
-        Slots::new(Arc::new(move || world.now()), SlotLimits::default())
+        let limits = SlotLimits { floor: config.floor, ..SlotLimits::default() };
+        Slots::new(Arc::new(move || world.now()), limits)
     };
     let serve_config = ServeConfig { listen: config.listen, ..ServeConfig::default() };
     let key = identity::secret()?;

@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use muster_protocol::ids::BootId;
 use muster_protocol::limits::{SPOOL_EVENTS_MAX, SPOOL_REPORTS_MAX};
-use muster_protocol::message::{Ack, Event, EventKind, Message as _, MessageError, Report, VERSION};
+use muster_protocol::message::{
+    Ack, Event, EventKind, Message as _, MessageError, Outbound, Report, VERSION,
+};
 use muster_protocol::time::Timestamp;
-use muster_protocol::topic::Up;
 
 use crate::disk::{self, DiskError};
 use lane::Lane;
@@ -151,7 +152,7 @@ impl Spool {
     }
 
     /// What to send now, oldest first: what was not sent on this connection, and what was not acknowledged for long.
-    pub fn due(&mut self, now: Instant) -> Result<Vec<(Up, Vec<u8>)>, SpoolError> {
+    pub fn due(&mut self, now: Instant) -> Result<Vec<Outbound>, SpoolError> {
         let mut due = Vec::new();
         let mut room = IN_FLIGHT_EARLIER_MAX;
         let earlier = self.boots.len().saturating_sub(1);
@@ -160,14 +161,10 @@ impl Spool {
                 room += IN_FLIGHT_MAX - IN_FLIGHT_EARLIER_MAX;
             }
             for (held_from, entry) in boot.events.due(now, ACK_SILENCE, &mut room)? {
-                if let Some(bytes) = renumber_event(&entry, held_from) {
-                    due.push((Up::Event, bytes));
-                }
+                due.extend(renumber_event(&entry, held_from).map(Outbound::Event));
             }
             for (held_from, entry) in boot.reports.due(now, ACK_SILENCE, &mut room)? {
-                if let Some(bytes) = renumber_report(&entry, held_from) {
-                    due.push((Up::Report, bytes));
-                }
+                due.extend(renumber_report(&entry, held_from).map(Outbound::Report));
             }
         }
         Ok(due)
@@ -226,16 +223,14 @@ fn name_of(path: &Path) -> Option<(u64, BootId)> {
     Some((number.parse().ok()?, boot.parse().ok()?))
 }
 
-fn renumber_event(bytes: &[u8], held_from: u64) -> Option<Vec<u8>> {
-    let mut event = Event::from_json(bytes).ok()?;
-    event.held_from = held_from;
-    Some(event.to_json())
+fn renumber_event(bytes: &[u8], held_from: u64) -> Option<Event> {
+    let event = Event::from_json(bytes).ok()?;
+    Some(Event { held_from, ..event })
 }
 
-fn renumber_report(bytes: &[u8], held_from: u64) -> Option<Vec<u8>> {
-    let mut report = Report::decode(bytes).ok()?;
-    report.held_from = held_from;
-    report.encode().ok()
+fn renumber_report(bytes: &[u8], held_from: u64) -> Option<Report> {
+    let report = Report::decode(bytes).ok()?;
+    Some(Report { held_from, ..report })
 }
 
 #[cfg(test)]

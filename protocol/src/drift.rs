@@ -28,6 +28,7 @@ mod baseline;
 mod components;
 mod counter;
 mod counts;
+mod disclosure;
 mod effects;
 mod fixed;
 mod fleet;
@@ -46,6 +47,7 @@ pub use attribution::{Attribution, Cause, DeviceReadings, Reading, StreamReading
 pub use baseline::{BASELINE_WINDOWS_MIN, BASELINE_WINDOWS_WANTED, V_MAX, Weakness};
 pub use counter::{CategoricalCounter, Counter, NumericCounter};
 pub use counts::{Counts, CountsError, MAX_ROWS};
+pub use disclosure::Floor;
 pub use effects::{Effects, NumericEffects};
 pub use fleet::{FleetAlarm, FleetRule, benjamini_hochberg, merge_by};
 pub use overdispersion::{MIN_REPLAY_WINDOWS, OverDispersion, OverDispersionError};

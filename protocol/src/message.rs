@@ -8,6 +8,7 @@
 //! missing. `held_from` tells the fleet that older entries are gone for good, so that it does not wait for them.
 
 pub mod down;
+pub mod outbound;
 pub mod report;
 pub mod up;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{self, MESSAGE_BYTES_MAX};
 
 pub use down::{Ack, Epoch};
+pub use outbound::Outbound;
 pub use report::{Health, LabelBlock, ModelStats, Pane, Report};
 pub use up::{
     Capabilities, Event, EventKind, Hello, LocalLease, Phase, Presence, Provider, ProviderUse, ReadyFor,

@@ -52,7 +52,9 @@ impl Local {
     pub(super) fn find(state_dir: &Path) -> Result<Self, CommandError> {
         let addresses: Option<Value> = disk::read_json(&state_dir.join("addresses.json"))?;
         let url = addresses.as_ref().and_then(|found| found.get("oip")?.as_str()?.strip_prefix("http://"));
-        let address = url.and_then(|text| text.parse().ok());
+        // The agent serves on loopback only; whatever else stands there is not this box's agent.
+        let address =
+            url.and_then(|text| text.parse().ok()).filter(|address: &SocketAddr| address.ip().is_loopback());
         let address = address.ok_or_else(|| LocalError::NotRunning(state_dir.to_owned()))?;
         Ok(Self { state_dir: state_dir.to_owned(), address })
     }

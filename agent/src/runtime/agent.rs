@@ -170,6 +170,7 @@ impl Agent {
 
     /// Leaves nothing half done: an activation that was under way is no fault of its bundle.
     pub(super) fn end(&mut self) {
+        self.last_report();
         tracing::debug!(state_dir = %self.held.path().display(), "lets go of the state folder");
         if let Some(busy) = self.busy.take()
             && let Err(error) = self.files.abort(&busy.slot)

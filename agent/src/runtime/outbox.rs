@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use muster_protocol::enrol::Fingerprint;
 use muster_protocol::message::{
-    Ack, EventKind, Hello, Message as _, Phase, Refusal, Report, Sentence, SlotState, State, VERSION,
+    Ack, EventKind, Hello, Outbound, Phase, Refusal, Report, Sentence, SlotState, State, VERSION,
 };
 use muster_protocol::time::Timestamp;
-use muster_protocol::topic::Up;
 
 use super::agent::Agent;
 use crate::chain;
@@ -179,8 +178,8 @@ impl Agent {
         self.send_state(now);
         match self.outbox.spool.due(now) {
             Ok(due) => {
-                for (up, bytes) in due {
-                    self.say(up, bytes);
+                for outbound in due {
+                    self.say(&outbound);
                 }
             }
             Err(error) => tracing::error!(error = chain(&error), "the spool cannot be read"),
@@ -203,7 +202,7 @@ impl Agent {
             facts: Some(member.facts.clone()),
             key: member.key,
         };
-        self.say(Up::Hello, hello.to_json());
+        self.say(&Outbound::Hello(hello));
     }
 
     /// Says who this box is once more: what it trusts or shows has changed within a connection.
@@ -214,9 +213,9 @@ impl Agent {
     }
 
     /// What the queue does not take is said again after its silence.
-    fn say(&self, up: Up, bytes: Vec<u8>) {
-        if !self.parts.link.send(up, bytes) {
-            tracing::debug!(kind = up.as_str(), "the link is behind; this will be said again");
+    fn say(&self, outbound: &Outbound) {
+        if !self.parts.link.send(outbound) {
+            tracing::debug!(kind = outbound.up().as_str(), "the link is behind; this will be said again");
         }
     }
 
@@ -228,6 +227,16 @@ impl Agent {
         }
         // After a pause (the machine slept, the disk hung) there is one report for it all, not one for each interval.
         self.outbox.report_at = Some(now + every);
+        self.report_now(now);
+    }
+
+    /// What was counted and not told yet goes to the spool, for the next life to send.
+    pub(super) fn last_report(&mut self) {
+        self.parts.slots.close_panes();
+        self.report_now(monotonic());
+    }
+
+    fn report_now(&mut self, now: Instant) {
         let to = self.parts.world.now();
         let mut counted = Counted { models: self.parts.slots.stats(), ..Counted::default() };
         for _ in 0..DRAINS_MAX {
@@ -330,7 +339,7 @@ impl Agent {
         };
         let Some(silent) = silent else { return };
         let sequence = state.sequence;
-        if self.parts.link.send(Up::State, state.to_json()) {
+        if self.parts.link.send(&Outbound::State(state.clone())) {
             self.outbox.state_sent = Some((sequence, now));
         }
         if let (true, Some(connection)) = (silent, self.outbox.connection) {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use muster_protocol::drift::Floor;
 use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::limits::{LABEL_BLOCKS_PER_REPORT_MAX, PANES_PER_REPORT_MAX, SLOTS_MAX};
 use muster_protocol::manifest::{Manifest, ReferenceFile, Signature};
@@ -29,6 +30,8 @@ const METERS_MAX: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SlotLimits {
     pub ring: RingLimits,
+    /// Nothing of fewer rows is told.
+    pub floor: Floor,
 }
 
 /// A handle on all slots.
@@ -153,6 +156,7 @@ impl Slots {
     /// the model that they began with.
     pub fn activate(&self, slot: &SlotName, served: Served) {
         let Served { model, manifest, bundle, panes } = served;
+        let panes = panes.floor(self.0.limits.floor);
         let mut table = self.0.write();
         let place = table.slots.entry(slot.clone()).or_insert_with(|| self.new_slot(slot));
         let fresh = || Arc::new(Meter { panes: Mutex::new(panes), stats: Mutex::default() });
@@ -213,6 +217,7 @@ impl Slots {
     pub fn panes(&self, now: Timestamp) -> Vec<Pane> {
         let mut taken = Vec::new();
         let mut streams = 0;
+        let floor = self.0.limits.floor;
         let mut table = self.0.write();
         for (slot, place) in &mut table.slots {
             for meter in place.meters.values() {
@@ -227,29 +232,37 @@ impl Slots {
                     tracing::warn!(%slot, dropped, "finished panes were dropped because no report took them");
                 }
             }
-            place.forget_idle_meters();
+            place.forget_idle_meters(floor);
         }
         let Table { wished, slots } = &mut *table;
         slots.retain(|slot, place| wished.contains(slot) || !place.is_spent());
         taken
     }
 
+    /// Closes all panes before their time, because the box is about to stop.
+    pub fn close_panes(&self) {
+        for place in self.0.read().slots.values() {
+            place.meters.values().for_each(|meter| lock(&meter.panes).close());
+        }
+    }
+
     /// Takes the counts of requests since the last call: those in use first, at most what fits one report.
     pub fn stats(&self) -> Vec<ModelStats> {
+        let floor = self.0.limits.floor;
         let table = self.0.read();
         let mut all = Vec::new();
         for (slot, place) in &table.slots {
             let current = place.current.as_ref().map(|serving| serving.bundle.sha256);
             for (&bundle, meter) in &place.meters {
                 let in_use = current == Some(bundle);
-                if in_use || !lock(&meter.stats).is_empty() {
+                if in_use || !lock(&meter.stats).is_quiet(floor) {
                     all.push((!in_use, slot, bundle, meter));
                 }
             }
         }
         all.sort_by_key(|&(idle, slot, bundle, _)| (idle, slot, bundle));
         let fitting = all.into_iter().take(SLOTS_MAX);
-        fitting.map(|(_, slot, bundle, meter)| lock(&meter.stats).take(slot.clone(), bundle)).collect()
+        fitting.map(|(_, slot, bundle, meter)| lock(&meter.stats).take(slot.clone(), bundle, floor)).collect()
     }
 
     /// Takes the sums of matured labels, as many blocks as fit one report.
@@ -306,7 +319,7 @@ impl Slots {
     }
 
     fn new_slot(&self, slot: &SlotName) -> Slot {
-        let predictions = Predictions::new(slot.clone(), self.0.limits.ring);
+        let predictions = Predictions::new(slot.clone(), self.0.limits.ring, self.0.limits.floor);
         let (current, previous, stopped, meters) = Default::default();
         Slot { current, previous, stopped, meters, predictions: Arc::new(Mutex::new(predictions)) }
     }
@@ -325,7 +338,7 @@ impl Serving {
 impl Slot {
     /// Meters whose bundle is neither current nor previous go once they hold nothing; the bound is for a box that
     /// swaps faster than it reports.
-    fn forget_idle_meters(&mut self) {
+    fn forget_idle_meters(&mut self, floor: Floor) {
         let loaded = [&self.current, &self.previous];
         let kept: BTreeSet<Digest> =
             loaded.into_iter().flatten().map(|serving| serving.bundle.sha256).collect();
@@ -336,7 +349,7 @@ impl Slot {
             }
             // A request in flight still holds it and will count.
             let in_use = Arc::strong_count(meter) > 1;
-            let holds = in_use || !lock(&meter.panes).is_idle() || !lock(&meter.stats).is_empty();
+            let holds = in_use || !lock(&meter.panes).is_idle() || !lock(&meter.stats).is_quiet(floor);
             spare = spare.saturating_sub(usize::from(holds));
             holds && spare > 0
         });

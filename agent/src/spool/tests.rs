@@ -34,10 +34,15 @@ fn report() -> Report {
 }
 
 fn events(spool: &mut Spool, now: Instant) -> Vec<(BootId, u64, u64)> {
-    let due = spool.due(now).unwrap().into_iter().filter(|(up, _)| *up == Up::Event);
-    due.map(|(_, bytes)| Event::from_json(&bytes).unwrap())
-        .map(|e| (e.boot, e.sequence, e.held_from))
-        .collect()
+    let due = spool.due(now).unwrap().into_iter();
+    due.filter_map(|outbound| match outbound {
+        Outbound::Event(event) => Some((event.boot, event.sequence, event.held_from)),
+        Outbound::Report(_) => None,
+        other @ (Outbound::Hello(_) | Outbound::Status(_) | Outbound::State(_) | Outbound::Want(_)) => {
+            panic!("a spool keeps no {other:?}")
+        }
+    })
+    .collect()
 }
 
 fn ack(i: u8, event: u64, report: u64) -> Ack {
@@ -106,7 +111,16 @@ fn beyond_the_bound_the_oldest_reports_go_and_are_counted() {
     assert_eq!(spool.take_dropped_reports(), 3);
     assert_eq!(spool.take_dropped_reports(), 0);
     let due = spool.due(monotonic()).unwrap();
-    let reports: Vec<Report> = due.iter().map(|(_, bytes)| Report::decode(bytes).unwrap()).collect();
+    let reports: Vec<Report> = due
+        .into_iter()
+        .filter_map(|outbound| match outbound {
+            Outbound::Report(report) => Some(report),
+            Outbound::Event(_) => None,
+            other @ (Outbound::Hello(_) | Outbound::Status(_) | Outbound::State(_) | Outbound::Want(_)) => {
+                panic!("a spool keeps no {other:?}")
+            }
+        })
+        .collect();
     let numbers: Vec<(u64, u64)> = reports.iter().map(|report| (report.sequence, report.held_from)).collect();
     assert_eq!(numbers, vec![(4, 4), (5, 4), (6, 4), (7, 4)]);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use muster_protocol::drift::Counts;
 use muster_protocol::ids::{DeviceId, Digest, SlotName};
+use muster_protocol::manifest::Monitoring;
 use muster_protocol::message::Pane;
 use muster_protocol::time::Timestamp;
 
@@ -62,6 +63,14 @@ pub enum Merged {
 }
 
 impl Window {
+    /// No pane of it is still to come: there are as many as it has room for, or one went on to its end, because a box
+    /// with few rows makes few panes.
+    pub fn is_whole(&self, monitoring: &Monitoring) -> bool {
+        let Monitoring { pane_s, window_s, .. } = monitoring;
+        let end = self.from.plus(Duration::from_secs(*window_s));
+        self.panes >= window_s / pane_s.max(&1) || self.to >= end
+    }
+
     pub fn key(&self) -> WindowKey {
         WindowKey {
             from: self.from,

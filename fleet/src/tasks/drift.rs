@@ -126,9 +126,8 @@ async fn read_device(
     let monitoring = &monitored.manifest.monitoring;
     let mut news = false;
     for (i, window) in found.iter().enumerate() {
-        let complete = window.panes >= monitoring.window_s / monitoring.pane_s;
         // A window that lost panes to a restart closes when a later one has begun.
-        if !complete && i + 1 == found.len() {
+        if !window.is_whole(monitoring) && i + 1 == found.len() {
             break;
         }
         match watch.read((monitoring, &monitored.reference), window.from, &window.streams) {

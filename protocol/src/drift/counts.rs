@@ -1,7 +1,8 @@
 //! What was counted in one pane or window: the only thing a box sends about its data.
 //!
 //! Counts add. Whatever the order and grouping, merged panes equal the one pane that would have counted everything,
-//! bit for bit; sums are integers for that reason. Counts hold no value of any row but the smallest and the largest.
+//! bit for bit; sums are integers for that reason. Counts hold no value of any row; before they leave a box, `disclosure`
+//! sees to it that no small group of rows can be told from them either.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,15 +28,16 @@ pub struct Counts {
     pub(super) values: Option<Values>,
 }
 
-/// Sums and range of a numeric column, in steps of the reference's grid.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Sums of a numeric column, in steps of the reference's grid.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Values {
     pub(super) grid: Grid,
     pub(super) sum: Steps,
     pub(super) sum_first: Steps,
     /// Zero if there is only one bin, which is then the first.
     pub(super) sum_last: Steps,
-    pub(super) range: Option<(f32, f32)>,
+    /// No two rows differ by a step. Says that a sensor is stuck, where a range would name its extreme patients.
+    pub(super) alike: bool,
 }
 
 impl Counts {
@@ -70,15 +72,16 @@ impl Counts {
     }
 
     fn add(&mut self, other: &Self) {
+        if let (Some(values), Some(more)) = (&mut self.values, &other.values) {
+            values.alike = values.alike && more.alike && values.may_be_alike(self.n, more, other.n);
+            values.add(more);
+        }
         for (bin, more) in self.bins.iter_mut().zip(&other.bins) {
             *bin += more;
         }
         self.n += other.n;
         self.nulls += other.nulls;
         self.novel += other.novel;
-        if let (Some(values), Some(more)) = (&mut self.values, &other.values) {
-            values.add(more);
-        }
     }
 
     /// All panes as one; None if there are none.
@@ -138,12 +141,9 @@ impl Counts {
         self.values.as_ref().map(|values| values.grid.value(values.sum_last))
     }
 
-    pub fn min(&self) -> Option<f32> {
-        self.values.as_ref()?.range.map(|(min, _)| min)
-    }
-
-    pub fn max(&self) -> Option<f32> {
-        self.values.as_ref()?.range.map(|(_, max)| max)
+    /// Whether the rows hold nothing but one value, over and over. Categories have no values.
+    pub fn is_stuck(&self) -> bool {
+        self.n > 0 && self.values.as_ref().is_some_and(|values| values.alike)
     }
 
     fn shape(&self) -> (usize, Option<Grid>) {
@@ -154,27 +154,22 @@ impl Counts {
 impl Values {
     fn empty(grid: Grid) -> Self {
         let zero = Steps::default();
-        Self { grid, sum: zero, sum_first: zero, sum_last: zero, range: None }
+        Self { grid, sum: zero, sum_first: zero, sum_last: zero, alike: true }
     }
 
     fn add(&mut self, more: &Self) {
         self.sum.add(more.sum);
         self.sum_first.add(more.sum_first);
         self.sum_last.add(more.sum_last);
-        self.range = match (self.range, more.range) {
-            (Some(a), Some(b)) => Some((lower(a.0, b.0), upper(a.1, b.1))),
-            (range, None) | (None, range) => range,
-        };
     }
-}
 
-/// The smaller value; of the two zeros the negative one, so that the order of panes leaves no trace.
-fn lower(a: f32, b: f32) -> f32 {
-    if a.total_cmp(&b).is_le() { a } else { b }
-}
-
-fn upper(a: f32, b: f32) -> f32 {
-    if a.total_cmp(&b).is_ge() { a } else { b }
+    /// Rows of one value each, here and there: is it the same?
+    fn may_be_alike(&self, n: u64, other: &Self, others: u64) -> bool {
+        match (self.sum.each(n), other.sum.each(others)) {
+            (Some(one), Some(other)) => one == other,
+            (None, _) | (_, None) => n == 0 || others == 0,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -213,10 +208,9 @@ impl TryFrom<RawCounts> for Counts {
             let sums = [values.sum, values.sum_first, values.sum_last];
             require(sums.iter().all(|sum| sum.possible(n)), "a sum is too large for the rows")?;
             require(novel <= n, "more rows are novel than there are")?;
-            require(values.range.is_some() == (n > 0), "the range does not go with the rows")?;
-            let ordered =
-                values.range.is_none_or(|(min, max)| min.is_finite() && max.is_finite() && min <= max);
-            require(ordered, "min and max are not a finite range")?;
+            let one_value =
+                values.sum.each(n).is_some() && bins.iter().filter(|&&rows| rows > 0).count() == 1;
+            require(!values.alike || n == 0 || one_value, "the rows cannot all be alike")?;
         }
         Ok(Self { bins, n, nulls, novel, values })
     }
@@ -251,7 +245,7 @@ mod tests {
     fn json_and_postcard_read_back() -> Result<(), Box<dyn Error>> {
         let reference = Reference::numeric(&[1.0, 2.0, 3.0])?;
         let counts = counted(&reference, &[0.5, 2.0, f32::NAN]);
-        let text = r#"{"bins":[1,1,0],"n":2,"nulls":1,"novel":1,"values":{"grid":-51,"sum":"5629499534213120","sum_first":"1125899906842624","sum_last":"0","range":[0.5,2.0]}}"#;
+        let text = r#"{"bins":[1,1,0],"n":2,"nulls":1,"novel":1,"values":{"grid":-51,"sum":"5629499534213120","sum_first":"1125899906842624","sum_last":"0","alike":false}}"#;
         assert_eq!(serde_json::to_string(&counts)?, text);
         assert_eq!(serde_json::from_str::<Counts>(text)?, counts);
         assert_eq!(serde_json::from_value::<Counts>(serde_json::to_value(&counts)?)?, counts);
@@ -279,8 +273,7 @@ mod tests {
         check("/values/sum", json!("170141183460469231731687303715884105727"), "too large");
         check("/values/sum", json!("1.5"), "whole number");
         check("/values/grid", json!(400), "exponent");
-        check("/values/range", json!(null), "range does not go");
-        check("/values/range", json!([2.0, 1.0]), "finite range");
+        check("/values/alike", json!(true), "alike");
         Ok(())
     }
 

@@ -74,6 +74,27 @@ impl Steps {
         self.0 = self.0.wrapping_add(other.0);
     }
 
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
+
+    /// `rows` rows of this mean, as far as a sum may go.
+    pub(super) fn many(mean: f64, rows: u64, grid: Grid) -> Self {
+        Self(truncate(mean * grid.scale()).saturating_mul(rows.into()))
+    }
+
+    /// The value of each of `rows` rows, if they can be alike.
+    pub(super) fn each(self, rows: u64) -> Option<Self> {
+        let rows = i128::from(rows);
+        (rows > 0 && self.0 % rows == 0).then(|| Self(self.0 / rows))
+    }
+
+    /// Sum of `rows` rows whose mean is that of `of` rows with this sum; what is finer than a step is cut off.
+    pub(super) fn scaled(self, rows: u64, of: u64) -> Self {
+        let (rows, of) = (i128::from(rows), i128::from(of));
+        if of == 0 { Self::ZERO } else { Self(self.0 / of * rows + self.0 % of * rows / of) }
+    }
+
     /// Whether `rows` values can have this sum.
     pub(super) fn possible(self, rows: u64) -> bool {
         self.0.unsigned_abs() <= LIMIT.unsigned_abs().saturating_mul(u128::from(rows))

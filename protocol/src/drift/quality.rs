@@ -155,7 +155,7 @@ fn stuck(
         (total.n() + unbinned(total), total.bins().iter().copied().max().unwrap_or(0).max(unbinned(total)))
     });
     let single = match &total {
-        Some(total) if total.values.is_some() => total.min().is_some() && total.min() == total.max(),
+        Some(total) if total.values.is_some() => total.is_stuck(),
         Some(_) => fullest == n,
         None => false,
     };

@@ -2,5 +2,6 @@
 //! random inputs.
 
 mod checks;
+mod disclosure;
 mod oracle;
 mod vectors;

@@ -9,39 +9,46 @@ async fn paired_sums_are_exact() {
     let agent = Box::start().await;
     let slot = Box::slot();
     agent.slots.activate(&slot, line("old", "line_b.onnx"));
-    assert_eq!(agent.infer("before", 2, &[1.0, 1.0]).await.0, 200);
+    assert_eq!(agent.infer("before", 2, &[1.0; 10]).await.0, 200);
     agent.slots.activate(&slot, line("new", "line.onnx"));
-    // The new line says 2a - b + 1: 1, 4 and 2; the old one says one less.
-    assert_eq!(agent.infer("r-1", 2, &[1.0, 2.0, 3.0, 3.0]).await.0, 200);
-    assert_eq!(agent.infer("r-2", 2, &[1.0, 1.0]).await.0, 200);
+    // The new line says 2a - b + 1: 1, 4 and 2; the old one says one less. Five times, or nothing would be told.
+    for copy in 0..5 {
+        assert_eq!(agent.infer(&format!("r-1-{copy}"), 2, &[1.0, 2.0, 3.0, 3.0]).await.0, 200);
+        assert_eq!(agent.infer(&format!("r-2-{copy}"), 2, &[1.0, 1.0]).await.0, 200);
+    }
     assert_eq!(agent.infer("", 2, &[9.0, 9.0]).await.0, 200);
 
-    let labels = json!({ "slot": "m", "labels": [
-        { "request": "r-1", "row": 0, "value": 1.0 },
-        { "request": "r-1", "row": 1, "value": 2.0 },
-        { "request": "r-2", "value": 5.0 },
-        { "request": "r-2", "value": 5.0 },
-        { "request": "before", "row": 0, "value": 0.0 },
-        { "request": "never", "row": 0, "value": 0.0 },
-        { "request": "r-1", "row": 2, "value": 0.0 },
-    ] });
-    let tally = agent.post("/muster/v1/labels", labels.to_string()).await;
-    assert_eq!(tally, (200, json!({ "matched": 4, "unknown": 2, "late": 0, "repeated": 1 })));
-    let again = agent.post("/muster/v1/labels", labels.to_string()).await;
-    assert_eq!(again, (200, json!({ "matched": 0, "unknown": 2, "late": 0, "repeated": 5 })));
+    let mut labels = Vec::new();
+    for copy in 0..5 {
+        let (first, second) = (format!("r-1-{copy}"), format!("r-2-{copy}"));
+        labels.extend([
+            json!({ "request": first, "row": 0, "value": 1.0 }),
+            json!({ "request": first, "row": 1, "value": 2.0 }),
+            json!({ "request": second, "value": 5.0 }),
+            json!({ "request": second, "value": 5.0 }),
+            json!({ "request": "before", "row": copy, "value": 0.0 }),
+            json!({ "request": "never", "row": 0, "value": 0.0 }),
+            json!({ "request": first, "row": 2, "value": 0.0 }),
+        ]);
+    }
+    let labels = json!({ "slot": "m", "labels": labels }).to_string();
+    let tally = agent.post("/muster/v1/labels", labels.clone()).await;
+    assert_eq!(tally, (200, json!({ "matched": 20, "unknown": 10, "late": 0, "repeated": 5 })));
+    let again = agent.post("/muster/v1/labels", labels).await;
+    assert_eq!(again, (200, json!({ "matched": 0, "unknown": 10, "late": 0, "repeated": 25 })));
 
     let blocks = agent.slots.label_blocks();
     let of = |version: &str| blocks.iter().find(|block| block.bundle == bundle(version).sha256).unwrap();
     let new = of("new");
     // Errors 0, 2, -3 of the new line; -1, 1, -4 of the old one on the same inputs.
-    assert_eq!((new.n, new.label_sum, new.prediction_sum), (3, 8.0, 7.0));
-    assert_eq!((new.loss_sum, new.loss_sum_sq), (13.0, 97.0));
+    assert_eq!((new.n, new.label_sum, new.prediction_sum), (15, 40.0, 35.0));
+    assert_eq!((new.loss_sum, new.loss_sum_sq), (65.0, 485.0));
     let against = new.against.as_ref().unwrap();
-    assert_eq!((against.bundle, against.n, against.loss_sum), (bundle("old").sha256, 3, 18.0));
+    assert_eq!((against.bundle, against.n, against.loss_sum), (bundle("old").sha256, 15, 90.0));
     // Differences 0 - 1, 4 - 1, 9 - 16.
-    assert_eq!((against.diff_sum, against.diff_sum_sq), (-5.0, 59.0));
+    assert_eq!((against.diff_sum, against.diff_sum_sq), (-25.0, 295.0));
     let old = of("old");
-    assert_eq!((old.n, old.loss_sum, old.against.is_none()), (1, 1.0, true));
+    assert_eq!((old.n, old.loss_sum, old.against.is_none()), (5, 5.0, true));
     assert_eq!((blocks.len(), agent.slots.label_blocks().len()), (2, 0));
     agent.stop().await;
 }
@@ -50,11 +57,12 @@ async fn paired_sums_are_exact() {
 async fn the_day_is_the_predictions() {
     let agent = Box::start().await;
     agent.slots.activate(&Box::slot(), line("1", "line.onnx"));
-    assert_eq!(agent.infer("r", 2, &[0.0, 0.0]).await.0, 200);
+    assert_eq!(agent.infer("r", 2, &[0.0; 10]).await.0, 200);
     let day = agent.now().floor_to(std::time::Duration::from_hours(24));
     agent.pass(3 * 86_400);
-    let label = json!({ "slot": "m", "labels": [{ "request": "r", "row": 0, "value": 1.0 }] });
-    assert_eq!(agent.post("/muster/v1/labels", label.to_string()).await.1["matched"], 1);
+    let labels: Vec<_> = (0..5).map(|row| json!({ "request": "r", "row": row, "value": 1.0 })).collect();
+    let labels = json!({ "slot": "m", "labels": labels });
+    assert_eq!(agent.post("/muster/v1/labels", labels.to_string()).await.1["matched"], 5);
     assert_eq!(agent.slots.label_blocks()[0].day, day);
     agent.stop().await;
 }

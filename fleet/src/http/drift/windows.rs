@@ -125,8 +125,7 @@ pub(super) async fn load(
 
 /// Drops the last window while panes of it may still come: it is not tested yet.
 fn close(windows: &mut Vec<Window>, bundle: &Monitored) {
-    let panes = bundle.manifest.monitoring.window_s / bundle.manifest.monitoring.pane_s.max(1);
-    if windows.last().is_some_and(|last| last.panes < panes) {
+    if windows.last().is_some_and(|last| !last.is_whole(&bundle.manifest.monitoring)) {
         windows.pop();
     }
 }
