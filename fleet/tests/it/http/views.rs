@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use muster_fleet::drift::{Finding, Incident, IncidentStream, Reach};
+use muster_fleet::drift::{Finding, FoundStream, Incident, Kind};
 use muster_fleet::store::incidents::{self, IncidentColumns};
 use muster_fleet::store::windows;
-use muster_protocol::drift::Counter;
+use muster_protocol::drift::{Counter, Shift};
 use muster_protocol::ids::{DeviceId, IncidentId};
 use muster_protocol::message::Pane;
 use muster_protocol::message::up::BundleRef;
@@ -135,17 +135,19 @@ async fn incidents_are_acknowledged_and_closed_with_a_reason() {
     let device = enrol(api.fleet(), 1, Some(&running)).await;
     let now = api.fleet().clocks.world.now();
     let finding = Finding {
-        reach: Reach::Cohort,
+        kind: Kind::NewRegime,
         onset: now.minus(DAY),
         devices: BTreeSet::from([device]),
         sites: BTreeSet::from(["er".parse().unwrap()]),
-        streams: vec![IncidentStream {
+        streams: vec![FoundStream {
             name: "age".parse().unwrap(),
-            effect_sd: Some(1.4),
+            shift: Some(Shift { sd: 1.4, low: 1.2, high: 1.6 }),
             psi_adj: 0.5,
             b: 0.001,
             devices: 1,
+            broken: None,
         }],
+        reason: "1 of 1 sites changed together".to_owned(),
     };
     let incident = Incident::open(IncidentId::mint([1; 16]), model(), bundle.sha256(), finding, now);
     let columns = IncidentColumns {
@@ -161,6 +163,12 @@ async fn incidents_are_acknowledged_and_closed_with_a_reason() {
     let open = api.see("/api/v1/incidents?state=open").await;
     let shown = &open["items"][0];
     assert_eq!((&shown["bundle"]["version"], &shown["reach"]), (&json!("1"), &json!("cohort")));
+    assert_eq!(
+        (&shown["kind"], &shown["why"], &shown["asks_for_retraining"]),
+        (&json!("new_regime"), &json!("1 of 1 sites changed together"), &json!(true))
+    );
+    let stream = &shown["streams"][0];
+    assert_eq!((&stream["effect_low"], &stream["effect_high"]), (&json!(1.2), &json!(1.6)));
     assert_eq!(shown["scope"]["sites"], json!(["er"]));
     assert_eq!(api.see("/api/v1/overview").await["needs_you"][0]["kind"], "incident_open");
     let path = format!("/api/v1/incidents/{}", incident.id);
