@@ -157,25 +157,31 @@ pub fn assess(
     stands: &[Stand],
     differing: &BTreeMap<SiteName, (Timestamp, Vec<Difference>)>,
 ) -> Vec<Finding> {
+    let seasonal = seasonal(stands);
+    let reading = |(name, stream): (&StreamName, &StreamStand)| {
+        let mut readings = stream.readings;
+        if seasonal.contains(name) && readings.season != Reading::Unknown {
+            readings.season = Reading::Calm;
+        }
+        (name.clone(), readings)
+    };
     let readings: Vec<DeviceReadings> = stands
         .iter()
         .map(|stand| DeviceReadings {
             device: stand.device.clone(),
             site: stand.site.clone(),
+            // What is broken is not the world's, and says nothing of it.
             streams: stand
                 .streams
                 .iter()
-                // What is broken is not the world's, and says nothing of it.
                 .filter(|(_, stream)| stream.broken.is_none())
-                .map(|(name, stream)| (name.clone(), stream.readings))
+                .map(reading)
                 .collect(),
         })
         .collect();
     let mut found: Vec<Finding> = Vec::new();
     for attribution in attribute(&readings) {
         let kind = Kind::from(attribution.cause);
-        let seen =
-            |streams: &BTreeMap<StreamName, Option<Shift>>| strongest(stands, &attribution.devices, streams);
         let finding = Finding {
             kind,
             onset: attribution.onset,
@@ -189,6 +195,21 @@ pub fn assess(
     found.extend(broken(stands));
     found.extend(differing.iter().map(|(site, (since, differs))| notice(site, *since, differs)));
     merge_equals(found)
+}
+
+/// Streams of which most boxes that drift say that it is the season: then it is so for the others, too, which happen to
+/// have seen fewer rows of it.
+fn seasonal(stands: &[Stand]) -> BTreeSet<&StreamName> {
+    let mut votes: BTreeMap<&StreamName, (usize, usize)> = BTreeMap::new();
+    for (name, stream) in stands.iter().flat_map(|stand| &stand.streams) {
+        match stream.readings.season {
+            Reading::Calm => votes.entry(name).or_default().0 += 1,
+            Reading::Drift { .. } => votes.entry(name).or_default().1 += 1,
+            Reading::Unknown => {}
+        }
+    }
+    let most = |(_, (season, change)): &(&StreamName, (usize, usize))| season > change;
+    votes.into_iter().filter(most).map(|(name, _)| name).collect()
 }
 
 /// What the model was trained on is a season, whatever the site's own weeks of learning were like.

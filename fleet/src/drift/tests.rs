@@ -286,9 +286,6 @@ fn weekends_that_the_training_data_lack_are_a_known_season() {
     for day in 0..70 {
         fleet.live(day, ROWS, &weekend);
         if day >= 28 {
-            if fleet.kinds().contains(&Kind::NewRegime) {
-                eprintln!("{day} {:?}\n{:?}", fleet.findings(), fleet.boxes[0].watch);
-            }
             seen.extend(fleet.kinds());
         }
     }

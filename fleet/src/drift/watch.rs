@@ -354,6 +354,7 @@ impl Against {
         let judged = reference
             .judge(rule, kept, series.monitored())
             .or_else(|_| reference.judge(rule, &kept[kept.len() - 1..], series.monitored()))?;
+        let stood = self.onset().is_some();
         let state = self.alarm.observe(rule, judged.window.as_ref(), &judged.merged);
         match state {
             AlarmState::Warn | AlarmState::Drift => {
@@ -361,9 +362,10 @@ impl Against {
                 self.quiet = 0;
             }
             AlarmState::Ok => {
-                // A suspicion outlives two quiet windows, as the alarm's own memory of three does.
+                // A suspicion outlives two quiet windows, as the alarm's own memory of three does. An alarm that has just
+                // ended has had its three.
                 self.quiet = self.quiet.saturating_add(1);
-                if self.quiet >= QUIET_WINDOWS {
+                if stood || self.quiet >= QUIET_WINDOWS {
                     (self.since, self.peak) = (None, None);
                 }
             }

@@ -1,6 +1,8 @@
 //! What the drift tests say of each window, computed from the counts that are kept, by the minds' own functions.
 
+mod heatmap;
 mod histogram;
+mod performance;
 mod windows;
 
 use axum::extract::State;
@@ -19,7 +21,11 @@ use super::time::Time;
 use crate::drift::{Judge, StreamReading, broken_word};
 
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(drift)).routes(routes!(histogram::histogram))
+    OpenApiRouter::new()
+        .routes(routes!(drift))
+        .routes(routes!(heatmap::heatmap))
+        .routes(routes!(histogram::histogram))
+        .routes(routes!(performance::performance))
 }
 
 #[derive(Debug, Serialize, ToSchema)]

@@ -112,6 +112,25 @@ async fn drift_is_shown_window_by_window() {
     api.get("/api/v1/drift").await.is_problem(400, "bad_query");
     api.get("/api/v1/drift?model=er-beds&device=x").await.is_problem(400, "bad_query");
 
+    let last = &windows[4]["streams"][0];
+    assert_eq!((&last["against"], &last["broken"]), (&json!("training"), &json!(["leaves its range"])));
+    let [low, sd, high] =
+        ["shift_low", "mean_shift_sd", "shift_high"].map(|field| last[field].as_f64().unwrap());
+    assert!(low < sd && sd < high, "{last}");
+
+    let heat = api.see("/api/v1/drift/heatmap?model=er-beds&windows=3").await;
+    assert_eq!((&heat["version"], &heat["streams"]), (&json!("1"), &json!(["age"])));
+    let site = &heat["sites"][0];
+    assert_eq!((&site["site"], &site["baseline"]["state"]), (&json!("er"), &json!("learning")));
+    let shown = site["windows"].as_array().unwrap();
+    assert_eq!((shown.len(), &shown[2]["devices"], &shown[2]["n"]), (3, &json!(1), &json!(500)));
+    assert_eq!(shown[2]["streams"][0]["state"], "drift");
+    assert_eq!(api.see("/api/v1/drift/heatmap?model=er-beds&site=icu").await["sites"], json!([]));
+    assert_eq!(api.see("/api/v1/drift/heatmap?model=none").await["bundle"], Value::Null);
+    api.get("/api/v1/drift/heatmap?model=er-beds&site=!").await.is_problem(400, "bad_query");
+    let performance = api.see("/api/v1/drift/performance?model=er-beds").await;
+    assert_eq!((&performance["horizon_s"], &performance["bundles"]), (&json!(86_400), &json!([])));
+
     let histogram = format!("/api/v1/drift/histogram?bundle={}&stream=age", bundle.sha256());
     let all = api.see(&histogram).await;
     assert_eq!(all["windows"], 5);
