@@ -74,8 +74,6 @@ async fn unknown_things_are_named() {
         format!("runs/run-{nobody}"),
         "policies/er-beds".to_owned(),
         format!("drift/histogram?bundle={digest}&stream=age"),
-        "drift/heatmap?model=er-beds".to_owned(),
-        "drift/performance?model=er-beds".to_owned(),
     ] {
         api.get(&format!("/api/v1/{path}")).await.is_problem(404, "not_found");
     }
