@@ -4,15 +4,14 @@
 //! expected), and is the loss what it was on the holdout that the bundle was released with? Inputs can drift without
 //! harm, and a model can fail while no input moves: only labels tell.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use muster_protocol::drift::performance::{Moments, ObservedExpected, is_matured, label_rule};
 use muster_protocol::drift::special::chi2_sf;
 use muster_protocol::drift::{Alarm, AlarmState, Effect, Rule};
-use muster_protocol::manifest::Evaluation;
+use muster_protocol::manifest::{Manifest, Task};
 use muster_protocol::time::Timestamp;
-
-use std::collections::BTreeSet;
 
 use super::finding::{Finding, Kind};
 
@@ -29,11 +28,17 @@ pub struct LabelSums {
     pub loss_sum_sq: f64,
 }
 
-/// What the bundle was released with.
+/// What was promised when the bundle was released.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Promise {
+    /// Whether its answers are probabilities: then there is an expected number of positives.
+    pub is_probability: bool,
+    /// The same loss as boxes measure, on the holdout.
+    pub holdout: Option<Holdout>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Holdout {
-    /// Whether the loss is a squared error of a probability: only then is there an expected number of positives.
-    pub is_brier: bool,
     pub loss: f64,
     pub rows: u64,
 }
@@ -69,18 +74,25 @@ pub struct Performance {
     pub waiting: u64,
 }
 
-impl Holdout {
-    /// The most recent set that the bundle was judged on.
-    pub fn of(evaluation: &Evaluation) -> Option<Self> {
-        let named = |name: &str| evaluation.sets.iter().find(|set| set.name == name);
-        let set = named("recent").or_else(|| named("frozen")).or_else(|| evaluation.sets.last())?;
-        Some(Self { is_brier: evaluation.metric == "brier", loss: set.challenger, rows: set.rows })
+impl Promise {
+    /// From the most recent set that the bundle was judged on. Boxes measure squared errors, so another metric is no promise.
+    pub fn of(manifest: &Manifest) -> Self {
+        let is_probability = match manifest.task {
+            Task::Binary => true,
+            Task::Classification | Task::Regression => false,
+        };
+        let brier = manifest.evaluation.as_ref().filter(|made| made.metric == "brier");
+        let set = brier.and_then(|made| {
+            let named = |name: &str| made.sets.iter().find(|set| set.name == name);
+            named("recent").or_else(|| named("frozen")).or_else(|| made.sets.last())
+        });
+        Self { is_probability, holdout: set.map(|set| Holdout { loss: set.challenger, rows: set.rows }) }
     }
 }
 
 impl Performance {
     /// Reads the days, oldest first.
-    pub fn of(days: &[LabelSums], holdout: Option<Holdout>, horizon: Duration, now: Timestamp) -> Self {
+    pub fn of(days: &[LabelSums], promise: Promise, horizon: Duration, now: Timestamp) -> Self {
         let mut found = Self::default();
         let (rule, n_min) = (label_rule(), Rule::default().n_min());
         let mut alarm = Alarm::default();
@@ -101,7 +113,7 @@ impl Performance {
                 open = Some((sums, count));
                 continue;
             }
-            let (mut read, p) = sums.read(count, holdout);
+            let (mut read, p) = sums.read(count, promise);
             read.state = alarm.step(&rule, p, Effect::Relevant, &[]);
             match read.state {
                 AlarmState::Warn | AlarmState::Drift => since = since.or(Some(read.from)),
@@ -114,7 +126,7 @@ impl Performance {
         if let Some((sums, count)) = open {
             found
                 .days
-                .push(PerformanceDay { state: AlarmState::Insufficient, ..sums.read(count, holdout).0 });
+                .push(PerformanceDay { state: AlarmState::Insufficient, ..sums.read(count, promise).0 });
         }
         found
     }
@@ -148,8 +160,9 @@ impl LabelSums {
     }
 
     /// The numbers, and the chance of worse ones without a change.
-    fn read(&self, days: u32, holdout: Option<Holdout>) -> (PerformanceDay, f64) {
-        let calibration = holdout.filter(|holdout| holdout.is_brier).map(|_| ObservedExpected {
+    fn read(&self, days: u32, promise: Promise) -> (PerformanceDay, f64) {
+        let holdout = promise.holdout;
+        let calibration = promise.is_probability.then(|| ObservedExpected {
             n: self.n,
             observed: self.label_sum,
             expected: self.prediction_sum,
@@ -194,7 +207,8 @@ mod tests {
     use super::*;
 
     const DAY: Duration = Duration::from_hours(24);
-    const HOLDOUT: Holdout = Holdout { is_brier: true, loss: 0.09, rows: 5000 };
+    const PROMISE: Promise =
+        Promise { is_probability: true, holdout: Some(Holdout { loss: 0.09, rows: 5000 }) };
 
     fn at(day: i64) -> Timestamp {
         Timestamp::from_seconds(day * 86_400)
@@ -216,7 +230,7 @@ mod tests {
     }
 
     fn states(days: &[LabelSums]) -> Vec<AlarmState> {
-        let read = Performance::of(days, Some(HOLDOUT), DAY, at(100));
+        let read = Performance::of(days, PROMISE, DAY, at(100));
         read.days.iter().map(|day| day.state).collect()
     }
 
@@ -231,17 +245,17 @@ mod tests {
             states(&[day(0, 65), day(1, 40), day(2, 65)]),
             [AlarmState::Warn, AlarmState::Ok, AlarmState::Drift]
         );
-        let doubtless = Performance::of(&[day(0, 40), day(1, 140)], Some(HOLDOUT), DAY, at(100));
+        let doubtless = Performance::of(&[day(0, 40), day(1, 140)], PROMISE, DAY, at(100));
         let finding = doubtless.finding().unwrap();
         assert_eq!((finding.kind, finding.onset), (Kind::Performance, at(1)));
         assert!(finding.reason.contains("140 came where 40.0 were promised"), "{}", finding.reason);
-        let fewer = Performance::of(&[day(0, 2), day(1, 2)], Some(HOLDOUT), DAY, at(100));
+        let fewer = Performance::of(&[day(0, 2), day(1, 2)], PROMISE, DAY, at(100));
         assert!(fewer.finding().is_some(), "promising too much is as wrong");
     }
 
     #[test]
     fn a_day_counts_when_its_labels_are_due_and_not_before() {
-        let read = Performance::of(&[day(0, 40), day(1, 140)], Some(HOLDOUT), DAY, at(2));
+        let read = Performance::of(&[day(0, 40), day(1, 140)], PROMISE, DAY, at(2));
         assert_eq!((read.days.len(), read.matured, read.labelled, read.waiting), (1, 500, 400, 500));
         assert_eq!(read.finding(), None);
     }
@@ -256,14 +270,14 @@ mod tests {
             loss_sum_sq: 1.9,
             ..day(at, 0)
         };
-        let read = Performance::of(&[few(0), few(1), few(2)], Some(HOLDOUT), DAY, at(100));
+        let read = Performance::of(&[few(0), few(1), few(2)], PROMISE, DAY, at(100));
         let shape: Vec<_> = read.days.iter().map(|day| (day.days, day.labels, day.state)).collect();
         assert_eq!(shape, [(2, 60, AlarmState::Ok), (1, 30, AlarmState::Insufficient)]);
     }
 
     #[test]
-    fn a_model_without_a_holdout_is_shown_and_not_judged() {
-        let read = Performance::of(&[day(0, 140), day(1, 140)], None, DAY, at(100));
+    fn a_model_that_promises_nothing_is_shown_and_not_judged() {
+        let read = Performance::of(&[day(0, 140), day(1, 140)], Promise::default(), DAY, at(100));
         assert!(read.days.iter().all(|day| day.state == AlarmState::Ok && day.z.is_none()));
     }
 }

@@ -83,7 +83,7 @@ impl Ward {
         };
         device.say(Up::State, state.to_json()).await;
         device.ack().await;
-        let start = server.fleet.clocks.world.now().floor_to(DAY).minus(DAY * 40);
+        let start = server.fleet.clocks.world.now().floor_to(DAY).minus(DAY * 60);
         Self { device, bundle: bundle.sha256(), start, reports: 0, seed: u32::from(n) }
     }
 
@@ -272,6 +272,26 @@ async fn drift_of_one_box_is_its_own_incident_and_trains_nothing() {
     assert!(fault.reason.contains("2 elsewhere are calm"), "{}", fault.reason);
     assert_eq!(incidents_in(&server.fleet, "open").await.len(), 1);
     assert_eq!(said(&server.fleet, "trigger.accepted").await, 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn drift_that_comes_every_weekend_is_a_known_season_after_a_month() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, _, mut wards) = prepared(dir.path()).await;
+    for day in 0..42 {
+        live(&server, &mut wards, day, |_| if day % 7 >= 5 { 1.2 } else { 0.0 }).await;
+    }
+    let month = wards[0].day(28);
+    let season = async |fleet: &Fleet| {
+        let (open, closed) = (incidents_in(fleet, "open").await, incidents_in(fleet, "closed").await);
+        let later: Vec<Incident> =
+            open.into_iter().chain(closed).filter(|incident| incident.onset >= month).collect();
+        (!later.is_empty()).then_some(later)
+    };
+    for incident in server.until("a weekend is noticed", season).await {
+        assert_eq!(incident.kind, Kind::KnownSeason, "{}: {}", incident.sentence(), incident.reason);
+    }
     server.stop().await;
 }
 

@@ -8,7 +8,7 @@ use muster_protocol::time::Timestamp;
 
 use super::{Group, TaskError, Tasks};
 use crate::clock::Moment;
-use crate::drift::{Holdout, LabelSums, Performance};
+use crate::drift::{LabelSums, Performance, Promise};
 use crate::retrain::Policy;
 use crate::store::{Store, heads, policies};
 
@@ -51,8 +51,7 @@ pub async fn performance(
             ..days[at]
         };
     }
-    let holdout = manifest.evaluation.as_ref().and_then(Holdout::of);
-    Ok(Performance::of(&days, holdout, horizon, world_now))
+    Ok(Performance::of(&days, Promise::of(manifest), horizon, world_now))
 }
 
 /// World time after which the labels of a model's predictions are in.

@@ -49,7 +49,14 @@ impl Reader {
             let from = window.from;
             seen.push(window);
             let references = monitored.references(site.baseline.as_ref());
-            match watch.read(&references, &seen) {
+            let before = watch.clone();
+            let mut read = watch.read(&references, &seen);
+            // Only what drifts has a season to look at: the weeks before are fetched when it begins to.
+            if read.is_ok() && earlier(tasks, seat, &watch, monitored, &mut seen).await? {
+                watch = before;
+                read = watch.read(&references, &seen);
+            }
+            match read {
                 Ok(reading) => {
                     let at = WindowAt { device: seat.device.clone(), slot: seat.slot.clone(), from };
                     if site.note(at, &watch, &reading, references.window()) {
@@ -117,35 +124,53 @@ async fn windows_of(
 ) -> Result<(Vec<Counted>, Vec<Counted>), TaskError> {
     let needs = watch.needs(monitored.references(None).window());
     let mut telemetry = tasks.store.read_telemetry().await?;
-    let of = |from, before| WindowFilter {
+    let filter = WindowFilter {
         bundle: Some(seat.bundle),
         device: Some(seat.device.clone()),
-        from,
-        before,
+        from: needs.recent_from,
         ..WindowFilter::default()
     };
-    let page = Page::first(WINDOWS_MAX);
-    let mine = |window: &Window| window.slot == seat.slot;
     let now = tasks.clocks.world.now();
-    let mut recent = windows::list(&mut telemetry, &of(needs.recent_from, None), &page).await?;
-    recent.retain(|window| mine(window) && window.from <= now);
+    let mut recent = windows::list(&mut telemetry, &filter, &Page::first(WINDOWS_MAX)).await?;
+    recent.retain(|window| window.slot == seat.slot && window.from <= now);
     if recent.last().is_some_and(|last| !monitored.is_complete(last.panes)) {
         recent.pop();
     }
-    let mut seen = match needs.season {
-        None => Vec::new(),
-        Some((from, before)) => {
-            let before = before.min(needs.recent_from.unwrap_or(before));
-            windows::list(&mut telemetry, &of(Some(from), Some(before)), &page).await?
-        }
-    };
-    seen.retain(mine);
     let read = |window: &Window| watch.read_until.is_some_and(|until| window.from < until);
     let unread = recent.iter().position(|window| !read(window)).unwrap_or(recent.len());
     let closed = recent.split_off(unread);
-    seen.extend(recent);
     let counted = |window: Window| Counted { from: window.from, streams: window.streams };
-    Ok((closed.into_iter().map(counted).collect(), seen.into_iter().map(counted).collect()))
+    Ok((closed.into_iter().map(counted).collect(), recent.into_iter().map(counted).collect()))
+}
+
+/// Fetches the windows of the season that `seen` does not go back to. Returns whether there were any.
+async fn earlier(
+    tasks: &Tasks,
+    seat: &Seat,
+    watch: &Watch,
+    monitored: &Monitored,
+    seen: &mut Vec<Counted>,
+) -> Result<bool, TaskError> {
+    let first = seen.first().map(|window| window.from);
+    let needs = watch.needs(monitored.references(None).window());
+    let (Some((from, before)), Some(first)) = (needs.season, first) else { return Ok(false) };
+    if from >= first {
+        return Ok(false);
+    }
+    let filter = WindowFilter {
+        bundle: Some(seat.bundle),
+        device: Some(seat.device.clone()),
+        from: Some(from),
+        before: Some(first.min(before)),
+        ..WindowFilter::default()
+    };
+    let mut telemetry = tasks.store.read_telemetry().await?;
+    let mut found = windows::list(&mut telemetry, &filter, &Page::first(WINDOWS_MAX)).await?;
+    found.retain(|window| window.slot == seat.slot);
+    let any = !found.is_empty();
+    let counted = |window: Window| Counted { from: window.from, streams: window.streams };
+    seen.splice(0..0, found.into_iter().map(counted));
+    Ok(any)
 }
 
 /// Learns what is normal at a site from its quiet windows.
