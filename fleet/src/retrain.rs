@@ -24,6 +24,9 @@ pub const ATTEMPTS_MAX: u32 = 3;
 /// Shortest cooldown that a policy may ask for, seconds.
 pub const COOLDOWN_S_MIN: u64 = 3600;
 
+/// Longest time that labels may need, days: what is older is not kept long enough to be judged.
+pub const HORIZON_DAYS_MAX: u64 = 180;
+
 const WEEK_S: u64 = 7 * 86_400;
 
 /// When a model's owner wants it trained again. All times are world time.
@@ -39,8 +42,27 @@ pub struct Policy {
     /// How much of the new world must have been seen before training on it, seconds after the onset.
     pub min_data_s: u64,
     pub runs_per_week_max: u32,
+    /// What matured labels may ask for.
+    #[serde(default)]
+    pub labels: LabelPolicy,
     /// What happens with a bundle that a run published.
     pub rollout: RolloutPolicy,
+}
+
+/// How the model's own outcomes are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelPolicy {
+    /// World time after a prediction at which its label is in, seconds.
+    pub horizon_s: u64,
+    /// Whether answers that do not come true ask for retraining, or only for a person.
+    pub retrain: bool,
+}
+
+impl Default for LabelPolicy {
+    fn default() -> Self {
+        Self { horizon_s: 86_400, retrain: false }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +83,8 @@ pub enum PolicyError {
     Cooldown,
     #[error("runs_per_week_max must be at least 1; disable the policy instead")]
     Runs,
+    #[error("labels that come later than {HORIZON_DAYS_MAX} days are not waited for")]
+    Horizon,
     #[error("the rollout plan is not usable")]
     Plan(#[source] crate::rollout::PlanError),
 }
@@ -75,6 +99,9 @@ impl Policy {
         }
         if self.runs_per_week_max == 0 {
             return Err(PolicyError::Runs);
+        }
+        if self.labels.horizon_s > HORIZON_DAYS_MAX * 86_400 {
+            return Err(PolicyError::Horizon);
         }
         match &self.rollout {
             RolloutPolicy::Manual => Ok(()),
@@ -98,6 +125,8 @@ pub struct Trigger {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Why {
     Drift { incident: IncidentId, onset: Timestamp, streams: Vec<StreamName> },
+    /// The answers do not come true any more.
+    Labels { incident: IncidentId, onset: Timestamp },
     Manual { by: String, reason: String },
 }
 
@@ -125,7 +154,7 @@ pub fn decide(policy: Option<&Policy>, why: &Why, runs: &[Run], now: Timestamp) 
     }
     let onset = match why {
         Why::Manual { .. } => return Decision::Run { not_before: now },
-        Why::Drift { onset, .. } => *onset,
+        Why::Drift { onset, .. } | Why::Labels { onset, .. } => *onset,
     };
     let Some(policy) = policy else {
         return refuse(
@@ -399,6 +428,7 @@ mod tests {
             cooldown_s: 24 * 3600,
             min_data_s: 48 * 3600,
             runs_per_week_max: 2,
+            labels: LabelPolicy::default(),
             rollout: RolloutPolicy::Manual,
         }
     }

@@ -10,7 +10,6 @@
 //!
 //! Never decides anything. The two files do not share transactions; whoever writes both makes repeats harmless.
 
-pub mod alarms;
 pub mod bad_bundles;
 pub mod bundles;
 pub mod certificates;
@@ -24,6 +23,7 @@ mod error;
 pub mod events;
 pub mod forecasts;
 pub mod freezes;
+pub mod heads;
 pub mod health;
 pub mod identities;
 pub mod incidents;
@@ -47,6 +47,7 @@ pub mod stats;
 pub mod tags;
 pub mod triggers;
 pub mod trust_files;
+pub mod watches;
 pub mod windows;
 
 use std::ops::{Deref, DerefMut};

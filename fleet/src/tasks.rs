@@ -69,7 +69,7 @@ pub async fn run(tasks: Tasks, stop: CancellationToken) {
         let mut commits = one.store.changes().commits();
         while !stop_one.is_cancelled() {
             let looked = watchers.look(&one).await;
-            rest("drift", &one.clocks, looked.map(|()| None), &mut commits, &stop_one).await;
+            rest("drift", &one.clocks, looked, &mut commits, &stop_one).await;
         }
     });
     set.spawn(async move {

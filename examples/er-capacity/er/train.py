@@ -169,8 +169,8 @@ def _request(env: Mapping[str, str]) -> Request:
     if document.get("model") != MODEL:
         raise TrainerError(Exit.REQUEST, f"{path}: this trainer makes {MODEL!r}, not {document.get('model')!r}")
     trigger = document.get("trigger")
-    if not isinstance(trigger, dict) or trigger.get("kind") not in ("initial", "drift", "manual", "schedule"):
-        raise TrainerError(Exit.REQUEST, f"{path}: trigger.kind is not initial, drift, manual or schedule")
+    if not isinstance(trigger, dict) or trigger.get("kind") not in ("initial", "drift", "labels", "manual", "schedule"):
+        raise TrainerError(Exit.REQUEST, f"{path}: trigger.kind is not initial, drift, labels, manual or schedule")
     kind, onset = trigger["kind"], trigger.get("onset")
     if kind == "drift" and onset is None:
         raise TrainerError(Exit.REQUEST, f"{path}: a drift trigger needs its onset")

@@ -1,4 +1,4 @@
-//! `muster drift`: incidents, and saying that somebody looks after them.
+//! `muster drift`: incidents and why they are one, streams by windows by sites, and whether the answers come true.
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -10,10 +10,26 @@ use super::{CliError, Context};
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Lists incidents.
-    #[command(visible_alias = "ls")]
+    #[command(visible_aliases = ["ls", "incidents"])]
     List {
         #[arg(long, value_parser = ["open", "acknowledged", "closed"])]
         state: Option<String>,
+    },
+    /// Shows each stream at each site, window by window.
+    Heatmap {
+        #[arg(long)]
+        model: String,
+        /// Only this site.
+        #[arg(long)]
+        site: Option<String>,
+        /// How many windows, the newest last.
+        #[arg(long, default_value_t = 28, value_parser = clap::value_parser!(u32).range(1..=90))]
+        windows: u32,
+    },
+    /// Shows whether a model's answers come true, by its matured labels.
+    Performance {
+        #[arg(long)]
+        model: String,
     },
     /// Shows one incident with its streams.
     Show { id: String },
@@ -36,6 +52,7 @@ pub(super) enum Verb {
 const COLUMNS: &[Column] = &[
     Column { title: "ID", cell: |i| text(i, "/id") },
     Column { title: "MODEL", cell: |i| text(i, "/model") },
+    Column { title: "KIND", cell: |i| text(i, "/kind") },
     Column { title: "STATE", cell: |i| text(i, "/state") },
     Column { title: "ONSET", cell: |i| text(i, "/onset") },
     Column { title: "STREAMS", cell: |i| streams(i).len().to_string() },
@@ -45,20 +62,48 @@ const COLUMNS: &[Column] = &[
 const FIELDS: &[Column] = &[
     Column { title: "Id", cell: |i| text(i, "/id") },
     Column { title: "Model", cell: |i| text(i, "/model") },
+    Column { title: "Kind", cell: |i| text(i, "/kind") },
     Column { title: "State", cell: |i| text(i, "/state") },
     Column { title: "Onset", cell: |i| text(i, "/onset") },
     Column { title: "Opened", cell: |i| text(i, "/opened") },
     Column { title: "Sites", cell: |i| text(i, "/scope/sites") },
     Column { title: "Trigger", cell: |i| text(i, "/trigger") },
     Column { title: "What", cell: |i| text(i, "/sentence") },
+    Column { title: "Why", cell: |i| text(i, "/why") },
 ];
 
 const STREAMS: &[Column] = &[
     Column { title: "STREAM", cell: |s| text(s, "/name") },
-    Column { title: "SHIFT (SD)", cell: |s| rounded(s, "/effect_sd") },
+    Column { title: "SHIFT (SD, 95 %)", cell: |s| shift(s, "/effect_sd", "/effect_low", "/effect_high") },
+    Column { title: "BROKEN", cell: |s| text(s, "/broken") },
     Column { title: "PSI", cell: |s| rounded(s, "/psi") },
     Column { title: "B", cell: |s| text(s, "/b") },
     Column { title: "DEVICES", cell: |s| text(s, "/devices") },
+];
+
+/// One stream at one site; the lines are put together here.
+const HEAT: &[Column] = &[
+    Column { title: "SITE", cell: |l| text(l, "/site") },
+    Column { title: "STREAM", cell: |l| text(l, "/stream") },
+    Column { title: "WINDOWS", cell: |l| text(l, "/marks") },
+    Column { title: "NOW", cell: |l| text(l, "/now/state") },
+    Column {
+        title: "SHIFT (SD, 95 %)",
+        cell: |l| shift(l, "/now/mean_shift_sd", "/now/shift_low", "/now/shift_high"),
+    },
+    Column { title: "AGAINST", cell: |l| text(l, "/against") },
+];
+
+const DAYS: &[Column] = &[
+    Column { title: "VERSION", cell: |d| text(d, "/version") },
+    Column { title: "FROM", cell: |d| text(d, "/day/from") },
+    Column { title: "LABELS", cell: |d| text(d, "/day/labels") },
+    Column { title: "CAME", cell: |d| text(d, "/day/observed") },
+    Column { title: "PROMISED", cell: |d| rounded(d, "/day/expected") },
+    Column { title: "Z", cell: |d| rounded(d, "/day/z") },
+    Column { title: "LOSS", cell: |d| thousandths(d, "/day/loss") },
+    Column { title: "HOLDOUT", cell: |d| thousandths(d, "/day/holdout_loss") },
+    Column { title: "STATE", cell: |d| text(d, "/day/state") },
 ];
 
 pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliError> {
@@ -75,6 +120,36 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             if context.output.format() == Format::Table && !streams(&answer).is_empty() {
                 context.output.line("")?;
                 context.output.table(streams(&answer), STREAMS)?;
+            }
+            Ok(())
+        }
+        Verb::Heatmap { model, site, windows } => {
+            let mut query = vec![("model", model), ("windows", windows.to_string())];
+            query.extend(site.map(|site| ("site", site)));
+            let answer = client.get("/api/v1/drift/heatmap", &query).await?;
+            if context.output.format() == Format::Json {
+                return context.output.json(&answer);
+            }
+            context.output.table(&heat(&answer), HEAT)?;
+            context.output.say(
+                "oldest window first: . ok   w warn   D drift   ? too few rows, which is not \"no drift\"",
+            )
+        }
+        Verb::Performance { model } => {
+            let answer = client.get("/api/v1/drift/performance", &[("model", model)]).await?;
+            if context.output.format() == Format::Json {
+                return context.output.json(&answer);
+            }
+            context.output.table(&days(&answer), DAYS)?;
+            for bundle in array(&answer, "/bundles") {
+                let said = format!(
+                    "{}: {} of {} matured predictions have a label, {} are too young",
+                    text(bundle, "/version"),
+                    text(bundle, "/labelled"),
+                    text(bundle, "/matured"),
+                    text(bundle, "/waiting"),
+                );
+                context.output.say(&said)?;
             }
             Ok(())
         }
@@ -106,6 +181,66 @@ fn done(context: &mut Context, id: &str, what: &str, answer: &Value) -> Result<(
 
 fn streams(incident: &Value) -> &[Value] {
     incident.get("streams").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn array<'a>(item: &'a Value, pointer: &str) -> &'a [Value] {
+    item.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// A line for each stream at each site.
+fn heat(answer: &Value) -> Vec<Value> {
+    let mut lines = Vec::new();
+    for site in array(answer, "/sites") {
+        for stream in array(answer, "/streams").iter().filter_map(Value::as_str) {
+            let of = |window: &Value| {
+                array(window, "/streams").iter().find(|found| text(found, "/name") == stream).cloned()
+            };
+            let cells: Vec<Value> = array(site, "/windows").iter().filter_map(of).collect();
+            let marks: String = cells.iter().map(mark).collect();
+            let now = cells.last().cloned().unwrap_or_default();
+            let against = match (text(&now, "/against").as_str(), text(site, "/baseline/state").as_str()) {
+                ("training", "learning") => format!(
+                    "training (site is learnt: {} of {} windows)",
+                    text(site, "/baseline/windows"),
+                    text(site, "/baseline/wanted")
+                ),
+                (against, _) => against.to_owned(),
+            };
+            lines.push(json!({"site": text(site, "/site"), "stream": stream, "marks": marks, "now": now, "against": against}));
+        }
+    }
+    lines
+}
+
+fn mark(cell: &Value) -> char {
+    match text(cell, "/state").as_str() {
+        "ok" => '.',
+        "warn" => 'w',
+        "drift" => 'D',
+        _ => '?',
+    }
+}
+
+fn days(answer: &Value) -> Vec<Value> {
+    let lines = array(answer, "/bundles").iter().flat_map(|bundle| {
+        let version = text(bundle, "/version");
+        array(bundle, "/days").iter().map(move |day| json!({"version": version, "day": day}))
+    });
+    lines.collect()
+}
+
+/// `+1.40 (1.20 to 1.60)`
+fn shift(item: &Value, sd: &str, low: &str, high: &str) -> String {
+    let number = |pointer: &str| item.pointer(pointer).and_then(Value::as_f64);
+    match (number(sd), number(low), number(high)) {
+        (Some(sd), Some(low), Some(high)) => format!("{sd:+.2} ({low:.2} to {high:.2})"),
+        (Some(sd), _, _) => format!("{sd:+.2}"),
+        (None, _, _) => String::new(),
+    }
+}
+
+fn thousandths(item: &Value, pointer: &str) -> String {
+    item.pointer(pointer).and_then(Value::as_f64).map(|number| format!("{number:.3}")).unwrap_or_default()
 }
 
 fn rounded(item: &Value, pointer: &str) -> String {

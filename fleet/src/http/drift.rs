@@ -1,6 +1,8 @@
 //! What the drift tests say of each window, computed from the counts that are kept, by the minds' own functions.
 
+mod heatmap;
 mod histogram;
+mod performance;
 mod windows;
 
 use axum::extract::State;
@@ -16,10 +18,14 @@ use super::extract::{Json, Query};
 use super::page::parsed;
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::time::Time;
-use crate::drift::StreamReading;
+use crate::drift::{Judge, StreamReading, broken_word};
 
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(drift)).routes(routes!(histogram::histogram))
+    OpenApiRouter::new()
+        .routes(routes!(drift))
+        .routes(routes!(heatmap::heatmap))
+        .routes(routes!(histogram::histogram))
+        .routes(routes!(performance::performance))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -52,31 +58,51 @@ struct DriftWindow {
 #[derive(Debug, Serialize, ToSchema)]
 struct StreamWindow {
     name: String,
-    /// `ok`, `warn`, `drift` or `insufficient`.
+    /// `ok`, `warn`, `drift` or `insufficient`: too few rows to say anything, which is not "no drift".
     state: &'static str,
+    /// `own`: compared with what is normal at the site. `training`: with the training data, while the site is learnt.
+    against: &'static str,
     /// Chance that any monitored column looks this bad without drift.
     b: Option<f64>,
     psi_adj: Option<f64>,
-    /// Shift of the mean in reference standard deviations; none for categories.
+    /// Shift in reference standard deviations: of the mean, or as large for a mix of categories.
     mean_shift_sd: Option<f64>,
+    /// Its interval: 95 %.
+    shift_low: Option<f64>,
+    shift_high: Option<f64>,
     js: Option<f64>,
+    /// What is wrong with the data, where they are broken.
+    broken: Vec<&'static str>,
 }
 
 impl From<StreamReading> for StreamWindow {
     fn from(reading: StreamReading) -> Self {
+        let StreamReading { name, state, judge, look, broken } = reading;
+        let shift = look.and_then(|look| look.shift);
         Self {
-            name: reading.name.into(),
-            state: match reading.state {
-                AlarmState::Insufficient => "insufficient",
-                AlarmState::Ok => "ok",
-                AlarmState::Warn => "warn",
-                AlarmState::Drift => "drift",
+            name: name.into(),
+            state: word(state),
+            against: match judge {
+                Judge::Training => "training",
+                Judge::Own => "own",
             },
-            b: reading.b,
-            psi_adj: reading.psi_adj,
-            mean_shift_sd: reading.mean_shift_sd,
-            js: reading.js,
+            b: look.map(|look| look.b),
+            psi_adj: look.map(|look| look.psi_adj),
+            mean_shift_sd: shift.map(|shift| shift.sd),
+            shift_low: shift.map(|shift| shift.low),
+            shift_high: shift.map(|shift| shift.high),
+            js: look.map(|look| look.js),
+            broken: broken.into_iter().map(broken_word).collect(),
         }
+    }
+}
+
+fn word(state: AlarmState) -> &'static str {
+    match state {
+        AlarmState::Insufficient => "insufficient",
+        AlarmState::Ok => "ok",
+        AlarmState::Warn => "warn",
+        AlarmState::Drift => "drift",
     }
 }
 

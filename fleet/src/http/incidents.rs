@@ -13,7 +13,7 @@ use super::page::{List, Paging, parsed};
 use super::parts::{BundleName, WhyBody, because};
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::time::Time;
-use crate::drift::{Incident, IncidentState, Reach};
+use crate::drift::{FoundStream, Incident, IncidentState, Kind, broken_word};
 use crate::store::log::{self, NewEntry};
 use crate::store::{Control, NewestFirst, Saved, Versioned, incidents};
 
@@ -37,6 +37,14 @@ pub(super) struct IncidentView {
     state: &'static str,
     /// Who acknowledged or closed it last.
     handled: Option<Handled>,
+    /// `new_regime`, `site_change`, `device_fault`, `known_season`, `data_quality`, `performance` or `site_differs`.
+    kind: &'static str,
+    /// The kind as a sentence says it.
+    kind_said: &'static str,
+    /// How it was told from the other kinds.
+    why: String,
+    /// Whether it is one that may ask for retraining.
+    asks_for_retraining: bool,
     /// `cohort`: the world has changed. `devices`: only some boxes see it.
     reach: &'static str,
     pub(super) opened: Time,
@@ -69,8 +77,13 @@ struct Scope {
 #[schema(as = IncidentStream)]
 struct StreamView {
     name: String,
-    /// Shift of the mean in reference standard deviations; none for categories.
+    /// Shift in reference standard deviations: of the mean, or as large for a mix of categories.
     effect_sd: Option<f64>,
+    /// Its interval: 95 %.
+    effect_low: Option<f64>,
+    effect_high: Option<f64>,
+    /// What is wrong with the data, where they are broken.
+    broken: Option<&'static str>,
     psi: f64,
     /// Chance that any monitored column looks this bad without drift.
     b: f64,
@@ -88,9 +101,12 @@ impl IncidentView {
             IncidentState::Acknowledged { at, by, reason } => ("acknowledged", handled(*at, by, reason)),
             IncidentState::Closed { at, by, reason } => ("closed", handled(*at, by, reason)),
         };
-        let stream = |stream: &crate::drift::IncidentStream| StreamView {
+        let stream = |stream: &FoundStream| StreamView {
             name: stream.name.to_string(),
-            effect_sd: stream.effect_sd,
+            effect_sd: stream.shift.map(|shift| shift.sd),
+            effect_low: stream.shift.map(|shift| shift.low),
+            effect_high: stream.shift.map(|shift| shift.high),
+            broken: stream.broken.map(broken_word),
             psi: stream.psi_adj,
             b: stream.b,
             devices: stream.devices,
@@ -101,9 +117,17 @@ impl IncidentView {
             bundle: BundleName::find(db, &incident.bundle).await?,
             state,
             handled,
-            reach: match incident.reach {
-                Reach::Cohort => "cohort",
-                Reach::Devices => "devices",
+            kind: incident.kind.name(),
+            kind_said: incident.kind.said(),
+            why: incident.reason.clone(),
+            asks_for_retraining: incident.kind.may_ask(),
+            reach: match incident.kind {
+                Kind::NewRegime | Kind::Performance => "cohort",
+                Kind::SiteDiffers
+                | Kind::KnownSeason
+                | Kind::DataQuality
+                | Kind::DeviceFault
+                | Kind::SiteChange => "devices",
             },
             opened: app.real(incident.opened),
             world_opened: incident.opened.into(),

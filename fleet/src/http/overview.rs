@@ -14,7 +14,7 @@ use super::problem::Answer;
 use super::rollouts::{self, RolloutSummary};
 use super::survey::Survey;
 use super::time::Time;
-use crate::drift::{Incident, Reach};
+use crate::drift::Incident;
 use crate::enrolment::{Identity, Standing, StandingName};
 use crate::retrain::{Policy, RolloutPolicy, Run, RunState};
 use crate::rollout::{Phase as RolloutPhase, Rollout};
@@ -216,10 +216,7 @@ async fn drifting(app: &App, db: &mut Control) -> Answer<Vec<Need>> {
     let need = |incident: Incident| Need {
         kind: "incident_open",
         id: incident.id.to_string(),
-        title: match incident.reach {
-            Reach::Cohort => format!("The world of {} has changed", incident.model),
-            Reach::Devices => format!("Some boxes see other data for {}", incident.model),
-        },
+        title: format!("{}: {}", incident.model, incident.kind.said()),
         detail: incident.sentence(),
         since: app.real(incident.opened),
         link: "/drift".to_owned(),

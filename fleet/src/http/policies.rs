@@ -14,7 +14,7 @@ use super::extract::{Acting, Id, IfMatch, Json, Query};
 use super::page::{List, Paging};
 use super::plan::{StageBody, plan};
 use super::problem::{Answer, Code, Problem, ProblemBody};
-use crate::retrain::{Policy, PolicyError, RolloutPolicy};
+use crate::retrain::{LabelPolicy, Policy, PolicyError, RolloutPolicy};
 use crate::rollout::Plan;
 use crate::store::log::{self, NewEntry};
 use crate::store::{Saved, policies};
@@ -37,6 +37,9 @@ struct PolicyBody {
     /// How much of the new world must have been seen before training on it.
     min_data_s: u64,
     max_runs_per_week: u32,
+    /// A day, and only a person is told, if absent.
+    #[serde(default)]
+    labels: LabelsBody,
     rollout: RolloutBody,
     /// Which clock the spans are of; always the same word.
     #[serde(default)]
@@ -51,6 +54,29 @@ enum TriggerBody {
         /// Share of a bundle's monitored streams that must drift, above 0 and up to 1.
         share_of_streams: f64,
     },
+}
+
+/// How the model's own outcomes are looked at.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = PolicyLabels)]
+struct LabelsBody {
+    /// Time after a prediction at which its label is in.
+    horizon_s: u64,
+    /// Whether answers that do not come true ask for retraining.
+    retrain: bool,
+}
+
+impl From<LabelPolicy> for LabelsBody {
+    fn from(labels: LabelPolicy) -> Self {
+        Self { horizon_s: labels.horizon_s, retrain: labels.retrain }
+    }
+}
+
+impl Default for LabelsBody {
+    fn default() -> Self {
+        LabelPolicy::default().into()
+    }
 }
 
 /// What happens with a bundle that a run published.
@@ -76,8 +102,17 @@ impl TryFrom<PolicyBody> for Policy {
     type Error = Problem;
 
     fn try_from(body: PolicyBody) -> Result<Self, Problem> {
-        let PolicyBody { model, enabled, trigger, cooldown_s, min_data_s, max_runs_per_week, rollout, on: _ } =
-            body;
+        let PolicyBody {
+            model,
+            enabled,
+            trigger,
+            cooldown_s,
+            min_data_s,
+            max_runs_per_week,
+            labels,
+            rollout,
+            on: _,
+        } = body;
         let TriggerBody::Drift { share_of_streams } = trigger;
         let policy = Self {
             model,
@@ -86,6 +121,7 @@ impl TryFrom<PolicyBody> for Policy {
             cooldown_s,
             min_data_s,
             runs_per_week_max: max_runs_per_week,
+            labels: LabelPolicy { horizon_s: labels.horizon_s, retrain: labels.retrain },
             rollout: if rollout.automatic {
                 RolloutPolicy::Automatic { plan: plan(rollout.stages, None)? }
             } else {
@@ -103,6 +139,7 @@ impl From<PolicyError> for Problem {
             PolicyError::Share => "/trigger/drift/share_of_streams",
             PolicyError::Cooldown => "/cooldown_s",
             PolicyError::Runs => "/max_runs_per_week",
+            PolicyError::Horizon => "/labels/horizon_s",
             PolicyError::Plan(source) => return Self::invalid("/rollout/stages", source.to_string()),
         };
         Self::invalid(pointer, error.to_string())
@@ -123,6 +160,7 @@ impl From<Policy> for PolicyBody {
             cooldown_s: policy.cooldown_s,
             min_data_s: policy.min_data_s,
             max_runs_per_week: policy.runs_per_week_max,
+            labels: policy.labels.into(),
             rollout,
             on: Clock::World,
         }
@@ -229,6 +267,7 @@ mod tests {
         check(|p| p["trigger"]["drift"]["share_of_streams"] = 0.into(), "share");
         check(|p| p["cooldown_s"] = 1.into(), "cooldown");
         check(|p| p["max_runs_per_week"] = 0.into(), "disable the policy");
+        check(|p| p["labels"] = json!({"horizon_s": 181 * 86_400, "retrain": true}), "180 days");
         check(|p| p["on"] = "wall clock".into(), "world clock");
         check(|p| p["trigger"] = json!({"moon": {}}), "unknown variant");
         check(|p| p["rollout"]["stages"] = json!([]), "stages");

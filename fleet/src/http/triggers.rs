@@ -38,7 +38,7 @@ struct TriggerView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TriggerCause {
     id: String,
-    /// `drift` or `manual`.
+    /// `drift`, `labels` or `manual`.
     kind: &'static str,
     incident: Option<String>,
     /// Start of the first suspicious window, world time.
@@ -66,6 +66,12 @@ impl TriggerCause {
                 incident: Some(incident.to_string()),
                 onset: Some((*onset).into()),
                 streams: streams.iter().map(ToString::to_string).collect(),
+                ..empty
+            },
+            Why::Labels { incident, onset } => Self {
+                kind: "labels",
+                incident: Some(incident.to_string()),
+                onset: Some((*onset).into()),
                 ..empty
             },
             Why::Manual { by, reason } => {

@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use muster_protocol::drift::Phase;
 use muster_protocol::ids::DeviceId;
 
 use super::watch::{Surroundings, Watch};
 use super::{Grounds, Result, Seen};
 use crate::clock::Clocks;
-use crate::drift::Watch as Watched;
+use crate::drift::{StreamWatch, Watch as Watched};
 use crate::gate::{DeviceEvidence, Inputs, PairedDay};
 use crate::rollout::journal::Input;
 use crate::rollout::{FleetView, Freeze, Lease, Member, Members, Rollout, SiteView};
 use crate::store::leases::Scope;
+use crate::store::watches::Seat;
 use crate::store::{
-    self, Control, LIMIT_MAX, Page, Telemetry, Versioned, alarms, bad_bundles, freezes, journal, labels,
-    leases, rollouts, seats, stats,
+    self, Control, LIMIT_MAX, Page, Telemetry, Versioned, bad_bundles, freezes, journal, labels, leases,
+    rollouts, seats, stats, watches,
 };
 
 /// Entries of a journal read at once: the first of them may hold a whole fleet.
@@ -139,11 +141,17 @@ pub(super) async fn inputs(
     if member.is_none_or(|member| member.progress.activated().is_none()) {
         return Ok(Inputs::Unknown);
     }
-    let streams = alarms::of_device(control, &rollout.bundle.sha256, device).await?;
-    let watch = Watched { streams };
-    Ok(if watch.read_until().is_none() {
+    let (bundle, slot) = (rollout.bundle.sha256, rollout.slot.clone());
+    let seat = Seat { bundle, device: device.clone(), slot };
+    let Some(watch) = watches::get::<Watched>(control, &seat).await? else { return Ok(Inputs::Unknown) };
+    // A site that differs from the training data for good is judged by what is normal there.
+    let drifts = |stream: &StreamWatch| {
+        let against = if stream.own.last.is_some() { &stream.own } else { &stream.training };
+        matches!(against.alarm.phase(), Phase::Raised { .. })
+    };
+    Ok(if watch.read_until.is_none() {
         Inputs::Unknown
-    } else if watch.drifting().next().is_some() {
+    } else if watch.streams.values().any(drifts) {
         Inputs::Drifting
     } else {
         Inputs::Quiet

@@ -66,9 +66,7 @@ impl Window {
     /// No pane of it is still to come: there are as many as it has room for, or one went on to its end, because a box
     /// with few rows makes few panes.
     pub fn is_whole(&self, monitoring: &Monitoring) -> bool {
-        let Monitoring { pane_s, window_s, .. } = monitoring;
-        let end = self.from.plus(Duration::from_secs(*window_s));
-        self.panes >= window_s / pane_s.max(&1) || self.to >= end
+        is_whole((self.from, self.to), self.panes, monitoring)
     }
 
     pub fn key(&self) -> WindowKey {
@@ -79,6 +77,11 @@ impl Window {
             bundle: self.bundle,
         }
     }
+}
+
+pub(super) fn is_whole((from, to): (Timestamp, Timestamp), panes: u64, monitoring: &Monitoring) -> bool {
+    let Monitoring { pane_s, window_s, .. } = monitoring;
+    panes >= window_s / pane_s.max(&1) || to >= from.plus(Duration::from_secs(*window_s))
 }
 
 #[derive(sqlx::FromRow)]

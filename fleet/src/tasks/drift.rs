@@ -1,27 +1,43 @@
-//! Reads closed windows of counts, keeps the alarms, opens and closes incidents, and asks for retraining.
+//! Keeps the eye on every bundle that runs: reads windows as they close, opens and closes incidents, asks for retraining.
+//!
+//! ```text
+//!   heads of windows that got something ─▶ due boxes ─▶ read (a bounded number a look) ─▶ watches, baselines saved
+//!                                                                                    └▶ changed bundles ─▶ judge
+//! ```
+//! A look costs what has changed, not what there is: boxes without a newly closed window are not touched. What is kept in
+//! memory is where each box stands; it is read again from the database after a start, and after any failure.
 
-use std::collections::BTreeMap;
+mod judge;
+pub mod labels;
+mod read;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use muster_protocol::ids::{DeviceId, Digest, IncidentId, ModelName, SiteName, TriggerId};
+use muster_protocol::ids::{DeviceId, Digest, SiteName, SlotName};
 use muster_protocol::limits;
 use muster_protocol::manifest::{Manifest, ReferenceFile};
+use muster_protocol::time::Timestamp;
 
-use super::{TaskError, Tasks, runs};
-use crate::drift::{Finding, Incident, IncidentState, Reach, StreamWatch, Watch, assess};
-use crate::retrain::{Policy, Why};
-use crate::store::log::{Actor, Moment, NewEntry};
-use crate::store::{
-    Control, ControlTx, LIMIT_MAX, Page, Saved, Versioned, alarms, bundles, devices, incidents, log,
-    policies, windows,
-};
+use super::{TaskError, Tasks};
+use crate::drift::{Baseline, Difference, Finding, References, Site, Stand, Watch};
+use crate::store::heads::{self, Head};
+use crate::store::watches::{self, Seat};
+use crate::store::{LIMIT_MAX, Page, bundles, devices, meta};
 
-/// Share of drifting streams that opens an incident where the model has no policy.
-const SHARE_DEFAULT: f64 = 0.2;
 /// References kept in memory.
 const REFERENCES_MAX: usize = 64;
 /// A drift reference's size, bytes.
 const REFERENCE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Boxes whose windows are read in one look.
+const READ_MAX: usize = 300;
+/// Boxes that are asked in one look what they run.
+const SWEEP: u32 = 500;
+/// Receipts are looked at again for so long: their order of commit is not quite that of their times, and clocks step.
+const OVERLAP: Duration = Duration::from_mins(1);
+/// Where the look at receipts goes on, in `meta`.
+const CURSOR: &str = "drift.cursor";
 
 /// What is monitored of a bundle.
 #[derive(Debug)]
@@ -33,25 +49,197 @@ struct Monitored {
 #[derive(Debug, Default)]
 pub struct Watchers {
     references: BTreeMap<Digest, Option<Arc<Monitored>>>,
+    known: Option<Known>,
 }
 
-/// The watches of everybody who runs a bundle.
-type Group = BTreeMap<DeviceId, (SiteName, Watch)>;
+/// What was read of the fleet.
+#[derive(Debug, Default)]
+struct Known {
+    groups: BTreeMap<Digest, Group>,
+    /// Real time of the last receipt that was seen.
+    cursor: Timestamp,
+    due: BTreeSet<Seat>,
+    /// Who runs what, as of the last whole sweep, and of the one under way.
+    running: Option<Running>,
+    sweep: Sweep,
+}
+
+type Running = BTreeMap<(Digest, DeviceId), SiteName>;
+
+#[derive(Debug, Default)]
+struct Sweep {
+    after: Option<devices::DeviceKey>,
+    running: Running,
+}
+
+/// Everybody who runs one bundle.
+#[derive(Debug, Default)]
+struct Group {
+    seats: BTreeMap<(DeviceId, SlotName), Held>,
+    differing: BTreeMap<SiteName, (Timestamp, Vec<Difference>)>,
+    performance: Option<Finding>,
+    labels_looked: Option<Timestamp>,
+    /// Whether there is anything to judge anew.
+    changed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// Start of the newest window that has begun.
+    newest: Timestamp,
+    read_until: Timestamp,
+    stand: Option<Stand>,
+}
+
+impl Monitored {
+    fn references<'a>(&'a self, own: Option<&'a Baseline>) -> References<'a> {
+        References { monitoring: &self.manifest.monitoring, training: &self.reference, own }
+    }
+}
 
 impl Watchers {
-    pub async fn look(&mut self, tasks: &Tasks) -> Result<(), TaskError> {
-        let mut groups: BTreeMap<Digest, Group> = BTreeMap::new();
-        for (device, site, bundle) in running(&mut tasks.store.read().await?).await? {
-            let Some(monitored) = self.monitored(tasks, &bundle).await? else { continue };
-            let watch = read_device(tasks, &device, &bundle, &monitored).await?;
-            groups.entry(bundle).or_default().insert(device, (site, watch));
-        }
+    /// Looks at what has changed. Returns the present time if there is more to do at once.
+    pub async fn look(&mut self, tasks: &Tasks) -> Result<Option<Timestamp>, TaskError> {
+        let mut known = match self.known.take() {
+            Some(known) => known,
+            None => self.recall(tasks).await?,
+        };
+        // On a failure `known` is dropped, and read again: it may have run ahead of what was saved.
+        let more = self.step(tasks, &mut known).await?;
+        self.known = Some(known);
+        Ok(more.then(|| tasks.clocks.world.now()))
+    }
+
+    async fn step(&mut self, tasks: &Tasks, known: &mut Known) -> Result<bool, TaskError> {
+        let mut more = self.find_due(tasks, known).await?;
+        more |= self.read_due(tasks, known).await?;
+        more |= sweep(tasks, known).await?;
         let moment = tasks.clocks.moment();
-        for (bundle, group) in &groups {
-            let Some(Some(monitored)) = self.references.get(bundle) else { continue };
-            judge(tasks, &monitored.manifest.model, *bundle, group, moment).await?;
+        for (bundle, group) in &mut known.groups {
+            let Some(monitored) = self.monitored(tasks, bundle).await? else { continue };
+            labels::look(tasks, *bundle, &monitored.manifest, group, moment).await?;
+            judge::judge(tasks, &monitored.manifest, *bundle, group, moment).await?;
         }
-        close_replaced(tasks, &groups, moment).await
+        if known.running.is_some() {
+            judge::close_replaced(tasks, &known.groups, moment).await?;
+        }
+        Ok(more)
+    }
+
+    /// Everything that was remembered, after a start or a failure.
+    async fn recall(&mut self, tasks: &Tasks) -> Result<Known, TaskError> {
+        let mut known = Known::default();
+        let mut control = tasks.store.read().await?;
+        let cursor = meta::get(&mut control, CURSOR).await?.and_then(|value| value.parse().ok());
+        known.cursor = Timestamp::from_millis(cursor.unwrap_or(0));
+        let mut sites: BTreeMap<(Digest, SiteName), Site> = BTreeMap::new();
+        let mut page = Page::first(SWEEP);
+        loop {
+            let found = watches::list::<Watch>(&mut control, &page).await?;
+            let Some((last, _)) = found.last() else { return Ok(known) };
+            page = Page::after(last.clone(), SWEEP);
+            for (seat, watch) in found {
+                let Some(monitored) = self.monitored(tasks, &seat.bundle).await? else { continue };
+                let Some(device) = devices::get(&mut control, &seat.device).await? else { continue };
+                let key = (seat.bundle, device.site);
+                if !sites.contains_key(&key) {
+                    let site = watches::site::<Site>(&mut control, &key.0, &key.1).await?;
+                    let mut site = site.unwrap_or_else(|| Site::new(Timestamp::default()));
+                    let group = known.groups.entry(seat.bundle).or_default();
+                    if !site.differs.is_empty() {
+                        group.differing.insert(key.1.clone(), (site.begun, site.differs.clone()));
+                    }
+                    // Where a box stands does not need what is normal there, only since when the site is known.
+                    site.baseline = None;
+                    sites.insert(key.clone(), site);
+                }
+                let Some(site) = sites.get(&key) else { continue };
+                let window = monitored.references(None).window();
+                let stand = Stand::of(seat.device.clone(), key.1.clone(), &watch, site, window);
+                let read_until = watch.read_until.unwrap_or_default();
+                let held = Held { newest: read_until, read_until, stand: Some(stand) };
+                let group = known.groups.entry(seat.bundle).or_default();
+                group.seats.insert((seat.device, seat.slot), held);
+                group.changed = true;
+            }
+        }
+    }
+
+    /// Takes over which windows got something, and finds the boxes that have a closed one unread.
+    async fn find_due(&mut self, tasks: &Tasks, known: &mut Known) -> Result<bool, TaskError> {
+        let now = tasks.clocks.moment();
+        // A clock that was set back must not make us deaf until it has caught up.
+        let since = known.cursor.min(now.at).minus(OVERLAP);
+        if !known.due.is_empty() {
+            // Read first what is due already.
+            return Ok(true);
+        }
+        let mut page = Page::first(LIMIT_MAX);
+        loop {
+            let found = heads::updated(&mut tasks.store.read_telemetry().await?, since, &page).await?;
+            let Some(last) = found.last().cloned() else { return Ok(false) };
+            let full = found.len() == LIMIT_MAX as usize;
+            for head in found {
+                // No window begins in the future, but a box's clock may say so.
+                if head.from <= now.world_at {
+                    self.note(tasks, known, &head).await?;
+                }
+            }
+            known.cursor = last.updated;
+            if !full {
+                return Ok(false);
+            }
+            page = Page::after(last, LIMIT_MAX);
+        }
+    }
+
+    async fn note(&mut self, tasks: &Tasks, known: &mut Known, head: &Head) -> Result<(), TaskError> {
+        let Some(monitored) = self.monitored(tasks, &head.seat.bundle).await? else { return Ok(()) };
+        let group = known.groups.entry(head.seat.bundle).or_default();
+        let held = group.seats.entry((head.seat.device.clone(), head.seat.slot.clone())).or_default();
+        let begun = head.from > held.newest;
+        held.newest = held.newest.max(head.from);
+        let unread = head.from >= held.read_until;
+        // A window that lost panes to a restart closes when a later one has begun.
+        if unread && (begun || head.is_whole(&monitored.manifest.monitoring)) {
+            known.due.insert(head.seat.clone());
+        }
+        Ok(())
+    }
+
+    async fn read_due(&mut self, tasks: &Tasks, known: &mut Known) -> Result<bool, TaskError> {
+        let batch: Vec<Seat> = known.due.iter().take(READ_MAX).cloned().collect();
+        if batch.is_empty() {
+            return Ok(false);
+        }
+        let mut reader = read::Reader::default();
+        for seat in &batch {
+            let Some(monitored) = self.monitored(tasks, &seat.bundle).await? else { continue };
+            let site = match site_of(known, seat) {
+                Some(site) => site,
+                None => match devices::get(&mut tasks.store.read().await?, &seat.device).await? {
+                    Some(device) => device.site,
+                    None => continue,
+                },
+            };
+            let stand = reader.read(tasks, seat, &site, &monitored).await?;
+            let group = known.groups.entry(seat.bundle).or_default();
+            if let Some((stand, read_until)) = stand
+                && let Some(held) = group.seats.get_mut(&(seat.device.clone(), seat.slot.clone()))
+            {
+                (held.stand, held.read_until) = (Some(stand), read_until);
+                group.changed = true;
+            }
+        }
+        for (bundle, site, differing) in reader.differing() {
+            known.groups.entry(bundle).or_default().differing.insert(site, differing);
+        }
+        for seat in &batch {
+            known.due.remove(seat);
+        }
+        let cursor = known.due.is_empty().then_some(known.cursor);
+        reader.save(tasks, cursor).await?;
+        Ok(!known.due.is_empty())
     }
 
     async fn monitored(
@@ -88,240 +276,59 @@ impl Watchers {
     }
 }
 
-/// Who runs which bundle now.
-async fn running(control: &mut Control) -> Result<Vec<(DeviceId, SiteName, Digest)>, TaskError> {
-    let mut running = Vec::new();
-    let mut page = Page::first(LIMIT_MAX);
-    loop {
-        let found = devices::list(control, &devices::DeviceFilter::default(), &page).await?;
-        let Some(last) = found.last().map(devices::Device::key) else { return Ok(running) };
-        for device in found {
-            let slots = device.state.iter().flat_map(|state| &state.slots).take(limits::SLOTS_MAX);
-            for bundle in slots.filter_map(|slot| slot.current.as_ref()).map(|current| current.bundle.sha256)
-            {
-                running.push((device.id.clone(), device.site.clone(), bundle));
-            }
-        }
-        page = Page::after(last, LIMIT_MAX);
-    }
+fn site_of(known: &Known, seat: &Seat) -> Option<SiteName> {
+    known.running.as_ref()?.get(&(seat.bundle, seat.device.clone())).cloned()
 }
 
-/// Reads the device's windows that have closed since, and remembers.
-async fn read_device(
-    tasks: &Tasks,
-    device: &DeviceId,
-    bundle: &Digest,
-    monitored: &Monitored,
-) -> Result<Watch, TaskError> {
-    let streams: BTreeMap<_, StreamWatch> =
-        alarms::of_device(&mut tasks.store.read().await?, bundle, device).await?;
-    let mut watch = Watch { streams };
-    let filter = windows::WindowFilter {
-        bundle: Some(*bundle),
-        device: Some(device.clone()),
-        from: watch.read_until(),
-        ..windows::WindowFilter::default()
-    };
-    let found = windows::list(&mut tasks.store.read_telemetry().await?, &filter, &Page::first(1000)).await?;
-    let monitoring = &monitored.manifest.monitoring;
-    let mut news = false;
-    for (i, window) in found.iter().enumerate() {
-        // A window that lost panes to a restart closes when a later one has begun.
-        if !window.is_whole(monitoring) && i + 1 == found.len() {
-            break;
-        }
-        match watch.read((monitoring, &monitored.reference), window.from, &window.streams) {
-            Ok(_) => news = true,
-            Err(error) => {
-                tracing::warn!(
-                    device.id = %device,
-                    error = &error as &dyn std::error::Error,
-                    "a window of counts does not fit its bundle; left out"
-                );
-            }
+/// Asks some more boxes what they run. After a whole round, those that do not run a bundle any more say nothing of it.
+async fn sweep(tasks: &Tasks, known: &mut Known) -> Result<bool, TaskError> {
+    let page = Page { after: known.sweep.after.take(), limit: SWEEP };
+    let found =
+        devices::list(&mut tasks.store.read().await?, &devices::DeviceFilter::default(), &page).await?;
+    let last = found.last().map(devices::Device::key);
+    let full = found.len() == SWEEP as usize;
+    for device in found {
+        let slots = device.state.iter().flat_map(|state| &state.slots).take(limits::SLOTS_MAX);
+        for bundle in slots.filter_map(|slot| slot.current.as_ref()).map(|current| current.bundle.sha256) {
+            known.sweep.running.insert((bundle, device.id.clone()), device.site.clone());
         }
     }
-    if news {
+    if full {
+        known.sweep.after = last;
+        // Until the first round is over nobody may be taken for gone.
+        return Ok(known.running.is_none());
+    }
+    let running = std::mem::take(&mut known.sweep.running);
+    let mut gone: Vec<Seat> = Vec::new();
+    for (bundle, group) in &mut known.groups {
+        let before = group.seats.len();
+        group.seats.retain(|(device, slot), held| {
+            let site = running.get(&(*bundle, device.clone()));
+            match (site, &mut held.stand) {
+                (Some(site), Some(stand)) if stand.site != *site => {
+                    stand.site = site.clone();
+                    group.changed = true;
+                }
+                (Some(_), Some(_) | None) => {}
+                (None, _) => gone.push(Seat { bundle: *bundle, device: device.clone(), slot: slot.clone() }),
+            }
+            site.is_some()
+        });
+        group.changed |= group.seats.len() != before;
+    }
+    let bundles: BTreeSet<Digest> = running.keys().map(|(bundle, _)| *bundle).collect();
+    known.groups.retain(|bundle, _| bundles.contains(bundle));
+    for bundle in bundles {
+        known.groups.entry(bundle).or_default();
+    }
+    known.due.retain(|seat| running.contains_key(&(seat.bundle, seat.device.clone())));
+    known.running = Some(running);
+    if !gone.is_empty() {
         let mut tx = tasks.store.write().await?;
-        for (stream, state) in &watch.streams {
-            alarms::put(&mut tx, bundle, device, stream, state).await?;
+        for seat in &gone {
+            watches::forget(&mut tx, seat).await?;
         }
         tx.commit().await?;
     }
-    Ok(watch)
-}
-
-/// Opens, updates or closes the bundle's incident.
-async fn judge(
-    tasks: &Tasks,
-    model: &ModelName,
-    bundle: Digest,
-    group: &Group,
-    moment: Moment,
-) -> Result<(), TaskError> {
-    let mut control = tasks.store.read().await?;
-    let policy = policies::get::<Policy>(&mut control, model).await?.map(|loaded| loaded.document);
-    let open = open_incident(&mut control, model, bundle).await?;
-    drop(control);
-    let share = policy.as_ref().map_or(SHARE_DEFAULT, |policy| policy.drift_share);
-    match (assess(group, share), open) {
-        (None, None) => Ok(()),
-        (None, Some(open)) => close(tasks, open, "the streams are back within their reference", moment).await,
-        (Some(finding), None) => {
-            let id = IncidentId::mint(crate::mint::random()?);
-            let incident = Incident::open(id, model.clone(), bundle, finding, moment.world_at);
-            let mut tx = tasks.store.write().await?;
-            let columns = incidents::IncidentColumns {
-                model,
-                bundle: &bundle,
-                state: incident.state.name(),
-                opened: incident.opened,
-            };
-            incidents::create(&mut tx, &incident.id, columns, &incident).await?;
-            say(&mut tx, "incident.opened", &incident, moment).await?;
-            tx.commit().await?;
-            let open = Versioned { revision: 1, document: incident };
-            ask(tasks, policy.as_ref(), open, moment).await
-        }
-        (Some(finding), Some(open)) => {
-            let open = update(tasks, open, finding, moment).await?;
-            match open {
-                Some(open) => ask(tasks, policy.as_ref(), open, moment).await,
-                None => Ok(()),
-            }
-        }
-    }
-}
-
-async fn open_incident(
-    control: &mut Control,
-    model: &ModelName,
-    bundle: Digest,
-) -> Result<Option<Versioned<Incident>>, TaskError> {
-    for state in ["open", "acknowledged"] {
-        let found = incidents::list::<Incident>(control, Some(model), Some(state), &Page::first(100)).await?;
-        if let Some(open) = found.into_iter().find(|incident| incident.document.bundle == bundle) {
-            return Ok(Some(open));
-        }
-    }
-    Ok(None)
-}
-
-/// Takes the newer finding in. `None` if somebody else changed the incident meanwhile.
-async fn update(
-    tasks: &Tasks,
-    open: Versioned<Incident>,
-    finding: Finding,
-    moment: Moment,
-) -> Result<Option<Versioned<Incident>>, TaskError> {
-    let mut incident = open.document.clone();
-    incident.update(finding);
-    if incident == open.document {
-        return Ok(Some(open));
-    }
-    let widened = incident.reach != open.document.reach;
-    let mut tx = tasks.store.write().await?;
-    match incidents::save(&mut tx, &incident.id, open.revision, incident.state.name(), &incident).await? {
-        Saved::Stale => Ok(None),
-        Saved::Saved { revision } => {
-            if widened {
-                say(&mut tx, "incident.widened", &incident, moment).await?;
-            }
-            tx.commit().await?;
-            Ok(Some(Versioned { revision, document: incident }))
-        }
-    }
-}
-
-/// Asks the retrain policy, once for each incident that reaches a cohort; a refusal is said once.
-async fn ask(
-    tasks: &Tasks,
-    policy: Option<&Policy>,
-    open: Versioned<Incident>,
-    moment: Moment,
-) -> Result<(), TaskError> {
-    let Versioned { revision, document: mut incident } = open;
-    if incident.reach != Reach::Cohort || incident.trigger.is_some() {
-        return Ok(());
-    }
-    let why = Why::Drift {
-        incident: incident.id.clone(),
-        onset: incident.onset,
-        streams: incident.streams.iter().map(|stream| stream.name.clone()).collect(),
-    };
-    let id = TriggerId::mint(crate::mint::random()?);
-    let mut tx = tasks.store.write().await?;
-    let said_before = incident.refused.clone();
-    match runs::propose(&mut tx, id.clone(), &incident.model, why, policy, said_before.as_deref(), moment)
-        .await?
-    {
-        runs::Proposed::Run => {
-            incident.trigger = Some(id);
-            incident.refused = None;
-        }
-        runs::Proposed::Refused { code } => incident.refused = Some(code),
-        runs::Proposed::RefusedAsBefore => return Ok(()),
-    }
-    match incidents::save(&mut tx, &incident.id, revision, incident.state.name(), &incident).await? {
-        Saved::Saved { .. } => tx.commit().await?,
-        // Looked at again with the next commit; nothing of this was saved.
-        Saved::Stale => {}
-    }
-    Ok(())
-}
-
-async fn close(tasks: &Tasks, open: Versioned<Incident>, why: &str, moment: Moment) -> Result<(), TaskError> {
-    let mut incident = open.document;
-    incident.state =
-        IncidentState::Closed { at: moment.world_at, by: "fleet".to_owned(), reason: why.to_owned() };
-    let mut tx = tasks.store.write().await?;
-    match incidents::save(&mut tx, &incident.id, open.revision, incident.state.name(), &incident).await? {
-        Saved::Stale => Ok(()),
-        Saved::Saved { .. } => {
-            let entry = NewEntry {
-                when: moment,
-                kind: "incident.closed",
-                subject: incident.id.to_string(),
-                sentence: format!("{}: {why}", incident.model).into(),
-                actor: Actor::Fleet,
-            };
-            log::append(&mut tx, &entry).await?;
-            tx.commit().await?;
-            Ok(())
-        }
-    }
-}
-
-/// An incident of a bundle that nobody runs any more has been answered.
-async fn close_replaced(
-    tasks: &Tasks,
-    groups: &BTreeMap<Digest, Group>,
-    moment: Moment,
-) -> Result<(), TaskError> {
-    for state in ["open", "acknowledged"] {
-        let mut control = tasks.store.read().await?;
-        let found = incidents::list::<Incident>(&mut control, None, Some(state), &Page::first(100)).await?;
-        drop(control);
-        for open in found.into_iter().filter(|open| !groups.contains_key(&open.document.bundle)) {
-            close(tasks, open, "no device runs the bundle any more", moment).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn say(
-    tx: &mut ControlTx,
-    kind: &'static str,
-    incident: &Incident,
-    moment: Moment,
-) -> Result<(), TaskError> {
-    let entry = NewEntry {
-        when: moment,
-        kind,
-        subject: incident.id.to_string(),
-        sentence: format!("{}: {}", incident.model, incident.sentence()).into(),
-        actor: Actor::Fleet,
-    };
-    log::append(tx, &entry).await?;
-    Ok(())
+    Ok(false)
 }

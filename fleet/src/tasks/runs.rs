@@ -238,7 +238,7 @@ pub async fn propose(
     };
     let actor = match &why {
         Why::Manual { by, .. } => Actor::Person(by.clone()),
-        Why::Drift { .. } => Actor::Policy(model.clone()),
+        Why::Drift { .. } | Why::Labels { .. } => Actor::Policy(model.clone()),
     };
     let trigger = Trigger { id: id.clone(), model: model.clone(), at: moment.world_at, why, outcome };
     triggers::add(tx, &id, model, trigger.at, &trigger).await?;

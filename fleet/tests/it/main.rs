@@ -13,6 +13,7 @@ mod delivery;
 mod desk;
 mod device;
 mod door;
+mod drift;
 mod fake_fleet;
 mod hand_out;
 mod http;

@@ -13,13 +13,13 @@ use muster_fleet::store::log::{Actor, NewEntry};
 use muster_fleet::store::outbox::Message;
 use muster_fleet::store::runs::{Lease, RunColumns};
 use muster_fleet::store::{
-    self, NewestFirst, Page, Saved, Store, Touched, Versioned, alarms, bad_bundles, certificates, cohorts,
-    devices, enrolments, identities, incidents, leases, log, outbox, policies, rollouts, runs, sites, tags,
-    triggers,
+    self, NewestFirst, Page, Saved, Store, Touched, Versioned, bad_bundles, certificates, cohorts, devices,
+    enrolments, identities, incidents, leases, log, outbox, policies, rollouts, runs, sites, tags, triggers,
+    watches,
 };
 use muster_protocol::enrol::{Facts, Fingerprint};
 use muster_protocol::ids::{
-    BootId, DeviceId, Digest, EnrolmentId, IncidentId, LeaseId, ModelName, RolloutId, RunId, StreamName,
+    BootId, DeviceId, Digest, EnrolmentId, IncidentId, LeaseId, ModelName, RolloutId, RunId, SiteName,
     TriggerId,
 };
 use muster_protocol::message::{Capabilities, Hello, Presence, VERSION};
@@ -241,10 +241,10 @@ async fn runs_are_claimed_oldest_first_and_leases_lapse() {
 }
 
 #[tokio::test]
-async fn incidents_and_alarms_keep_their_documents() {
+async fn incidents_watches_and_baselines_keep_their_documents() {
     let (_dir, store) = open().await;
-    let (id, bundle, device) = (IncidentId::mint([1; 16]), Digest::of(b"b"), DeviceId::mint([1; 16]));
-    let stream: StreamName = "age".parse().unwrap();
+    let (id, bundle) = (IncidentId::mint([1; 16]), Digest::of(b"b"));
+    let site: SiteName = "er-1".parse().unwrap();
     let model = model();
     let mut tx = store.write().await.unwrap();
     let columns = incidents::IncidentColumns { model: &model, bundle: &bundle, state: "open", opened: at(1) };
@@ -256,12 +256,22 @@ async fn incidents_and_alarms_keep_their_documents() {
     );
     assert_eq!(incidents::count_in(&mut tx, "open").await.unwrap(), 0);
     assert!(incidents::list::<Value>(&mut tx, None, Some("open"), &Page::first(9)).await.unwrap().is_empty());
+    let seat =
+        |n: u8| watches::Seat { bundle, device: DeviceId::mint([n; 16]), slot: "beds".parse().unwrap() };
     for n in [1, 2] {
-        alarms::put(&mut tx, &bundle, &device, &stream, &json!(n)).await.unwrap();
+        watches::put(&mut tx, &seat(1), &json!(n)).await.unwrap();
+        watches::put(&mut tx, &seat(2), &json!(n)).await.unwrap();
+        watches::put_site(&mut tx, &bundle, &site, &json!(n)).await.unwrap();
     }
-    assert_eq!(alarms::of_device::<Value>(&mut tx, &bundle, &device).await.unwrap()[&stream], json!(2));
-    alarms::clear(&mut tx, &bundle).await.unwrap();
-    assert!(alarms::of_device::<Value>(&mut tx, &bundle, &device).await.unwrap().is_empty());
+    assert_eq!(watches::get::<Value>(&mut tx, &seat(1)).await.unwrap(), Some(json!(2)));
+    let first = watches::list::<Value>(&mut tx, &Page::first(1)).await.unwrap();
+    assert_eq!(first, [(seat(1), json!(2))]);
+    let next = watches::list::<Value>(&mut tx, &Page::after(seat(1), 9)).await.unwrap();
+    assert_eq!(next, [(seat(2), json!(2))]);
+    watches::forget(&mut tx, &seat(1)).await.unwrap();
+    assert_eq!(watches::get::<Value>(&mut tx, &seat(1)).await.unwrap(), None);
+    assert_eq!(watches::site::<Value>(&mut tx, &bundle, &site).await.unwrap(), Some(json!(2)));
+    assert_eq!(watches::sites::<Value>(&mut tx, &bundle, &Page::after(site, 9)).await.unwrap(), []);
 }
 
 fn identity(n: u8, standing: Standing) -> Identity {

@@ -67,6 +67,11 @@ impl Rule {
         self.merge_sizes.iter().copied().max().unwrap_or(1)
     }
 
+    /// Above this `b` a window is quiet.
+    pub fn clear(&self) -> f64 {
+        self.clear
+    }
+
     /// Rows below which a window is insufficient and goes on merging.
     pub fn n_min(&self) -> u64 {
         self.n_min

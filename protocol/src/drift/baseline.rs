@@ -49,6 +49,16 @@ impl StreamReference {
         Ok(Some(learnt))
     }
 
+    /// What the stream was like in these few windows alone. They are too few to replay, so they are taken to vary as this
+    /// reference does. None below [`Rule::n_min`] rows.
+    pub fn counted_in(&self, windows: &[Counts], rule: &Rule) -> Result<Option<Self>, CountsError> {
+        let Some(total) = Counts::merged(windows)?.filter(|total| total.n() >= rule.n_min()) else {
+            return Ok(None);
+        };
+        let reference = self.reference.counted_again(&total)?;
+        Ok(Some(Self { reference, over_dispersion: self.over_dispersion.clone(), merged: Vec::new() }))
+    }
+
     /// What makes this stream's monitoring weak; empty if nothing does.
     pub fn weaknesses(&self) -> Vec<Weakness> {
         let learnt = &self.over_dispersion;
@@ -185,6 +195,21 @@ mod tests {
         // What is learnt is what is read again.
         let text = serde_json::to_string(&own)?;
         assert_eq!(serde_json::from_str::<StreamReference>(&text)?, own);
+        Ok(())
+    }
+
+    #[test]
+    fn a_few_windows_are_a_reference_that_varies_as_the_whole_does() -> Result<(), Box<dyn Error>> {
+        let bundle = bundle()?;
+        let saturdays = windows(&bundle, 4, 120, |i| even(i) * 0.5);
+        let few = bundle.counted_in(&saturdays, &Rule::default())?.ok_or("too few")?;
+        assert_eq!((few.reference.m(), &few.over_dispersion), (480, &bundle.over_dispersion));
+        let next = windows(&bundle, 5, 120, |i| even(i) * 0.5).pop().ok_or("no window")?;
+        let b = |of: &StreamReference| -> Result<f64, Box<dyn Error>> {
+            Ok(test(&of.reference, &next, &of.over_dispersion, 1)?.ok_or("no verdict")?.b)
+        };
+        assert!(b(&bundle)? < 1e-5 && b(&few)? > 0.1, "{} {}", b(&bundle)?, b(&few)?);
+        assert_eq!(bundle.counted_in(&windows(&bundle, 1, 49, even), &Rule::default())?, None);
         Ok(())
     }
 

@@ -338,17 +338,26 @@ export interface RolloutDevice {
 export interface IncidentStream {
   name: string;
   effect_sd?: number | null;
+  effect_low?: number | null;
+  effect_high?: number | null;
+  broken?: string | null;
   psi?: number | null;
   b?: number | null;
   windows?: number | null;
   devices?: number | null;
 }
 
+export type IncidentKind = "new_regime" | "performance" | "site_change" | "device_fault" | "data_quality" | "known_season" | "site_differs";
+
 export interface Incident {
   id: string;
   model: string;
   bundle: string | BundleRef;
   state: "open" | "acknowledged" | "closed";
+  kind?: IncidentKind;
+  /** How it was told from the other kinds. */
+  why?: string;
+  asks_for_retraining?: boolean;
   handled?: { at: string; by: string; reason: string } | null;
   opened: string;
   onset?: string | null;
@@ -367,7 +376,12 @@ export interface StreamWindow {
   b?: number | null;
   psi_adj?: number | null;
   mean_shift_sd?: number | null;
+  shift_low?: number | null;
+  shift_high?: number | null;
   js?: number | null;
+  /** "training" while the site is being learnt. */
+  against?: "own" | "training";
+  broken?: string[];
 }
 
 export interface DriftWindow {

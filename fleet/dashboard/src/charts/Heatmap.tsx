@@ -13,6 +13,9 @@ const say = text.drift;
 const cellW = 36;
 const cellH = 24;
 const axisH = 26;
+/** States are told by pattern and mark as well as by colour. */
+const hatch = "heat-hatch";
+const hatchInKey = "heat-hatch-key";
 
 interface HeatmapProps {
   streams: string[];
@@ -41,6 +44,7 @@ export function Heatmap({ streams, columns, stream, search }: HeatmapProps) {
         </div>
         <div className="heat-scroll" ref={place} role="region" aria-label={say.heat} tabIndex={0}>
           <svg width={width} height={axisH + streams.length * cellH + 2} role="img" aria-label={say.heatLabel(streams.length, columns.length)}>
+            <Hatch id={hatch} />
             {columns.map((column, c) => (
               <g key={column.from} transform={`translate(${c * cellW} 0)`}>
                 {dayChanges(columns, c) && (
@@ -82,13 +86,38 @@ function Square({ cell, y, column, name }: { cell: Cell | undefined; y: number; 
       <text x={cellW / 2} y={y + cellH / 2 + 3.8} textAnchor="middle" fill="var(--m-text)" fontWeight={state === "drift" ? 700 : 400} opacity={state === "ok" || state === "insufficient" ? 0.75 : 1}>
         {mark(cell)}
       </text>
+      {state === "insufficient" && <rect x={1} y={y + 1} width={cellW - 2} height={cellH - 2} rx={3} fill={`url(#${hatch})`} pointerEvents="none" />}
+      {cell?.stream.against === "training" && <path d={`M3 ${y + cellH - 2.5}h${cellW - 6}`} stroke="var(--m-soft)" strokeWidth={1.2} strokeDasharray="3 2" pointerEvents="none" />}
       {state === "warn" && <path d={`M${cellW - 8} ${y + 2}h6v6z`} fill="var(--m-text)" pointerEvents="none" />}
     </g>
   );
 }
 
 function titleOf(name: string, column: HeatColumn, cell: Cell): string {
-  return `${name}, ${stamp(column.from)} to ${stamp(column.to)}: ${say.states[cell.state] ?? cell.state}, ${signed(cell.effect)} sd, n ${count(cell.window.n)}, ${cell.window.site}`;
+  const parts = [
+    `${name}, ${stamp(column.from)} to ${stamp(column.to)}: ${say.states[cell.state] ?? cell.state}`,
+    `${signed(cell.effect)} sd${interval(cell)}`,
+    `n ${count(cell.window.n)}`,
+    cell.window.site,
+    ...(cell.stream.against === "training" ? [say.learning] : []),
+    ...(cell.stream.broken ?? []),
+  ];
+  return parts.join(", ");
+}
+
+function interval({ stream }: Cell): string {
+  if (stream.shift_low == null || stream.shift_high == null) return "";
+  return ` (${say.between(signed(stream.shift_low), signed(stream.shift_high))})`;
+}
+
+function Hatch({ id }: { id: string }) {
+  return (
+    <defs>
+      <pattern id={id} width={6} height={6} patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
+        <path d="M0 0v6" stroke="var(--m-soft)" strokeWidth={1.2} />
+      </pattern>
+    </defs>
+  );
 }
 
 function Key() {
@@ -107,7 +136,14 @@ function Key() {
       <span>{say.keyScale}</span>
       <span>{say.keyDrift}</span>
       <span>{say.keyWarn}</span>
-      <span>{say.keyInsufficient}</span>
+      <span>
+        <svg width="32" height="18" aria-hidden="true" style={{ verticalAlign: "middle", marginRight: 4 }}>
+          <Hatch id={hatchInKey} />
+          <rect width={32} height={18} rx={3} fill={`url(#${hatchInKey})`} />
+        </svg>
+        {say.keyInsufficient}
+      </span>
+      <span>{say.keyLearning}</span>
     </p>
   );
 }
@@ -137,6 +173,8 @@ function Table({ streams, columns }: { streams: string[]; columns: HeatColumn[] 
         { head: say.to, cell: ({ column }) => <span className="nowrap">{stamp(column.to)}</span> },
         { head: say.state, cell: ({ cell }) => <State is={cell.state} word={say.states[cell.state]} /> },
         { head: say.effect, right: true, cell: ({ cell }) => signed(cell.stream.mean_shift_sd) },
+        { head: say.interval, right: true, cell: ({ cell }) => <span className="nowrap">{interval(cell).trim()}</span> },
+        { head: say.against, cell: ({ cell }) => say.againstOf[cell.stream.against ?? ""] ?? "" },
         { head: say.psi, right: true, cell: ({ cell }) => figure(cell.stream.psi_adj) },
         { head: say.b, right: true, cell: ({ cell }) => figure(cell.stream.b) },
         { head: say.n, right: true, cell: ({ cell }) => count(cell.window.n) },

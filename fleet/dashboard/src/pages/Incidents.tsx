@@ -4,7 +4,7 @@ import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import { post } from "../api/client";
 import { incidentsQuery } from "../api/queries";
-import type { Incident } from "../api/types";
+import type { Incident, IncidentStream } from "../api/types";
 import { figure, plural, signed } from "../format";
 import { Act } from "../parts/Act";
 import { Answer } from "../parts/Answer";
@@ -49,6 +49,13 @@ function newest(incidents: Incident[]): Incident[] {
   return incidents.toSorted((a, b) => Date.parse(b.opened) - Date.parse(a.opened));
 }
 
+function effect(stream: IncidentStream): string {
+  if (stream.broken != null) return stream.broken;
+  if (stream.effect_sd == null) return `PSI ${figure(stream.psi)}`;
+  const between = stream.effect_low == null || stream.effect_high == null ? "" : ` (${say.between(signed(stream.effect_low), signed(stream.effect_high))})`;
+  return `${signed(stream.effect_sd)} sd${between}`;
+}
+
 function One({ incident }: { incident: Incident }) {
   const [asking, setAsking] = useState<Verb | null>(null);
   const cache = useQueryClient();
@@ -65,6 +72,7 @@ function One({ incident }: { incident: Incident }) {
           <Link to="/drift" search={{ model: incident.model }} className="strong">
             {incident.model}
           </Link>
+          {incident.kind !== undefined && <span className="strong small">{say.kinds[incident.kind] ?? incident.kind}</span>}
           <span className="soft small">
             <Ago at={incident.opened} />
           </span>
@@ -79,6 +87,12 @@ function One({ incident }: { incident: Incident }) {
         </span>
       </div>
       <p style={{ margin: "4px 0" }}>{incident.sentence}</p>
+      {incident.why !== undefined && incident.why !== "" && (
+        <p className="small" style={{ margin: "2px 0 4px" }}>
+          <span className="soft">{say.why}:</span> {incident.why}.
+          {incident.kind !== undefined && incident.state !== "closed" && <> {say.todo[incident.kind]}</>}
+        </p>
+      )}
       {incident.state !== "closed" && (
         <p className="row" style={{ gap: "2px 14px" }}>
           {incident.streams
@@ -89,7 +103,7 @@ function One({ incident }: { incident: Incident }) {
                 <Link to="/drift" search={{ model: incident.model, stream: stream.name }} resetScroll={false}>
                   {stream.name}
                 </Link>{" "}
-                <span className="soft">{stream.effect_sd == null ? `PSI ${figure(stream.psi)}` : `${signed(stream.effect_sd)} sd`}</span>
+                <span className="soft">{effect(stream)}</span>
               </span>
             ))}
           {incident.streams.length > streamsShown && <span className="soft">{say.andMore(incident.streams.length - streamsShown)}</span>}

@@ -1,6 +1,6 @@
 //! Loads the windows of a model's devices, and replays them through the watch that the alarm itself uses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_protocol::ids::{DeviceId, Digest, ModelName, SiteName, SlotName, StreamName};
@@ -10,14 +10,14 @@ use super::super::App;
 use super::super::problem::Answer;
 use super::super::survey;
 use super::{DriftWindow, StreamWindow};
-use crate::drift::Watch;
+use crate::drift::{Baseline, Counted, References, Site, Watch};
 use crate::store::windows::Window;
-use crate::store::{Page, bundles, windows};
+use crate::store::{Page, bundles, watches, windows};
 
 /// Windows shown of each device and bundle.
 const SHOWN: u32 = 90;
-/// The alarm remembers three windows: so many more are read for it, and not shown.
-const MEMORY: u32 = 3;
+/// Sixteen windows are also judged as one, and a season looks back four weeks: so many more are read, and not shown.
+const MEMORY: u32 = 28;
 /// Devices shown at once.
 const DEVICES_MAX: usize = 50;
 /// Bundles of the model looked at, the newest first.
@@ -36,6 +36,7 @@ pub(super) struct Monitored {
 pub(super) struct Series {
     device: Named,
     bundle: Arc<Monitored>,
+    own: Option<Arc<Baseline>>,
     windows: Vec<Window>,
 }
 
@@ -106,16 +107,29 @@ pub(super) async fn load(
     })
     .await?;
     let mut telemetry = app.fleet.store.read_telemetry().await?;
+    let mut control = app.fleet.store.read().await?;
+    let mut baselines: BTreeMap<(Digest, SiteName), Option<Arc<Baseline>>> = BTreeMap::new();
     let mut series = Vec::new();
     for device in devices {
         for bundle in &bundles {
+            let key = (bundle.sha256, device.site.clone());
+            let own = match baselines.get(&key) {
+                Some(own) => own.clone(),
+                None => {
+                    let site = watches::site::<Site>(&mut control, &key.0, &key.1).await?;
+                    let own = site.and_then(|site| site.baseline).map(Arc::new);
+                    baselines.insert(key, own.clone());
+                    own
+                }
+            };
             for slot in &device.slots {
                 let mut found =
                     windows::recent(&mut telemetry, &device.id, slot, &bundle.sha256, SHOWN + MEMORY).await?;
                 found.reverse();
                 close(&mut found, bundle);
                 if !found.is_empty() {
-                    series.push(Series { device: device.clone(), bundle: bundle.clone(), windows: found });
+                    let (device, bundle, own) = (device.clone(), bundle.clone(), own.clone());
+                    series.push(Series { device, bundle, own, windows: found });
                 }
             }
         }
@@ -134,7 +148,7 @@ fn close(windows: &mut Vec<Window>, bundle: &Monitored) {
 pub(super) fn read(series: Vec<Series>, only: Option<&StreamName>) -> (Vec<String>, Vec<DriftWindow>) {
     let mut streams: Vec<String> = Vec::new();
     let mut shown = Vec::new();
-    for Series { device, bundle, windows } in series {
+    for Series { device, bundle, own, windows } in series {
         let monitoring = &bundle.manifest.monitoring;
         let names = monitoring.streams.iter().map(|stream| stream.name.as_str());
         for name in names.filter(|name| only.is_none_or(|only| only.as_str() == *name)) {
@@ -143,13 +157,16 @@ pub(super) fn read(series: Vec<Series>, only: Option<&StreamName>) -> (Vec<Strin
             }
         }
         let unshown = windows.len().saturating_sub(SHOWN as usize);
+        let references = References { monitoring, training: &bundle.reference, own: own.as_deref() };
+        let windows: Vec<Counted> = windows
+            .into_iter()
+            .map(|window| Counted { from: window.from, streams: window.streams })
+            .collect();
         let mut watch = Watch::default();
-        for (index, window) in windows.iter().enumerate() {
+        for index in 0..windows.len() {
+            let past = index.saturating_sub(MEMORY as usize);
             // Counts that do not fit their reference are named in the log by whoever raises alarms.
-            let Ok(reading) = watch.read((monitoring, &bundle.reference), window.from, &window.streams)
-            else {
-                continue;
-            };
+            let Ok(reading) = watch.read(&references, &windows[past..=index]) else { continue };
             if index < unshown {
                 continue;
             }

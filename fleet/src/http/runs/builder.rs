@@ -312,6 +312,9 @@ fn trigger(id: &TriggerId, why: &Why) -> Value {
         Why::Drift { incident, onset, streams } => {
             json!({"id": id, "kind": "drift", "onset": onset, "incident": incident, "streams": streams})
         }
+        Why::Labels { incident, onset } => {
+            json!({"id": id, "kind": "labels", "onset": onset, "incident": incident, "streams": []})
+        }
         Why::Manual { .. } => {
             json!({"id": id, "kind": "manual", "onset": null, "incident": null, "streams": []})
         }

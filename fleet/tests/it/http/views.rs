@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use muster_fleet::drift::{Finding, Incident, IncidentStream, Reach};
+use muster_fleet::drift::{Finding, FoundStream, Incident, Kind};
 use muster_fleet::store::incidents::{self, IncidentColumns};
 use muster_fleet::store::windows;
-use muster_protocol::drift::Counter;
+use muster_protocol::drift::{Counter, Shift};
 use muster_protocol::ids::{DeviceId, IncidentId};
 use muster_protocol::message::Pane;
 use muster_protocol::message::up::BundleRef;
@@ -112,6 +112,25 @@ async fn drift_is_shown_window_by_window() {
     api.get("/api/v1/drift").await.is_problem(400, "bad_query");
     api.get("/api/v1/drift?model=er-beds&device=x").await.is_problem(400, "bad_query");
 
+    let last = &windows[4]["streams"][0];
+    assert_eq!((&last["against"], &last["broken"]), (&json!("training"), &json!([])));
+    let [low, sd, high] =
+        ["shift_low", "mean_shift_sd", "shift_high"].map(|field| last[field].as_f64().unwrap());
+    assert!(low < sd && sd < high, "{last}");
+
+    let heat = api.see("/api/v1/drift/heatmap?model=er-beds&windows=3").await;
+    assert_eq!((&heat["version"], &heat["streams"]), (&json!("1"), &json!(["age"])));
+    let site = &heat["sites"][0];
+    assert_eq!((&site["site"], &site["baseline"]["state"]), (&json!("er"), &json!("learning")));
+    let shown = site["windows"].as_array().unwrap();
+    assert_eq!((shown.len(), &shown[2]["devices"], &shown[2]["n"]), (3, &json!(1), &json!(500)));
+    assert_eq!(shown[2]["streams"][0]["state"], "drift");
+    assert_eq!(api.see("/api/v1/drift/heatmap?model=er-beds&site=icu").await["sites"], json!([]));
+    assert_eq!(api.see("/api/v1/drift/heatmap?model=none").await["bundle"], Value::Null);
+    api.get("/api/v1/drift/heatmap?model=er-beds&site=!").await.is_problem(400, "bad_query");
+    let performance = api.see("/api/v1/drift/performance?model=er-beds").await;
+    assert_eq!((&performance["horizon_s"], &performance["bundles"]), (&json!(86_400), &json!([])));
+
     let histogram = format!("/api/v1/drift/histogram?bundle={}&stream=age", bundle.sha256());
     let all = api.see(&histogram).await;
     assert_eq!(all["windows"], 5);
@@ -135,17 +154,19 @@ async fn incidents_are_acknowledged_and_closed_with_a_reason() {
     let device = enrol(api.fleet(), 1, Some(&running)).await;
     let now = api.fleet().clocks.world.now();
     let finding = Finding {
-        reach: Reach::Cohort,
+        kind: Kind::NewRegime,
         onset: now.minus(DAY),
         devices: BTreeSet::from([device]),
         sites: BTreeSet::from(["er".parse().unwrap()]),
-        streams: vec![IncidentStream {
+        streams: vec![FoundStream {
             name: "age".parse().unwrap(),
-            effect_sd: Some(1.4),
+            shift: Some(Shift { sd: 1.4, low: 1.2, high: 1.6 }),
             psi_adj: 0.5,
             b: 0.001,
             devices: 1,
+            broken: None,
         }],
+        reason: "1 of 1 sites changed together".to_owned(),
     };
     let incident = Incident::open(IncidentId::mint([1; 16]), model(), bundle.sha256(), finding, now);
     let columns = IncidentColumns {
@@ -161,6 +182,12 @@ async fn incidents_are_acknowledged_and_closed_with_a_reason() {
     let open = api.see("/api/v1/incidents?state=open").await;
     let shown = &open["items"][0];
     assert_eq!((&shown["bundle"]["version"], &shown["reach"]), (&json!("1"), &json!("cohort")));
+    assert_eq!(
+        (&shown["kind"], &shown["why"], &shown["asks_for_retraining"]),
+        (&json!("new_regime"), &json!("1 of 1 sites changed together"), &json!(true))
+    );
+    let stream = &shown["streams"][0];
+    assert_eq!((&stream["effect_low"], &stream["effect_high"]), (&json!(1.2), &json!(1.6)));
     assert_eq!(shown["scope"]["sites"], json!(["er"]));
     assert_eq!(api.see("/api/v1/overview").await["needs_you"][0]["kind"], "incident_open");
     let path = format!("/api/v1/incidents/{}", incident.id);

@@ -1,0 +1,411 @@
+//! Fleets of boxes that live through ordinary days, a season, a broken sensor, a new regime.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use muster_protocol::drift::{AlarmState, Counter, Counts, QualityRule, Reference, Rule, StreamReference};
+use muster_protocol::ids::{DeviceId, Digest, IncidentId, SiteName, StreamName};
+use muster_protocol::manifest::{Monitoring, ReferenceFile, Source, Stream};
+use muster_protocol::time::Timestamp;
+
+use super::*;
+
+const DAY: Duration = Duration::from_hours(24);
+const ROWS: u32 = 150;
+/// Standard deviation of the values, which are even in 0..1.
+const SD: f32 = 0.288_675;
+const STREAMS: usize = 4;
+
+/// Even in 0..1, and the same on every machine.
+fn noise(seed: u64) -> f32 {
+    let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    #[expect(clippy::cast_precision_loss, reason = "24 bits")]
+    let value = ((x ^ (x >> 31)) >> 40) as f32 / 16_777_216.0;
+    value
+}
+
+/// What a stream reads on a box on a day, in standard deviations away from the ordinary; none where it reads nothing.
+type Shift<'a> = &'a dyn Fn(usize, usize, i64) -> Option<f32>;
+
+struct Fleet {
+    monitoring: Monitoring,
+    training: ReferenceFile,
+    /// Boxes at each site.
+    each: usize,
+    boxes: Vec<Life>,
+    sites: BTreeMap<SiteName, Site>,
+}
+
+#[derive(Default)]
+struct Life {
+    windows: Vec<Counted>,
+    watch: Watch,
+    last: Vec<AlarmState>,
+}
+
+fn at(day: i64) -> Timestamp {
+    // A Monday.
+    Timestamp::from_seconds((day + 4) * 86_400)
+}
+
+fn device(place: usize) -> DeviceId {
+    DeviceId::mint([u8::try_from(place).unwrap(); 16])
+}
+
+fn count(reference: &Reference, seed: u64, rows: u32, shift: Option<f32>) -> Counts {
+    let mut counter = Counter::new(reference);
+    let Counter::Numeric(numeric) = &mut counter else { unreachable!() };
+    for row in 0..rows {
+        let value = noise(seed * 100_003 + u64::from(row));
+        numeric.observe(shift.map_or(f32::NAN, |shift| value + shift * SD));
+    }
+    counter.take()
+}
+
+impl Fleet {
+    /// Trained on 200 days, each shifted as `trained` says.
+    fn trained(sites: usize, each: usize, trained: impl Fn(i64) -> f32) -> Self {
+        let day = |day: i64| (0..ROWS).map(move |row| (day, row));
+        let value = |(day, row): (i64, u32)| {
+            noise(u64::try_from(day).unwrap() * 7919 + u64::from(row) + 1_000_000_000) + trained(day) * SD
+        };
+        let values: Vec<f32> = (0..200).flat_map(day).map(value).collect();
+        let reference = Reference::numeric(&values).unwrap();
+        let mut counter = Counter::new(&reference);
+        let windows = values.chunks(ROWS as usize).map(|window| {
+            let Counter::Numeric(numeric) = &mut counter else { unreachable!() };
+            numeric.observe_all(window);
+            counter.take()
+        });
+        let windows: Vec<Counts> = windows.collect();
+        let learnt = StreamReference::replay(reference, &[windows], &Rule::default()).unwrap();
+        let names: Vec<StreamName> = (0..STREAMS).map(|i| format!("s{i}").parse().unwrap()).collect();
+        let source = |column| Source::Numeric { tensor: "x".into(), column, null_when_column: None };
+        let streams =
+            names.iter().enumerate().map(|(i, name)| Stream { name: name.clone(), source: source(i) });
+        let monitoring = Monitoring { streams: streams.collect(), pane_s: 86_400, window_s: 86_400 };
+        let streams = names.into_iter().map(|name| (name, learnt.clone())).collect();
+        let training = ReferenceFile { schema: "muster-reference/1".into(), streams };
+        let boxes = (0..sites * each).map(|_| Life::default()).collect();
+        Self { monitoring, training, each, boxes, sites: BTreeMap::new() }
+    }
+
+    fn ordinary(sites: usize, each: usize) -> Self {
+        Self::trained(sites, each, |_| 0.0)
+    }
+
+    fn site(&self, place: usize) -> SiteName {
+        format!("site-{:02}", place / self.each).parse().unwrap()
+    }
+
+    /// Lives one day with so many rows a box.
+    fn live(&mut self, day: i64, rows: u32, shift: Shift<'_>) {
+        for place in 0..self.boxes.len() {
+            let name = self.site(place);
+            let life = &mut self.boxes[place];
+            let streams = self.monitoring.streams.iter().enumerate().map(|(stream, known)| {
+                let seed = ((day.unsigned_abs() * 64 + place as u64) * 8 + stream as u64) + 7;
+                count(&self.training.streams[&known.name].reference, seed, rows, shift(place, stream, day))
+            });
+            life.windows.push(Counted { from: at(day), streams: streams.collect() });
+            let site = self.sites.entry(name).or_insert_with(|| Site::new(at(day)));
+            let own = site.baseline.clone();
+            let references =
+                References { monitoring: &self.monitoring, training: &self.training, own: own.as_ref() };
+            // As a restarted server would know it.
+            let remembered = serde_json::to_string(&life.watch).unwrap();
+            life.watch = serde_json::from_str(&remembered).unwrap();
+            let reading = life.watch.read(&references, &life.windows).unwrap();
+            life.last = reading.streams.iter().map(|stream| stream.state).collect();
+            let slot = "m".parse().unwrap();
+            let note = WindowAt { device: device(place), slot, from: at(day) };
+            if site.note(note, &life.watch, &reading, DAY) {
+                let (of, quiet) = (|at: &WindowAt| (at.device.clone(), at.from), site.quiet.clone());
+                let wanted: BTreeSet<_> = quiet.iter().map(of).collect();
+                let lives = self.boxes.iter().enumerate();
+                let mut windows: Vec<Counted> = lives
+                    .flat_map(|(place, life)| life.windows.iter().map(move |window| (device(place), window)))
+                    .filter(|(device, window)| wanted.contains(&(device.clone(), window.from)))
+                    .map(|(_, window)| window.clone())
+                    .collect();
+                windows.sort_by_key(|window| window.from);
+                let name = self.site(place);
+                let site = self.sites.get_mut(&name).unwrap();
+                site.learn(&self.monitoring, &self.training, &windows);
+            }
+        }
+    }
+
+    fn days(&mut self, days: std::ops::Range<i64>, shift: Shift<'_>) {
+        days.for_each(|day| self.live(day, ROWS, shift));
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let stands: Vec<Stand> = self
+            .boxes
+            .iter()
+            .enumerate()
+            .map(|(place, life)| {
+                let name = self.site(place);
+                let site = &self.sites[&name];
+                Stand::of(device(place), name, &life.watch, site, DAY)
+            })
+            .collect();
+        let differing = self.sites.iter().filter(|(_, site)| !site.differs.is_empty());
+        let differing = differing.map(|(name, site)| (name.clone(), (site.begun, site.differs.clone())));
+        assess(&stands, &differing.collect())
+    }
+
+    fn kinds(&self) -> Vec<Kind> {
+        self.findings().iter().map(|finding| finding.kind).collect()
+    }
+}
+
+fn ordinary(_: usize, _: usize, _: i64) -> Option<f32> {
+    Some(0.0)
+}
+
+#[test]
+fn ordinary_days_raise_nothing_and_each_site_is_learnt_once() {
+    let mut fleet = Fleet::ordinary(4, 2);
+    fleet.days(0..4, &ordinary);
+    assert!(fleet.sites.values().all(|site| site.baseline.is_none()), "eight windows are too few");
+    let mut learnt = BTreeSet::new();
+    for day in 4..60 {
+        fleet.live(day, ROWS, &ordinary);
+        assert_eq!(fleet.kinds(), [], "day {day}");
+        learnt.extend(fleet.sites.values().filter_map(|site| site.baseline.as_ref()).map(|own| own.windows));
+    }
+    assert_eq!(learnt, BTreeSet::from([10, 30]), "two boxes a site: after 5 days, for good after 15");
+    assert!(fleet.sites.values().all(|site| site.is_frozen() && site.quiet.is_empty()));
+}
+
+#[test]
+fn a_site_that_never_was_like_the_training_data_is_a_notice_and_no_alarm() {
+    let mut fleet = Fleet::ordinary(4, 2);
+    let one = |place: usize, _: usize, _: i64| Some(if place < 2 { 0.6 } else { 0.0 });
+    for day in 0..60 {
+        fleet.live(day, ROWS, &one);
+        let expect: &[Kind] = if day < 4 { &[] } else { &[Kind::SiteDiffers] };
+        assert_eq!(fleet.kinds(), expect, "day {day}");
+    }
+    let notice = &fleet.findings()[0];
+    assert_eq!((notice.sites.len(), notice.streams.len(), notice.onset), (1, STREAMS, at(0)));
+    let shift = notice.streams[0].shift.unwrap();
+    assert!((shift.sd - 0.6).abs() < 0.1 && shift.low < shift.sd && shift.sd < shift.high, "{shift:?}");
+}
+
+#[test]
+fn one_box_of_a_site_is_that_boxs_matter() {
+    let mut fleet = Fleet::ordinary(4, 3);
+    fleet.days(0..30, &ordinary);
+    fleet.days(30..34, &|place, stream, _| Some(if (place, stream) == (4, 1) { 1.2 } else { 0.0 }));
+    let findings = fleet.findings();
+    let [fault] = findings.as_slice() else { panic!("{findings:?}") };
+    assert_eq!(
+        (fault.kind, &fault.devices, fault.onset),
+        (Kind::DeviceFault, &BTreeSet::from([device(4)]), at(30))
+    );
+    assert!(!fault.kind.may_ask() && fault.reason.contains("2 other devices of site 'site-01' are calm"));
+    // Repaired: three quiet windows end it.
+    fleet.days(34..40, &ordinary);
+    assert_eq!(fleet.kinds(), []);
+}
+
+#[test]
+fn one_site_of_twenty_is_named() {
+    let mut fleet = Fleet::ordinary(20, 2);
+    fleet.days(0..20, &ordinary);
+    fleet.days(20..24, &|place, stream, _| Some(if place / 2 == 7 && stream == 0 { 0.8 } else { 0.0 }));
+    let findings = fleet.findings();
+    let [change] = findings.as_slice() else { panic!("{findings:?}") };
+    assert_eq!((change.kind, change.devices.len()), (Kind::SiteChange, 2));
+    assert_eq!(change.sites, BTreeSet::from(["site-07".parse().unwrap()]));
+    assert!(change.reason.contains("1 of 20 sites"), "{}", change.reason);
+}
+
+#[test]
+fn a_new_regime_is_one_finding_that_may_ask() {
+    let mut fleet = Fleet::ordinary(3, 1);
+    // It comes slowly, as an epidemic does, and the streams that know of it do so at all sites.
+    let epidemic = |_: usize, stream: usize, day: i64| {
+        #[expect(clippy::cast_precision_loss, reason = "a few days")]
+        let risen = ((day - 38).clamp(0, 14) as f32) / 14.0;
+        Some(if stream < 2 { 1.5 * risen } else { 0.0 })
+    };
+    fleet.days(0..38, &epidemic);
+    assert_eq!(fleet.kinds(), []);
+    let mut noticed = None;
+    for day in 38..60 {
+        fleet.live(day, ROWS, &epidemic);
+        let regime = fleet.findings().into_iter().find(|finding| finding.kind == Kind::NewRegime);
+        if noticed.is_none() && regime.is_some() {
+            noticed = Some(day - 37);
+        }
+    }
+    assert!(noticed.is_some_and(|days| days <= 9), "{noticed:?} days");
+    let findings = fleet.findings();
+    let [regime] = findings.as_slice() else { panic!("{findings:?}") };
+    assert_eq!((regime.kind, regime.devices.len(), regime.streams.len()), (Kind::NewRegime, 3, 2));
+    assert!(regime.onset >= at(38) && regime.kind.may_ask(), "{regime:?}");
+}
+
+#[test]
+fn a_regime_that_begins_while_sites_are_learnt_is_seen_against_the_training_data() {
+    let mut fleet = Fleet::ordinary(3, 1);
+    fleet.days(0..5, &ordinary);
+    fleet.days(5..9, &|_, stream, _| Some(if stream == 0 { 1.0 } else { 0.0 }));
+    assert!(fleet.sites.values().all(|site| site.baseline.is_none()));
+    assert_eq!(fleet.kinds(), [Kind::NewRegime]);
+}
+
+#[test]
+fn a_season_that_the_model_was_trained_on_asks_for_nothing() {
+    // A year in the training data, up and down; the sites were learnt when it was low.
+    let year = |day: i64| {
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred days")]
+        let turn = day as f32 / 100.0 * std::f32::consts::TAU;
+        -turn.cos()
+    };
+    let mut fleet = Fleet::trained(4, 2, year);
+    let mut seen = BTreeSet::new();
+    for day in 0..60 {
+        fleet.live(day, ROWS, &|_, _, day| Some(year(day)));
+        seen.extend(fleet.kinds());
+    }
+    assert!(seen.is_subset(&BTreeSet::from([Kind::KnownSeason, Kind::SiteDiffers])), "{seen:?}");
+}
+
+#[test]
+fn weekends_that_the_training_data_lack_are_a_known_season() {
+    let weekend = |_: usize, _: usize, day: i64| Some(if day % 7 >= 5 { 1.2 } else { 0.0 });
+    let mut fleet = Fleet::ordinary(3, 2);
+    let mut seen = BTreeSet::new();
+    for day in 0..70 {
+        fleet.live(day, ROWS, &weekend);
+        if day >= 28 {
+            seen.extend(fleet.kinds());
+        }
+    }
+    assert!(seen.is_subset(&BTreeSet::from([Kind::KnownSeason])), "{seen:?}");
+}
+
+#[test]
+fn a_dead_sensor_is_broken_data_and_no_drift() {
+    let mut fleet = Fleet::ordinary(3, 1);
+    fleet.days(0..40, &ordinary);
+    let dead = |place: usize, stream: usize, _: i64| (!(place == 1 && stream == 2)).then_some(0.0);
+    fleet.days(40..44, &dead);
+    let findings = fleet.findings();
+    let [broken] = findings.as_slice() else { panic!("{findings:?}") };
+    assert_eq!((broken.kind, &broken.devices), (Kind::DataQuality, &BTreeSet::from([device(1)])));
+    assert_eq!(broken.streams[0].broken, Some(QualityRule::Missing));
+    fleet.days(44..50, &ordinary);
+    assert_eq!(fleet.kinds(), []);
+}
+
+#[test]
+fn too_few_rows_are_insufficient_and_teach_nothing() {
+    let mut fleet = Fleet::ordinary(2, 1);
+    for day in 0..15 {
+        fleet.live(day, 30, &|_, _, _| Some(2.0));
+    }
+    assert!(fleet.boxes.iter().all(|life| life.last == [AlarmState::Insufficient; STREAMS]));
+    assert!(fleet.sites.values().all(|site| site.quiet.is_empty() && site.baseline.is_none()));
+    assert_eq!(fleet.kinds(), []);
+}
+
+#[test]
+fn windows_that_do_not_fit_are_refused_and_leave_nothing_behind() {
+    let fleet = Fleet::ordinary(1, 1);
+    let references = References { monitoring: &fleet.monitoring, training: &fleet.training, own: None };
+    let mut watch = Watch::default();
+    let short = Counted { from: at(0), streams: Vec::new() };
+    let refused = watch.read(&references, &[short]);
+    assert!(matches!(refused, Err(WatchError::Streams { found: 0, expected: STREAMS })));
+    let other = Counts::empty(&Reference::numeric(&[1.0]).unwrap());
+    let strange = Counted { from: at(0), streams: vec![other; STREAMS] };
+    assert!(matches!(watch.read(&references, &[strange]), Err(WatchError::Counts { .. })));
+    assert_eq!(watch, Watch::default());
+}
+
+fn finding(kind: Kind, places: &[usize], stream: &str) -> Finding {
+    Finding {
+        kind,
+        onset: at(10),
+        devices: places.iter().map(|place| device(*place)).collect(),
+        sites: places.iter().map(|place| format!("site-{place}").parse().unwrap()).collect(),
+        streams: vec![FoundStream {
+            name: stream.parse().unwrap(),
+            shift: None,
+            psi_adj: 0.4,
+            b: 1e-6,
+            devices: places.len(),
+            broken: None,
+        }],
+        reason: "because".into(),
+    }
+}
+
+fn opened(seed: u8, finding: Finding) -> Incident {
+    Incident::open(IncidentId::mint([seed; 16]), "er".parse().unwrap(), Digest::of(b""), finding, at(12))
+}
+
+#[test]
+fn an_incident_grows_and_never_forgets() {
+    let mut incident = opened(1, finding(Kind::NewRegime, &[1, 2], "age"));
+    let newer = Finding { onset: at(11), ..finding(Kind::NewRegime, &[3], "pulse") };
+    let done = reconcile(std::slice::from_ref(&incident), &[], vec![newer.clone()]);
+    assert_eq!((done.open.len(), done.grow.len(), done.close.len()), (0, 1, 0));
+    incident.update(newer);
+    assert_eq!((incident.devices.len(), incident.sites.len(), incident.onset), (3, 3, at(10)));
+    let names: Vec<&str> = incident.streams.iter().map(|stream| stream.name.as_str()).collect();
+    assert_eq!(names, ["pulse", "age"]);
+    let sentence = incident.sentence();
+    assert!(sentence.contains("the world has changed at site-1, site-2, site-3"), "{sentence}");
+}
+
+#[test]
+fn an_incident_ends_by_itself_and_says_why() {
+    let (fault, notice) = (
+        opened(1, finding(Kind::DeviceFault, &[1], "age")),
+        opened(2, finding(Kind::SiteDiffers, &[1], "age")),
+    );
+    let open = [fault.clone(), notice];
+    let done = reconcile(&open, &[], Vec::new());
+    assert_eq!(done.close.len(), 1, "a notice stands until it is read: {done:?}");
+    assert!(done.close[0].0 == fault.id && done.close[0].1.contains("three quiet windows"));
+    let done = reconcile(&open, &[], vec![finding(Kind::NewRegime, &[1, 2], "age")]);
+    assert!(done.close[0].1.contains("something else now: the world has changed") && done.open.len() == 1);
+    let other = finding(Kind::DeviceFault, &[2], "age");
+    assert_eq!(reconcile(&open, &[], vec![other]).open.len(), 1, "another box is another incident");
+}
+
+#[test]
+fn what_a_person_has_closed_is_not_told_again_unless_there_is_more() {
+    let mut incident = opened(1, finding(Kind::SiteChange, &[1], "age"));
+    let same = finding(Kind::SiteChange, &[1], "age");
+    let reopened = |incident: &Incident, finding: &Finding| {
+        !reconcile(&[], std::slice::from_ref(incident), vec![finding.clone()]).open.is_empty()
+    };
+    let closed = |by: &str| IncidentState::Closed { at: at(14), by: by.into(), reason: "new scanner".into() };
+    incident.state = closed(FLEET);
+    assert!(reopened(&incident, &same), "it had ended by itself");
+    incident.state = closed("ana");
+    assert!(!reopened(&incident, &same));
+    assert!(reopened(&incident, &finding(Kind::SiteChange, &[1, 2], "age")));
+    assert!(reopened(&incident, &finding(Kind::SiteChange, &[1], "pulse")));
+    assert!(reopened(&incident, &finding(Kind::NewRegime, &[1], "age")));
+    assert!(reopened(&incident, &Finding { onset: at(15), ..same }));
+}
+
+#[test]
+fn a_thousand_broken_boxes_are_not_a_thousand_letters() {
+    let open: Vec<Incident> = (0..OPEN_MAX)
+        .map(|n| opened(u8::try_from(n).unwrap(), finding(Kind::DeviceFault, &[n], "age")))
+        .collect();
+    let done = reconcile(&open, &[], vec![finding(Kind::DeviceFault, &[200], "age")]);
+    assert_eq!(done.open, []);
+}
