@@ -124,10 +124,20 @@ pub struct Trigger {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Why {
-    Drift { incident: IncidentId, onset: Timestamp, streams: Vec<StreamName> },
+    Drift {
+        incident: IncidentId,
+        onset: Timestamp,
+        streams: Vec<StreamName>,
+    },
     /// The answers do not come true any more.
-    Labels { incident: IncidentId, onset: Timestamp },
-    Manual { by: String, reason: String },
+    Labels {
+        incident: IncidentId,
+        onset: Timestamp,
+    },
+    Manual {
+        by: String,
+        reason: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -107,7 +107,11 @@ pub async fn put_site(
 
 const GET_SITE: &str = "select document from baselines where bundle = $1 and site = $2";
 
-pub async fn site<T: DeserializeOwned>(db: &mut Control, bundle: &Digest, site: &SiteName) -> Result<Option<T>> {
+pub async fn site<T: DeserializeOwned>(
+    db: &mut Control,
+    bundle: &Digest,
+    site: &SiteName,
+) -> Result<Option<T>> {
     let row: Option<(String,)> = sqlx::query_as(GET_SITE)
         .bind(bundle.to_string())
         .bind(site.as_str())
@@ -117,7 +121,8 @@ pub async fn site<T: DeserializeOwned>(db: &mut Control, bundle: &Digest, site: 
     row.map(|(document,)| from_json(BASELINE, &document)).transpose()
 }
 
-const LIST_SITES: &str = "select site, document from baselines where bundle = $1 and site > $2 order by site limit $3";
+const LIST_SITES: &str =
+    "select site, document from baselines where bundle = $1 and site > $2 order by site limit $3";
 
 /// What is known of each site of a bundle, by site.
 pub async fn sites<T: DeserializeOwned>(
