@@ -315,9 +315,9 @@ pub(crate) fn no_way_back_to_what_was_left(look: &Look<'_>, rollouts: &[Saved]) 
         if of_it().any(has_it) {
             continue;
         }
-        let left = of_it().find(|other| {
-            matches!(told(other), Some(Progress::Returning { to, .. }) if to.as_ref() != Some(from))
-        });
+        let left = of_it().find(
+            |other| matches!(told(other), Some(Progress::Returning { to, .. }) if to.as_ref() != Some(from)),
+        );
         hold(left.is_none(), "no_way_back_to_what_was_left", || {
             format!("{} would go back to {}, which it was told to leave", look.name(id), from.path)
         })?;

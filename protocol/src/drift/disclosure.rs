@@ -67,6 +67,7 @@ impl From<Floor> for u64 {
 impl Counts {
     /// These counts as they may leave a box. As many rows, unless neither those with a value nor those without are `k`:
     /// then none.
+    #[must_use]
     pub fn disclosed(&self, reference: &Reference, k: Floor) -> Self {
         let mut told = Self::empty(reference);
         let Some(parts) = self.parts(k).filter(|_| self.check_shape(reference).is_ok()) else { return told };
