@@ -341,13 +341,13 @@ mod tests {
     }
 
     fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_seconds(1_800_006_000 - 1_800_006_000 % 6_000 + seconds)
+        Timestamp::from_seconds(1_800_006_000 + seconds)
     }
 
     /// So many rows that no bin of the references is small.
     fn crowd(first: u16, count: u16) -> Vec<([f32; 4], f32)> {
         let row = |i: u16| {
-            let bit = |of: u16| f32::from(u8::from(i % of == 0));
+            let bit = |of: u16| f32::from(u8::from(i.is_multiple_of(of)));
             ([f32::from(i % 100), bit(9), bit(2), bit(3)], f32::from(i % 100) / 100.0)
         };
         (first..first + count).map(row).collect()

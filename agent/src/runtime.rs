@@ -153,11 +153,7 @@ async fn live(config: Config) -> Result<(), RunError> {
 
     let stop = CancellationToken::new();
     let (state, shown) = watch::channel(serde_json::Value::Null);
-    let slots = {
-        let world = world.clone();
-        let limits = SlotLimits { floor: config.floor, ..SlotLimits::default() };
-        Slots::new(Arc::new(move || world.now()), limits)
-    };
+    let slots = slots(world.clone(), &config);
     let serve_config = ServeConfig { listen: config.listen, ..ServeConfig::default() };
     let key = identity::secret()?;
     // Anew with every start: who was given it long ago is asked again for a reason.
@@ -240,6 +236,11 @@ async fn live(config: Config) -> Result<(), RunError> {
         tracing::warn!("applications still had requests open when the agent stopped");
     }
     Ok(())
+}
+
+fn slots(world: WorldClock, config: &Config) -> Slots {
+    let limits = SlotLimits { floor: config.floor, ..SlotLimits::default() };
+    Slots::new(Arc::new(move || world.now()), limits)
 }
 
 async fn caught(terminate: &mut Signal, interrupt: &mut Signal) {

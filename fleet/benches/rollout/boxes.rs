@@ -38,6 +38,7 @@ pub(crate) async fn fail(store: &Store, devices: &[DeviceId]) {
         bundle,
         code: "self_test_failed".to_owned(),
         sentence: "its golden outputs differ".into(),
+        again: None,
     };
     say(store, devices, failed).await;
 }

@@ -220,8 +220,9 @@ fn split_trained(change: Finding, stands: &[Stand]) -> Vec<Finding> {
             let Some(StreamStand { readings, .. }) = stand.streams.get(&stream.name) else { continue };
             match (readings.own, readings.training) {
                 (Reading::Drift { .. }, Reading::Calm) => drift += 1,
-                (_, Reading::Drift { .. }) => (drift, new) = (drift + 1, new + 1),
-                (Reading::Drift { .. }, Reading::Unknown) => (drift, new) = (drift + 1, new + 1),
+                (_, Reading::Drift { .. }) | (Reading::Drift { .. }, Reading::Unknown) => {
+                    (drift, new) = (drift + 1, new + 1);
+                }
                 (Reading::Calm | Reading::Unknown, Reading::Calm | Reading::Unknown) => {}
             }
         }

@@ -3,6 +3,7 @@
 //! With windows of a day, a Saturday is compared with Saturdays. With shorter ones, the same hours of a working day or
 //! of a weekend. The weeks end where the drift begins, or it would soon explain itself.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use muster_protocol::drift::{Counts, CountsError, Reading, Rule, Shift, StreamReference, test};
@@ -79,13 +80,15 @@ fn kind(from: Timestamp, span: Duration) -> (i64, i64) {
     let days = from.floor_to(DAY).as_seconds() / 86_400;
     // 1970 began on a Thursday; Monday is 0.
     let weekday = (days + 3).rem_euclid(7);
-    if span > DAY {
-        // Whole weeks, or nothing that repeats.
-        (0, 0)
-    } else if span == DAY {
-        (weekday, 0)
-    } else {
-        (i64::from(weekday >= 5), i64::try_from(from.since(from.floor_to(DAY)).as_secs()).unwrap_or(0))
+    match span.cmp(&DAY) {
+        Ordering::Greater => {
+            // Whole weeks, or nothing that repeats.
+            (0, 0)
+        }
+        Ordering::Equal => (weekday, 0),
+        Ordering::Less => {
+            (i64::from(weekday >= 5), i64::try_from(from.since(from.floor_to(DAY)).as_secs()).unwrap_or(0))
+        }
     }
 }
 

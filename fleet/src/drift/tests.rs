@@ -163,6 +163,7 @@ impl Fleet {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a day without rows is none")]
 fn ordinary(_: usize, _: usize, _: i64) -> Option<f32> {
     Some(0.0)
 }

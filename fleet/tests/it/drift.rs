@@ -143,11 +143,13 @@ impl Ward {
         Seat { bundle: self.bundle, device: self.device.id.clone(), slot: slot() }
     }
 
+    #[expect(clippy::future_not_send, reason = "a test waits on its own thread")]
     async fn watch(&self, fleet: &Fleet) -> Option<Watch> {
         watches::get(&mut fleet.store.read().await.unwrap(), &self.seat()).await.unwrap()
     }
 
     /// Until the fleet has read the day.
+    #[expect(clippy::future_not_send, reason = "a test waits on its own thread")]
     async fn read(&self, server: &Server, day: u32) {
         let until = self.day(day).plus(DAY);
         server
@@ -200,6 +202,7 @@ async fn three_wards(server: &Server, boot: u64, bundle: &Bundle) -> Vec<Ward> {
     wards
 }
 
+#[expect(clippy::future_not_send, reason = "a test waits on its own thread")]
 async fn live(server: &Server, wards: &mut [Ward], day: u32, shift: impl Fn(usize) -> f32) {
     for (place, ward) in wards.iter_mut().enumerate() {
         ward.live(day, shift(place)).await;
@@ -238,7 +241,9 @@ async fn drift_a_new_regime_is_one_incident_and_one_run_whatever_happens_to_the_
     // The boxes have not started again: their reports are numbered on.
     let told = wards[0].reports;
     let mut wards = three_wards(&server, 2, &bundle).await;
-    wards.iter_mut().for_each(|ward| ward.reports = told);
+    for ward in &mut wards {
+        ward.reports = told;
+    }
     assert_eq!(wards[0].watch(&server.fleet).await.unwrap(), before);
     for day in 12..16 {
         live(&server, &mut wards, day, |_| 1.0).await;

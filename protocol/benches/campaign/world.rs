@@ -84,8 +84,7 @@ impl Family {
     /// Devices that our own rule watches.
     pub(crate) fn devices(self) -> u64 {
         match self {
-            Self::Independent { .. } => 100,
-            Self::Cycles | Self::Memory => 100,
+            Self::Independent { .. } | Self::Cycles | Self::Memory => 100,
             Self::Factory => 60,
         }
     }

@@ -113,14 +113,13 @@ pub(super) async fn load(
     for device in devices {
         for bundle in &bundles {
             let key = (bundle.sha256, device.site.clone());
-            let own = match baselines.get(&key) {
-                Some(own) => own.clone(),
-                None => {
-                    let site = watches::site::<Site>(&mut control, &key.0, &key.1).await?;
-                    let own = site.and_then(|site| site.baseline).map(Arc::new);
-                    baselines.insert(key, own.clone());
-                    own
-                }
+            let own = if let Some(own) = baselines.get(&key) {
+                own.clone()
+            } else {
+                let site = watches::site::<Site>(&mut control, &key.0, &key.1).await?;
+                let own = site.and_then(|site| site.baseline).map(Arc::new);
+                baselines.insert(key, own.clone());
+                own
             };
             for slot in &device.slots {
                 let mut found =

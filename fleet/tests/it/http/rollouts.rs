@@ -85,7 +85,8 @@ async fn a_rehearsal_names_those_whom_the_engine_then_enlists() {
         let enlisted = devices.iter().filter(|device| device["stage"] == stage["name"]);
         let mut enlisted: Vec<String> = enlisted.map(|device| names(&device["name"])).collect();
         assert_eq!(stage["target_devices"], json!(enlisted.len()), "{stage}");
-        (said.sort(), enlisted.sort());
+        said.sort();
+        enlisted.sort();
         assert_eq!(said, enlisted, "{stage}");
         sizes.push(enlisted.len());
     }
