@@ -162,13 +162,9 @@ impl LabelSums {
     /// The numbers, and the chance of worse ones without a change.
     fn read(&self, days: u32, promise: Promise) -> (PerformanceDay, f64) {
         let holdout = promise.holdout;
-        let calibration = promise.is_probability.then(|| ObservedExpected {
-            n: self.n,
-            observed: self.label_sum,
-            expected: self.prediction_sum,
-            variance: self.loss_sum,
-            ..ObservedExpected::default()
-        });
+        let calibration = promise
+            .is_probability
+            .then(|| ObservedExpected::of_sums(self.n, self.label_sum, self.prediction_sum));
         let z = calibration.and_then(|sums| sums.z());
         let losses = Moments { n: self.n, sum: self.loss_sum, sum_sq: self.loss_sum_sq };
         let loss = losses.mean();

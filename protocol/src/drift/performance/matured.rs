@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::drift::{Rule, special::chi2_sf, special::real};
-use crate::message::LabelBlock;
 use crate::time::Timestamp;
 
 /// Length of the blocks that labels are summed in.
@@ -52,17 +51,11 @@ impl ObservedExpected {
         self.weighted_variance += lean * lean * chance;
     }
 
-    /// From the sums of a block. The variance is taken from the losses: `(y-p)²` is `p(1-p)` on average if the
-    /// probabilities are true, and larger if they are not, so this z is the more careful one.
-    pub fn of_block(block: &LabelBlock) -> Self {
-        Self {
-            n: block.n,
-            observed: block.label_sum,
-            expected: block.prediction_sum,
-            variance: block.loss_sum,
-            weighted: 0.0,
-            weighted_variance: 0.0,
-        }
+    /// From sums alone. Of probabilities with this sum, equal ones vary the most, so that this z is never the larger one.
+    /// Not from the losses: on a day on which few positives came they are small too, and chance would look like certainty.
+    pub fn of_sums(n: u64, observed: f64, expected: f64) -> Self {
+        let equal = quotient(expected, real(n)).unwrap_or(0.0).clamp(0.0, 1.0);
+        Self { n, observed, expected, variance: real(n) * equal * (1.0 - equal), ..Self::default() }
     }
 
     #[must_use]
@@ -235,31 +228,18 @@ mod tests {
     }
 
     #[test]
-    fn a_block_says_the_same_as_its_rows_but_more_carefully() -> Result<(), Box<dyn Error>> {
+    fn sums_say_the_same_as_their_rows_but_more_carefully() -> Result<(), Box<dyn Error>> {
         let mut rows = ObservedExpected::default();
-        let mut block = LabelBlock {
-            slot: "er".parse()?,
-            bundle: crate::ids::Digest::of(b"bundle"),
-            day: Timestamp::from_seconds(0),
-            n: 0,
-            label_sum: 0.0,
-            prediction_sum: 0.0,
-            loss_sum: 0.0,
-            loss_sum_sq: 0.0,
-            against: None,
-        };
         for i in 0..200u32 {
-            let (label, p) = (f64::from(u8::from(i % 5 == 0)), 0.1);
-            rows.observe(label, p);
-            block.n += 1;
-            block.label_sum += label;
-            block.prediction_sum += p;
-            block.loss_sum += (label - p) * (label - p);
+            rows.observe(f64::from(u8::from(i % 5 == 0)), if i % 2 == 0 { 0.02 } else { 0.18 });
         }
-        let sums = ObservedExpected::of_block(&block);
+        let sums = ObservedExpected::of_sums(rows.n, rows.observed, rows.expected);
         assert!(sums.n == 200 && sums.ratio().is_some_and(|ratio| (ratio - 2.0).abs() < 1e-9));
         let (careful, exact) = (sums.z().ok_or("no z")?, rows.z().ok_or("no z")?);
         assert!(3.0 < careful && careful < exact, "{careful} {exact}");
+        // A day without a positive where four were promised is no certainty.
+        let quiet = ObservedExpected::of_sums(139, 0.0, 3.84).z().ok_or("no z")?;
+        assert!((-2.1..-1.9).contains(&quiet), "{quiet}");
         assert_eq!(sums.spiegelhalter_z(), None);
         Ok(())
     }
