@@ -87,7 +87,9 @@ impl<'a> Look<'a> {
         let attempts = member.attempts;
         if is_on_its_stone(row, &member.progress) {
             let from = member.progress.asked().and_then(|asked| asked.from.clone());
-            if facts.reaching(row).is_none() {
+            // Whoever is in flight stays so; one that waited takes a place again.
+            let has_place = member.progress.is_in_flight() || facts.limits(row, false).is_none();
+            if has_place && facts.reaching(row).is_none() {
                 self.hand(i, facts, from, attempts, false);
             }
             return;
