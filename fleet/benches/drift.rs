@@ -1,5 +1,5 @@
 //! What the eye for drift costs on 10,000 boxes of 20 streams each: the real store on a real disk, the real task.
-//! `make bench-drift`. Every goal is printed last as `goal NAME: VALUE UNIT, wanted <= LIMIT: met|missed`.
+//! `make bench-watch`. Every goal is printed last as `goal NAME: VALUE UNIT, wanted <= LIMIT: met|missed`.
 
 #![expect(clippy::disallowed_methods, reason = "a stopwatch asks the clock")]
 #![expect(
