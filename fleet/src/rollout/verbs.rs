@@ -76,19 +76,14 @@ impl Rollout {
             }
             // The time spent paused does not count against the stage's deadline.
             (Verb::Resume, Phase::Paused { since, .. }) => self.resume(stage, *since, now),
-            // A held stage has used its time up; it gets it anew.
-            (Verb::Resume, Phase::Held { .. }) => {
-                let opened = self.record().and_then(|record| record.opened).unwrap_or(now);
-                self.resume(stage, opened, now);
-            }
+            (Verb::Resume, Phase::Held { .. }) => self.resume_anew(stage, now),
             (Verb::Promote, Phase::Running { .. } | Phase::Paused { .. } | Phase::Held { .. }) => {
                 self.promote(stage, by, reason, now)?;
             }
             // That too few could run it was why it stood; asked anew, they may.
             (Verb::Retry, Phase::Held { cause, .. }) if cause.code == Code::QuorumLost.as_str() => {
-                let opened = self.record().and_then(|record| record.opened).unwrap_or(now);
                 self.retried = Some(now);
-                self.resume(stage, opened, now);
+                self.resume_anew(stage, now);
             }
             (
                 Verb::Retry,
@@ -155,6 +150,12 @@ impl Rollout {
             self.open(stage + 1, now);
         }
         Ok(())
+    }
+
+    /// A held stage has used its time up; it gets it anew.
+    fn resume_anew(&mut self, stage: usize, now: Timestamp) {
+        let opened = self.record().and_then(|record| record.opened).unwrap_or(now);
+        self.resume(stage, opened, now);
     }
 
     /// Goes on; what was between `since` and now does not count against the stage.
