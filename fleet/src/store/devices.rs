@@ -1,5 +1,7 @@
 //! Devices: who they are, whether they are here, what they last said of themselves.
 
+use std::collections::BTreeSet;
+
 use muster_protocol::ids::{BootId, DeviceId, SiteName};
 use muster_protocol::message::{Capabilities, Hello, Presence, State, Status};
 use muster_protocol::time::Timestamp;
@@ -265,17 +267,35 @@ pub async fn state(tx: &mut ControlTx, id: &DeviceId, state: &State) -> Result<b
     Ok(done.rows_affected() == 1)
 }
 
-const SEEN: &str = "update devices set last_seen = $2 where id = $1";
+/// Devices of one statement.
+const CHUNK: usize = 500;
 
-/// Notes that the device spoke. Returns whether it is known.
-pub async fn seen(tx: &mut ControlTx, id: &DeviceId, at: Timestamp) -> Result<bool> {
-    let done = sqlx::query(SEEN)
-        .bind(id.as_str())
-        .bind(at.as_millis())
-        .execute(tx.sql())
-        .await
-        .map_err(StoreError::query("noting that a device spoke"))?;
-    Ok(done.rows_affected() == 1)
+/// Notes that devices spoke. Returns those of them that are known.
+pub async fn seen(
+    tx: &mut ControlTx,
+    devices: impl IntoIterator<Item = &DeviceId>,
+    at: Timestamp,
+) -> Result<BTreeSet<DeviceId>> {
+    let devices: Vec<&str> = devices.into_iter().map(DeviceId::as_str).collect();
+    let mut known = BTreeSet::new();
+    for chunk in devices.chunks(CHUNK) {
+        let mut set = sqlx::QueryBuilder::new("update devices set last_seen = ");
+        set.push_bind(at.as_millis()).push(" where id in (");
+        let mut list = set.separated(", ");
+        for device in chunk {
+            list.push_bind(*device);
+        }
+        set.push(") returning id");
+        let rows: Vec<(String,)> = set
+            .build_query_as()
+            .fetch_all(tx.sql())
+            .await
+            .map_err(StoreError::query("noting that devices spoke"))?;
+        for (id,) in rows {
+            known.insert(parse("device id", &id)?);
+        }
+    }
+    Ok(known)
 }
 
 struct Connection {
