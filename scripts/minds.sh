@@ -5,12 +5,14 @@
 set -eu
 cd "$(dirname "$0")/.."
 COPY=$1
-rm -rf "$COPY/fleet" "$COPY/agent" "$COPY/protocol"
 mkdir -p "$COPY/fleet/src" "$COPY/agent/src" "$COPY/fleet/tests"
-cp -a protocol Cargo.lock "$COPY/"
-cp -a fleet/src/gate fleet/src/gate.rs fleet/src/rollout fleet/src/rollout.rs "$COPY/fleet/src/"
-cp -a agent/src/reconcile agent/src/reconcile.rs "$COPY/agent/src/"
-cp -a fleet/tests/sim fleet/tests/scripts "$COPY/fleet/tests/"
+# What is the same keeps its time, and is not built again; what is not gets a new one, and is.
+for PART in Cargo.lock protocol agent/src/reconcile agent/src/reconcile.rs fleet/src/gate fleet/src/gate.rs \
+    fleet/src/rollout fleet/src/rollout.rs fleet/tests/sim fleet/tests/scripts; do
+    diff -rq "$PART" "$COPY/$PART" >/dev/null 2>&1 && continue
+    rm -rf "${COPY:?}/$PART"
+    cp -R "$PART" "$COPY/$PART"
+done
 sed -e 's/^members = .*/members = ["protocol", "agent", "fleet"]/' Cargo.toml >"$COPY/Cargo.toml"
 printf 'pub mod gate;\npub mod rollout;\n' >"$COPY/fleet/src/lib.rs"
 printf 'pub mod reconcile;\n' >"$COPY/agent/src/lib.rs"

@@ -131,7 +131,7 @@ fn judge(slot: &SlotName, wanted: &Wanted, world: &World, now: Timestamp) -> (Ph
     let bundle = wanted.bundle.clone();
     let failed = |code: &str, sentence: &_| {
         let sentence = Clone::clone(sentence);
-        Phase::Failed { bundle: wanted.bundle.clone(), code: code.to_owned(), sentence }
+        Phase::Failed { bundle: wanted.bundle.clone(), code: code.to_owned(), sentence, again: None }
     };
     let current = world.slots.get(slot).and_then(|occupied| occupied.current.as_ref());
     let is_current = current.is_some_and(|current| current.sha256 == bundle.sha256);
@@ -158,7 +158,8 @@ fn judge(slot: &SlotName, wanted: &Wanted, world: &World, now: Timestamp) -> (Ph
     if let Some(setback) = world.setbacks.get(&bundle.sha256) {
         let again = setback.again();
         if now < again {
-            return (failed(&setback.code, &setback.sentence), Step::Wait(Some(again)));
+            let (code, sentence) = (setback.code.clone(), setback.sentence.clone());
+            return (Phase::Failed { bundle, code, sentence, again: Some(again) }, Step::Wait(Some(again)));
         }
     }
     let content = match world.bundles.get(&bundle.sha256) {

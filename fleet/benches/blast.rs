@@ -16,6 +16,8 @@ use model::{BUGS, Bundle, HEALTHY, Outcome, groups, ours, percentile, rate, wave
 use muster_fleet::gate::{GateLimits, Harm, power};
 
 const DEVICES: usize = 2000;
+/// A bundle that harms one box in ten must never reach the last stage in nine rollouts of ten.
+const LIMIT_P90: f64 = 561.0;
 
 type Policy = fn(usize, Bundle, u64) -> Outcome;
 
@@ -42,6 +44,7 @@ fn main() {
         println!("{:<24} {:>14} {:>14} {:>14} {:>14}", bug.name, said[0], said[1], said[2], said[3]);
         let name = bug.name.replace(' ', "_").replace('%', "percent");
         met &= goal(&format!("exposed_when_{name}"), as_f64(cells[3].0), "devices", limit);
+        met &= goal(&format!("exposed_when_{name}_p90"), as_f64(cells[3].1), "devices", LIMIT_P90);
     }
     for bundle in HEALTHY {
         let halted: Vec<String> =
@@ -99,6 +102,9 @@ fn tell_power() {
         ("10 % of installs fail", Harm::InstallFailures(0.10)),
         ("20 % of installs fail", Harm::InstallFailures(0.20)),
         ("50 % of installs fail", Harm::InstallFailures(0.50)),
+        ("2 % leave it (healthy)", Harm::Reverts(0.02)),
+        ("10 % leave it", Harm::Reverts(0.10)),
+        ("20 % leave it", Harm::Reverts(0.20)),
         ("0.005 failures per hour (healthy)", Harm::FailuresPerHour(0.005)),
         ("0.02 failures per hour", Harm::FailuresPerHour(0.02)),
         ("0.05 failures per hour", Harm::FailuresPerHour(0.05)),

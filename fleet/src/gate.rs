@@ -31,7 +31,8 @@ pub mod limits;
 pub mod power;
 #[cfg(test)]
 mod properties;
-pub mod runtime;
+pub mod reverts;
+mod runtime;
 pub mod shadow;
 pub mod silence;
 #[cfg(test)]
@@ -66,6 +67,8 @@ pub enum Layer {
     HardStop,
     /// Did the bundle install and activate?
     Install,
+    /// Do those that got it keep it?
+    Reverts,
     /// Does it keep answering?
     Runtime,
     /// Are its devices still heard, as often as those without it?
@@ -90,6 +93,7 @@ impl Layer {
         match self {
             Self::HardStop => "hard_stop",
             Self::Install => "install",
+            Self::Reverts => "reverts",
             Self::Runtime => "runtime",
             Self::Silence => "silence",
             Self::Latency => "latency",
@@ -160,6 +164,7 @@ pub fn judge(evidence: &Evidence, limits: &GateLimits, now: Timestamp) -> GateRe
     let layers = vec![
         hard::judge(&case),
         install::judge(&case),
+        reverts::judge(&case),
         runtime::judge(&case),
         silence::judge(&case),
         latency::judge(&case),

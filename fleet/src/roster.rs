@@ -13,6 +13,7 @@
 mod board;
 mod load;
 mod seen;
+mod vitals;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -228,7 +229,7 @@ impl Known {
         let heads = self.watch_what_can_change(control, telemetry).await?;
         is_news |= heads.is_news;
         redraw_all |= heads.redraw_all;
-        let shown = self.take_evidence(telemetry, &touched.evidence).await?;
+        let shown = self.take_evidence(control, telemetry, &touched.evidence).await?;
         redraw_all |= shown.is_none();
         let grounds = &self.grounds;
         for watch in self.watches.values_mut() {
@@ -293,6 +294,7 @@ impl Known {
     /// Returns the devices that have shown something new; nothing if that may be anybody.
     async fn take_evidence(
         &mut self,
+        control: &mut Control,
         telemetry: &mut Telemetry,
         whom: &Whom,
     ) -> Result<Option<BTreeSet<DeviceId>>> {
@@ -303,7 +305,11 @@ impl Known {
                 Whom::These(devices) => {
                     for device in devices.iter().filter(|device| self.seen.contains_key(*device)) {
                         let mut shown = evidence(telemetry, &watch.rollout, Some(device)).await?;
-                        if watch.show(device, shown.remove(device).unwrap_or_default()) {
+                        let mut shown = shown.remove(device).unwrap_or_default();
+                        let member = watch.members.get(device);
+                        shown.vitals = vitals::vitals(telemetry, &watch.rollout, device, member).await?;
+                        shown.inputs = load::inputs(control, &watch.rollout, device, member).await?;
+                        if watch.show(device, shown) {
                             new.insert(device.clone());
                         }
                     }

@@ -24,6 +24,7 @@ mod error;
 pub mod events;
 pub mod forecasts;
 pub mod freezes;
+pub mod health;
 pub mod identities;
 pub mod incidents;
 pub mod journal;

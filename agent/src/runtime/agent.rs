@@ -264,7 +264,7 @@ impl Agent {
     /// A failure is an event once: when a slot first stands still for this reason.
     fn say_failures(&mut self) {
         for (slot, phase) in self.plan.phases.clone() {
-            let Phase::Failed { bundle, code, sentence } = phase else { continue };
+            let Phase::Failed { bundle, code, sentence, .. } = phase else { continue };
             let said = (bundle.clone(), code.clone());
             // Whether the catalogue allows a change is not the bundle's doing; the state says it.
             let withheld = super::bundles::is_withheld(&code);

@@ -36,9 +36,9 @@ const tones: Record<string, Tone> = {
   running: "good",
   failed: "bad",
   // rollouts and their stages
-  proposed: "idle",
+  proposed: "warn",
   scheduled: "idle",
-  aborting: "busy",
+  aborting: "warn",
   superseded: "idle",
   paused: "warn",
   held: "warn",
@@ -54,15 +54,18 @@ const tones: Record<string, Tone> = {
   stopped: "warn",
   // devices in a rollout
   offered: "busy",
-  staging: "busy",
+  ready: "busy",
+  permitted: "busy",
   done: "good",
   reverted: "bad",
-  lost: "warn",
+  returning: "warn",
+  returned: "warn",
   excluded: "idle",
   // verdicts
   pass: "good",
   fail: "bad",
   insufficient: "warn",
+  not_asked: "idle",
   // incidents and streams
   open: "bad",
   acknowledged: "warn",

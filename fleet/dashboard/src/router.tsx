@@ -10,7 +10,7 @@ import { Rollouts } from "./pages/Rollouts";
 import { RunPage } from "./pages/Run";
 import { Runs } from "./pages/Runs";
 import { Problem } from "./parts/Answer";
-import { devicesSearch, driftSearch, modelsSearch, parseAddress, printAddress, rolloutsSearch } from "./search";
+import { devicesSearch, driftSearch, modelsSearch, parseAddress, printAddress, rolloutSearch, rolloutsSearch } from "./search";
 import { Shell } from "./shell/Shell";
 import { text } from "./strings";
 
@@ -23,7 +23,7 @@ const root = createRootRoute({
 const children = [
   createRoute({ getParentRoute: () => root, path: "/", component: OverviewPage }),
   createRoute({ getParentRoute: () => root, path: "/rollouts", component: Rollouts, validateSearch: rolloutsSearch }),
-  createRoute({ getParentRoute: () => root, path: "/rollouts/$id", component: RolloutPage }),
+  createRoute({ getParentRoute: () => root, path: "/rollouts/$id", component: RolloutPage, validateSearch: rolloutSearch }),
   createRoute({ getParentRoute: () => root, path: "/devices", component: Devices, validateSearch: devicesSearch }),
   createRoute({ getParentRoute: () => root, path: "/devices/$id", component: Device }),
   createRoute({ getParentRoute: () => root, path: "/models", component: Models, validateSearch: modelsSearch }),

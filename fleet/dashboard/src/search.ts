@@ -21,6 +21,13 @@ export interface RolloutsSearch {
   state?: string;
 }
 
+export interface RolloutSearch {
+  /** Only devices that are where they are for this reason. */
+  reason?: string;
+  /** What the decisions' times are written in. */
+  zone?: string;
+}
+
 export interface ModelsSearch {
   model?: string;
 }
@@ -52,6 +59,10 @@ export function driftSearch(raw: Record<string, unknown>): DriftSearch {
 
 export function rolloutsSearch(raw: Record<string, unknown>): RolloutsSearch {
   return pruned({ model: word(raw["model"]), state: word(raw["state"]) });
+}
+
+export function rolloutSearch(raw: Record<string, unknown>): RolloutSearch {
+  return pruned({ reason: word(raw["reason"]), zone: word(raw["zone"]) });
 }
 
 export function modelsSearch(raw: Record<string, unknown>): ModelsSearch {

@@ -59,8 +59,8 @@ async function first(path) {
 }
 
 /** A page that remembers every error that reached its console. */
-async function open(scheme, path) {
-  const context = await browser.newContext({ colorScheme: scheme, viewport: { width: 1440, height: 900 }, reducedMotion: "reduce" });
+async function open(scheme, path, width = 1440) {
+  const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height: 900 }, reducedMotion: "reduce" });
   const page = await context.newPage();
   const errors = [];
   page.on("console", (message) => message.type() === "error" && errors.push(`${message.text()} (${message.location().url})`));
@@ -102,8 +102,7 @@ for (const scheme of ["light", "dark"]) {
           if (expectData && name === "device") await page.locator(".chart canvas").first().waitFor({ timeout: waitMs });
           if (pictures) await page.screenshot({ path: join(pictures, `${name}-${scheme}.png`), fullPage: true });
           assert.deepEqual(await violations(page), [], `axe on ${path}`);
-          const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-          assert.ok(overflow <= 0, `${path} is ${overflow} px wider than the window`);
+          await fits(page, path);
           assert.deepEqual(errors, [], `console of ${path}`);
         } finally {
           await context.close();
@@ -112,6 +111,45 @@ for (const scheme of ["light", "dark"]) {
     }
   });
 }
+
+async function fits(page, path) {
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  assert.ok(overflow <= 0, `${path} is ${overflow} px wider than the window`);
+}
+
+test("a freeze stands on every page until it is thawed, by keyboard, in a narrow window too", async () => {
+  const reason = `browser test ${Date.now()}`;
+  const { context, page, errors } = await open("light", "/", 390);
+  try {
+    await settled(page);
+    await page.locator('[data-live="live"]').waitFor({ timeout: waitMs });
+    const frozen = page.getByRole("region", { name: "Freeze" }).locator(".frozen").filter({ hasText: reason });
+    assert.equal(await frozen.count(), 0);
+    const answer = await fetch(`${base}/api/v1/freezes`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ reason }) });
+    assert.equal(answer.status, 200, "POST /freezes");
+    await frozen.waitFor({ timeout: waitMs });
+    assert.ok((await frozen.innerText()).includes("The whole fleet is frozen"));
+    for (const { path, name } of await pages()) {
+      await page.goto(base + path, { waitUntil: "domcontentloaded" });
+      await settled(page);
+      await frozen.waitFor({ timeout: waitMs });
+      if (pictures) await page.screenshot({ path: join(pictures, `${name}-narrow-frozen.png`), fullPage: true });
+      assert.deepEqual(await violations(page), [], `axe on ${path}, frozen and narrow`);
+      await fits(page, path);
+    }
+    await frozen.getByRole("button", { name: "Thaw" }).press("Enter");
+    await page.getByRole("dialog").waitFor();
+    await page.keyboard.type("the test is over");
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
+    await page.getByRole("dialog").waitFor({ state: "detached", timeout: waitMs });
+    await frozen.waitFor({ state: "detached", timeout: waitMs });
+    assert.deepEqual(errors, []);
+  } finally {
+    await context.close();
+  }
+});
 
 async function drawn(page) {
   await page.locator('svg[role="img"] rect').first().waitFor({ timeout: waitMs });

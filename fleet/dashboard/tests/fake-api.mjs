@@ -13,6 +13,7 @@ const nobody = { needs_you: [], devices: { total: 0, online: 0, offline: 0, runn
 
 export function startFake({ port = 0, devices = 6, empty = false } = {}) {
   const streams = new Set();
+  let frozen = empty ? [] : fixture.freezes();
   let eventId = 100;
   const server = createServer((request, response) => {
     const url = new URL(request.url, "http://fake");
@@ -44,18 +45,32 @@ export function startFake({ port = 0, devices = 6, empty = false } = {}) {
     const one = (found) => (found === undefined ? missing() : send(found));
     const page = (items) => send({ items: empty ? [] : items });
 
+    if (request.method === "POST" && path.startsWith("/freezes")) {
+      let body = "";
+      request.on("data", (piece) => (body += piece));
+      request.on("end", () => {
+        const { site, reason } = JSON.parse(body);
+        frozen = frozen.filter((freeze) => freeze.site !== site);
+        if (path === "/freezes") frozen.push({ site, since: nowIso(), by: "developer", reason });
+        emit(path === "/freezes" ? "fleet.frozen" : "fleet.thawed", site ?? "the fleet");
+        send({ items: frozen });
+      });
+      return undefined;
+    }
     if (request.method === "POST") return act(path, send, missing);
     if (path === "/overview") return send(empty ? { ...nobody, world_now: nowIso(), now: nowIso() } : fixture.overview(devices));
     if (path === "/devices") return send(list(q));
     if (path === "/log") return page(fixture.log());
     if (path === "/bundles") return page(fixture.bundles(q.get("model")));
     if (path === "/incidents") return page(fixture.incidents());
+    if (path === "/freezes") return send({ items: frozen });
+    if (path === "/sites") return page(fixture.siteRules);
     if (path === "/rollouts") return page(fixture.rollouts());
     if (path === "/runs") return page(fixture.runs());
     if (path === "/drift") return send(empty ? { streams: [], windows: [] } : fixture.drift(q.get("model")));
     if (path === "/drift/histogram") return send(fixture.histogram(q.get("stream")));
     const [, kind, id, more] = path.split("/");
-    if (kind === "rollouts" && more === "devices") return send(fixture.rolloutDevices);
+    if (kind === "rollouts" && more === "devices") return page(fixture.rolloutDevices);
     if (kind === "rollouts") return one(fixture.rollouts().find((rollout) => rollout.id === id));
     if (kind === "runs") return one(fixture.runs().find((run) => run.id === id));
     if (kind === "devices") {

@@ -141,43 +141,54 @@ const incidentId = id("inc-", 1);
 const triggerId = id("trg-", 1);
 const runIds = { running: id("run-", 1), done: id("run-", 2), rejected: id("run-", 3) };
 
-const layer = (layer_, verdict, measured, limit, n, sentence, missing = null) => ({ layer: layer_, verdict, measured, limit, n, missing, sentence });
+const asked = { alpha: 0.01, test: "as docs/gates.md describes", interval: null, bound: null };
+const layer = (layer_, verdict, measured, limit, n, sentence, more = {}) => ({ ...asked, layer: layer_, verdict, measured, limit, n, missing: 0, sentence, ...more });
+const around = (low, high) => ({ interval: [low, high], bound: high });
+const shadow = layer("shadow", "not_asked", null, null, 0, "the plan does not ask for the agreement with the bundle before");
 const goodGate = {
   verdict: "pass",
+  alpha: 0.05,
   asked_at: agoIso(35),
   layers: [
-    layer("install", "pass", 0, 0.1, 1, "1 of 1 device activated the bundle and proves its digest."),
-    layer("runtime", "pass", 0, 0.01, 412, "No failure in 412 answers."),
+    layer("install", "pass", 0.75, 50, 1, "1 device installed it, none failed: the failure share is below 96 %", around(0, 0.95)),
+    layer("runtime", "pass", 3.1, 66.7, 412, "No failure in 412 answers."),
     layer("latency", "pass", 0.91, 5, 412, "95 % of answers within 0.91 ms; the limit is 5 ms."),
-    layer("paired_error", "pass", -0.0132, 0.005, 196, "The squared error is 0.0132 lower than the champion's on 196 labelled patients (95 % bound: −0.0041)."),
+    layer("paired_error", "pass", -0.0132, 0.005, 196, "The squared error is 0.0132 lower than the champion's on 196 labelled patients (95 % bound: −0.0041).", around(-0.022, -0.0041)),
+    shadow,
   ],
 };
 const waitingGate = {
   verdict: "insufficient",
+  alpha: 0.05,
   asked_at: agoIso(4),
   layers: [
-    layer("install", "insufficient", 0, 0.1, 2, "2 of 3 devices activated; er-3-box-1 is still downloading.", 1),
-    layer("runtime", "pass", 0, 0.01, 121, "No failure in 121 answers."),
+    layer("install", "insufficient", 1.9, 50, 2, "2 of 3 devices activated; er-3-box-1 is still downloading.", { missing: 1, ...around(0.02, 0.86) }),
+    layer("runtime", "pass", 3.1, 66.7, 121, "No failure in 121 answers."),
     layer("latency", "pass", 0.94, 5, 121, "95 % of answers within 0.94 ms; the limit is 5 ms."),
-    layer("paired_error", "insufficient", -0.0098, 0.005, 38, "38 labels have matured; 100 are needed. They come about 24 h (world) after the patient.", 62),
+    layer("paired_error", "insufficient", -0.0098, 0.005, 38, "38 labels have matured; 100 are needed. They come about 24 h (world) after the patient.", { missing: 2, ...around(-0.031, 0.012) }),
+    shadow,
   ],
 };
 const badGate = {
   verdict: "fail",
+  alpha: 0.05,
   asked_at: agoIso(600),
   layers: [
-    layer("install", "pass", 0, 0.1, 1, "1 of 1 device activated the bundle and proves its digest."),
-    layer("runtime", "pass", 0, 0.01, 377, "No failure in 377 answers."),
+    layer("install", "pass", 0.75, 50, 1, "1 device installed it, none failed: the failure share is below 96 %", around(0, 0.95)),
+    layer("runtime", "pass", 3.1, 66.7, 377, "No failure in 377 answers."),
     layer("latency", "pass", 0.88, 5, 377, "95 % of answers within 0.88 ms; the limit is 5 ms."),
-    layer("paired_error", "fail", 0.1184, 0.005, 164, "The squared error is 0.1184 higher than the champion's on 164 labelled patients (95 % bound: +0.0871)."),
+    layer("paired_error", "fail", 0.1184, 0.005, 164, "The squared error is 0.1184 higher than the champion's on 164 labelled patients (95 % bound: +0.0871).", around(0.0871, 0.15)),
+    shadow,
   ],
 };
 const stage = (name, target, handed, activated, failed, state, gate = null, bake = null) => ({
-  name, target_devices: target, handed, activated, failed, pending: handed - activated - failed, bake_until: bake, state, gate,
+  name, target_devices: target, handed, permitted: activated, activated, baked: state === "passed" ? activated : 0, failed, returned: 0,
+  pending: target - activated - failed, bake_until: bake, state, gate,
 });
 
 function rollouts() {
   const person = { kind: "person", name: "m.okafor", trigger: null };
+  const engine = { kind: "fleet", name: "fleet" };
   const policy = { kind: "policy", name: "deterioration policy", trigger: triggerId };
   const live = {
     id: rolloutIds.running, model: "deterioration", slot: "deterioration", bundle: challenger,
@@ -191,17 +202,23 @@ function rollouts() {
     created: agoIso(70), reason: "Retrained after drift on 9 of 14 streams", started_by: policy,
     waiting_on: [
       { code: "labels", sentence: "The gate after 'half' needs 62 more matured labels.", next: "They arrive with the next world day; the gate is asked again then.", devices: 2 },
+      { code: "frozen", sentence: "1 device: its site is frozen by m.okafor: network works", devices: 1 },
       { code: "device_failed", sentence: "er-3-box-2 could not activate: its golden outputs differ by 0.041, allowed is 0.002.", next: "One more failure in this stage holds the rollout.", devices: 1 },
       { code: "downloading", sentence: "er-3-box-1 is downloading: 1.3 of 4.2 MB.", next: "Self-test, then activation.", devices: 1 },
     ],
     timeline: [
-      { ...at(70), kind: "started", sentence: "Started by the policy of deterioration: canary on 1 of 6 devices." },
-      { ...at(66), kind: "offered", sentence: "er-1-box-1 was ordered to run 1.1.0-auto.1." },
-      { ...at(58), kind: "activated", sentence: "er-1-box-1 activated and proves digest 1b2d47…" },
-      { ...at(35), kind: "gate", sentence: "The gate after 'canary' passed: all 4 layers pass." },
-      { ...at(34), kind: "stage", sentence: "Stage 'half' began: 3 devices." },
-      { ...at(12), kind: "failed", sentence: "er-3-box-2 failed its self-test and stays on 1.0.0." },
+      { ...at(70), kind: "rollout.started", sentence: "deterioration 1.1.0-auto.1: rollout starts (canary → half → everyone)", actor: policy },
+      { ...at(66), kind: "rollout.handed_out", sentence: "deterioration 1.1.0-auto.1: handed to 1 device", actor: engine },
+      { ...at(35), kind: "rollout.stage_passed", sentence: "deterioration 1.1.0-auto.1: stage 'canary' passed its gate, 'half' opens", actor: engine },
+      { ...at(34), kind: "rollout.handed_out", sentence: "deterioration 1.1.0-auto.1: handed to 3 devices", actor: engine },
+      { ...at(20), kind: "rollout.paused", sentence: "paused the rollout of deterioration 1.1.0-auto.1: shift change", actor: person },
+      { ...at(15), kind: "rollout.resumed", sentence: "resumed the rollout of deterioration 1.1.0-auto.1", actor: person },
     ],
+    forecast: {
+      finish: { p10_s: 5_400, p50_s: 7_200, p90_s: 14_400 }, actual_s: null,
+      stages: [{ name: "canary", p10_s: 1_200, p50_s: 1_500, p90_s: 1_900, actual_s: 2_600 }, { name: "half", p10_s: 3_000, p50_s: 4_100, p90_s: 6_000 }, { name: "everyone", p10_s: 5_400, p50_s: 7_200, p90_s: 14_400 }],
+      warnings: [], basis: "Foreseen from 31 runs with 6 of 6 devices.",
+    },
     revision: 12,
   };
   const held = {
@@ -216,7 +233,12 @@ function rollouts() {
   const back = {
     ...live, id: rolloutIds.back, bundle: bad,
     phase: { is: "rolled_back", since: agoIso(590), stage: "canary", reason: { code: "gate_failed", sentence: "Stopped at the canary: the squared error is 0.1184 higher than the champion's on 164 labelled patients. The canary runs 1.0.0 again." } },
-    stages: [stage("canary", 1, 1, 0, 1, "failed", badGate), stage("half", 3, 0, 0, 0, "waiting"), stage("everyone", 2, 0, 0, 0, "waiting")],
+    timeline: [
+      { ...at(900), kind: "rollout.started", sentence: "deterioration 1.2.0-rc1: rollout starts (canary → half → everyone)", actor: person },
+      { ...at(600), kind: "rollout.rolling_back", sentence: "deterioration 1.2.0-rc1: stopped at 'canary': the squared error is 0.1184 higher than the champion's", actor: engine },
+      { ...at(590), kind: "rollout.rolled_back", sentence: "deterioration 1.2.0-rc1: rolled back", actor: engine },
+    ],
+    stages: [{ ...stage("canary", 1, 1, 0, 0, "failed", badGate), returned: 1, pending: 0 }, stage("half", 3, 0, 0, 0, "waiting"), stage("everyone", 2, 0, 0, 0, "waiting")],
     created: agoIso(900), reason: "Candidate of the spring project", started_by: person, waiting_on: [], revision: 9,
   };
   const done = {
@@ -231,7 +253,7 @@ function rollouts() {
 const rolloutDevices = [
   ["done", 0, "canary", "proven", "Runs 1.1.0-auto.1 and has proven its digest after the bake.", null],
   ["baking", 1, "half", "baking", "Runs 1.1.0-auto.1; bakes until 9 Apr 06:00 (world).", "The gate is asked when the stage has baked."],
-  ["staging", 2, "half", "downloading", "1.3 of 4.2 MB have arrived.", "Verification, then the self-test."],
+  ["ready", 2, "half", "downloading", "1.3 of 4.2 MB have arrived.", "Verification, then the self-test."],
   ["failed", 5, "half", "self_test_mismatch", "Golden outputs differ by 0.041, allowed is 0.002; it stays on 1.0.0.", "A person decides: another bundle, or a new variant."],
   ["waiting", 3, "everyone", "stage_not_open", "Stage 'everyone' is not open: 'half' has not passed its gate.", "It is asked when the gate passes."],
   ["waiting", 4, "everyone", "offline", "Offline for 1 h 30 min and not yet asked.", "It is asked when its stage opens and it is online."],
@@ -364,4 +386,7 @@ const log = () =>
     [1_800, "rollout_held", rolloutIds.held, "beds 0.9.3 is held: not enough evidence at the gate's deadline.", null],
   ].map(([seconds, kind, subject, sentence, actor], i) => ({ id: 100 - i, ...at(seconds), kind, subject, sentence, actor }));
 
-export const fixture = { bundles, device, deviceDetail, drift, histogram, incidents, log, overview, rolloutDevices, rollouts, runs, streams };
+const freezes = () => [{ site: "er-3", since: agoIso(2_400), by: "m.okafor", reason: "network works" }];
+const siteRules = sites.map((site) => ({ site, zone: "Europe/Berlin" }));
+
+export const fixture = { bundles, device, deviceDetail, drift, freezes, histogram, incidents, log, overview, rolloutDevices, rollouts, runs, siteRules, streams };

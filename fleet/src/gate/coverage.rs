@@ -1,4 +1,4 @@
-//! Layer 10: has every kind of box been heard? A canary of one kind says nothing of another: of each hardware class of the
+//! Has every kind of box been heard? A canary of one kind says nothing of another: of each hardware class of the
 //! stage's cohort one device must live with the bundle, so far as the limit demands.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Layer 4: is it right? The new bundle's loss minus the loss the bundle before it would have had *on the same patients*.
+//! Is it right? The new bundle's loss minus the loss the bundle before it would have had *on the same patients*.
 //!
 //! Pairing cancels how hard the day was, and that is what lets five devices see what an unpaired comparison needs eighty
 //! for. A device's patients are not independent (a bad day is bad for all of them), so its standard error is the larger
@@ -100,7 +100,7 @@ pub(super) fn judge(case: &Case<'_>) -> LayerVerdict {
     {
         layer.verdict = Verdict::Fail;
         layer.sentence = format!(
-            "on {} labelled patients of one device its error is {:.3}, {:.3} before it",
+            "on {} labelled answers of one device its error is {:.3}, {:.3} before it",
             estimate.n,
             estimate.before + estimate.diff,
             estimate.before
@@ -122,7 +122,7 @@ fn decide(mut layer: LayerVerdict, votes: &Votes, limits: &GateLimits) -> LayerV
     if enough && undecided == 0 {
         layer.verdict = Verdict::Pass;
         layer.sentence =
-            format!("no worse than the bundle before on {} ({} labelled patients)", devices(passed), layer.n);
+            format!("no worse than the bundle before on {} ({} labelled answers)", devices(passed), layer.n);
     } else if !asked && passed + undecided + drifting == 0 && unlabelled > 0 {
         return layer.not_asked("no labels have come back, and the plan does not ask for them");
     } else if !asked && undecided == 0 && drifting > 0 {
@@ -131,7 +131,7 @@ fn decide(mut layer: LayerVerdict, votes: &Votes, limits: &GateLimits) -> LayerV
         let least = limits.labels_min;
         let drift = if drifting > 0 { format!(", {drifting} whose inputs drift") } else { String::new() };
         layer.sentence = format!(
-            "{} judged no worse, {undecided} undecided, {unlabelled} with fewer than {least} labelled patients{drift}",
+            "{} judged no worse, {undecided} undecided, {unlabelled} with fewer than {least} labelled answers{drift}",
             devices(passed)
         );
     }

@@ -1,4 +1,4 @@
-//! Layer 0: proof that the bundle itself is broken. No statistics: the signed bytes are the same on every box, so what
+//! Proof that the bundle itself is broken. No statistics: the signed bytes are the same on every box, so what
 //! contradicts itself once contradicts itself everywhere, and a box's own trouble (its disk, its link, a busy hour) is
 //! told apart by the code that the agent gives.
 //!
@@ -11,10 +11,8 @@ use muster_protocol::ids::DeviceId;
 
 use super::{Case, Install, Layer, LayerVerdict, Verdict, as_f64, devices};
 
-/// What one device alone proves: the bytes contradict the catalogue, the manifest or each other, or the box attests to
-/// run another content than it was told to.
+/// What one device alone proves: the bytes contradict the catalogue, the manifest or each other.
 pub const PROOFS: &[&str] = &[
-    "attests_other",
     "content_contradicts",
     "golden_unreadable",
     "manifest_invalid",
@@ -120,7 +118,6 @@ mod tests {
     fn hard_stops() {
         check(&[], Verdict::Insufficient);
         check(&[("a", "content_contradicts")], Verdict::Fail);
-        check(&[("a", "attests_other")], Verdict::Fail);
         check(&[("a", "golden_mismatch")], Verdict::Pass); // one box may be the box
         check(&[("a", "golden_mismatch"), ("a", "golden_mismatch")], Verdict::Fail);
         check(&[("a", "golden_mismatch"), ("b", "golden_mismatch")], Verdict::Pass);

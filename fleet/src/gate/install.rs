@@ -1,4 +1,4 @@
-//! Layer 1: does it install? One Bernoulli outcome a device, in the order in which devices were asked.
+//! Does it install? One Bernoulli outcome a device, in the order in which devices were asked.
 //!
 //! The trap: failures come in sooner than successes, and whoever counts each as it comes condemns healthy bundles. So a
 //! device that was asked and has not decided counts *as if it will succeed*. What is computed is then never more than

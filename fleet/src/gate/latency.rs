@@ -1,4 +1,4 @@
-//! Layer 3: does it answer in time? A limit, not a comparison: the application's deadline does not move.
+//! Does it answer in time? A limit, not a comparison: the application's deadline does not move.
 
 use muster_protocol::message::report::LATENCY_BOUNDS_US;
 

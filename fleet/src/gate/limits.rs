@@ -10,6 +10,8 @@ use super::Layer;
 pub struct GateLimits {
     /// Share of installs that fails on a healthy fleet.
     pub install_failure_baseline: f64,
+    /// Share of devices that leave the bundle by themselves, after they had it, on a healthy fleet.
+    pub revert_baseline: f64,
     /// Runtime failures per device-hour on a healthy fleet (a failure is an hour in which the model failed to answer).
     pub runtime_failures_per_hour_baseline: f64,
     /// Chance that a healthy bundle is stopped, over the whole rollout and all layers together. Each layer has a fixed
@@ -51,6 +53,7 @@ impl Default for GateLimits {
     fn default() -> Self {
         Self {
             install_failure_baseline: 0.02,
+            revert_baseline: 0.02,
             runtime_failures_per_hour_baseline: 0.005,
             alpha: 0.05,
             latency_p95_ms_max: 100.0,
@@ -76,8 +79,9 @@ impl GateLimits {
     /// `None` for layers that make no statistical claim.
     pub fn alpha_of(&self, layer: Layer) -> Option<f64> {
         let percent = match layer {
-            Layer::Install => 40.0,
-            Layer::Runtime => 30.0,
+            Layer::Install => 35.0,
+            Layer::Reverts => 20.0,
+            Layer::Runtime => 15.0,
             Layer::Silence => 10.0,
             Layer::PairedError | Layer::Shadow => 5.0,
             Layer::LatencyRise | Layer::MemoryRise | Layer::TemperatureRise => 10.0 / 3.0,

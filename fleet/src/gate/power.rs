@@ -9,10 +9,12 @@ use super::{GateLimits, Layer, as_f64, eprocess};
 pub enum Harm {
     /// Share of installs that fail, all in their own way: repeated codes would stop it sooner.
     InstallFailures(f64),
+    /// Share of devices that leave it by themselves within the hours, all in their own way.
+    Reverts(f64),
     /// Failed hours per device-hour.
     FailuresPerHour(f64),
     /// The loss rises by this share of the loss before; `spread` is the standard deviation of one patient's difference,
-    /// in the same share, and `labels` the labelled patients of each device.
+    /// in the same share, and `labels` the labelled answers of each device.
     Worse { rise: f64, spread: f64, labels: u64 },
 }
 
@@ -61,7 +63,14 @@ pub fn decidable(limits: &GateLimits, devices_in_stage: usize) -> Result<(), Str
 /// every device and every hour.
 pub fn power(limits: &GateLimits, devices: usize, hours: f64, harm: Harm) -> f64 {
     match harm {
-        Harm::InstallFailures(share) => install_power(limits, devices as u64, share.clamp(0.0, 1.0)),
+        Harm::InstallFailures(share) => {
+            let (alpha, base) = (limits.alpha_of(Layer::Install), limits.install_failure_baseline);
+            share_power((alpha, base), devices as u64, share.clamp(0.0, 1.0))
+        }
+        Harm::Reverts(share) => {
+            let (alpha, base) = (limits.alpha_of(Layer::Reverts), limits.revert_baseline);
+            share_power((alpha, base), devices as u64, share.clamp(0.0, 1.0))
+        }
         Harm::FailuresPerHour(hazard) => runtime_power(limits, devices as u64, hours, hazard.max(0.0)),
         Harm::Worse { rise, spread, labels } => {
             if labels < limits.labels_min.max(2) || devices == 0 {
@@ -76,8 +85,9 @@ pub fn power(limits: &GateLimits, devices: usize, hours: f64, harm: Harm) -> f64
     }
 }
 
-fn install_power(limits: &GateLimits, devices: u64, share: f64) -> f64 {
-    let threshold = eprocess::threshold(limits.alpha_of(Layer::Install));
+/// Of a test of shares against its baseline.
+fn share_power((alpha, base): (Option<f64>, f64), devices: u64, share: f64) -> f64 {
+    let threshold = eprocess::threshold(alpha);
     // The chance of each count of failures among rollouts that have not been stopped; the count that stops only grows.
     let mut alive = vec![1.0];
     let mut stops_at = 1;
@@ -87,7 +97,7 @@ fn install_power(limits: &GateLimits, devices: u64, share: f64) -> f64 {
             next[k] += chance * (1.0 - share);
             next[k + 1] += chance * share;
         }
-        while stops_at <= n && eprocess::bernoulli(stops_at, n, limits.install_failure_baseline) < threshold {
+        while stops_at <= n && eprocess::bernoulli(stops_at, n, base) < threshold {
             stops_at += 1;
         }
         next.truncate(usize::try_from(stops_at).unwrap_or(usize::MAX));

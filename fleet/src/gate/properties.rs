@@ -157,7 +157,7 @@ proptest! {
         }
         shown.failure.get_or_insert_with(|| "golden_mismatch".to_owned());
         let after = ask(&worse);
-        for kind in [Layer::HardStop, Layer::Install, Layer::Runtime, Layer::Silence] {
+        for kind in [Layer::HardStop, Layer::Install, Layer::Reverts, Layer::Runtime, Layer::Silence] {
             prop_assert!(layer(&before, kind) != Verdict::Fail || layer(&after, kind) == Verdict::Fail, "{kind:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Layer 2: does it keep answering? Failed hours per device-hour of exposure, so that every hour counts, good or bad,
+//! Does it keep answering? Failed hours per device-hour of exposure, so that every hour counts, good or bad,
 //! from the moment it is lived.
 
 use muster_protocol::ids::DeviceId;
@@ -21,6 +21,9 @@ pub(super) fn judge(case: &Case<'_>) -> LayerVerdict {
         (Verdict::Fail, format!("it failed to answer in {failed:.0} of {hours:.1} device-hours"))
     } else if hours <= 0.0 {
         (Verdict::Insufficient, "no device has lived with it yet".to_owned())
+    } else if case.running().all(|(_, _, shown)| shown.failure.is_some()) {
+        // However few failures are no accident yet, they were all that there was.
+        (Verdict::Insufficient, "every device that lived with it has left it".to_owned())
     } else if failed <= 0.0 {
         let who = devices(case.running().count());
         (Verdict::Pass, format!("{who} lived with it for {hours:.1} hours together, and it always answered"))
@@ -69,5 +72,14 @@ mod tests {
         check(100.0, 1.0, Verdict::Pass);
         check(3.0, 3.0, Verdict::Fail);
         check(48.0, 12.0, Verdict::Fail);
+    }
+
+    #[test]
+    fn whoever_left_it_does_not_vouch_for_it() {
+        let stays = DeviceEvidence { install: Install::Succeeded, hours: 24.0, ..DeviceEvidence::default() };
+        let left = DeviceEvidence { failure: Some("reverted".to_owned()), ..stays.clone() };
+        let verdict = |shown: &[DeviceEvidence]| ask(Layer::Runtime, shown, &GateLimits::default()).verdict;
+        assert_eq!(verdict(std::slice::from_ref(&left)), Verdict::Insufficient);
+        assert_eq!(verdict(&[left, stays]), Verdict::Pass);
     }
 }

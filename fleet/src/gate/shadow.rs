@@ -1,4 +1,4 @@
-//! Layer 9: does it answer like the bundle before it, on the same live inputs? Each device is one value, its share of
+//! Does it answer like the bundle before it, on the same live inputs? Each device is one value, its share of
 //! answers that differ; the interval is over devices, because a device's answers are not independent of each other.
 //!
 //! Not every difference is harm (a retrained model differs on purpose), so the owner chooses the margin or does not ask.

@@ -1,4 +1,4 @@
-//! Layer 3: who was activated and then fell silent? A dark box sends no failure, so silence itself is the evidence: its
+//! Who was activated and then fell silent? A dark box sends no failure, so silence itself is the evidence: its
 //! hazard among the devices that run the bundle, beside the hazard of those that do not.
 //!
 //! ```text

@@ -29,20 +29,24 @@ fn tolerated(alpha: f64) -> f64 {
 }
 
 #[test]
-fn installs_are_rarely_blamed_at_the_baseline() {
+fn installs_and_reverts_are_rarely_blamed_at_the_baseline() {
     let limits = GateLimits::default();
-    let alpha = limits.alpha_of(Layer::Install).unwrap();
-    let threshold = eprocess::threshold(Some(alpha));
-    let share = false_alarms(|draws| {
-        let mut failed = 0;
-        // Only a failure can cross the boundary.
-        (1..=300).any(|n| {
-            let fails = draws.unit() < limits.install_failure_baseline;
-            failed += u64::from(fails);
-            fails && eprocess::bernoulli(failed, n, limits.install_failure_baseline) >= threshold
-        })
-    });
-    assert!(share <= tolerated(alpha), "{share} of healthy rollouts stopped, {alpha} allowed");
+    for (layer, base) in
+        [(Layer::Install, limits.install_failure_baseline), (Layer::Reverts, limits.revert_baseline)]
+    {
+        let alpha = limits.alpha_of(layer).unwrap();
+        let threshold = eprocess::threshold(Some(alpha));
+        let share = false_alarms(|draws| {
+            let mut failed = 0;
+            // Only a failure can cross the boundary.
+            (1..=300).any(|n| {
+                let fails = draws.unit() < base;
+                failed += u64::from(fails);
+                fails && eprocess::bernoulli(failed, n, base) >= threshold
+            })
+        });
+        assert!(share <= tolerated(alpha), "{share} of healthy rollouts stopped, {alpha} allowed");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Layers 5 to 7: do latency, memory or temperature rise? The canaries' change beside the change of devices without the
+//! Do latency, memory or temperature rise? The canaries' change beside the change of devices without the
 //! bundle (difference in differences): a hot afternoon or a busy ward changes both.
 //!
 //! A device is one value, the change of its median. The estimate is the median of all pairwise differences (Hodges and
@@ -150,6 +150,7 @@ fn asked(case: &Case<'_>, which: Layer) -> Asked {
         Layer::LatencyRise
         | Layer::HardStop
         | Layer::Install
+        | Layer::Reverts
         | Layer::Runtime
         | Layer::Silence
         | Layer::Latency

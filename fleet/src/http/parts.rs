@@ -106,12 +106,14 @@ pub(crate) struct TimelineEntry {
     pub(crate) world_at: Time,
     pub(crate) kind: String,
     pub(crate) sentence: String,
+    pub(crate) actor: Who,
 }
 
 impl From<LogEntry> for TimelineEntry {
     fn from(entry: LogEntry) -> Self {
-        let LogEntry { when, kind, sentence, .. } = entry;
-        Self { at: when.at.into(), world_at: when.world_at.into(), kind, sentence }
+        let LogEntry { when, kind, sentence, actor, .. } = entry;
+        let actor = Who::from(&actor);
+        Self { at: when.at.into(), world_at: when.world_at.into(), kind, sentence, actor }
     }
 }
 

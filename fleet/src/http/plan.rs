@@ -257,6 +257,7 @@ fn check_gate(at: usize, stage: &str, gate: &GateLimits) -> Answer<()> {
     let share = |value: f64| value > 0.0 && value < 1.0;
     for (name, holds, rule) in [
         ("install_failure_baseline", share(gate.install_failure_baseline), "is a share between 0 and 1"),
+        ("revert_baseline", share(gate.revert_baseline), "is a share between 0 and 1"),
         (
             "runtime_failures_per_hour_baseline",
             gate.runtime_failures_per_hour_baseline > 0.0

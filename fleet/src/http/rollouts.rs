@@ -67,7 +67,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
 #[into_params(parameter_in = Query)]
 struct RolloutQuery {
     model: Option<String>,
-    /// `running`, `paused`, `held`, `rolling_back`, `rolled_back`, `aborted` or `completed`.
+    /// `proposed`, `scheduled`, `running`, `paused`, `held`, `rolling_back`, `rolled_back`, `aborting`, `aborted`,
+    /// `superseded` or `completed`.
     phase: Option<String>,
     limit: Option<u32>,
     cursor: Option<String>,

@@ -14,6 +14,7 @@ use muster_protocol::time::Timestamp;
 
 use super::take::{Place, place};
 use crate::rollup::{Rollup, Step};
+use crate::store::health::{self, HealthHours};
 use crate::store::reports::{self, HealthAt, NewReport, Unrolled};
 use crate::store::rollups::Rollups;
 use crate::store::sources::{self, Source};
@@ -48,6 +49,7 @@ pub(super) struct Page {
     rollups: Rollups,
     health: BTreeMap<i64, HealthAt>,
     hours: BTreeMap<HourKey, Sums>,
+    health_hours: HealthHours,
     /// Devices of which boots were forgotten.
     trimmed: BTreeSet<DeviceId>,
 }
@@ -162,6 +164,8 @@ impl Page {
         });
         fold(&mut self.rollups, box_id, measured, &Rollup::of(&report.health, &report.models));
         self.health(box_id, received, &report.health);
+        let hour = (device.clone(), health::hour_of(report.to));
+        self.health_hours.entry(hour).or_default().add(&report.health);
         for model in &report.models {
             let hour = stats::hour_of(report.from);
             let key = (device.clone(), model.slot.clone(), model.bundle, hour);
@@ -203,6 +207,7 @@ impl Page {
     pub(super) async fn write(&self, tx: &mut TelemetryTx, received: Timestamp) -> Result<(), StoreError> {
         reports::append(tx, &self.reports, received).await?;
         stats::add(tx, &self.hours).await?;
+        health::add(tx, &self.health_hours).await?;
         for (device, boot) in &self.lost {
             let sources = self.sources.get(device).into_iter().flatten();
             for source in sources.filter(|source| source.boot == *boot) {

@@ -6,7 +6,7 @@ use super::book::Book;
 use crate::clock::Moment;
 use crate::rollup::Step;
 use crate::store::slices::Retention;
-use crate::store::{Store, StoreError, labels, reports, rollups, slices, sources, stats};
+use crate::store::{Store, StoreError, health, labels, reports, rollups, slices, sources, stats};
 
 /// Reports that are still on their way when a span ends are waited for; what is later than this is added to what is there.
 const GRACE: Duration = Duration::from_secs(10);
@@ -44,6 +44,7 @@ impl Keeper {
         let dropped = slices::retain(&mut tx, &self.retention, moment.at).await?;
         if slices::trim_due(&mut tx, moment.at, TRIM_EVERY).await? {
             stats::trim(&mut tx, moment.world_at).await?;
+            health::trim(&mut tx, moment.world_at).await?;
             labels::trim(&mut tx, moment.world_at).await?;
         }
         tx.commit().await?;

@@ -14,6 +14,7 @@
 mod decide;
 mod enlist;
 mod evidence;
+pub(super) mod facts;
 mod go_back;
 mod hand_out;
 pub(super) mod hindrance;
@@ -21,6 +22,8 @@ pub(super) mod look;
 mod observe;
 mod stage_clock;
 mod wait;
+
+use std::time::Duration;
 
 use muster_protocol::ids::{DeviceId, RolloutId};
 use muster_protocol::message::up::BundleRef;
@@ -30,13 +33,17 @@ use serde::{Deserialize, Serialize};
 
 use super::reason::Code;
 use super::view::FleetView;
-use super::{Cause, Members, Phase, Rollout};
+use super::{Cause, Members, Phase, Rollout, StagePlan};
 use crate::gate::{Evidence, GateReport};
 pub(super) use hand_out::is_on_its_stone;
 use look::Look;
 
 /// Devices asked or permitted in one look; the rest follow in the next, so that a stop always gets its turn.
 pub const HAND_OUT_MAX: usize = 500;
+
+/// So often within a bake a gate's numbers are kept anew though its answer is the same.
+const NUMBERS_PER_BAKE: u32 = 100;
+const NUMBERS_KEPT_MIN: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Advance {
@@ -152,17 +159,23 @@ pub fn advance(rollout: &Rollout, members: &Members, view: &FleetView, now: Time
 impl Advance {
     /// Whether it changes anything that is kept.
     pub fn is_news(&self, rollout: &Rollout) -> bool {
-        let known = rollout.record().and_then(|record| record.gate.as_ref());
-        let same_gate = match (&self.gate, known) {
-            (None, _) => true,
-            (Some(new), Some(known)) => new.verdict == known.verdict && new.layers == known.layers,
-            (Some(_), None) => false,
-        };
         self.transition.is_some()
             || self.clock.is_some()
             || !self.members.is_empty()
             || !self.assign.is_empty()
-            || !same_gate
+            || self.gate_is_news(rollout)
+    }
+
+    /// A gate's numbers grow with every second that devices live with the bundle; its answer does not.
+    fn gate_is_news(&self, rollout: &Rollout) -> bool {
+        let Some(new) = &self.gate else { return false };
+        let Some(known) = rollout.record().and_then(|record| record.gate.as_ref()) else { return true };
+        let answers = |report: &GateReport| -> Vec<_> {
+            report.layers.iter().map(|layer| (layer.layer, layer.verdict)).collect()
+        };
+        let bake = rollout.plan.stages.get(rollout.open_stage()).map(StagePlan::bake).unwrap_or_default();
+        let old = new.asked_at.since(known.asked_at) >= (bake / NUMBERS_PER_BAKE).max(NUMBERS_KEPT_MIN);
+        new.verdict != known.verdict || answers(new) != answers(known) || old
     }
 }
 

@@ -12,6 +12,7 @@
 //! ```
 
 use muster_protocol::ids::DeviceId;
+use muster_protocol::message::up::BundleRef;
 
 use super::view::{Claim, DeviceView};
 use super::{Members, Phase, Progress, Rollout};
@@ -64,6 +65,24 @@ pub fn claim(ours: &Rollout, others: &[Contender<'_>], id: &DeviceId, device: &D
         }
     }
     claim
+}
+
+/// Where a way back from `ours` leads, if not to what the device runs. That may be what it has just been told to leave: a
+/// rollout was taken back while it was away. So what the fleet wants of it comes first; unless another rollout has only
+/// asked for that, then where that one would lead it back.
+pub fn way_back(
+    ours: &Rollout,
+    others: &[Contender<'_>],
+    id: &DeviceId,
+    device: &DeviceView,
+) -> Option<BundleRef> {
+    let wish = device.wish.as_ref().filter(|wish| device.current.as_ref() != Some(*wish))?;
+    let others = others.iter().filter(|other| other.rollout.id != ours.id && other.rollout.slot == ours.slot);
+    let asked = others.filter_map(|other| Some((other.rollout, other.members.get(id)?.progress.asked()?)));
+    let mut asked =
+        asked.filter(|(theirs, asked)| theirs.bundle == *wish || asked.via.as_ref() == Some(wish));
+    let back = asked.next().map_or(Some(wish), |(_, asked)| asked.from.as_ref());
+    back.filter(|back| **back != ours.bundle).cloned()
 }
 
 /// What `theirs` means for a device that it wants.
@@ -130,7 +149,7 @@ mod tests {
 
     use super::*;
     use crate::rollout::plan::{Size, tests::plan};
-    use crate::rollout::{Actor, Cause, Member};
+    use crate::rollout::{Actor, Asked, Cause, Member};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_seconds(seconds)
@@ -195,6 +214,32 @@ mod tests {
         check(&rollout(1, 900, rolling_back()), "behind");
         check(&rollout(1, 900, done()), "free");
         check(&rollout(1, 500, rolling_back()), "free");
+    }
+
+    #[test]
+    fn a_way_back_never_leads_to_what_was_left() {
+        let (id, mut device) = device();
+        let (ours, theirs) = (rollout(2, 500, running()), rollout(3, 500, running()));
+        let old = rollout(1, 500, running()).bundle;
+        let asked = |progress: fn(Asked) -> Progress| {
+            let asked = Asked { at: at(4), from: Some(old.clone()), via: None };
+            Members::from([(id.clone(), Member { stage: 0, attempts: 1, progress: progress(asked) })])
+        };
+        let offered = asked(|asked| Progress::Offered { asked });
+        let none = Members::new();
+        let ask = |device: &DeviceView, members: &Members| {
+            way_back(&ours, &[Contender { rollout: &theirs, members }], &id, device)
+        };
+        device.current = Some(old.clone());
+        device.wish = Some(old.clone());
+        assert_eq!(ask(&device, &none), None, "it runs what it shall");
+        device.current = Some(theirs.bundle.clone());
+        assert_eq!(ask(&device, &none), Some(old.clone()), "it was told to leave what it runs");
+        device.current = None;
+        device.wish = Some(theirs.bundle.clone());
+        assert_eq!(ask(&device, &offered), Some(old.clone()), "it was asked for something that it never ran");
+        device.wish = Some(ours.bundle.clone());
+        assert_eq!(ask(&device, &none), None, "ours is no way back from ours");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use muster_protocol::ids::DeviceId;
 use muster_protocol::message::up::ReadyFor;
 use muster_protocol::time::Timestamp;
 
-use super::advance::hindrance::{Facts, exclusion};
+use super::advance::facts::Facts;
+use super::advance::hindrance::exclusion;
 use super::advance::look::{Row, rows};
 use super::advance::{is_on_its_stone, span};
 use super::reason::Code;
@@ -193,6 +194,12 @@ impl<'a> Explainer<'a> {
 
     fn baking(&self, row: &Row<'a>, member: &Member, at: Timestamp) -> Said {
         let bake = self.rollout.plan.stages.get(member.stage).map_or(0, |stage| stage.bake_s);
+        if matches!(self.rollout.phase, Phase::Aborted { .. } | Phase::Superseded { .. }) {
+            let next = "keeps it; roll back to take it away".to_owned();
+            let code = if row.is_online() { Code::Baking } else { Code::Silent };
+            let sentence = "switched to the new bundle before the rollout ended; nobody watches its bake";
+            return (code, sentence.to_owned(), next, Some(at));
+        }
         if row.is_online() {
             let next = "counts towards the quorum after its bake".to_owned();
             return (
@@ -203,7 +210,7 @@ impl<'a> Explainer<'a> {
             );
         }
         let next = "its silence is judged beside that of others; it counts when it is heard again".to_owned();
-        (Code::Offline, "switched to the new bundle and went offline".to_owned(), next, Some(at))
+        (Code::Silent, "switched to the new bundle and went offline".to_owned(), next, Some(at))
     }
 
     fn after_failure(&self, member: &Member) -> String {

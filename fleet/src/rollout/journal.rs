@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::site::{Freeze, SiteView};
 use super::view::{BundleStanding, DeviceView, FleetView};
-use super::{Actor, Members, Rollout, Verb, advance};
+use super::{Actor, Member, Members, Rollout, Verb, advance};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
@@ -44,6 +44,9 @@ pub struct Change {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle: Option<BundleStanding>,
 }
+
+/// What each device was before an entry that changed it; none for one that joined by it.
+pub type Before = BTreeMap<DeviceId, Option<Member>>;
 
 /// A rollout lived through to some entry.
 #[derive(Clone, Debug, Default)]
@@ -120,11 +123,12 @@ pub fn outcome(rollout: &Rollout, changed: &Members) -> Digest {
 }
 
 impl Replay {
-    /// Lives through one more entry, and compares.
-    pub fn follow(&mut self, entry: &Entry) -> Result<(), ReplayError> {
+    /// Lives through one more entry, and compares; answers what the members that it changed were before.
+    pub fn follow(&mut self, entry: &Entry) -> Result<Before, ReplayError> {
         let number = self.entries;
         self.entries += 1;
         let mut changed = Members::new();
+        let mut before = Before::new();
         match (&entry.input, &mut self.rollout) {
             (Input::Begun { rollout }, none @ None) => *none = Some(Rollout::clone(rollout)),
             (Input::Begun { .. }, Some(_)) => return Err(ReplayError::BegunTwice(number)),
@@ -135,6 +139,8 @@ impl Replay {
             (Input::Looked { change }, Some(rollout)) => {
                 change.apply(&mut self.view);
                 let answer = advance(rollout, &self.members, &self.view, entry.at);
+                let was = |id: &DeviceId| (id.clone(), self.members.get(id).cloned());
+                before = answer.members.keys().map(was).collect();
                 rollout.apply(&mut self.members, &answer);
                 changed = answer.members;
             }
@@ -148,6 +154,6 @@ impl Replay {
                 found: found.short(),
             });
         }
-        Ok(())
+        Ok(before)
     }
 }

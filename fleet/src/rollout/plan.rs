@@ -369,8 +369,9 @@ impl Plan {
             return Err(PlanError::Nobody);
         }
         let mut warnings = Vec::new();
-        for stage in &self.stages {
-            let found = match &stage.size {
+        let mut reached = 0;
+        for (stage, target) in self.stages.iter().zip(self.targets(cohort.len())) {
+            let named = match &stage.size {
                 Size::Devices(devices) => {
                     let known = |id: &&DeviceId| cohort.binary_search_by(|(known, _)| known.cmp(id)).is_ok();
                     if let Some(unknown) = devices.iter().find(|id| !known(id)) {
@@ -378,21 +379,18 @@ impl Plan {
                             "{unknown} is not in the cohort; take it out or widen the selector"
                         )));
                     }
-                    devices.len()
+                    Some(devices.len())
                 }
                 Size::Matching(filter) => {
-                    cohort.iter().filter(|(id, device)| filter.matches(&device.traits(id))).count()
+                    Some(cohort.iter().filter(|(id, device)| filter.matches(&device.traits(id))).count())
                 }
-                Size::Count(_) | Size::Percent(_) => continue,
+                Size::Count(_) | Size::Percent(_) => None,
             };
-            if found == 0 {
+            reached = target.max(reached + named.unwrap_or(0)).min(cohort.len());
+            if named == Some(0) && reached > 0 {
                 warnings.push(Warning::new("empty_stage", format!("stage '{}' names no device", stage.name)));
             }
-        }
-        for (stage, reached) in self.stages.iter().zip(self.targets(cohort.len())) {
-            if let Err(why) = gate::decidable(&stage.gate, reached) {
-                warnings.push(Warning::new("undecidable_gate", format!("stage '{}': {why}", stage.name)));
-            }
+            gate::decidable(&stage.gate, reached).map_err(|why| stage.wrong(&why))?;
         }
         let shut = shut_sites(fleet, cohort.iter().map(|(_, device)| &device.site).collect());
         if self.timing == Timing::AsSitesAllow && !shut.is_empty() {
@@ -583,6 +581,14 @@ pub(crate) mod tests {
         let unknown = plan(&[Size::Devices([DeviceId::mint([2; 16])].into()), Size::Percent(100.0)]);
         assert!(matches!(unknown.check_against(&fleet), Err(PlanError::Stage { .. })));
         let nobody = plan(&[Size::Matching("ward=icu".parse().unwrap()), Size::Percent(100.0)]);
-        assert_eq!(nobody.check_against(&fleet).unwrap()[0].code, "empty_stage");
+        let refused = nobody.check_against(&fleet).unwrap_err().to_string();
+        assert!(refused.contains("can never be answered"), "{refused}");
+        let later =
+            plan(&[Size::Count(1), Size::Matching("ward=icu".parse().unwrap()), Size::Percent(100.0)]);
+        assert_eq!(later.check_against(&fleet).unwrap()[0].code, "empty_stage");
+        let mut shadow = plan(&[Size::Percent(100.0)]);
+        shadow.stages[0].gate.shadow_disagreement_max = Some(0.02);
+        let refused = shadow.check_against(&fleet).unwrap_err().to_string();
+        assert!(refused.contains("needs two; widen the stage"), "{refused}");
     }
 }

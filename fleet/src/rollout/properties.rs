@@ -261,13 +261,47 @@ fn a_canary_that_cannot_install_holds_the_rollout() {
 }
 
 #[test]
+fn a_roll_back_leaves_those_alone_that_ran_it_before() {
+    let mut life = Life::live(&Setting::plain(vec![Nature::Good; 3]), vec![]);
+    let first = life.fleet.view.devices.get_mut(&id(0)).unwrap();
+    (first.current, first.wish) = (Some(bundle("new")), Some(bundle("new")));
+    for _ in 0..60 {
+        life.take(Step::Hours(1));
+    }
+    assert!(life.members[&id(0)].progress.activated().is_some());
+    life.act(Verb::Rollback, "op");
+    for _ in 0..5 {
+        life.take(Step::Hours(1));
+    }
+    assert_eq!(life.rollout.phase.name(), "rolled_back");
+    let runs = |n| life.fleet.view.devices[&id(n)].current.clone();
+    assert_eq!((runs(0), runs(1)), (Some(bundle("new")), Some(bundle("old"))));
+}
+
+#[test]
+fn while_devices_only_live_with_it_nothing_is_written() {
+    let life = Life::live(&Setting::plain(vec![Nature::Good; 3]), vec![Step::Hours(1)]);
+    assert!(life.count("baking") > 0);
+    let (mut rollout, mut members) = (life.rollout.clone(), life.members.clone());
+    let mut written = 0;
+    for second in 0..3600 {
+        let now = life.now.plus(std::time::Duration::from_secs(second));
+        let answer = advance(&rollout, &members, &life.fleet.view, now);
+        if answer.is_news(&rollout) {
+            rollout.apply(&mut members, &answer);
+            written += 1;
+        }
+    }
+    assert!(written <= 60, "{written} times in an hour");
+}
+
+#[test]
 fn a_retry_asks_those_again_that_failed() {
     let mut life = Life::live(&Setting::plain(vec![Nature::FailsToInstall; 2]), vec![Step::Hours(5)]);
     life.fleet.natures = vec![Nature::Good; 2];
+    assert_eq!(life.rollout.phase.name(), "held");
     life.act(Verb::Retry, "op");
-    life.look(false);
-    assert_eq!(life.count("waiting"), 2);
-    life.act(Verb::Resume, "op");
+    assert_eq!(life.rollout.phase.name(), "running");
     // A box that has not heard of the order back would take the next for a repeat of the one that failed.
     life.fleet.view.devices.values_mut().for_each(|device| device.doing = Doing::Unknown);
     life.look(false);

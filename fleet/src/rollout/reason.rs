@@ -108,6 +108,8 @@ codes! {
 
     // It has it, or had it.
     Baking => "baking",
+    /// It has it and is not heard.
+    Silent => "silent",
     Done => "done",
     InstallFailed => "install_failed",
     Reverted => "reverted",

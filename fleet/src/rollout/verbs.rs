@@ -3,6 +3,7 @@
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::reason::Code;
 use super::{Actor, Approval, Cause, Phase, Rollout, StageEnd};
 use crate::gate::Verdict;
 
@@ -17,7 +18,7 @@ pub enum Verb {
     Resume,
     /// Open the next stage without the gate's pass.
     Promote,
-    /// Ask those again whose install failed.
+    /// Ask those again whose install failed; a rollout that was held because too few could run it goes on.
     Retry,
     /// Stop for good; everybody keeps what they have.
     Abort,
@@ -82,6 +83,12 @@ impl Rollout {
             }
             (Verb::Promote, Phase::Running { .. } | Phase::Paused { .. } | Phase::Held { .. }) => {
                 self.promote(stage, by, reason, now)?;
+            }
+            // That too few could run it was why it stood; asked anew, they may.
+            (Verb::Retry, Phase::Held { cause, .. }) if cause.code == Code::QuorumLost.as_str() => {
+                let opened = self.record().and_then(|record| record.opened).unwrap_or(now);
+                self.retried = Some(now);
+                self.resume(stage, opened, now);
             }
             (
                 Verb::Retry,

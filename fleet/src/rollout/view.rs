@@ -55,6 +55,9 @@ pub struct DeviceView {
     pub wish: Option<BundleRef>,
     /// What it last proved to run in the slot.
     pub current: Option<BundleRef>,
+    /// Where a way back from another bundle leads; `None`: to what it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_back: Option<BundleRef>,
     /// What it is doing about its wish.
     pub doing: Doing,
     /// Why the bundle can never run there: wrong hardware, an agent too old.
@@ -122,6 +125,7 @@ impl DeviceView {
             presence_since: Timestamp::default(),
             wish: None,
             current: None,
+            way_back: None,
             doing: Doing::Nothing,
             unfit: None,
             bad: None,

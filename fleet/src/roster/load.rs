@@ -8,13 +8,14 @@ use muster_protocol::ids::DeviceId;
 use super::watch::{Surroundings, Watch};
 use super::{Grounds, Result, Seen};
 use crate::clock::Clocks;
-use crate::gate::{DeviceEvidence, PairedDay};
+use crate::drift::Watch as Watched;
+use crate::gate::{DeviceEvidence, Inputs, PairedDay};
 use crate::rollout::journal::Input;
-use crate::rollout::{FleetView, Freeze, Lease, Members, Rollout, SiteView};
+use crate::rollout::{FleetView, Freeze, Lease, Member, Members, Rollout, SiteView};
 use crate::store::leases::Scope;
 use crate::store::{
-    self, Control, LIMIT_MAX, Page, Telemetry, Versioned, bad_bundles, freezes, journal, labels, leases,
-    rollouts, seats, stats,
+    self, Control, LIMIT_MAX, Page, Telemetry, Versioned, alarms, bad_bundles, freezes, journal, labels,
+    leases, rollouts, seats, stats,
 };
 
 /// Entries of a journal read at once: the first of them may hold a whole fleet.
@@ -126,6 +127,27 @@ pub async fn view(
         watch.put(&id, Some(line));
     }
     Ok(std::sync::Arc::unwrap_or_clone(watch.view))
+}
+
+/// Whether a device's inputs are still those that the bundle under test was made for, by that bundle's own reference.
+pub(super) async fn inputs(
+    control: &mut Control,
+    rollout: &Rollout,
+    device: &DeviceId,
+    member: Option<&Member>,
+) -> Result<Inputs> {
+    if member.is_none_or(|member| member.progress.activated().is_none()) {
+        return Ok(Inputs::Unknown);
+    }
+    let streams = alarms::of_device(control, &rollout.bundle.sha256, device).await?;
+    let watch = Watched { streams };
+    Ok(if watch.read_until().is_none() {
+        Inputs::Unknown
+    } else if watch.drifting().next().is_some() {
+        Inputs::Drifting
+    } else {
+        Inputs::Quiet
+    })
 }
 
 /// What devices have shown of the rollout's bundle since it began; all of them, or one.

@@ -123,8 +123,12 @@ fn doing(phase: &Phase) -> Doing {
         Phase::SelfTesting { bundle } => working(bundle, "tests it against its golden outputs".to_owned()),
         Phase::Ready { bundle, waits_for } => Doing::Ready { bundle: bundle.clone(), waits_for: *waits_for },
         Phase::Activating { bundle } => working(bundle, "activates it".to_owned()),
+        // A line that broke is nobody's failure: the install deadline bounds how often it may break.
+        Phase::Failed { bundle, sentence, again: Some(_), .. } => {
+            working(bundle, format!("tries again by itself: {sentence}"))
+        }
         // What was revoked while it was rolled out fails there, as if it had never been able to run.
-        Phase::Failed { bundle, code, sentence } | Phase::Stopped { bundle, code, sentence } => {
+        Phase::Failed { bundle, code, sentence, again: None } | Phase::Stopped { bundle, code, sentence } => {
             Doing::Failed { bundle: bundle.clone(), cause: Cause::new(code, sentence.as_str()) }
         }
     }

@@ -9,7 +9,7 @@ use muster_protocol::trust::{Demands, Standing, TrustedSet, Unfit};
 
 use super::{Grounds, Seen};
 use crate::gate::DeviceEvidence;
-use crate::rollout::claims::{Contender, claim};
+use crate::rollout::claims::{Contender, claim, way_back};
 use crate::rollout::journal::Change;
 use crate::rollout::{
     Advance, BundleStanding, Cause, DeviceView, FleetView, Freeze, Lease, Members, Progress, Rollout,
@@ -232,6 +232,7 @@ impl Watch {
             line.evidence.clone_from(shown);
         }
         line.claim = claim(&self.rollout, &around.0, id, &line);
+        line.way_back = way_back(&self.rollout, &around.0, id, &line);
         line
     }
 

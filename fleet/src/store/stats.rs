@@ -188,3 +188,27 @@ pub async fn list(
         .map(HourStats::try_from)
         .collect()
 }
+
+const OF_DEVICE: &str = "select device, slot, bundle, hour, requests, row_count, failures, refused, \
+     l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15 \
+     from hour_stats where device = $1 and slot = $2 and hour >= $3 order by hour limit $4";
+/// A month, with a second bundle in some of its hours.
+const OF_DEVICE_MAX: i64 = 1500;
+
+/// Latency histograms of a slot's hours from `since` on, whichever bundle answered, oldest first.
+pub async fn of_device(
+    db: &mut Telemetry,
+    device: &DeviceId,
+    slot: &SlotName,
+    since: Timestamp,
+) -> Result<Vec<(Timestamp, Vec<u64>)>> {
+    let rows: Vec<Row> = sqlx::query_as(OF_DEVICE)
+        .bind(device.as_str())
+        .bind(slot.as_str())
+        .bind(since.floor_to(HOUR).as_millis())
+        .bind(OF_DEVICE_MAX)
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("listing a device's latency"))?;
+    Ok(rows.into_iter().map(|Row(key, latency)| (time(key.hour), latency)).collect())
+}

@@ -122,7 +122,7 @@ fn state(n: u8, variant: u8) -> State {
         0 => Phase::Empty,
         1 => Phase::Verifying { bundle },
         2 => Phase::Activating { bundle },
-        _ => Phase::Failed { bundle, code: "x".to_owned(), sentence: "it fails".into() },
+        _ => Phase::Failed { bundle, code: "x".to_owned(), sentence: "it fails".into(), again: None },
     };
     State {
         v: VERSION,

@@ -7,19 +7,29 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::coverage::Coverage;
-use crate::invariants::Broken;
+use crate::invariants::{self, Broken};
+use crate::rng::Rng;
 use crate::setting;
 
 const REGRESSIONS: &str = include_str!("regressions.txt");
 /// What a campaign of this size must have seen.
 const RUNS_THAT_SEE_ALL: u64 = 10_000;
+/// Of so many seeds one is lived a second time, with a transport that repeats itself.
+const TWIN_EVERY: u64 = 16;
 const LAST_EVENTS: usize = 40;
 
 /// Lives through one seed.
 fn one(seed: u64) -> Result<Coverage, Broken> {
     let lived = catch_unwind(AssertUnwindSafe(|| {
         let mut world = setting::build(seed);
-        setting::live(&mut world).map(|()| std::mem::take(&mut world.coverage))
+        setting::live(&mut world)?;
+        if seed % TWIN_EVERY == TWIN_EVERY / 2 {
+            let mut twin = setting::build(seed);
+            twin.repeats = Some(Rng::new(!seed));
+            setting::live(&mut twin)?;
+            invariants::late_repeats_change_nothing(&world.fleet, &twin.fleet)?;
+        }
+        Ok(std::mem::take(&mut world.coverage))
     }));
     lived.unwrap_or_else(|_| {
         Err(Broken { invariant: "no_panic", sentence: "it panicked, see above".to_owned() })

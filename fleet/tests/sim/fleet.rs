@@ -7,19 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muster_fleet::gate::{DeviceEvidence, Inputs, PairedDay, Shadow, Shift, Silence, Vitals};
+use muster_fleet::rollout::claims::{Contender, claim, way_back};
 use muster_fleet::rollout::filter::Tags;
 use muster_fleet::rollout::journal::{Change, Entry, Input, outcome};
 use muster_fleet::rollout::view::{BundleStanding, DeviceView, Doing, FleetView};
 use muster_fleet::rollout::{
-    Advance, Cause, Freeze, Lease, Members, Moment, Phase, Progress, Rollout, SiteView, Verb, advance,
+    Advance, Cause, Claim, Freeze, Lease, Members, Moment, Phase, Progress, Rollout, SiteView, Verb,
+    WaitingOn, advance,
 };
 use muster_protocol::ids::{DeviceId, Digest, HardwareClass, SiteName, SlotName};
 use muster_protocol::message::Phase as BoxPhase;
 use muster_protocol::message::up::{BundleRef, State};
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::{Order, Permit, Want};
-
-use crate::claims;
 
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
@@ -43,7 +43,10 @@ pub(crate) struct Saved {
     pub(crate) journal: Vec<Entry>,
     seen: FleetView,
     pub(crate) look_again: Option<Timestamp>,
-    pub(crate) waiting_on: Vec<(String, String)>,
+    /// Something that it looks at has changed since it was asked.
+    pub(crate) is_due: bool,
+    asked: Timestamp,
+    pub(crate) waiting_on: Vec<WaitingOn>,
 }
 
 /// A device as the fleet knows it: by its words alone.
@@ -77,6 +80,11 @@ pub(crate) struct Report {
     pub(crate) paired: PairedDay,
 }
 
+/// The bucket of answers that take half a second: beyond every limit.
+const SLOW: usize = 14;
+/// Silence grows with time alone, so a rollout is asked now and then even if nothing else changes.
+const ASKED_EVERY: Duration = Duration::from_hours(2);
+
 /// What a device tells.
 #[derive(Clone, Debug)]
 pub(crate) enum Word {
@@ -108,11 +116,11 @@ impl Known {
         }
     }
 
+    /// What all its reports say together; labelled predictions by day, as the server keeps them.
     fn evidence(&self, bundle: &BundleRef, since: Timestamp) -> DeviceEvidence {
         let mut shown = DeviceEvidence { inputs: Inputs::Quiet, ..DeviceEvidence::default() };
         let first = (bundle.sha256, 0);
-        let mut hot = false;
-        let mut slow = false;
+        let (mut hot, mut slow, mut wrong, mut last_day) = (false, false, false, 0);
         for (_, report) in self.reports.range(first..).take_while(|((digest, _), _)| *digest == bundle.sha256)
         {
             if report.at < since {
@@ -120,14 +128,21 @@ impl Known {
             }
             shown.hours += report.hours;
             shown.failed_hours += report.failed_hours;
-            let bucket = if report.slow { 9 } else { 0 };
+            let bucket = if report.slow { SLOW } else { 0 };
             if shown.latency.len() <= bucket {
                 shown.latency.resize(bucket + 1, 0);
             }
             shown.latency[bucket] += report.requests;
-            shown.paired.get_or_insert_default().push(report.paired);
+            let day = report.at.as_seconds() / 86_400;
+            let days = shown.paired.get_or_insert_default();
+            match days.last_mut().filter(|_| day == last_day) {
+                Some(last) => add(last, report.paired),
+                None => days.push(report.paired),
+            }
+            last_day = day;
             slow |= report.slow;
             hot |= report.hot;
+            wrong |= report.paired.diff_sum > 0.0;
         }
         if shown.hours > 0.0 {
             let shift = |before: f64, changed: bool| {
@@ -135,10 +150,10 @@ impl Known {
             };
             shown.vitals = Vitals {
                 latency_ms: shift(20.0, slow),
-                memory_mib: shift(300.0, false),
+                memory_mib: shift(300.0, hot),
                 temperature_c: shift(55.0, hot),
             };
-            shown.shadow = Some(Shadow { n: 1000, disagreed: 2 });
+            shown.shadow = Some(Shadow { n: 1000, disagreed: if wrong { 300 } else { 2 } });
         }
         shown
     }
@@ -168,8 +183,10 @@ impl Fleet {
                     return false;
                 }
                 known.heard = (*boot, state.sequence);
-                known.state = Some(state.clone());
-                true
+                let said = known.state.replace(state.clone());
+                said.is_none_or(|said| {
+                    said.observed_generation != state.observed_generation || said.slots != state.slots
+                })
             }
             Word::Report { device, report } => {
                 let Some(known) = self.devices.get_mut(device) else { return false };
@@ -204,6 +221,10 @@ impl Fleet {
         let rollout = &saved.rollout;
         let stage = rollout.phase.stage().unwrap_or(rollout.plan.stages.len() - 1);
         let opened = rollout.stages[stage.min(rollout.stages.len() - 1)].opened.unwrap_or(rollout.created);
+        let contenders =
+            self.rollouts.iter().map(|Saved { rollout, members, .. }| Contender { rollout, members });
+        // The server keeps in mind what may still change, and no more.
+        let contenders: Vec<Contender<'_>> = contenders.filter(|other| is_looked_at(other.rollout)).collect();
         let devices = self.devices.iter().map(|(id, known)| {
             let order = self.orders.get(id);
             let want = order.and_then(|order| order.want.iter().find(|want| want.slot == rollout.slot));
@@ -222,7 +243,7 @@ impl Fleet {
                 };
             }
             let unfit = saved.unfit.as_ref().filter(|class| **class == known.hardware);
-            let view = DeviceView {
+            let mut view = DeviceView {
                 name: known.name.clone(),
                 site: known.site.clone(),
                 tags: known.tags.clone(),
@@ -232,14 +253,17 @@ impl Fleet {
                 presence_since: known.presence_since,
                 wish,
                 current,
+                way_back: None,
                 doing,
                 unfit: unfit.map(|class| Cause::new("unfit", format!("it does not run on {class}"))),
                 bad: None,
-                claim: claims::claim(&self.rollouts, index, id, known),
+                claim: Claim::Free,
                 busy_elsewhere: self.is_busy_elsewhere(&rollout.slot, id),
                 leases: known.leases.iter().filter(|lease| lease.until > now).cloned().collect(),
                 evidence,
             };
+            view.claim = claim(rollout, &contenders, id, &view);
+            view.way_back = way_back(rollout, &contenders, id, &view);
             (id.clone(), view)
         });
         let devices = devices.collect();
@@ -270,6 +294,35 @@ impl Fleet {
         (view, answer)
     }
 
+    /// Remembers that it was asked, whatever came of it.
+    pub(crate) fn asked(&mut self, index: usize, answer: &Advance, now: Timestamp) {
+        let saved = &mut self.rollouts[index];
+        saved.look_again = answer.look_again;
+        saved.waiting_on.clone_from(&answer.waiting_on);
+        saved.asked = now;
+        saved.is_due = false;
+    }
+
+    /// When it must be asked again; `None` if it has ended.
+    pub(crate) fn asks_again(&self, index: usize) -> Option<Timestamp> {
+        let saved = &self.rollouts[index];
+        let latest = saved.asked.plus(ASKED_EVERY);
+        self.is_looked_at(index).then(|| saved.look_again.map_or(latest, |time| time.min(latest)))
+    }
+
+    /// Whether there is anything new to ask about it.
+    pub(crate) fn is_due(&self, index: usize, now: Timestamp) -> bool {
+        let due = self.asks_again(index).is_some_and(|time| time <= now);
+        due || (self.rollouts[index].is_due && self.is_looked_at(index))
+    }
+
+    /// Something has changed that every rollout looks at.
+    pub(crate) fn all_are_due(&mut self) {
+        for saved in &mut self.rollouts {
+            saved.is_due = true;
+        }
+    }
+
     /// Saves the answer; says whose orders are new.
     pub(crate) fn take(
         &mut self,
@@ -281,9 +334,6 @@ impl Fleet {
         let keeps_journal = self.keeps_journal;
         let saved = &mut self.rollouts[index];
         saved.rollout.apply(&mut saved.members, answer);
-        saved.look_again = answer.look_again;
-        saved.waiting_on =
-            answer.waiting_on.iter().map(|w| (w.code.to_owned(), w.sentence.clone())).collect();
         if keeps_journal {
             let change = Change::between(&saved.seen, view);
             saved.seen.clone_from(view);
@@ -351,6 +401,8 @@ impl Fleet {
             journal,
             seen: FleetView::default(),
             look_again: None,
+            is_due: true,
+            asked: now,
             waiting_on: Vec::new(),
         });
     }
@@ -375,11 +427,14 @@ impl Fleet {
         Ok(())
     }
 
-    /// Open ones, and those that may still be reopened.
     pub(crate) fn is_looked_at(&self, index: usize) -> bool {
-        let phase = &self.rollouts[index].rollout.phase;
-        phase.is_open() || matches!(phase, Phase::Completed { .. })
+        is_looked_at(&self.rollouts[index].rollout)
     }
+}
+
+/// Open ones, and those that may still be reopened.
+fn is_looked_at(rollout: &Rollout) -> bool {
+    rollout.phase.is_open() || matches!(rollout.phase, Phase::Completed { .. })
 }
 
 fn want(slot: &SlotName, assignment: &muster_fleet::rollout::Assignment) -> Option<Want> {
@@ -396,6 +451,13 @@ fn want(slot: &SlotName, assignment: &muster_fleet::rollout::Assignment) -> Opti
         },
         consent: assignment.consent,
     })
+}
+
+fn add(day: &mut PairedDay, more: PairedDay) {
+    day.n += more.n;
+    day.diff_sum += more.diff_sum;
+    day.diff_sum_sq += more.diff_sum_sq;
+    day.before_loss_sum += more.before_loss_sum;
 }
 
 fn silence(known: &Known, from: Timestamp, now: Timestamp) -> Silence {
@@ -423,7 +485,9 @@ fn observe(state: Option<&State>, order_version: u64, slot: &SlotName) -> (Optio
             Doing::Ready { bundle: bundle.clone(), waits_for: *waits_for }
         }
         BoxPhase::Activating { bundle } => working(bundle, "activates it"),
-        BoxPhase::Failed { bundle, code, sentence } | BoxPhase::Stopped { bundle, code, sentence } => {
+        BoxPhase::Failed { bundle, again: Some(_), .. } => working(bundle, "tries again by itself"),
+        BoxPhase::Failed { bundle, code, sentence, again: None }
+        | BoxPhase::Stopped { bundle, code, sentence } => {
             Doing::Failed { bundle: bundle.clone(), cause: Cause::new(code, sentence.as_str()) }
         }
     });

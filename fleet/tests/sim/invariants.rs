@@ -126,7 +126,9 @@ fn no_hand_out_while_stopped(look: &Look<'_>) -> Holds {
 fn in_flight_within_caps(look: &Look<'_>) -> Holds {
     let mut sites: BTreeMap<&SiteName, (usize, bool)> = BTreeMap::new();
     let (mut all, mut grew) = (0, false);
-    let handed: std::collections::BTreeSet<&DeviceId> = look.handed().map(|(id, _)| id).collect();
+    // Who goes on from its stepping stone was asked before.
+    let asked_anew = look.handed().filter(|(id, _)| !look.was(id).is_some_and(Progress::is_in_flight));
+    let handed: std::collections::BTreeSet<&DeviceId> = asked_anew.map(|(id, _)| id).collect();
     for (id, _) in look.members.iter().filter(|(_, member)| member.progress.is_in_flight()) {
         let new = handed.contains(id);
         all += 1;
@@ -147,7 +149,9 @@ fn in_flight_within_caps(look: &Look<'_>) -> Holds {
             format!("{count} in flight at {site}, {cap} allowed")
         })?;
     }
-    let Some(rate) = plan.rate_per_hour_max.filter(|_| grew) else { return Ok(()) };
+    // Whoever has reached a stepping stone is told anew and is nobody new; it cannot be told from outside who that is.
+    let counts = grew && plan.stepping_stones.is_empty();
+    let Some(rate) = plan.rate_per_hour_max.filter(|_| counts) else { return Ok(()) };
     let hour = look.now.minus(Duration::from_hours(1));
     let asked = look.members.values().filter_map(|member| member.progress.asked());
     let asked = asked.filter(|asked| asked.at > hour).count();
@@ -289,7 +293,30 @@ fn no_data_is_never_pass(look: &Look<'_>) -> Holds {
     hold(worst == Some(Verdict::Pass), "no_data_is_never_pass", || {
         let layer = gate.layers.iter().find(|layer| layer.verdict != Verdict::Pass);
         format!("a gate passed though {}", layer.map_or("", |layer| layer.sentence.as_str()))
-    })
+    })?;
+    // Who left the fleet, and who went back by itself, runs nothing.
+    let here = look.members.iter().filter(|(id, _)| look.device(id).is_some());
+    let runs = here.filter(|(_, member)| member.progress.activated().is_some()).count();
+    hold(runs > 0, "no_data_is_never_pass", || "a gate passed though nobody runs the bundle".to_owned())
+}
+
+/// Where a way back would lead: never to a bundle that the device has been told to leave.
+pub(crate) fn no_way_back_to_what_was_left(look: &Look<'_>, rollouts: &[Saved]) -> Holds {
+    for (id, member) in look.handed().filter(|(id, _)| look.was(id) == Some(&Progress::Waiting)) {
+        let Some(from) = member.progress.from() else { continue };
+        // Whoever is on its way to this very bundle already comes from somewhere that nothing in the view tells.
+        if look.device(id).is_some_and(|device| device.wish.as_ref() == Some(&look.before.bundle)) {
+            continue;
+        }
+        let left = rollouts.iter().filter(|other| other.rollout.bundle == *from).find(|other| {
+            let told = other.members.get(id).map(|member| &member.progress);
+            matches!(told, Some(Progress::Returning { to, .. }) if to.as_ref() != Some(from))
+        });
+        hold(left.is_none(), "no_way_back_to_what_was_left", || {
+            format!("{} would go back to {}, which it was told to leave", look.name(id), from.path)
+        })?;
+    }
+    Ok(())
 }
 
 /// Exactly one state and one sentence for each, and the sums are the cohort.
@@ -392,6 +419,15 @@ pub(crate) fn repeated_words_change_nothing(changed: bool, word: &crate::fleet::
     })
 }
 
+/// Two lives of one seed, in one of which old words came again between newer ones: they end alike, to the second.
+pub(crate) fn late_repeats_change_nothing(once: &Fleet, again: &Fleet) -> Holds {
+    let alike = |(a, b): (&Saved, &Saved)| a.rollout == b.rollout && a.members == b.members;
+    let rollouts = once.rollouts.len() == again.rollouts.len();
+    let same =
+        rollouts && once.rollouts.iter().zip(&again.rollouts).all(alike) && once.orders == again.orders;
+    hold(same, "late_repeats_change_nothing", || "with old words between, it ended otherwise".to_owned())
+}
+
 /// The journal, lived again, comes out the same.
 pub(crate) fn replay_agrees(saved: &Saved) -> Holds {
     let mut replay = Replay::default();
@@ -407,7 +443,7 @@ pub(crate) fn replay_agrees(saved: &Saved) -> Holds {
 /// After the calm: it has ended, or says what person it waits for.
 pub(crate) fn it_ends_or_asks_somebody(saved: &Saved) -> Holds {
     let name = "it_ends_or_asks_somebody";
-    let codes: Vec<&str> = saved.waiting_on.iter().map(|(code, _)| code.as_str()).collect();
+    let codes: Vec<&str> = saved.waiting_on.iter().map(|waiting| waiting.code).collect();
     let told = !saved.waiting_on.is_empty();
     let holds = match &saved.rollout.phase {
         Phase::Proposed { .. } | Phase::Paused { .. } | Phase::Held { .. } => told,

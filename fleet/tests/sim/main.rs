@@ -7,6 +7,9 @@
 //!                └────────────┬──┘
 //!                     invariants, after every look, act and activation;  coverage
 //! ```
+//! Time costs nothing here and a look does, so a rollout is asked only as the server asks it: when something that it looks at
+//! has changed, when the engine said so, or now and then. A world ends when nothing has moved for longer than any deadline.
+//!
 //! `make sim RUNS=100000` runs a campaign; a seed that fails goes into `regressions.txt` and is run for ever after.
 //! `fleet/tests/scripts` are stories in the same world, with calm weather and an operator who can read.
 
@@ -29,7 +32,6 @@
 
 mod boxes;
 mod campaign;
-mod claims;
 mod coverage;
 mod fleet;
 mod invariants;

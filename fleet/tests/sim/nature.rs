@@ -14,9 +14,11 @@ pub(crate) enum Nature {
     FailsToActivate,
     /// It answers for some hours, and then fails to.
     FailsLate,
-    /// It answers worse than the one before it.
+    /// It answers otherwise, and worse, than the one before it.
     Wrong,
+    /// It answers after half a second.
     Slow,
+    /// It needs more memory, and heats the box.
     Hot,
     /// Some time after its activation the box is silent for ever.
     Bricks,

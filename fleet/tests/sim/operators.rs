@@ -20,15 +20,7 @@ pub(crate) fn act(world: &mut World) -> Result<(), Broken> {
     let (now, dice) = (world.now, world.rng.below(100));
     match dice {
         0..34 if !world.fleet.rollouts.is_empty() => {
-            let index = world.rng.below(world.fleet.rollouts.len() as u64) as usize;
-            // The gentle ones are used more often.
-            let verb = if world.rng.chance(50) {
-                *world.rng.pick(&[Verb::Approve, Verb::Resume, Verb::Promote, Verb::Retry])
-            } else {
-                *world.rng.pick(VERBS)
-            };
-            let by = *world.rng.pick(&PEOPLE);
-            drop(verb_on(world, index, verb, by, "because")?);
+            some_verb(world)?;
         }
         34..40 => {
             let sites = world.rng.chance(50).then(|| vec![site(world)]);
@@ -119,6 +111,25 @@ pub(crate) fn act(world: &mut World) -> Result<(), Broken> {
     Ok(())
 }
 
+/// Somebody presses a button, whatever the rollout's state.
+fn some_verb(world: &mut World) -> Result<(), Broken> {
+    let index = world.rng.below(world.fleet.rollouts.len() as u64) as usize;
+    // The gentle ones are used more often.
+    let verb = if world.rng.chance(50) {
+        *world.rng.pick(&[Verb::Approve, Verb::Resume, Verb::Promote, Verb::Retry])
+    } else {
+        *world.rng.pick(VERBS)
+    };
+    let by = *world.rng.pick(&PEOPLE);
+    drop(verb_on(world, index, verb, by, "because")?);
+    // Whoever looks at the same screen acts at the same moment, before the engine has looked.
+    if matches!(verb, Verb::Abort | Verb::Rollback) && world.rng.chance(40) {
+        let (verb, by) = (*world.rng.pick(VERBS), *world.rng.pick(&PEOPLE));
+        drop(verb_on(world, index, verb, by, "me too")?);
+    }
+    Ok(())
+}
+
 /// A person acts, and it is written down.
 pub(crate) fn verb_on(
     world: &mut World,
@@ -133,6 +144,7 @@ pub(crate) fn verb_on(
     let after = &world.fleet.rollouts[index].rollout;
     world.coverage.verb(verb, before.phase.name(), acted.is_ok());
     if before.phase != after.phase {
+        world.moved = now;
         world.coverage.step(&before, after);
     }
     invariants::acted(&before, after, verb, acted.is_ok())?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use muster_fleet::rollout::explain::explain;
 use muster_fleet::rollout::view::BundleStanding;
 use muster_fleet::rollout::{
-    Actor, Freeze, Lease, OnFailure, Plan, Rollout, Selector, Size, SteppingStone, Verb,
+    Actor, Freeze, Lease, OnFailure, Plan, Rollout, Selector, Size, SteppingStone, Verb, WaitingOn,
 };
 use muster_protocol::ids::RolloutId;
 use muster_protocol::time::Timestamp;
@@ -364,7 +364,7 @@ impl Stage {
 
     fn waiting(&self, name: &str, out: &mut String) -> Told {
         let saved = &self.world.fleet.rollouts[self.index(name)?];
-        for (code, sentence) in &saved.waiting_on {
+        for WaitingOn { code, sentence, .. } in &saved.waiting_on {
             let _ = writeln!(out, "[{code}] {sentence}");
         }
         if saved.waiting_on.is_empty() {

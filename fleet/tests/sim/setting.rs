@@ -17,8 +17,15 @@ use crate::world::{Happening, Weather, World};
 
 /// Days after the calm within which everything must have ended.
 const CALM: Duration = Duration::from_hours(24 * 40);
+/// Longer than the longest deadline that `plan` gives: what has not moved for so long will not move.
+const NOTHING_MOVES: Duration = Duration::from_hours(64);
+/// So long after its activation every bad bundle has done its harm.
+const LATE_HARM: Duration = Duration::from_hours(12);
 /// More events than any sound run has.
 const EVENTS_MAX: u64 = 60_000;
+
+/// Of so many seeds one keeps its journals and lives them again: a digest of everything after each look is costly.
+const JOURNAL_EVERY: u64 = 16;
 
 pub(crate) fn slot() -> SlotName {
     "beds".parse().unwrap()
@@ -78,7 +85,7 @@ pub(crate) fn build(seed: u64) -> World {
         kind.unfit = world.rng.chance(15).then_some("arc-gpu");
         world.kinds.push(kind);
     }
-    world.fleet.keeps_journal = seed.is_multiple_of(8);
+    world.fleet.keeps_journal = seed.is_multiple_of(JOURNAL_EVERY);
     another_rollout(&mut world);
     if world.rng.chance(85) {
         let every = Duration::from_secs(world.rng.between(3600, 8 * 3600));
@@ -120,20 +127,31 @@ pub(crate) fn stage(name: &str, size: Size, bake: Duration, deadline: Duration) 
 
 fn plan(world: &mut World) -> Plan {
     let now = world.now;
+    // What rises can be told only of many boxes, beside as many without the bundle.
+    let many = world.boxes.len() > 9;
     let rng = &mut world.rng;
     let bake = Duration::from_secs(rng.between(1, 8) * 1800);
     let deadline = Duration::from_hours(rng.between(12, 60));
-    let sizes = match rng.below(4) {
+    let sizes = match rng.below(if many { 7 } else { 4 }) {
         0 => vec![Size::Percent(100.0)],
         1 => vec![Size::Count(1), Size::Percent(100.0)],
         2 => vec![Size::Count(1), Size::Percent(50.0), Size::Percent(100.0)],
-        _ => vec![Size::Matching("ward=icu".parse().unwrap()), Size::Percent(100.0)],
+        4.. => vec![Size::Percent(50.0), Size::Percent(100.0)],
+        3 => vec![Size::Matching("ward=icu".parse().unwrap()), Size::Percent(100.0)],
     };
     let quorum = *rng.pick(&[100.0, 100.0, 80.0, 50.0]);
     let (requests, labels) = (*rng.pick(&[0, 50]), *rng.pick(&[0, 200]));
+    let mut gate = GateLimits { latency_requests_min: requests, labels_min: labels, ..GateLimits::default() };
+    // Layers that are asked only where the owner says so.
+    if rng.chance(if many { 80 } else { 20 }) {
+        gate.shadow_disagreement_max = Some(0.05);
+        gate.latency_rise_ms_max = Some(5.0);
+        gate.memory_rise_mib_max = Some(40.0);
+        gate.temperature_rise_c_max = Some(8.0);
+    }
     let stages = sizes.into_iter().enumerate().map(|(n, size)| StagePlan {
         quorum_percent: quorum,
-        gate: GateLimits { latency_requests_min: requests, labels_min: labels, ..GateLimits::default() },
+        gate: gate.clone(),
         ..stage(&format!("s{n}"), size, bake, deadline)
     });
     let mut plan = Plan::of(stages.collect(), Selector::default());
@@ -182,15 +200,10 @@ pub(crate) fn live(world: &mut World) -> Result<(), Broken> {
     run_until(world, calm, |_| false)?;
     world.calm_down()?;
     let end = world.now.plus(CALM);
-    let mut quiet_since = world.now;
-    let mut looks = world.looks;
-    // Once nothing is in flight and nothing has changed for days, nothing will.
+    world.moved = world.now;
     run_until(world, end, |world| {
-        if world.looks != looks && !world.is_settled() {
-            quiet_since = world.now;
-            looks = world.looks;
-        }
-        world.is_settled() && world.now.since(quiet_since) > Duration::from_hours(12)
+        let quiet = world.now.since(world.moved);
+        quiet > NOTHING_MOVES || (quiet > LATE_HARM && world.is_settled())
     })?;
     for saved in &world.fleet.rollouts {
         invariants::it_ends_or_asks_somebody(saved)?;
@@ -206,7 +219,12 @@ fn run_until(
     until: Timestamp,
     mut done: impl FnMut(&World) -> bool,
 ) -> Result<(), Broken> {
+    let mut events = world.events;
     while world.step(until)? {
+        if world.events == events {
+            continue;
+        }
+        events = world.events;
         if world.events > EVENTS_MAX {
             let sentence = format!("{EVENTS_MAX} events and no end");
             return Err(Broken { invariant: "it_ends_or_asks_somebody", sentence });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_fleet::gate::PairedDay;
 use muster_fleet::rollout::view::BundleStanding;
-use muster_fleet::rollout::{Progress, Rollout, SiteView};
+use muster_fleet::rollout::{Phase, Progress, Rollout, SiteView};
 use muster_protocol::ids::{BootId, DeviceId, HardwareClass, SiteName, SlotName};
 use muster_protocol::message::Phase as BoxPhase;
 use muster_protocol::message::up::{BundleRef, Provider, ProviderUse, Running, SlotState, State};
@@ -48,10 +48,14 @@ pub(crate) struct World {
     pub(crate) coverage: Coverage,
     pub(crate) events: u64,
     pub(crate) looks: u64,
+    /// When a rollout or one of its devices last moved.
+    pub(crate) moved: Timestamp,
     /// What happened, for people; kept where somebody reads it.
     pub(crate) story: Option<Vec<(Timestamp, String)>>,
     /// The same of a run that failed: unlike a script, it keeps its weather.
     pub(crate) retell: Option<Vec<(Timestamp, String)>>,
+    /// The luck of a transport that says again, late, what it has delivered; a luck of its own, so that nothing else changes.
+    pub(crate) repeats: Option<Rng>,
     pub(crate) report_every: Duration,
     pub(crate) operator_every: Option<Duration>,
     queue: BTreeMap<(Timestamp, u64), Happening>,
@@ -68,6 +72,8 @@ pub(crate) enum Happening {
         order: Order,
     },
     ToFleet(Word),
+    /// What the fleet has heard before comes once more.
+    Again(Word),
     Finished {
         on: usize,
         boot: u64,
@@ -123,8 +129,10 @@ impl World {
             coverage: Coverage::default(),
             events: 0,
             looks: 0,
+            moved: now,
             story: None,
             retell: None,
+            repeats: None,
             report_every: Duration::from_hours(1),
             operator_every: None,
             queue: BTreeMap::new(),
@@ -170,8 +178,9 @@ impl World {
         self.look_soon();
     }
 
-    /// The server looks when something has changed, a moment later, so that one look sees many changes.
+    /// Something has changed for everybody. The server looks when something has changed, a moment later, so that one look sees many changes.
     pub(crate) fn look_soon(&mut self) {
+        self.fleet.all_are_due();
         let delay = if self.story.is_some() { 5 } else { self.rng.between(2, 40) };
         self.look_at(self.now.plus(Duration::from_secs(delay)));
     }
@@ -192,7 +201,8 @@ impl World {
         };
         self.now = self.now.max(entry.key().0);
         let what = entry.remove();
-        self.events += 1;
+        // What is only said again is no event: whoever waits for the end must not see the difference.
+        self.events += u64::from(!matches!(what, Happening::Again(_)));
         self.happen(what)?;
         Ok(true)
     }
@@ -212,7 +222,16 @@ impl World {
                     self.think(to)?;
                 }
             }
-            Happening::ToFleet(word) => self.hear(word),
+            Happening::ToFleet(word) => {
+                if let Some(luck) = &mut self.repeats
+                    && luck.chance(30)
+                {
+                    let late = Duration::from_secs(luck.between(1, 7200));
+                    self.at(late, Happening::Again(word.clone()));
+                }
+                self.hear(word);
+            }
+            Happening::Again(word) => self.hear(word),
             Happening::Finished { on, boot, job } => self.finished(on, boot, &job)?,
             Happening::Wake { on, boot } => {
                 if self.boxes[on].boot == boot && self.boxes[on].power == Power::On {
@@ -258,7 +277,7 @@ impl World {
             return Ok(());
         }
         for index in 0..self.fleet.rollouts.len() {
-            if !self.fleet.is_looked_at(index) {
+            if !self.fleet.is_due(index, self.now) {
                 continue;
             }
             if self.rng.chance(self.weather.server_crashes) {
@@ -275,9 +294,8 @@ impl World {
             }
             self.publish(&told);
         }
-        let next = self.fleet.rollouts.iter().enumerate();
-        let next = next.filter(|(index, _)| self.fleet.is_looked_at(*index));
-        if let Some(time) = next.filter_map(|(_, saved)| saved.look_again).min() {
+        let next = (0..self.fleet.rollouts.len()).filter_map(|index| self.fleet.asks_again(index)).min();
+        if let Some(time) = next {
             self.look_at(time.max(self.now.plus(Duration::from_secs(1))));
         }
         Ok(())
@@ -289,12 +307,26 @@ impl World {
         if self.looks.is_multiple_of(16) {
             invariants::same_input_same_answer(&self.fleet, index, &view, &answer, self.now)?;
         }
-        let before = (self.fleet.rollouts[index].rollout.clone(), self.fleet.rollouts[index].members.clone());
-        let told = self.fleet.take(index, &view, &answer, self.now);
+        self.fleet.asked(index, &answer, self.now);
+        // The server saves an answer only if it is news; otherwise what was before is what is after.
+        let (mut told, mut before, mut members_before) = (Vec::new(), None, None);
+        if answer.is_news(&self.fleet.rollouts[index].rollout) {
+            let saved = &self.fleet.rollouts[index];
+            before = Some(saved.rollout.clone());
+            members_before = (!answer.members.is_empty()).then(|| saved.members.clone());
+            told = self.fleet.take(index, &view, &answer, self.now);
+        }
+        let moves = answer.transition.is_some()
+            || answer.clock.is_some()
+            || !answer.members.is_empty()
+            || !told.is_empty();
+        if moves {
+            self.moved = self.now;
+        }
         let saved = &self.fleet.rollouts[index];
         let look = invariants::Look {
-            before: &before.0,
-            members_before: &before.1,
+            before: before.as_ref().unwrap_or(&saved.rollout),
+            members_before: members_before.as_ref().unwrap_or(&saved.members),
             after: &saved.rollout,
             members: &saved.members,
             view: &view,
@@ -302,7 +334,8 @@ impl World {
             now: self.now,
         };
         self.coverage.look(&look);
-        let checked = invariants::after_look(&look);
+        let checked = invariants::after_look(&look)
+            .and_then(|()| invariants::no_way_back_to_what_was_left(&look, &self.fleet.rollouts));
         let lines = if self.story.is_some() || self.retell.is_some() {
             crate::story::of(&look, &self.boxes, &self.numbers)
         } else {
@@ -312,8 +345,9 @@ impl World {
             self.say(|| line);
         }
         checked?;
-        // A transition opens the next question; it is asked at once.
-        if answer.transition.is_some() {
+        // What has moved is the next question, also of its neighbours; it is asked at once.
+        if moves {
+            self.fleet.all_are_due();
             self.look_at(self.now.plus(Duration::from_secs(1)));
         }
         Ok(told)
@@ -345,12 +379,21 @@ impl World {
             self.backlog.push(word);
             return;
         }
-        if self.fleet.hear(&word, self.now) {
-            // Evidence alone is looked at with the next tick; everything else at once.
-            let soon = if matches!(word, Word::Report { .. }) { 60 } else { 5 };
-            let soon = if self.story.is_some() { 5 } else { soon + self.rng.below(30) };
-            self.look_at(self.now.plus(Duration::from_secs(soon)));
+        if !self.fleet.hear(&word, self.now) {
+            return;
         }
+        // Evidence concerns the rollouts of its bundle alone, and is looked at when more of it has come.
+        let soon = if let Word::Report { report, .. } = &word {
+            for saved in &mut self.fleet.rollouts {
+                saved.is_due |= saved.rollout.bundle.sha256 == report.bundle;
+            }
+            600 + self.rng.below(1200)
+        } else {
+            self.fleet.all_are_due();
+            5 + self.rng.below(30)
+        };
+        let soon = if self.story.is_some() { 5 } else { soon };
+        self.look_at(self.now.plus(Duration::from_secs(soon)));
     }
 
     // ---- the network ----
@@ -643,11 +686,25 @@ impl World {
         self.look_soon();
     }
 
+    /// Whether every rollout has ended or waits for a person, with nobody on the way.
     pub(crate) fn is_settled(&self) -> bool {
         let quiet =
             |progress: &Progress| !matches!(progress, Progress::Activated { .. }) && !progress.is_in_flight();
         self.fleet.rollouts.iter().all(|saved| {
-            !saved.rollout.phase.is_open() && saved.members.values().all(|member| quiet(&member.progress))
+            let waits = match &saved.rollout.phase {
+                Phase::Scheduled { .. }
+                | Phase::Running { .. }
+                | Phase::RollingBack { .. }
+                | Phase::Aborting { .. } => false,
+                Phase::Proposed { .. }
+                | Phase::Paused { .. }
+                | Phase::Held { .. }
+                | Phase::RolledBack { .. }
+                | Phase::Aborted { .. }
+                | Phase::Superseded { .. }
+                | Phase::Completed { .. } => true,
+            };
+            waits && saved.members.values().all(|member| quiet(&member.progress))
         })
     }
 }

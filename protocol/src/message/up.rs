@@ -185,6 +185,10 @@ pub enum Phase {
         bundle: BundleRef,
         code: String,
         sentence: Sentence,
+        /// When the box tries again by itself, real time: a line that broke, a disk that was full. Without it, it does
+        /// not before it is asked anew.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        again: Option<Timestamp>,
     },
     /// The wish is what ran, and must not any more: nothing answers here until the wish or the catalogue changes.
     Stopped {

@@ -53,7 +53,7 @@ export class EventParser {
   }
 }
 
-const everything: Topic[] = ["overview", "rollouts", "devices", "bundles", "drift", "incidents", "runs", "log"];
+const everything: Topic[] = ["overview", "rollouts", "devices", "bundles", "drift", "incidents", "runs", "log", "freezes", "sites"];
 
 /** Which cached answers an event makes stale. An unknown kind makes all stale: too much asked, never too little. */
 export function topicsOf(event: Pick<LiveEvent, "kind" | "data">): Topic[] {
@@ -61,6 +61,7 @@ export function topicsOf(event: Pick<LiveEvent, "kind" | "data">): Topic[] {
   const found = new Set<Topic>();
   const words = `${event.kind} ${subjectOf(event.data)}`.toLowerCase();
   const touches: [RegExp, Topic[]][] = [
+    [/\b(fleet\.(frozen|thawed)|site\.set)/, ["freezes", "sites", "rollouts", "devices"]],
     [/\b(rollout|ro-|gate|stage)/, ["rollouts", "devices"]],
     [/\b(device|presence|order|activat|revert|d-)/, ["devices", "rollouts"]],
     [/\b(incident|inc-|drift|window|pane)/, ["incidents", "drift"]],

@@ -6,6 +6,7 @@ import type {
   Device,
   DeviceDetail,
   Drift,
+  Freeze,
   Histogram,
   Incident,
   LogEntry,
@@ -15,10 +16,11 @@ import type {
   RolloutDevice,
   RolloutSummary,
   Run,
+  Site,
 } from "./types";
 
 /** First word of each cache key. */
-export type Topic = "overview" | "rollouts" | "devices" | "bundles" | "drift" | "incidents" | "runs" | "log";
+export type Topic = "overview" | "rollouts" | "devices" | "bundles" | "drift" | "incidents" | "runs" | "log" | "freezes" | "sites";
 
 export interface DeviceFilter {
   q?: string;
@@ -58,11 +60,23 @@ export const rolloutQuery = (id: string) =>
     refetchInterval: slowly,
   });
 
+/** One a site at most, so all of them come. */
+export const freezesQuery = queryOptions({
+  queryKey: ["freezes"] as const,
+  queryFn: async ({ signal }) => items(await get<Listed<Freeze>>("/freezes", {}, signal)),
+  refetchInterval: slowly,
+});
+
+export const sitesQuery = queryOptions({
+  queryKey: ["sites"] as const,
+  queryFn: async ({ signal }) => items(await get<Listed<Site>>("/sites", { limit: listLimitMax }, signal)),
+});
+
+/** The first page of them: what is counted for all stands in the rollout itself. */
 export const rolloutDevicesQuery = (id: string) =>
   queryOptions({
     queryKey: ["rollouts", id, "devices"] as const,
-    queryFn: async ({ signal }) =>
-      items(await get<Listed<RolloutDevice>>(`/rollouts/${encodeURIComponent(id)}/devices`, { limit: listLimitMax }, signal)),
+    queryFn: ({ signal }) => get<Page<RolloutDevice>>(`/rollouts/${encodeURIComponent(id)}/devices`, { limit: listLimitMax }, signal),
     refetchInterval: slowly,
   });
 

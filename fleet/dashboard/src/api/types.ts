@@ -197,24 +197,43 @@ export interface RolloutPhase {
 
 export interface GateLayer {
   layer: string;
-  verdict: Verdict;
-  measured?: number | string | null;
-  limit?: number | string | null;
+  verdict: Verdict | "not_asked";
+  /** The test by name. */
+  test?: string;
+  /** The chance of a false alarm that it may spend. */
+  alpha?: number | null;
+  interval?: [number, number] | null;
+  /** What is still possible (95 %). */
+  bound?: number | null;
+  measured?: number | null;
+  limit?: number | null;
   n?: number | null;
-  missing?: number | string | null;
+  missing?: number | null;
   sentence: string;
+}
+
+export interface GateReport {
+  verdict?: Verdict | null;
+  /** Of all layers together. */
+  alpha?: number | null;
+  layers: GateLayer[];
+  asked_at?: string | null;
 }
 
 export interface Stage {
   name: string;
   target_devices: number;
+  /** Asked to run the bundle; each of the following counts is part of the one before it, but for those that failed or went back. */
   handed: number;
+  permitted: number;
   activated: number;
+  baked: number;
   failed: number;
+  returned: number;
   pending: number;
   bake_until?: string | null;
   state: "waiting" | "handing_out" | "baking" | "judging" | "passed" | "failed" | "stopped";
-  gate?: { verdict?: Verdict | null; layers: GateLayer[]; asked_at?: string | null } | null;
+  gate?: GateReport | null;
 }
 
 export interface TimelineEntry {
@@ -222,6 +241,27 @@ export interface TimelineEntry {
   world_at?: string | null;
   kind: string;
   sentence: string;
+  actor?: Who | null;
+}
+
+export interface Who {
+  kind: "fleet" | "device" | "person" | "builder" | "policy";
+  name: string;
+}
+
+/** Nothing is handed out there until somebody thaws it; it has no end of its own. */
+export interface Freeze {
+  /** Absent: the whole fleet. */
+  site?: string | null;
+  since: string;
+  by: string;
+  reason: string;
+}
+
+/** What a site allows, as far as the dashboard speaks of it. */
+export interface Site {
+  site: string;
+  zone: string;
 }
 
 export interface Actor {

@@ -47,7 +47,7 @@ export function Forecasted({ rollout: { forecast } }: { rollout: Rollout }) {
           { head: say.stage, cell: (row) => <span className="strong">{row.name}</span> },
           { head: say.foreseen, right: true, cell: (row) => span(row.p50_s) },
           { head: say.range, right: true, cell: range },
-          { head: say.came, right: true, cell: (row) => span(row.actual_s) },
+          { head: say.came, right: true, cell: came },
         ]}
       />
       {forecast.warnings.map((warning) => (
@@ -55,6 +55,19 @@ export function Forecasted({ rollout: { forecast } }: { rollout: Rollout }) {
       ))}
       <Note>{forecast.basis}</Note>
     </Panel>
+  );
+}
+
+/** What came, and whether it was foreseen: outside of the range it says by how much. */
+function came({ actual_s, p10_s, p90_s }: Spread & { actual_s?: number | null }) {
+  if (actual_s == null) return none;
+  const late = p90_s != null && actual_s > p90_s ? say.later(span(actual_s - p90_s)) : null;
+  const early = p10_s != null && actual_s < p10_s ? say.earlier(span(p10_s - actual_s)) : null;
+  return (
+    <>
+      {span(actual_s)}
+      {p10_s != null && <span className="block soft small">{late ?? early ?? say.asForeseen}</span>}
+    </>
   );
 }
 

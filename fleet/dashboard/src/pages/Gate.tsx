@@ -1,6 +1,8 @@
-// The question between two stages: each layer's value against its limit, and the answer in words.
+// The question between two stages: each layer's value against its limit, how sure that is, and the answer in words.
+import { Interval } from "../charts/Interval";
+import { limitKind, spent } from "../charts/interval";
 import type { GateLayer, Stage } from "../api/types";
-import { count, figure, none, words } from "../format";
+import { count, figure, none, percent, words } from "../format";
 import { Note, Panel } from "../parts/Panel";
 import { State } from "../parts/State";
 import { Table } from "../parts/Table";
@@ -9,12 +11,21 @@ import { text } from "../strings";
 
 const say = text.rollout;
 
-export function Gate({ stage }: { stage: Stage }) {
+/** What decisions point at. */
+export function gateAnchor(stage: number): string {
+  return `gate-${stage + 1}`;
+}
+
+export function Gate({ stage, index }: { stage: Stage; index: number }) {
   const gate = stage.gate;
   const verdict = gate?.verdict;
+  const asked = (gate?.layers ?? []).filter((layer) => layer.verdict !== "not_asked");
+  const notAsked = (gate?.layers ?? []).filter((layer) => layer.verdict === "not_asked");
   return (
     <Panel
+      id={gateAnchor(index)}
       title={say.gateOf(stage.name)}
+      tone={verdict === "fail" ? "bad" : undefined}
       aside={
         verdict == null ? undefined : (
           <span className="row">
@@ -28,36 +39,86 @@ export function Gate({ stage }: { stage: Stage }) {
         )
       }
     >
-      {gate == null || gate.layers.length === 0 ? (
+      {asked.length === 0 ? (
         <Note>{say.gateNone}</Note>
       ) : (
         <Table<GateLayer>
           label={say.gateOf(stage.name)}
-          rows={gate.layers}
+          rows={asked.toSorted((a, b) => severity[b.verdict] - severity[a.verdict])}
           rowKey={(layer) => layer.layer}
           columns={[
-            { head: say.layer, cell: (layer) => <span className="strong nowrap">{say.layers[layer.layer] ?? words(layer.layer)}</span> },
-            { head: say.verdict, cell: (layer) => <State is={layer.verdict} /> },
-            { head: say.measured, right: true, cell: (layer) => figure(layer.measured) },
-            { head: say.limit, right: true, cell: (layer) => figure(layer.limit) },
-            { head: say.n, right: true, cell: (layer) => count(layer.n) },
             {
-              head: say.finding,
+              head: say.layer,
               wide: true,
               cell: (layer) => (
                 <>
-                  {layer.sentence}
-                  {missing(layer) !== none && <span className="soft"> {`${missing(layer)} ${say.missing}`}</span>}
+                  <span className="strong">{say.layers[layer.layer] ?? words(layer.layer)}</span>
+                  <p className="soft small">{layer.test}</p>
                 </>
               ),
             },
+            { head: say.verdict, cell: (layer) => <State is={layer.verdict} /> },
+            { head: say.measured, right: true, cell: (layer) => figure(layer.measured) },
+            { head: say.interval, cell: (layer) => <Sure layer={layer} /> },
+            { head: say.limit, right: true, cell: (layer) => <Limit layer={layer} /> },
+            { head: say.n, right: true, cell: (layer) => count(layer.n) },
+            { head: say.missing, right: true, cell: (layer) => count(layer.missing) },
+            { head: say.budget, right: true, cell: (layer) => <Budget layer={layer} /> },
+            { head: say.finding, wide: true, cell: (layer) => layer.sentence },
           ]}
         />
+      )}
+      {gate?.alpha != null && asked.length > 0 && <Note>{`${say.budget}: ${say.budgetOf(percent(gate.alpha * 100))}.`}</Note>}
+      {notAsked.length > 0 && (
+        <details className="body">
+          <summary>{say.notAsked(notAsked.length)}</summary>
+          <ul className="soft">
+            {notAsked.map((layer) => (
+              <li key={layer.layer}>
+                {say.layers[layer.layer] ?? words(layer.layer)}: {layer.sentence}
+              </li>
+            ))}
+          </ul>
+        </details>
       )}
     </Panel>
   );
 }
 
-function missing({ missing: much }: GateLayer): string {
-  return much == null || much === 0 || much === "" ? none : figure(much);
+/** What decides stands first. */
+const severity: Record<GateLayer["verdict"], number> = { fail: 3, insufficient: 2, pass: 1, not_asked: 0 };
+
+function Sure({ layer }: { layer: GateLayer }) {
+  const { interval } = layer;
+  return (
+    <>
+      <Interval layer={layer} />
+      {interval != null && (
+        <p className="soft small nowrap">
+          {figure(interval[0])} – {figure(interval[1])}
+        </p>
+      )}
+    </>
+  );
+}
+
+function Limit({ layer: { layer, limit } }: { layer: GateLayer }) {
+  if (limit == null) return <>{none}</>;
+  return (
+    <>
+      {figure(limit)}
+      <span className="block nowrap soft small">{say.limitOf[limitKind(layer)]}</span>
+    </>
+  );
+}
+
+/** The chance of a false alarm that the layer may spend, and how near an alarm it has come. */
+function Budget({ layer }: { layer: GateLayer }) {
+  const gone = spent(layer);
+  return (
+    <>
+      {layer.alpha == null ? none : percent(layer.alpha * 100)}
+      {gone !== null && <span className="block soft small">{say.spent(percent(gone * 100))}</span>}
+    </>
+  );
 }

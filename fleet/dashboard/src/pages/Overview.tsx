@@ -189,17 +189,13 @@ function RecentLog() {
               lines={entries
                 .toSorted((a, b) => Date.parse(b.at) - Date.parse(a.at) || Number(b.id) - Number(a.id))
                 .slice(0, logLines)
-                .map((entry) => ({ ...entry, key: String(entry.id), actor: actorName(entry.actor) }))}
+                .map((entry) => ({ ...entry, key: String(entry.id) }))}
             />
           )
         }
       </Answer>
     </Panel>
   );
-}
-
-function actorName(actor: string | { name: string } | null | undefined): string | null {
-  return typeof actor === "object" && actor !== null ? actor.name : (actor ?? null);
 }
 
 function Start() {

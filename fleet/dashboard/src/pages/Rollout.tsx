@@ -3,24 +3,25 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { post } from "../api/client";
-import { rolloutDevicesQuery, rolloutQuery } from "../api/queries";
-import type { Rollout, RolloutAction, RolloutDevice, Stage } from "../api/types";
-import { count, none, plural, short, words } from "../format";
+import { rolloutQuery } from "../api/queries";
+import type { Rollout, RolloutAction, Stage } from "../api/types";
+import { count, none, short } from "../format";
 import { rolloutTone } from "../palette";
 import { Act } from "../parts/Act";
 import { Answer } from "../parts/Answer";
-import { Log, Subject } from "../parts/Log";
-import { Note, PageHead, Panel } from "../parts/Panel";
+import { PageHead, Panel } from "../parts/Panel";
 import { ReasonDialog } from "../parts/ReasonDialog";
-import { Stages } from "../parts/Stages";
+import { Stages, StagesLegend } from "../parts/Stages";
 import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { Ago, Stamp } from "../parts/Time";
 import { text } from "../strings";
-import { actions, byReason, moved, whyNot } from "./actions";
+import { actions, moved, whyNot } from "./actions";
 import { Approvals, Forecasted } from "./Foreseen";
-import { Gate } from "./Gate";
+import { Gate, gateAnchor } from "./Gate";
+import { History } from "./History";
 import { before } from "./RolloutCard";
+import { HeldByFreeze, RolloutDevices, WhyNot } from "./RolloutDevices";
 import { versionOf } from "./version";
 
 const say = text.rollout;
@@ -36,33 +37,28 @@ export function RolloutPage() {
           <PageHead
             title={`${rollout.model} ${versionOf(rollout.bundle)}`}
             crumb={crumb}
-            state={<State is={rollout.phase.is} tone={rolloutTone(rollout.phase.is)} />}
+            state={<State is={rollout.phase.is} tone={rolloutTone(rollout.phase.is)} word={text.rollouts.phases[rollout.phase.is]} />}
           >
             <Actions rollout={rollout} />
           </PageHead>
           <div className="stack">
             {rollout.phase.reason != null && <Why rollout={rollout} />}
+            <HeldByFreeze rollout={rollout} />
             <StagesPanel stages={rollout.stages} />
-            <div className="cols-wide">
+            <div className="cols-even">
               <div className="stack">
-                {rollout.stages.filter((stage) => stage.gate != null || stage.state !== "waiting").map((stage) => (
-                  <Gate key={stage.name} stage={stage} />
-                ))}
-                <Devices id={id} />
-              </div>
-              <div className="stack">
+                <WhyNot rollout={rollout} />
                 <Approvals rollout={rollout} />
-                <Waiting rollout={rollout} />
-                <Forecasted rollout={rollout} />
-                <Facts rollout={rollout} />
-                <Panel title={say.timeline}>
-                  {rollout.timeline.length === 0 ? (
-                    <Note>{say.timelineNone}</Note>
-                  ) : (
-                    <Log lines={rollout.timeline.toReversed().map((entry, i) => ({ ...entry, key: `${entry.at} ${i}` }))} />
-                  )}
-                </Panel>
               </div>
+              <History rollout={rollout} />
+            </div>
+            {rollout.stages.map((stage, index) =>
+              stage.gate == null && stage.state === "waiting" ? null : <Gate key={stage.name} stage={stage} index={index} />,
+            )}
+            <RolloutDevices id={id} />
+            <div className="cols-even">
+              <Forecasted rollout={rollout} />
+              <Facts rollout={rollout} />
             </div>
           </div>
         </>
@@ -131,6 +127,7 @@ function StagesPanel({ stages }: { stages: Stage[] }) {
     <Panel title={say.stages}>
       <div className="body">
         <Stages stages={stages} />
+        <StagesLegend stages={stages} />
       </div>
       <Table
         label={say.stages}
@@ -141,36 +138,25 @@ function StagesPanel({ stages }: { stages: Stage[] }) {
           { head: say.state, cell: (stage) => <State is={stage.state} /> },
           { head: say.target, right: true, cell: (stage) => count(stage.target_devices) },
           { head: say.handed, right: true, cell: (stage) => count(stage.handed) },
+          { head: say.permitted, right: true, cell: (stage) => count(stage.permitted) },
           { head: say.activated, right: true, cell: (stage) => count(stage.activated) },
+          { head: say.baked, right: true, cell: (stage) => count(stage.baked) },
           { head: say.failed, right: true, cell: (stage) => (stage.failed > 0 ? <span style={{ color: "var(--m-bad)", fontWeight: 600 }}>{count(stage.failed)}</span> : "0") },
-          { head: say.pending, right: true, cell: (stage) => count(stage.pending) },
+          { head: say.returned, right: true, cell: (stage) => count(stage.returned) },
           { head: say.bakeUntil, cell: (stage) => <Ago at={stage.bake_until} /> },
-          { head: say.gate, cell: (stage) => (stage.gate?.verdict == null ? none : <State is={stage.gate.verdict} />) },
+          { head: say.gate, cell: (stage) => <Verdict stage={stage} index={stages.indexOf(stage)} /> },
         ]}
       />
     </Panel>
   );
 }
 
-function Waiting({ rollout: { waiting_on } }: { rollout: Rollout }) {
+function Verdict({ stage: { gate }, index }: { stage: Stage; index: number }) {
+  if (gate?.verdict == null) return <>{none}</>;
   return (
-    <Panel title={say.waiting}>
-      {waiting_on.length === 0 ? (
-        <Note>{say.waitingNone}</Note>
-      ) : (
-        <ul className="list">
-          {waiting_on.map((waiting, index) => (
-            <li key={`${waiting.code} ${index}`} data-row="">
-              <p>{waiting.sentence}</p>
-              <p className="soft small">
-                {waiting.devices != null && waiting.devices > 0 && `${plural(waiting.devices, "device")}. `}
-                {waiting.next != null && waiting.next !== "" && `${say.next}: ${waiting.next}`}
-              </p>
-            </li>
-          ))}
-        </ul>
-      )}
-    </Panel>
+    <Link from="/rollouts/$id" to="." search={(now) => now} hash={gateAnchor(index)}>
+      <State is={gate.verdict} />
+    </Link>
   );
 }
 
@@ -209,56 +195,6 @@ function Facts({ rollout }: { rollout: Rollout }) {
         <dt>{say.id}</dt>
         <dd className="mono">{rollout.id}</dd>
       </dl>
-    </Panel>
-  );
-}
-
-function Devices({ id }: { id: string }) {
-  const asked = useQuery(rolloutDevicesQuery(id));
-  return (
-    <Panel title={say.devices} aside={asked.data === undefined ? undefined : count(asked.data.length)}>
-      <Answer of={asked}>
-        {(devices) =>
-          devices.length === 0 ? (
-            <Note>{say.devicesNone}</Note>
-          ) : (
-            <>
-            <Table
-              label={say.reasons}
-              rows={byReason(devices)}
-              rowKey={(reason) => reason.code}
-              columns={[
-                { head: say.reasons, cell: (reason) => <span className="strong">{words(reason.code)}</span> },
-                { head: say.devices, right: true, cell: (reason) => count(reason.devices) },
-                { head: say.next, wide: true, cell: (reason) => reason.next },
-              ]}
-            />
-            <Table<RolloutDevice>
-              label={say.devices}
-              rows={devices}
-              rowKey={(device) => device.device}
-              columns={[
-                { head: text.devices.name, cell: (device) => <Subject of={device.device}>{device.name}</Subject> },
-                { head: text.devices.site, cell: (device) => device.site },
-                { head: say.stage, cell: (device) => device.stage ?? none },
-                { head: say.state, cell: (device) => <State is={device.state} /> },
-                {
-                  head: say.why,
-                  wide: true,
-                  cell: (device) => (
-                    <>
-                      {device.sentence}
-                      {device.next != null && device.next !== "" && <span className="soft"> {`${say.next}: ${device.next}`}</span>}
-                    </>
-                  ),
-                },
-                { head: text.device.since, cell: (device) => <Ago at={device.since} /> },
-              ]}
-            />
-            </>
-          )
-        }
-      </Answer>
     </Panel>
   );
 }

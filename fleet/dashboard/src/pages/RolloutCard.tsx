@@ -1,7 +1,7 @@
 // A rollout in three lines, for lists.
 import { Link } from "@tanstack/react-router";
 import type { RolloutSummary } from "../api/types";
-import { words } from "../format";
+import { none } from "../format";
 import { rolloutTone } from "../palette";
 import { Stages } from "../parts/Stages";
 import { State } from "../parts/State";
@@ -25,7 +25,7 @@ export function RolloutCard({ rollout }: { rollout: RolloutSummary }) {
             <span className="soft">{before(rollout)}</span> → {versionOf(rollout.bundle)}
           </span>
         </span>
-        <State is={phase.is} tone={rolloutTone(phase.is)} />
+        <State is={phase.is} tone={rolloutTone(phase.is)} word={text.rollouts.phases[phase.is]} />
       </p>
       <Stages stages={rollout.stages} />
       {phase.reason != null && <p style={{ marginTop: 8 }}>{phase.reason.sentence}</p>}
@@ -39,7 +39,7 @@ export function RolloutCard({ rollout }: { rollout: RolloutSummary }) {
             {say.failed} {failed}
           </span>
         )}
-        {rollout.reason != null && rollout.reason !== "" && <span>{words(rollout.reason)}</span>}
+        {rollout.reason != null && rollout.reason !== "" && <span>{rollout.reason}</span>}
       </p>
     </article>
   );
@@ -47,5 +47,7 @@ export function RolloutCard({ rollout }: { rollout: RolloutSummary }) {
 
 export function before(rollout: RolloutSummary): string {
   const versions = [...new Set(rollout.from.map((from) => from.version ?? from.sha256.slice(0, 10)))];
-  return versions.length === 0 ? say.nothingBefore : versions.join(", ");
+  if (versions.length > 0) return versions.join(", ");
+  // Who has gone back no longer says from what: that is unknown here, and not nothing.
+  return rollout.stages.some((stage) => stage.returned > 0) ? none : say.nothingBefore;
 }

@@ -3,7 +3,7 @@ import { NativeSelect } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { rolloutsQuery } from "../api/queries";
-import type { RolloutSummary } from "../api/types";
+import type { RolloutPhaseName, RolloutSummary } from "../api/types";
 import { words } from "../format";
 import { Answer } from "../parts/Answer";
 import { Empty } from "../parts/Empty";
@@ -13,7 +13,8 @@ import { text } from "../strings";
 import { RolloutCard } from "./RolloutCard";
 
 const say = text.rollouts;
-const underWay = ["running", "held", "paused", "rolling_back"];
+const toBegin: RolloutPhaseName[] = ["proposed", "scheduled"];
+const underWay: RolloutPhaseName[] = ["running", "held", "paused", "rolling_back", "aborting"];
 
 export function Rollouts() {
   const asked = useQuery(rolloutsQuery);
@@ -29,8 +30,9 @@ export function Rollouts() {
             <>
               <Filter all={all} search={search} />
               <div className="stack">
+                <Group title={say.toBegin} of={matching(all, search).filter((r) => toBegin.includes(r.phase.is))} />
                 <Group title={say.underWay} of={matching(all, search).filter((r) => underWay.includes(r.phase.is))} />
-                <Group title={say.ended} of={matching(all, search).filter((r) => !underWay.includes(r.phase.is))} />
+                <Group title={say.ended} of={matching(all, search).filter((r) => ![...toBegin, ...underWay].includes(r.phase.is))} />
                 {matching(all, search).length === 0 && <p className="soft">{say.emptyFilter}</p>}
               </div>
             </>

@@ -49,7 +49,7 @@ export function RunPage() {
                 <Facts run={run} />
                 <Panel title={say.timeline}>
                   {run.timeline == null || run.timeline.length === 0 ? (
-                    <Note>{text.rollout.timelineNone}</Note>
+                    <Note>{say.timelineNone}</Note>
                   ) : (
                     <Log lines={run.timeline.toReversed().map((entry, i) => ({ ...entry, key: `${entry.at} ${i}` }))} />
                   )}

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import type { RolloutAction, RolloutDevice, RolloutPhaseName, Stage } from "../api/types";
-import { actions, byReason, moved, whyNot } from "./actions";
+import type { RolloutAction, RolloutPhaseName, Stage } from "../api/types";
+import { actions, moved, whyNot } from "./actions";
 import { metricsOf } from "./metrics";
 
-const stage = (target_devices: number, handed: number, activated: number): Stage => ({ name: "s", target_devices, handed, activated, failed: 0, pending: 0, state: "baking" });
+const stage = (target_devices: number, handed: number, activated: number): Stage => ({ name: "s", target_devices, handed, permitted: activated, activated, baked: 0, failed: 0, returned: 0, pending: 0, state: "baking" });
 const rollout = (is: RolloutPhaseName, stages = [stage(1, 1, 1), stage(5, 2, 1)]) => ({ phase: { is }, stages });
 
 describe("acts", () => {
@@ -32,14 +32,6 @@ describe("acts", () => {
     const failed = { ...stage(2, 2, 1), failed: 1 };
     expect(whyNot("retry", rollout("held", [failed]))).toBeNull();
     expect(whyNot("retry", rollout("held"))).toBe("No install has failed");
-  });
-
-  test("the most frequent reason comes first, with what happens next", () => {
-    const device = (code: string, name: string): RolloutDevice => ({ device: name, name, site: "er-1", state: "waiting", code, sentence: "s", next: "n" });
-    expect(byReason([device("window", "a"), device("offline", "b"), device("window", "c")])).toEqual([
-      { code: "window", devices: 2, next: "n" },
-      { code: "offline", devices: 1, next: "n" },
-    ]);
   });
 
   test("a failing gate is not promoted over", () => {

@@ -1,5 +1,5 @@
 // Which acts a rollout allows now, and in words why not. The server decides again; this only spares a refusal.
-import type { Rollout, RolloutAction, RolloutDevice, Stage } from "../api/types";
+import type { Rollout, RolloutAction, Stage } from "../api/types";
 import { words } from "../format";
 import { text } from "../strings";
 
@@ -49,20 +49,4 @@ export function whyNot(action: RolloutAction, { phase, stages }: Pick<Rollout, "
 
 function nothingMoved(stages: Stage[]): string | null {
   return stages.some((stage) => stage.handed > 0) ? null : why.nothingMoved;
-}
-
-export interface ReasonCount {
-  code: string;
-  devices: number;
-  next: string;
-}
-
-/** How many devices are where they are for which reason, the most frequent first. */
-export function byReason(devices: RolloutDevice[]): ReasonCount[] {
-  const counts = new Map<string, ReasonCount>();
-  for (const { code, next } of devices) {
-    const known = counts.get(code) ?? { code, devices: 0, next: next ?? "" };
-    counts.set(code, { ...known, devices: known.devices + 1 });
-  }
-  return [...counts.values()].toSorted((a, b) => b.devices - a.devices || a.code.localeCompare(b.code));
 }

@@ -11,7 +11,7 @@ export interface LogLine {
   world_at?: string | null;
   sentence: string;
   subject?: string | null;
-  actor?: string | null;
+  actor?: { name: string } | string | null;
 }
 
 export function Log({ lines }: { lines: LogLine[] }) {
@@ -24,13 +24,18 @@ export function Log({ lines }: { lines: LogLine[] }) {
             {line.sentence}{" "}
             <span className="soft small">
               <Subject of={line.subject} />
-              {line.actor !== null && line.actor !== undefined && line.actor !== "" ? ` · ${line.actor}` : ""}
+              {byWhom(line.actor)}
             </span>
           </span>
         </li>
       ))}
     </ol>
   );
+}
+
+function byWhom(actor: LogLine["actor"]): string {
+  const name = typeof actor === "string" ? actor : actor?.name;
+  return name === undefined || name === "" ? "" : ` · ${name}`;
 }
 
 /** Ids say by their prefix what they name. */

@@ -6,16 +6,18 @@ import { text } from "../strings";
 interface PanelProps {
   title: string;
   aside?: React.ReactNode;
-  tone?: Tone;
+  tone?: Tone | undefined;
+  /** To be pointed at. */
+  id?: string;
   children: React.ReactNode;
 }
 
-export function Panel({ title, aside, tone, children }: PanelProps) {
-  const id = useId();
+export function Panel({ title, aside, tone, id, children }: PanelProps) {
+  const heading = useId();
   return (
-    <section className="panel" aria-labelledby={id} data-tone={tone}>
+    <section className="panel" id={id} aria-labelledby={heading} data-tone={tone}>
       <header>
-        <h2 id={id}>{title}</h2>
+        <h2 id={heading}>{title}</h2>
         {aside !== undefined && <div className="soft small">{aside}</div>}
       </header>
       {children}

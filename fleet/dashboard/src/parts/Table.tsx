@@ -34,7 +34,7 @@ export function Table<Row>({ label, rows, columns, rowKey }: TableProps<Row>) {
           {rows.map((row, index) => (
             <tr key={rowKey(row, index)} data-row="">
               {columns.map((column) => (
-                <td key={column.head} className={classOf(column)}>
+                <td key={column.head} className={classOf(column)} data-head={column.head}>
                   {column.cell(row)}
                 </td>
               ))}

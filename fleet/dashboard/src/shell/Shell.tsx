@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "react";
 import { Brand, Icon, type IconName } from "../parts/Icon";
 import { text } from "../strings";
 import { Clocks } from "./Clocks";
+import { Freezes } from "./Freezes";
 import { LiveBadge, useLive } from "./live";
 import { HelpDialog, useShortcuts } from "./shortcuts";
 
@@ -80,6 +81,7 @@ function Main() {
   }, [pathname]);
   return (
     <main className="main" id="main" ref={main} tabIndex={-1}>
+      <Freezes />
       <Outlet />
     </main>
   );

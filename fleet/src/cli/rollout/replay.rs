@@ -7,8 +7,8 @@ use clap::Args;
 use muster_protocol::time::Timestamp;
 
 use crate::cli::{CliError, Context};
-use crate::rollout::journal::{Entry, Input, Replay};
-use crate::rollout::{Cause, Members, Phase};
+use crate::rollout::journal::{Before, Entry, Input, Replay};
+use crate::rollout::{Cause, Phase};
 
 /// The longest journal that is read.
 const JOURNAL_BYTES_MAX: u64 = 1 << 30;
@@ -53,11 +53,9 @@ pub(super) fn run(context: &mut Context, args: &Journal) -> Result<(), CliError>
         if args.until.is_some_and(|until| entry.at > until) {
             break;
         }
-        let before = (replay.members.clone(), phase(&replay));
-        if let Err(error) = replay.follow(entry) {
-            return Err(CliError::EndedBadly(error.to_string()));
-        }
-        for line in decided(&before, &replay, entry, &args.devices) {
+        let was = phase(&replay);
+        let before = replay.follow(entry).map_err(|error| CliError::EndedBadly(error.to_string()))?;
+        for line in decided(&before, was, &replay, entry, &args.devices) {
             decisions += 1;
             context.output.line(&format!("{:>5}  {}  {line}", number + 1, entry.at))?;
         }
@@ -94,21 +92,22 @@ fn cause(phase: &Phase) -> Option<&Cause> {
 }
 
 /// What the entry changed, a line each.
-fn decided(before: &(Members, &str), replay: &Replay, entry: &Entry, only: &[String]) -> Vec<String> {
+fn decided(before: &Before, was: &str, replay: &Replay, entry: &Entry, only: &[String]) -> Vec<String> {
     let mut lines = Vec::new();
     let is = phase(replay);
     match &entry.input {
         Input::Begun { .. } => lines.push(format!("begun: {is}")),
         Input::Acted { verb, reason, .. } => lines.push(format!("{}: {is} ({reason})", verb.as_str())),
-        Input::Looked { .. } if before.1 != is => {
+        Input::Looked { .. } if was != is => {
             let why = replay.rollout.as_ref().and_then(|rollout| cause(&rollout.phase));
             let why = why.map_or(String::new(), |cause| format!(": {}", cause.sentence));
-            lines.push(format!("{} -> {is}{why}", before.1));
+            lines.push(format!("{was} -> {is}{why}"));
         }
         Input::Looked { .. } => {}
     }
-    for (id, member) in &replay.members {
-        let was = before.0.get(id).map_or("new", |member| member.progress.name());
+    for (id, was) in before {
+        let Some(member) = replay.members.get(id) else { continue };
+        let was = was.as_ref().map_or("new", |member| member.progress.name());
         let name = replay.view.devices.get(id).map_or(id.as_str(), |device| device.name.as_str());
         let asked = only.is_empty() || only.iter().any(|only| only == name || only == id.as_str());
         if was != member.progress.name() && asked {

@@ -35,7 +35,7 @@ pub(super) fn waiting_on(device: &Device, order_version: u64, wants: &[Want]) ->
         return said(code, sentence, "answers nothing there; roll out another bundle, or reinstate this one");
     }
     let failed = state.slots.iter().find_map(|slot| match &slot.phase {
-        Phase::Failed { code, sentence, .. } => Some((slot, code, sentence)),
+        Phase::Failed { code, sentence, again, .. } => Some((slot, code, sentence, again)),
         Phase::Empty
         | Phase::Downloading { .. }
         | Phase::Verifying { .. }
@@ -45,8 +45,11 @@ pub(super) fn waiting_on(device: &Device, order_version: u64, wants: &[Want]) ->
         | Phase::Running { .. }
         | Phase::Stopped { .. } => None,
     });
-    if let Some((slot, code, sentence)) = failed {
+    if let Some((slot, code, sentence, again)) = failed {
         let sentence = format!("could not install it in slot '{}': {sentence}", slot.slot);
+        if let Some(again) = again {
+            return said(code, sentence, &format!("tries again by itself at {again}"));
+        }
         return said(code, sentence, "keeps running what it had; roll back or publish a repaired bundle");
     }
     let open = wants.iter().find(|want| {
@@ -159,6 +162,7 @@ mod tests {
             bundle: new,
             code: "self_test".to_owned(),
             sentence: "it answers otherwise".into(),
+            again: None,
         };
         check(&device(Presence::Online, failed, old.clone()), 2, Some("self_test"));
         let mut refusing = device(Presence::Online, verifying.clone(), old.clone());

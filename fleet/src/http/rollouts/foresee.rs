@@ -1,5 +1,7 @@
 //! What a rollout would do, and, once it lives, what was foreseen beside what came.
 
+use std::sync::Arc;
+
 use muster_protocol::time::Timestamp;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -16,7 +18,7 @@ static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
 pub(super) struct Question {
     pub(super) rollout: Rollout,
     pub(super) bundle_bytes: u64,
-    pub(super) view: FleetView,
+    pub(super) view: Arc<FleetView>,
     pub(super) now: Timestamp,
     pub(super) depth: Depth,
 }

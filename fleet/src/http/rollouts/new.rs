@@ -1,9 +1,11 @@
 //! A new rollout: everything that can be known beforehand is checked beforehand, and the same way when only rehearsed.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use muster_protocol::ids::{BundlePath, DeviceId, Digest, ModelName, RolloutId, SlotName, TriggerId};
+use muster_protocol::ids::{BundlePath, Digest, ModelName, RolloutId, SlotName, TriggerId};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,13 +16,12 @@ use super::super::extract::{Acting, Json, Query};
 use super::super::parts::BundleName;
 use super::super::plan::{PlanBody, refused};
 use super::super::problem::{Answer, Code, Problem, ProblemBody};
-use super::super::survey;
 use super::foresee::{ForecastView, Question, SpreadView, foresee};
 use super::{RolloutView, show};
 use crate::mint;
-use crate::rollout::draw::draw;
+use crate::rollout::draw;
 use crate::rollout::forecast::{Depth, Forecast};
-use crate::rollout::{Actor, Plan, Rollout};
+use crate::rollout::{Actor, FleetView, Plan, Rollout};
 use crate::store::bundles::Bundle;
 use crate::store::{Control, bundles, forecasts, log};
 use crate::tasks::runs as task;
@@ -126,7 +127,6 @@ pub(super) async fn create(
 ) -> Answer<Response> {
     let mut db = app.fleet.store.read().await?;
     let checked = check(&mut db, body, &acting).await?;
-    let cohort = cohort(&mut db, &checked).await?;
     let moment = app.fleet.clocks.moment();
     let rollout = checked.begin(RolloutId::mint(mint::random()?), moment.world_at)?;
     let mut telemetry = app.fleet.store.read_telemetry().await?;
@@ -134,18 +134,20 @@ pub(super) async fn create(
     drop(telemetry);
     drop(db);
     let doubts = checked.plan.check_against(&view).map_err(|error| refused(&checked.plan, &error))?;
+    let view = Arc::new(view);
+    let drawn = drawn(&checked, &view)?;
     let depth = if query.dry_run { Depth::Full } else { Depth::Healthy };
     let question = Question {
         rollout: rollout.clone(),
         bundle_bytes: checked.bundle_bytes,
-        view,
+        view: Arc::clone(&view),
         now: moment.world_at,
         depth,
     };
     let mut foreseen = foresee(question).await?;
     foreseen.warnings.extend(doubts.into_iter().map(|doubt| doubt.sentence));
     if query.dry_run {
-        return Ok(Json(rehearse(&checked, &cohort, &foreseen)).into_response());
+        return Ok(Json(rehearse(&checked, &drawn, &foreseen)).into_response());
     }
     let mut tx = app.fleet.store.write().await?;
     // Somebody may have begun it since we looked; nothing else that we checked can become dangerous.
@@ -237,30 +239,36 @@ async fn find(db: &mut Control, text: &str) -> Answer<(BundleRef, u64)> {
     }
 }
 
-/// Devices that match, at least one, with their names, in the order in which they are asked.
-async fn cohort(db: &mut Control, checked: &Checked) -> Answer<Vec<(DeviceId, String)>> {
-    let mut cohort = survey::matching(db, |traits| checked.plan.selector.matches(traits)).await?;
-    if cohort.is_empty() {
+/// The devices of each stage by name, in the order in which they are asked: drawn by the engine itself.
+fn drawn<'a>(checked: &Checked, view: &'a FleetView) -> Answer<Vec<Vec<&'a str>>> {
+    let bundle = &checked.bundle.sha256;
+    let mut placed: Vec<_> = draw::stages(&checked.plan, bundle, view).into_iter().collect();
+    if placed.is_empty() {
         let problem = Problem::new(Code::EmptyCohort, "no device matches the selector");
         return Err(problem.next("widen the selector, or start an agent first"));
     }
-    cohort.sort_by_key(|(id, _)| draw(&checked.bundle.sha256, id));
-    Ok(cohort)
+    placed.sort_by_key(|(device, _)| draw::draw(bundle, device));
+    let mut stages = vec![Vec::new(); checked.plan.stages.len()];
+    for (device, stage) in placed {
+        let name = view.devices.get(&device).map(|device| device.name.as_str());
+        if let (Some(stage), Some(name)) = (stages.get_mut(stage), name) {
+            stage.push(name);
+        }
+    }
+    Ok(stages)
 }
 
-fn rehearse(checked: &Checked, cohort: &[(DeviceId, String)], foreseen: &Forecast) -> Rehearsal {
-    let targets = checked.plan.targets(cohort.len());
-    let mut before = 0;
-    let stages = checked.plan.stages.iter().zip(targets).enumerate().map(|(at, (stage, reaches))| {
-        let devices = cohort.get(before..reaches).unwrap_or_default();
-        before = reaches;
+fn rehearse(checked: &Checked, drawn: &[Vec<&str>], foreseen: &Forecast) -> Rehearsal {
+    let mut reaches = 0;
+    let stages = checked.plan.stages.iter().zip(drawn).enumerate().map(|(at, (stage, devices))| {
+        reaches += devices.len();
         RehearsedStage {
             name: stage.name.clone(),
             target_devices: devices.len(),
             reaches,
             bake_s: stage.bake_s,
             deadline_s: stage.deadline_s,
-            first: devices.iter().take(NAMES_SHOWN).map(|(_, name)| name.clone()).collect(),
+            first: devices.iter().take(NAMES_SHOWN).map(|name| (*name).to_owned()).collect(),
             forecast: SpreadView::of(foreseen.stages.get(at).map(|stage| stage.passed).unwrap_or_default()),
         }
     });
@@ -269,7 +277,7 @@ fn rehearse(checked: &Checked, cohort: &[(DeviceId, String)], foreseen: &Forecas
         bundle: BundleName::from(&checked.bundle),
         slot: checked.slot.to_string(),
         stages: stages.collect(),
-        cohort: cohort.len(),
+        cohort: drawn.iter().map(Vec::len).sum(),
         forecast: ForecastView::of(foreseen, None),
     }
 }

@@ -85,11 +85,17 @@ struct StageView {
     target_devices: usize,
     /// Of them, devices that were told to run the bundle.
     handed: usize,
+    /// Of them, devices that may switch or have switched.
+    permitted: usize,
     /// Of them, devices that prove it.
     activated: usize,
+    /// Of them, devices that have also lived with it for the bake time.
+    baked: usize,
     /// Of them, devices that could not install it or went back by themselves.
     failed: usize,
-    /// Of them, devices that have neither proved it nor failed.
+    /// Of them, devices that go back or have gone back to what they ran before.
+    returned: usize,
+    /// Of them, devices that have neither proved it nor failed nor gone back.
     pending: usize,
     /// When the last device that bakes now has baked.
     bake_until: Option<Time>,
@@ -103,6 +109,8 @@ struct StageView {
 struct GateView {
     /// `pass`, `fail` or `insufficient`.
     verdict: &'static str,
+    /// The chance of a false alarm of all layers together.
+    alpha: f64,
     layers: Vec<LayerView>,
     asked_at: Time,
 }
@@ -110,7 +118,7 @@ struct GateView {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = GateLayer)]
 struct LayerView {
-    /// `hard_stop`, `install`, `runtime`, `silence`, `latency`, `latency_rise`, `memory_rise`, `temperature_rise`,
+    /// `hard_stop`, `install`, `reverts`, `runtime`, `silence`, `latency`, `latency_rise`, `memory_rise`, `temperature_rise`,
     /// `paired_error`, `shadow` or `coverage`.
     layer: &'static str,
     /// `pass`, `insufficient`, `fail`, or `not_asked` of a layer that has no say.
@@ -221,8 +229,11 @@ fn stage(app: &App, rollout: &Rollout, members: &Members, index: usize) -> Stage
         name: plan.map_or_else(String::new, |plan| plan.name.clone()),
         target_devices: count.all,
         handed: count.handed,
+        permitted: count.permitted + count.activated,
         activated: count.activated,
+        baked: count.activated - count.baking,
         failed: count.failed,
+        returned: count.returned,
         pending: count.all - count.activated - count.failed - count.returned,
         bake_until: count.newest_activation.map(|at| app.real(at.plus(bake))),
         state: state(rollout, index, &count),
@@ -235,6 +246,7 @@ struct Counts {
     all: usize,
     handed: usize,
     installing: usize,
+    permitted: usize,
     baking: usize,
     activated: usize,
     failed: usize,
@@ -251,8 +263,10 @@ impl Counts {
                 usize::from(!matches!(member.progress, Progress::Waiting | Progress::Excluded { .. }));
             match &member.progress {
                 Progress::Waiting | Progress::Excluded { .. } => {}
-                Progress::Offered { .. } | Progress::Ready { .. } | Progress::Permitted { .. } => {
+                Progress::Offered { .. } | Progress::Ready { .. } => count.installing += 1,
+                Progress::Permitted { .. } => {
                     count.installing += 1;
+                    count.permitted += 1;
                 }
                 Progress::Activated { at, .. } => {
                     count.activated += 1;
@@ -312,6 +326,7 @@ fn gate_view(app: &App, gate: &GateReport) -> GateView {
     };
     GateView {
         verdict: word(gate.verdict),
+        alpha: gate.alpha,
         layers: gate.layers.iter().map(layer).collect(),
         asked_at: app.real(gate.asked_at),
     }

@@ -5,8 +5,8 @@ use muster_protocol::ids::RolloutId;
 use muster_protocol::time::Timestamp;
 
 use super::Transition;
-use super::hindrance::Facts;
-use super::look::{Look, needed};
+use super::facts::Facts;
+use super::look::{Look, Part, needed};
 use crate::gate::{self, Evidence, GateReport, Verdict};
 use crate::rollout::reason::Code;
 use crate::rollout::view::{BundleStanding, Claim};
@@ -31,32 +31,22 @@ impl Look<'_> {
     pub(super) fn tally(&self, open: usize) -> Tally {
         let mut tally = Tally::default();
         for row in &self.rows {
-            let Some(member) = row.within(open) else { continue };
+            let Some(part) = row.within(open) else { continue };
+            let is_there = row.device.is_some();
             tally.members += 1;
-            if member.progress.is_exposed() && row.device.is_some() {
-                tally.asked += 1;
-            }
-            let count = match &member.progress {
-                Progress::Waiting => {
+            tally.asked += usize::from(is_there && part.is_exposed());
+            match part {
+                Part::Waiting => {
+                    tally.waiting += 1;
                     tally.waiting_online += usize::from(row.is_online());
-                    &mut tally.waiting
                 }
-                Progress::Offered { .. } | Progress::Permitted { .. } => &mut tally.in_flight,
-                Progress::Ready { .. } => &mut tally.ready,
-                Progress::Activated { .. } if row.device.is_some() => &mut tally.baking,
-                Progress::Baked { .. } if row.device.is_some() => &mut tally.baked,
-                Progress::Failed { .. } | Progress::Reverted { .. } if row.device.is_some() => {
-                    &mut tally.lost
-                }
-                Progress::Excluded { .. }
-                | Progress::Activated { .. }
-                | Progress::Baked { .. }
-                | Progress::Failed { .. }
-                | Progress::Reverted { .. }
-                | Progress::Returning { .. }
-                | Progress::Returned { .. } => continue,
-            };
-            *count += 1;
+                Part::InFlight => tally.in_flight += 1,
+                Part::Ready => tally.ready += 1,
+                Part::Baking => tally.baking += usize::from(is_there),
+                Part::Baked => tally.baked += usize::from(is_there),
+                Part::Lost => tally.lost += usize::from(is_there),
+                Part::Excluded | Part::Back => {}
+            }
         }
         tally
     }
@@ -174,28 +164,14 @@ impl Look<'_> {
     fn superseded_by(&self) -> Option<RolloutId> {
         let mut by = None;
         for row in &self.rows {
-            match row.member().map(|member| &member.progress) {
-                Some(
-                    Progress::Waiting
-                    | Progress::Offered { .. }
-                    | Progress::Ready { .. }
-                    | Progress::Permitted { .. }
-                    | Progress::Activated { .. },
-                ) => return None,
-                Some(Progress::Excluded { cause, .. }) if cause.code == Code::Superseded.as_str() => {
-                    if let Some(Claim::Superseded { rollout }) = row.device.map(|device| &device.claim) {
-                        by = by.or(Some(rollout));
-                    }
-                }
-                None
-                | Some(
-                    Progress::Excluded { .. }
-                    | Progress::Baked { .. }
-                    | Progress::Failed { .. }
-                    | Progress::Reverted { .. }
-                    | Progress::Returning { .. }
-                    | Progress::Returned { .. },
-                ) => {}
+            if row.part().is_some_and(Part::is_pending) {
+                return None;
+            }
+            if let Some(Progress::Excluded { cause, .. }) = row.member().map(|member| &member.progress)
+                && cause.code == Code::Superseded.as_str()
+                && let Some(Claim::Superseded { rollout }) = row.device.map(|device| &device.claim)
+            {
+                by = by.or(Some(rollout));
             }
         }
         by.cloned()

@@ -7,7 +7,7 @@ use muster_protocol::ids::{DeviceId, SiteName};
 use muster_protocol::time::Timestamp;
 
 use super::Decision;
-use super::look::{Look, Row, hours};
+use super::look::{Look, Part, Row, hours};
 use crate::gate::{self, Control, DeviceEvidence, Evidence, GateReport, Install, Silence, Stratum};
 use crate::rollout::view::DeviceView;
 use crate::rollout::{Member, Progress};
@@ -39,7 +39,8 @@ impl Look<'_> {
             .rows
             .iter()
             .filter_map(|row| {
-                let member = row.within(open).filter(|member| member.progress.is_exposed())?;
+                row.within(open).filter(|part| part.is_exposed())?;
+                let member = row.member()?;
                 let stratum = row.device.map_or_else(Stratum::unknown, DeviceView::stratum);
                 Some((row.id.clone(), stratum, self.shown(row, member)))
             })
@@ -54,7 +55,8 @@ impl Look<'_> {
     fn shown(&self, row: &Row<'_>, member: &Member) -> DeviceEvidence {
         let progress = &member.progress;
         let shown = row.device.map(|device| device.evidence.clone()).unwrap_or_default();
-        let paired = if progress.from().is_some() { shown.paired.or(Some(Vec::new())) } else { None };
+        let before = progress.from().filter(|from| **from != self.rollout.bundle);
+        let paired = if before.is_some() { shown.paired.or(Some(Vec::new())) } else { None };
         // Going back by itself costs the hour it happened in.
         let reverted = f64::from(u8::from(matches!(progress, Progress::Reverted { .. })));
         // Exposure is time lived with the bundle, called or not; a box that is away shows nothing.
@@ -97,8 +99,8 @@ impl Look<'_> {
             exposed.iter().filter_map(|(_, stratum, _)| stratum.site.as_ref()).collect();
         let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
         for row in &self.rows {
-            let (Some(device), Some(member)) = (row.device, row.member()) else { continue };
-            if member.progress.is_exposed() || device.current.as_ref() == Some(&self.rollout.bundle) {
+            let (Some(device), Some(part)) = (row.device, row.part()) else { continue };
+            if part.is_exposed() || device.current.as_ref() == Some(&self.rollout.bundle) {
                 continue;
             }
             if near.contains(&device.site) {
@@ -124,7 +126,7 @@ impl Look<'_> {
         let classes: BTreeSet<&str> = self
             .rows
             .iter()
-            .filter(|row| row.within(open).is_some_and(|m| !matches!(m.progress, Progress::Excluded { .. })))
+            .filter(|row| row.within(open).is_some_and(|part| part != Part::Excluded))
             .filter_map(|row| row.device.map(DeviceView::telling_hardware))
             .collect();
         classes.into_iter().map(str::to_owned).collect()

@@ -43,10 +43,15 @@ impl Look<'_> {
                 }
                 told += 1;
                 self.send_back(i);
-            } else if let Progress::Returning { to, .. } = progress
-                && row.device.is_some_and(|device| has_returned(device, to.as_ref()))
-            {
-                self.rows[i].become_(Progress::Returned { at: self.now });
+            } else if let (Progress::Returning { to, .. }, Some(device)) = (progress, row.device) {
+                let stones = &self.rollout.plan.stepping_stones;
+                let via =
+                    stones.iter().map(|stone| &stone.via).find(|via| device.wish.as_ref() == Some(*via));
+                if has_returned(device, to.as_ref()) {
+                    self.rows[i].become_(Progress::Returned { at: self.now });
+                } else if is_somebody_elses(row, &self.rollout.bundle, to.as_ref(), via) {
+                    self.leave(i);
+                }
             }
             let row = &self.rows[i];
             if row.member().is_some_and(|member| matches!(member.progress, Progress::Returning { .. })) {
@@ -71,8 +76,12 @@ impl Look<'_> {
         let Some(asked) = row.member().and_then(|member| member.progress.asked()).cloned() else { return };
         let to = asked.from.clone();
         if is_somebody_elses(row, &self.rollout.bundle, to.as_ref(), asked.via.as_ref()) {
-            let cause = Code::Superseded.cause("its order comes from elsewhere now, and is left alone");
-            self.rows[i].become_(Progress::Excluded { at: self.now, cause });
+            self.leave(i);
+            return;
+        }
+        // It ran this bundle before it was asked.
+        if to.as_ref() == Some(&self.rollout.bundle) {
+            self.rows[i].become_(Progress::Returned { at: self.now });
             return;
         }
         let device = row.id.clone();
@@ -83,6 +92,11 @@ impl Look<'_> {
             consent: Consent::NotNeeded,
         });
         self.rows[i].become_(Progress::Returning { at: self.now, to });
+    }
+
+    fn leave(&mut self, i: usize) {
+        let cause = Code::Superseded.cause("its order comes from elsewhere now, and is left alone");
+        self.rows[i].become_(Progress::Excluded { at: self.now, cause });
     }
 }
 

@@ -1,17 +1,21 @@
 //! Who is asked, and who may switch. Two phases where something must be waited for: first fetch and test, then, at the right
 //! moment, switch; so that nobody is interrupted for a download.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use muster_protocol::ids::BundlePath;
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::trust::Consent;
 
-use super::hindrance::Facts;
-use super::look::{Look, Row};
+use super::facts::Facts;
+use super::look::{Look, Part, Row};
 use super::{Assignment, HAND_OUT_MAX, Moment};
 use crate::rollout::draw::draw;
 use crate::rollout::{Asked, Member, Plan, Progress, Timing};
+
+/// Where a row stands in the draw, and which it is.
+type Drawn = Reverse<(u64, usize)>;
 
 impl<'a> Look<'a> {
     /// What the devices' states mean for each other, once this look has observed them.
@@ -25,10 +29,12 @@ impl<'a> Look<'a> {
         if facts.rollout_stands().is_some() {
             return facts;
         }
-        let begun = self.drawn(open, |row, progress| {
-            matches!(progress, Progress::Ready { .. }) || is_on_its_stone(row, progress)
+        let mut begun = self.drawn(open, |row, part| {
+            part == Part::Ready
+                || part.is_exposed()
+                    && row.member().is_some_and(|member| is_on_its_stone(row, &member.progress))
         });
-        for row in begun {
+        while let Some(Reverse((_, row))) = begun.pop() {
             if self.out.assign.len() - before >= HAND_OUT_MAX {
                 break;
             }
@@ -44,9 +50,9 @@ impl<'a> Look<'a> {
     }
 
     fn ask(&mut self, open: usize, facts: &mut Facts<'a>, before: usize) {
-        let waiting =
-            self.drawn(open, |row, progress| *progress == Progress::Waiting && facts.reaching(row).is_none());
-        for i in waiting {
+        let mut waiting =
+            self.drawn(open, |row, part| part == Part::Waiting && facts.reaching(row).is_none());
+        while let Some(Reverse((_, i))) = waiting.pop() {
             if facts.is_full(true).is_some() || self.out.assign.len() - before >= HAND_OUT_MAX {
                 break;
             }
@@ -55,26 +61,23 @@ impl<'a> Look<'a> {
             if facts.limits(row, true).is_some() {
                 continue;
             }
-            // What it ran; or, if it has not come so far, what it was told to run.
+            // Where it is on its way back to; what it ran; or, if it has not come so far, what it was told to run.
             let bundle = &self.rollout.bundle;
-            let ran = device.current.as_ref().or(device.wish.as_ref());
-            let from = ran.filter(|ran| *ran != bundle).cloned();
+            let mut ran = [&device.way_back, &device.current, &device.wish].into_iter().flatten();
+            // Whoever ran the bundle before anybody asked keeps it, whatever becomes of the rollout.
+            let from = ran.find(|ran| *ran != bundle).or(device.current.as_ref()).cloned();
             let attempts = member.attempts.saturating_add(1);
             self.hand(i, facts, from, attempts, true);
         }
     }
 
-    /// Rows of the open stages that pass, in the order of the draw.
-    fn drawn(&self, open: usize, pass: impl Fn(&Row<'a>, &Progress) -> bool) -> Vec<usize> {
+    /// Rows of the open stages that pass, first of the draw first: a heap, because caps mostly end it after a few.
+    fn drawn(&self, open: usize, pass: impl Fn(&Row<'a>, Part) -> bool) -> BinaryHeap<Drawn> {
         let bundle = &self.rollout.bundle.sha256;
-        let mut drawn: Vec<(u64, usize)> = Vec::new();
-        for (i, row) in self.rows.iter().enumerate() {
-            if row.within(open).is_some_and(|member| pass(row, &member.progress)) {
-                drawn.push((draw(bundle, row.id), i));
-            }
-        }
-        drawn.sort_unstable();
-        drawn.into_iter().map(|(_, i)| i).collect()
+        let rows = self.rows.iter().enumerate();
+        rows.filter(|(_, row)| row.within(open).is_some_and(|part| pass(row, part)))
+            .map(|(i, row)| Reverse((draw(bundle, row.id), i)))
+            .collect()
     }
 
     /// Lets a device switch that is ready, or asks one for its next version that has reached its stepping stone.

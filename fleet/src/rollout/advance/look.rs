@@ -22,30 +22,61 @@ pub(in crate::rollout) struct Look<'a> {
 }
 
 /// One device: what the fleet shows of it, and its part in the rollout before and after this look.
+///
+/// What the walks over all rows ask of each is kept in the row itself: fleet and members are large and lie far apart, and most
+/// of a look's time was spent on the way to them.
 pub(in crate::rollout) struct Row<'a> {
     pub(in crate::rollout) id: &'a DeviceId,
     /// `None` if it is no member of the fleet any more.
     pub(in crate::rollout) device: Option<&'a DeviceView>,
+    online: bool,
+    /// Stage and part; `None` if it is no member.
+    place: Option<(usize, Part)>,
     before: Option<&'a Member>,
     /// Only if this look changed it.
     after: Option<Box<Member>>,
 }
 
+/// A member's progress, as far as it counts for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Waiting,
+    Excluded,
+    InFlight,
+    Ready,
+    Baking,
+    Baked,
+    /// It failed, or went back by itself.
+    Lost,
+    /// It was told to go back.
+    Back,
+}
+
 impl<'a> Row<'a> {
+    fn new(id: &'a DeviceId, before: Option<&'a Member>, device: Option<&'a DeviceView>) -> Self {
+        let online = device.is_some_and(|device| device.online);
+        Self { id, device, online, place: before.map(place), before, after: None }
+    }
+
     pub(in crate::rollout) fn member(&self) -> Option<&Member> {
         self.after.as_deref().or(self.before)
     }
 
+    pub(super) fn part(&self) -> Option<Part> {
+        self.place.map(|(_, part)| part)
+    }
+
     /// Its part, if it belongs to a stage that is open.
-    pub(super) fn within(&self, open: usize) -> Option<&Member> {
-        self.member().filter(|member| member.stage <= open)
+    pub(super) fn within(&self, open: usize) -> Option<Part> {
+        self.place.filter(|(stage, _)| *stage <= open).map(|(_, part)| part)
     }
 
     pub(in crate::rollout) fn is_online(&self) -> bool {
-        self.device.is_some_and(|device| device.online)
+        self.online
     }
 
     pub(super) fn set(&mut self, member: Member) {
+        self.place = Some(place(&member));
         self.after = Some(Box::new(member));
     }
 
@@ -61,10 +92,38 @@ impl<'a> Row<'a> {
         let Some(wish) = self.device.and_then(|device| device.wish.as_ref()) else { return false };
         wish == bundle || asked.and_then(|asked| asked.via.as_ref()) == Some(wish)
     }
+}
 
-    fn of_member(id: &'a DeviceId, member: &'a Member, device: Option<&'a DeviceView>) -> Self {
-        Self { id, device, before: Some(member), after: None }
+impl Part {
+    /// As [`Progress::is_exposed`].
+    pub(super) fn is_exposed(self) -> bool {
+        match self {
+            Self::InFlight | Self::Ready | Self::Baking | Self::Baked | Self::Lost => true,
+            Self::Waiting | Self::Excluded | Self::Back => false,
+        }
     }
+
+    /// Whether the rollout waits for it.
+    pub(super) fn is_pending(self) -> bool {
+        match self {
+            Self::Waiting | Self::InFlight | Self::Ready | Self::Baking => true,
+            Self::Excluded | Self::Baked | Self::Lost | Self::Back => false,
+        }
+    }
+}
+
+fn place(member: &Member) -> (usize, Part) {
+    let part = match &member.progress {
+        Progress::Waiting => Part::Waiting,
+        Progress::Excluded { .. } => Part::Excluded,
+        Progress::Offered { .. } | Progress::Permitted { .. } => Part::InFlight,
+        Progress::Ready { .. } => Part::Ready,
+        Progress::Activated { .. } => Part::Baking,
+        Progress::Baked { .. } => Part::Baked,
+        Progress::Failed { .. } | Progress::Reverted { .. } => Part::Lost,
+        Progress::Returning { .. } | Progress::Returned { .. } => Part::Back,
+    };
+    (member.stage, part)
 }
 
 /// Every device that is a member, or in the fleet, or both; in the order of their ids.
@@ -82,10 +141,10 @@ pub(in crate::rollout) fn rows<'a>(members: &'a Members, fleet: &'a FleetView) -
         let device = if order.is_ge() { devices.next() } else { None };
         match (member, device) {
             (Some((id, member)), device) => {
-                rows.push(Row::of_member(id, member, device.map(|(_, device)| device)));
+                rows.push(Row::new(id, Some(member), device.map(|(_, device)| device)));
             }
             (None, Some((id, device))) => {
-                rows.push(Row { id, device: Some(device), before: None, after: None });
+                rows.push(Row::new(id, None, Some(device)));
             }
             (None, None) => {}
         }
@@ -113,6 +172,10 @@ impl<'a> Look<'a> {
     /// Lets the row's order want again what the device ran before, unless somebody else has changed it meanwhile.
     pub(super) fn tell_to_go_back(&mut self, row: usize, asked: &Asked) {
         let row = &self.rows[row];
+        // Nothing to go back to: it ran this bundle before it was asked.
+        if asked.from.as_ref() == Some(&self.rollout.bundle) {
+            return;
+        }
         if row.device.is_some() && !row.wishes(&self.rollout.bundle, Some(asked)) {
             return;
         }

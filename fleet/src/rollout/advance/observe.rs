@@ -68,6 +68,9 @@ impl Look<'_> {
                     let cause = Code::NotAMember.cause("it is no member of the fleet any more");
                     return Step::Becomes(Progress::Excluded { at: self.now, cause });
                 };
+                if let Some(cause) = self.withdrawn(row, member) {
+                    return Step::GoesBack(asked.clone(), Progress::Excluded { at: self.now, cause });
+                }
                 self.asked(row, device, &member.progress, asked)
             }
             Progress::Activated { asked, at } => match row.device {
@@ -92,7 +95,8 @@ impl Look<'_> {
     }
 
     fn stays_back(&self, row: &Row<'_>, asked: &Asked) -> Step {
-        if row.wishes(&self.rollout.bundle, Some(asked)) {
+        let kept_it = asked.from.as_ref() == Some(&self.rollout.bundle);
+        if !kept_it && row.wishes(&self.rollout.bundle, Some(asked)) {
             Step::StaysBack(asked.clone())
         } else {
             Step::Stays
@@ -109,6 +113,25 @@ impl Look<'_> {
             Some(now) if now.code == cause.code => Step::Stays,
             Some(cause) => Step::Becomes(Progress::Excluded { at: self.now, cause }),
         }
+    }
+
+    /// Why what it was offered is taken back: it left the cohort before it was permitted to switch. What is permitted may be
+    /// happening, and what failed there is not forgotten for it.
+    fn withdrawn(&self, row: &Row<'_>, member: &Member) -> Option<Cause> {
+        let may_be = match &member.progress {
+            Progress::Offered { .. } | Progress::Ready { .. } => true,
+            Progress::Waiting
+            | Progress::Excluded { .. }
+            | Progress::Permitted { .. }
+            | Progress::Activated { .. }
+            | Progress::Baked { .. }
+            | Progress::Failed { .. }
+            | Progress::Reverted { .. }
+            | Progress::Returning { .. }
+            | Progress::Returned { .. } => false,
+        };
+        let left = [Code::LeftCohort.as_str(), Code::OptedOut.as_str()];
+        exclusion(self.rollout, row, member).filter(|cause| may_be && left.contains(&cause.code.as_str()))
     }
 
     fn asked(&self, row: &Row<'_>, device: &DeviceView, progress: &Progress, asked: &Asked) -> Step {

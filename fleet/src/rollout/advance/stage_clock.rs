@@ -8,10 +8,10 @@ use muster_protocol::ids::SiteName;
 use muster_protocol::time::Timestamp;
 
 use super::ClockChange;
-use super::hindrance::Facts;
-use super::look::Look;
+use super::facts::Facts;
+use super::look::{Look, Part};
 use super::observe::open_between;
-use crate::rollout::{Phase, Progress, StagePlan, StageRecord};
+use crate::rollout::{Phase, StagePlan, StageRecord};
 
 impl Look<'_> {
     /// Stops the clock when a freeze begins to keep somebody waiting, and lets it go on when none does any more.
@@ -63,21 +63,8 @@ impl Look<'_> {
     fn pending_sites(&self, open: usize) -> BTreeSet<&SiteName> {
         let mut sites = BTreeSet::new();
         for row in &self.rows {
-            let (Some(device), Some(member)) = (row.device, row.within(open)) else { continue };
-            match member.progress {
-                Progress::Waiting
-                | Progress::Offered { .. }
-                | Progress::Ready { .. }
-                | Progress::Permitted { .. }
-                | Progress::Activated { .. } => {
-                    sites.insert(&device.site);
-                }
-                Progress::Excluded { .. }
-                | Progress::Baked { .. }
-                | Progress::Failed { .. }
-                | Progress::Reverted { .. }
-                | Progress::Returning { .. }
-                | Progress::Returned { .. } => {}
+            if row.within(open).is_some_and(Part::is_pending) {
+                sites.extend(row.device.map(|device| &device.site));
             }
         }
         sites

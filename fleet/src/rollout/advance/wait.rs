@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::hindrance::{Facts, Hindrance};
-use super::look::{Look, needed};
+use super::facts::Facts;
+use super::hindrance::Hindrance;
+use super::look::{Look, Part, Row, needed};
 use super::span;
 use crate::gate::{self, GateReport, Verdict};
+use crate::rollout::Phase;
 use crate::rollout::reason::Code;
-use crate::rollout::{Phase, Progress};
 
 impl<'a> Look<'a> {
     pub(super) fn say(&mut self, open: usize, facts: &Facts<'a>, report: &GateReport) {
@@ -29,9 +30,7 @@ impl<'a> Look<'a> {
         }
         let plan = self.rollout.plan.stages.get(open);
         if tally.baking > 0 {
-            let bake = span(plan.map_or(0, |plan| plan.bake_s));
-            let sentence = format!("{} to live with it for {bake}", gate::devices(tally.baking));
-            self.wait(Code::Baking, sentence, tally.baking);
+            self.say_baking(open, tally.baking, plan.map_or(0, |plan| plan.bake_s));
         }
         let quorum = needed(tally.asked, plan.map_or(100.0, |plan| plan.quorum_percent));
         let is_done = matches!(self.rollout.phase, Phase::Completed { .. });
@@ -49,18 +48,38 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// Who lives with it, and who has it and is not heard: those are waited for in vain, or are its victims.
+    fn say_baking(&mut self, open: usize, baking: usize, bake_s: u64) {
+        let is_silent = |row: &&Row<'_>| row.within(open) == Some(Part::Baking) && !row.is_online();
+        let silent: Vec<_> = self.rows.iter().filter(is_silent).collect();
+        let since = silent.iter().filter_map(|row| row.device.map(|device| device.presence_since)).min();
+        let count = silent.len();
+        if baking > count {
+            let sentence = format!("{} to live with it for {}", gate::devices(baking - count), span(bake_s));
+            self.wait(Code::Baking, sentence, baking - count);
+        }
+        if count > 0 {
+            let long = span(since.map_or(0, |since| self.now.since(since).as_secs()));
+            let who = gate::devices(count);
+            let sentence = format!(
+                "{who} with the bundle to be heard again, silent for up to {long}; roll back if that stays so"
+            );
+            self.wait(Code::Silent, sentence, count);
+        }
+    }
+
     fn say_hindrances(&mut self, open: usize, facts: &Facts<'a>) {
         let mut found: BTreeMap<Code, (usize, Hindrance<'a>)> = BTreeMap::new();
         let mut queued = 0;
         let mut until = None;
         for row in &self.rows {
-            let Some(member) = row.within(open) else { continue };
-            let hindrance = if member.progress == Progress::Waiting {
-                facts.asking(row)
-            } else if matches!(member.progress, Progress::Ready { .. }) {
-                facts.permitting(row)
-            } else {
-                continue;
+            let hindrance = match row.within(open) {
+                Some(Part::Waiting) => facts.asking(row),
+                Some(Part::Ready) => facts.permitting(row),
+                Some(
+                    Part::Excluded | Part::InFlight | Part::Baking | Part::Baked | Part::Lost | Part::Back,
+                )
+                | None => continue,
             };
             let Some(hindrance) = hindrance else {
                 queued += 1;

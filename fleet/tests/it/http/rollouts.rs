@@ -48,6 +48,52 @@ async fn a_rehearsal_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_rehearsal_names_those_whom_the_engine_then_enlists() {
+    let (api, old, new) = fleet().await;
+    let running = BundleRef { path: old.path.clone(), sha256: old.sha256() };
+    for n in 4..=12 {
+        enrol(api.fleet(), n, Some(&running)).await;
+    }
+    let named = [DeviceId::mint([9; 16]), DeviceId::mint([4; 16])];
+    let mut body = rollout_of(&new.sha256().to_string());
+    let stage = |name, size: Value| json!({"name": name, "size": size, "bake_s": 3600, "deadline_s": 86_400});
+    body["stages"] = json!([
+        stage("list", json!({"devices": named})),
+        stage("filter", json!({"matching": format!("device={}", DeviceId::mint([7; 16]))})),
+        stage("half", json!({"percent": 50.0})),
+        stage("all", json!({"percent": 100.0})),
+    ]);
+    let rehearsed = api.post("/api/v1/rollouts?dry_run=true", &body).await;
+    assert_eq!(rehearsed.status, 200, "{}", rehearsed.text());
+    let rehearsed = rehearsed.json();
+    let begun = api.post("/api/v1/rollouts", &body).await;
+    assert_eq!(begun.status, 201, "{}", begun.text());
+    let id = begun.json()["id"].as_str().unwrap().to_owned();
+    let drawn = async |fleet: &Fleet| {
+        let mut db = fleet.store.read().await.unwrap();
+        let found = rollouts::devices::<Value>(&mut db, &id.parse().unwrap(), &Page::first(20)).await;
+        (found.unwrap().len() == 12).then_some(())
+    };
+    api.server.until("the engine has drawn the cohort", drawn).await;
+    let devices = api.see(&format!("/api/v1/rollouts/{id}/devices?limit=50")).await;
+    let devices = devices["items"].as_array().unwrap();
+    let mut sizes = Vec::new();
+    for stage in rehearsed["stages"].as_array().unwrap() {
+        let names = |of: &Value| of.as_str().unwrap().to_owned();
+        // Every stage is shorter than what a rehearsal shows of it.
+        let mut said: Vec<String> = stage["first"].as_array().unwrap().iter().map(names).collect();
+        let enlisted = devices.iter().filter(|device| device["stage"] == stage["name"]);
+        let mut enlisted: Vec<String> = enlisted.map(|device| names(&device["name"])).collect();
+        assert_eq!(stage["target_devices"], json!(enlisted.len()), "{stage}");
+        (said.sort(), enlisted.sort());
+        assert_eq!(said, enlisted, "{stage}");
+        sizes.push(enlisted.len());
+    }
+    assert_eq!(sizes, [2, 1, 3, 6]);
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_work_is_refused_before_it_begins() {
     let (api, ..) = fleet().await;
     let check = async |edit: fn(&mut Value), status, code| {

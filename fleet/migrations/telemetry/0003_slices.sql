@@ -89,3 +89,4 @@ drop table model_stats;
 create index hour_stats_by_bundle on hour_stats (bundle, hour);
 create index hour_stats_by_hour on hour_stats (hour);
 create index label_days_by_day on label_days (day);
+create index health_hours_by_hour on health_hours (hour);

@@ -1,0 +1,72 @@
+// What was decided about a rollout: which entries of its timeline are decisions, who made them, and what they rest on. Pure.
+import type { Stage, TimelineEntry, Verdict, Who } from "../api/types";
+import { moment, none } from "../format";
+import { toneOf, type Tone } from "../palette";
+import { text } from "../strings";
+
+const say = text.rollout;
+
+/** Orders going out follow from decisions and are none; there may be very many. */
+export function isDecision({ kind }: TimelineEntry): boolean {
+  return kind !== "rollout.handed_out";
+}
+
+const tones: Record<string, Tone> = {
+  approved: "good",
+  stage_passed: "good",
+  begun: "busy",
+  started: "busy",
+  created: "busy",
+  resumed: "busy",
+  promoted: "warn",
+  rollback: "warn",
+  not_ordered: "bad",
+};
+
+export function decisionTone(kind: string): Tone {
+  const word = kind.slice(kind.indexOf(".") + 1);
+  return tones[word] ?? toneOf(word);
+}
+
+/** The stage whose gate an entry rests on; -1 where it rests on none. */
+export function gateOf({ kind, sentence }: TimelineEntry, stages: Pick<Stage, "name" | "gate">[]): number {
+  if (!["rollout.stage_passed", "rollout.completed", "rollout.rolling_back", "rollout.held"].includes(kind)) return -1;
+  // The last stage's gate completes; every other sentence names its stage, and the one that passed before the one that opens.
+  if (kind === "rollout.completed") return stages.at(-1)?.gate == null ? -1 : stages.length - 1;
+  const named = stages
+    .map((stage, index) => ({ index, at: stage.gate == null ? -1 : sentence.indexOf(`'${stage.name}'`) }))
+    .filter(({ at }) => at >= 0)
+    .toSorted((a, b) => a.at - b.at);
+  return named[0]?.index ?? -1;
+}
+
+/** Who or what decided: a person by name, a gate by its stage, or the engine by its rules (a deadline, a lost quorum). */
+export function decidedBy(entry: TimelineEntry, stages: Pick<Stage, "name" | "gate">[]): string {
+  const by: Who | null | undefined = entry.actor;
+  if (by != null && by.kind !== "fleet") return by.name;
+  const stage = stages[gateOf(entry, stages)];
+  // Only an answer decides: a stage may also end by a person's word, or without any answer at its deadline.
+  return stage?.gate?.verdict != null && stage.gate.verdict === answers[entry.kind] ? say.decidedBy.gate(stage.name) : say.decidedBy.engine;
+}
+
+const answers: Record<string, Verdict> = { "rollout.stage_passed": "pass", "rollout.completed": "pass", "rollout.rolling_back": "fail" };
+
+/** "26 Nov 2026, 02:53:45" where the site is; the zone itself stands above the list. */
+export function zoned(at: string | null | undefined, zone: string): string {
+  const then = moment(at);
+  return then === null ? none : formatter(zone).format(then);
+}
+
+/** A zone that this browser does not know must not break the page. */
+export function knownZone(zone: string | undefined): string {
+  try {
+    formatter(zone ?? "UTC");
+    return zone ?? "UTC";
+  } catch {
+    return "UTC";
+  }
+}
+
+function formatter(timeZone: string): Intl.DateTimeFormat {
+  return new Intl.DateTimeFormat("en-GB", { timeZone, day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+}

@@ -1,0 +1,121 @@
+//! A box's health, summed by the hour of world time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muster_protocol::ids::DeviceId;
+use muster_protocol::message::Health;
+use muster_protocol::time::Timestamp;
+
+use super::convert::time;
+use super::{Result, StoreError, Telemetry, TelemetryTx};
+
+const HOUR: Duration = Duration::from_hours(1);
+/// World time after which hours are dropped.
+const KEPT: Duration = Duration::from_hours(14 * 24);
+const HOURS_MAX: i64 = 14 * 24;
+
+/// Means of one hour.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HourHealth {
+    /// Start of the hour, world time.
+    pub hour: Timestamp,
+    pub memory_mib: f64,
+    /// Absent where the box has no sensor.
+    pub temperature_c: Option<f64>,
+}
+
+/// What a batch of reports adds to one hour of one box.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct HealthSums {
+    reports: i64,
+    memory_mib: f64,
+    temperatures: i64,
+    temperature_c: f64,
+}
+
+/// The hours of the boxes of a batch.
+pub type HealthHours = BTreeMap<(DeviceId, Timestamp), HealthSums>;
+
+impl HealthSums {
+    pub fn add(&mut self, health: &Health) {
+        #[expect(clippy::cast_precision_loss, reason = "memory in MiB stays far below 2^53")]
+        let memory_mib = (health.memory_used_bytes >> 20) as f64;
+        self.reports += 1;
+        self.memory_mib += memory_mib;
+        if let Some(celsius) = health.temperature_c.map(f64::from).filter(|celsius| celsius.is_finite()) {
+            self.temperatures += 1;
+            self.temperature_c += celsius;
+        }
+    }
+}
+
+/// The hour of what a box told at this world time.
+pub fn hour_of(at: Timestamp) -> Timestamp {
+    at.floor_to(HOUR)
+}
+
+/// Rows of one statement: six parameters each.
+const CHUNK: usize = 100;
+
+/// Adds what a batch of reports told. Call once a report.
+pub async fn add(tx: &mut TelemetryTx, hours: &HealthHours) -> Result<()> {
+    let rows: Vec<_> = hours.iter().collect();
+    for chunk in rows.chunks(CHUNK) {
+        let mut add = sqlx::QueryBuilder::new(
+            "insert into health_hours (device, hour, reports, memory_sum, temperatures, temperature_sum) ",
+        );
+        add.push_values(chunk, |mut row, ((device, hour), sums)| {
+            row.push_bind(device.as_str())
+                .push_bind(hour.as_millis())
+                .push_bind(sums.reports)
+                .push_bind(sums.memory_mib)
+                .push_bind(sums.temperatures)
+                .push_bind(sums.temperature_c);
+        });
+        add.push(
+            " on conflict (device, hour) do update set reports = health_hours.reports + excluded.reports, \
+             memory_sum = health_hours.memory_sum + excluded.memory_sum, \
+             temperatures = health_hours.temperatures + excluded.temperatures, \
+             temperature_sum = health_hours.temperature_sum + excluded.temperature_sum",
+        );
+        add.build().execute(tx.sql()).await.map_err(StoreError::query("adding to hours of health"))?;
+    }
+    Ok(())
+}
+
+const TRIM: &str = "delete from health_hours where hour < $1";
+
+/// Drops hours that are too old.
+pub async fn trim(tx: &mut TelemetryTx, world_now: Timestamp) -> Result<()> {
+    sqlx::query(TRIM)
+        .bind(world_now.minus(KEPT).as_millis())
+        .execute(tx.sql())
+        .await
+        .map_err(StoreError::query("dropping old health"))?;
+    Ok(())
+}
+
+const HOURS: &str = "select hour, memory_sum / reports, temperatures, temperature_sum from health_hours \
+     where device = $1 and hour >= $2 order by hour limit $3";
+
+/// The device's hours that start at `since` or later, oldest first.
+pub async fn hours(db: &mut Telemetry, device: &DeviceId, since: Timestamp) -> Result<Vec<HourHealth>> {
+    let rows: Vec<(i64, f64, i64, f64)> = sqlx::query_as(HOURS)
+        .bind(device.as_str())
+        .bind(since.floor_to(HOUR).as_millis())
+        .bind(HOURS_MAX)
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("reading a device's hours"))?;
+    #[expect(clippy::cast_precision_loss, reason = "reports of one hour")]
+    let mean = |n: i64, sum: f64| (n > 0).then(|| sum / n as f64);
+    Ok(rows
+        .into_iter()
+        .map(|(hour, memory_mib, n, sum)| HourHealth {
+            hour: time(hour),
+            memory_mib,
+            temperature_c: mean(n, sum),
+        })
+        .collect())
+}
