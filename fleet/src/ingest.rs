@@ -165,7 +165,7 @@ impl Ingest {
     async fn book(&mut self) -> Result<Book, StoreError> {
         match self.book.take() {
             Some(book) => Ok(book),
-            None => Book::open(&mut *self.store.read_telemetry().await?).await,
+            None => Book::open(&mut self.store.read_telemetry().await?).await,
         }
     }
 

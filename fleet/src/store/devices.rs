@@ -8,6 +8,7 @@ use muster_protocol::time::Timestamp;
 
 use super::convert::{column, count, from_json, parse, time, to_json};
 use super::{Control, ControlTx, Page, Result, StoreError};
+use crate::enrolment::StandingName;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Device {
@@ -163,6 +164,37 @@ pub async fn presence_counts(db: &mut Control) -> Result<PresenceCounts> {
         }
     }
     Ok(counts)
+}
+
+/// Members of one site that are alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteGroup {
+    pub site: SiteName,
+    pub standing: StandingName,
+    pub online: bool,
+    pub devices: u64,
+}
+
+const BY_SITE: &str = "select identities.site, identities.state, coalesce(devices.presence, 'offline') as presence, count(*) \
+     from identities left join devices on devices.id = identities.device \
+     group by identities.site, identities.state, coalesce(devices.presence, 'offline') order by 1, 2, 3 limit $1";
+
+/// How many are where, how they stand, and whether they are here.
+pub async fn by_site(db: &mut Control) -> Result<Vec<SiteGroup>> {
+    let rows: Vec<(String, String, String, i64)> = sqlx::query_as(BY_SITE)
+        .bind(i64::from(super::LIMIT_MAX))
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("counting devices by site"))?;
+    let group = |(site, state, presence, n): (String, String, String, i64)| {
+        Ok(SiteGroup {
+            site: parse("device's site", &site)?,
+            standing: parse("identity's state", &state)?,
+            online: presence_of(&presence)? == Presence::Online,
+            devices: count(n),
+        })
+    };
+    rows.into_iter().map(group).collect()
 }
 
 const HELLO: &str = "insert into devices (id, name, site, agent_version, capabilities, first_seen, last_seen, presence, \

@@ -86,7 +86,7 @@ impl Default for Retention {
 }
 
 impl Retention {
-    fn of(&self, kind: Kind) -> Bound {
+    pub fn of(&self, kind: Kind) -> Bound {
         match kind {
             Kind::Reports => self.reports,
             Kind::Rollups(Step::FiveMinutes) => self.five_minutes,

@@ -6,7 +6,7 @@ use muster_protocol::ids::{DeviceId, Digest, SlotName};
 use muster_protocol::message::ModelStats;
 use muster_protocol::time::Timestamp;
 
-use sqlx::{FromRow as _, Row as _};
+use sqlx::Row as _;
 
 use super::convert::{column, count, parse, time};
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
@@ -88,7 +88,7 @@ struct Row(Key, Vec<u64>);
 impl<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> for Row {
     fn from_row(row: &'r sqlx::sqlite::SqliteRow) -> std::result::Result<Self, sqlx::Error> {
         let latency = LATENCY.iter().map(|name| Ok(count(row.try_get::<i64, _>(*name)?)));
-        Ok(Self(Key::from_row(row)?, latency.collect::<std::result::Result<_, sqlx::Error>>()?))
+        Ok(Self(<Key as sqlx::FromRow<_>>::from_row(row)?, latency.collect::<std::result::Result<_, sqlx::Error>>()?))
     }
 }
 
