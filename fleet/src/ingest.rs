@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clocks;
 use crate::enrolment::StandingName;
 use crate::link::{Delivery, Inbound, Outbound, Publisher};
-use crate::store::slices::Retention;
+use crate::rollup::Retention;
 use crate::store::{Store, StoreError, positions};
 use book::{Book, Page};
 use decode::Fact;

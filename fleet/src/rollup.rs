@@ -43,6 +43,33 @@ pub struct Spread {
     sum: f64,
 }
 
+/// How much of something is kept: whichever bound is met first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    pub bytes: u64,
+    pub age: Duration,
+}
+
+/// How much is kept of reports and of what they add up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub reports: Bound,
+    pub five_minutes: Bound,
+    pub hours: Bound,
+}
+
+impl Default for Retention {
+    /// Chosen for 10,000 boxes that report twice a minute.
+    fn default() -> Self {
+        let days = |n: u64| Duration::from_hours(n * 24);
+        Self {
+            reports: Bound { bytes: 2_400_000_000, age: Duration::from_hours(6) },
+            five_minutes: Bound { bytes: 6_000_000_000, age: days(14) },
+            hours: Bound { bytes: 12_000_000_000, age: days(400) },
+        }
+    }
+}
+
 impl Step {
     pub fn span(self) -> Duration {
         match self {
@@ -106,7 +133,10 @@ impl Spread {
         if !value.is_finite() {
             return Self::default();
         }
-        #[expect(clippy::cast_possible_truncation, reason = "24 bits are more than any of these figures is worth")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "24 bits are more than any of these figures is worth"
+        )]
         let shown = value as f32;
         Self { n: 1, min: shown, max: shown, sum: value }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::ConfigError;
-use crate::store::slices::{Bound, Retention};
+use crate::rollup::{Bound, Retention};
 
 #[derive(Clone, Debug, Default)]
 pub struct TelemetryConfig {
@@ -66,9 +66,11 @@ impl TelemetryConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let Retention { reports, five_minutes, hours } = self.retention;
         let days = |n: u64| Duration::from_hours(n * 24);
-        for (name, bound, longest) in
-            [("reports", reports, days(31)), ("five_minutes", five_minutes, days(400)), ("hours", hours, days(4000))]
-        {
+        for (name, bound, longest) in [
+            ("reports", reports, days(31)),
+            ("five_minutes", five_minutes, days(400)),
+            ("hours", hours, days(4000)),
+        ] {
             if bound.bytes == 0 || bound.age.is_zero() || bound.age > longest {
                 return Err(ConfigError::Kept { name, days: longest.as_secs() / 86_400 });
             }

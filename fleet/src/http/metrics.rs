@@ -38,7 +38,11 @@ async fn fleet(text: &mut Text, db: &mut Control) -> Answer<()> {
     text.family("muster_devices", "gauge", "Devices by presence.");
     text.labelled("muster_devices", "presence", "online", presence.online);
     text.labelled("muster_devices", "presence", "offline", presence.offline);
-    text.family("muster_site_devices", "gauge", "Members by site, where they stand and whether they are here.");
+    text.family(
+        "muster_site_devices",
+        "gauge",
+        "Members by site, where they stand and whether they are here.",
+    );
     for group in devices::by_site(db).await? {
         let labels = [
             ("site", group.site.as_str()),
@@ -65,8 +69,7 @@ async fn fleet(text: &mut Text, db: &mut Control) -> Answer<()> {
     text.family("muster_runs_open", "gauge", "Retraining runs that have not ended, by state.");
     for state in ["collecting", "queued", "claimed"] {
         let found =
-            runs::list::<serde::de::IgnoredAny>(db, None, Some(state), &Page::first(COUNTED_MAX))
-                .await?;
+            runs::list::<serde::de::IgnoredAny>(db, None, Some(state), &Page::first(COUNTED_MAX)).await?;
         text.labelled("muster_runs_open", "state", state, found.len() as u64);
     }
     text.family("muster_incidents_open", "gauge", "Drift incidents that nobody has acknowledged or closed.");
@@ -79,7 +82,9 @@ async fn telemetry(text: &mut Text, db: &mut Telemetry) -> Answer<()> {
     for (name, kind, help, of) in [
         ("muster_telemetry_rows", "gauge", "Rows that are kept.", (|k| k.rows) as fn(&slices::Kept) -> u64),
         ("muster_telemetry_bytes", "gauge", "Bytes that are kept.", |k| k.bytes),
-        ("muster_telemetry_dropped_rows_total", "counter", "Rows dropped since the beginning.", |k| k.dropped_rows),
+        ("muster_telemetry_dropped_rows_total", "counter", "Rows dropped since the beginning.", |k| {
+            k.dropped_rows
+        }),
         (
             "muster_telemetry_dropped_early_rows_total",
             "counter",

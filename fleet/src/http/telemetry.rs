@@ -55,7 +55,7 @@ async fn get(State(app): State<App>) -> Answer<Json<TelemetryView>> {
     let mut db = app.fleet.store.read_telemetry().await?;
     let (lost_reports, lost_devices) = sources::lost_by_all(&mut db).await?;
     let view = |kept: Kept| {
-        let bound = retention.of(kept.kind);
+        let bound = kept.kind.bound(&retention);
         KeptView {
             kind: kept.kind.as_str(),
             rows: kept.rows,

@@ -247,7 +247,9 @@ impl Page {
         };
         let sources = self.sources.entry(device.clone()).or_default();
         // The index was found or made just now.
-        sources.get_mut(index).ok_or(StoreError::Corrupt { what: "position", reason: "it was not kept".to_owned() })
+        sources
+            .get_mut(index)
+            .ok_or(StoreError::Corrupt { what: "position", reason: "it was not kept".to_owned() })
     }
 }
 

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::book::Book;
 use crate::clock::Moment;
-use crate::rollup::Step;
-use crate::store::slices::Retention;
+use crate::rollup::{Retention, Step};
 use crate::store::{Store, StoreError, health, labels, reports, rollups, slices, sources, stats};
 
 /// Reports that are still on their way when a span ends are waited for; what is later than this is added to what is there.
@@ -31,7 +30,12 @@ impl Keeper {
     }
 
     /// Everything that is open into the database, in one transaction, and then retention.
-    pub(super) async fn close(&mut self, store: &Store, book: &mut Book, moment: Moment) -> Result<(), StoreError> {
+    pub(super) async fn close(
+        &mut self,
+        store: &Store,
+        book: &mut Book,
+        moment: Moment,
+    ) -> Result<(), StoreError> {
         let closing = book.closing();
         let mut tx = store.write_telemetry().await?;
         rollups::add(&mut tx, closing.rollups, closing.last_id).await?;

@@ -76,8 +76,7 @@ impl TryFrom<Row> for ReportEntry {
 }
 
 pub fn pack(report: &Report) -> Result<Vec<u8>> {
-    let packed =
-        Packed { from: report.from, to: report.to, health: &report.health, models: &report.models };
+    let packed = Packed { from: report.from, to: report.to, health: &report.health, models: &report.models };
     postcard::to_stdvec(&packed)
         .map_err(|source| StoreError::Encode { what: "report", source: Box::new(source) })
 }
@@ -173,9 +172,8 @@ async fn read(
     let mut found: Vec<Row> = Vec::new();
     // Nothing is received before it was measured.
     let held = slices::held(db, Kind::Reports).await?;
-    let may_hold = |held: &slices::Held| {
-        held.last_id > after && time(held.starts).plus(Kind::Reports.span()) > from
-    };
+    let may_hold =
+        |held: &slices::Held| held.last_id > after && time(held.starts).plus(Kind::Reports.span()) > from;
     for held in held.into_iter().filter(may_hold) {
         let table = Slice { kind: Kind::Reports, starts: time(held.starts) }.table();
         let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
@@ -231,7 +229,8 @@ pub async fn unrolled(db: &mut Telemetry, after: i64, limit: u32) -> Result<Vec<
     Ok(Vec::new())
 }
 
-const HEALTH_OF: &str = "select received, health from box_health where box = (select min(box) from sources where device = $1)";
+const HEALTH_OF: &str =
+    "select received, health from box_health where box = (select min(box) from sources where device = $1)";
 
 /// As its newest report says, or, if it has been silent for longer than reports are kept, as it was then.
 pub async fn health_of(db: &mut Telemetry, device: &DeviceId) -> Result<Option<HealthAt>> {
@@ -265,7 +264,8 @@ pub async fn remember_health(
     tx: &mut TelemetryTx,
     boxes: impl IntoIterator<Item = (i64, &HealthAt)> + Send,
 ) -> Result<()> {
-    let rows = boxes.into_iter().map(|(id, at)| Ok((id, at.received, to_json("device's health", &at.health)?)));
+    let rows =
+        boxes.into_iter().map(|(id, at)| Ok((id, at.received, to_json("device's health", &at.health)?)));
     let rows: Vec<(i64, Timestamp, String)> = rows.collect::<Result<_>>()?;
     for chunk in rows.chunks(CHUNK) {
         let mut set = sqlx::QueryBuilder::new("insert into box_health (box, received, health) ");

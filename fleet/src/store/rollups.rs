@@ -59,7 +59,8 @@ async fn merge(tx: &mut TelemetryTx, step: Step, rollups: &Rollups) -> Result<()
 
 async fn merge_chunk(tx: &mut TelemetryTx, slice: Slice, chunk: &[(i64, Timestamp, &Rollup)]) -> Result<()> {
     let table = slice.table();
-    let mut get = sqlx::QueryBuilder::new(format!("select box, starts, payload from {table} where (box, starts) in ("));
+    let mut get =
+        sqlx::QueryBuilder::new(format!("select box, starts, payload from {table} where (box, starts) in ("));
     get.push_values(chunk, |mut row, (box_id, starts, _)| {
         row.push_bind(*box_id).push_bind(starts.as_millis());
     });

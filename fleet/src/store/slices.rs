@@ -14,32 +14,17 @@ use muster_protocol::time::Timestamp;
 
 use super::convert::{column, count, time};
 use super::{Result, StoreError, Telemetry, TelemetryTx};
-use crate::rollup::Step;
+use crate::rollup::{Bound, Retention, Step};
 
 const DAY: Duration = Duration::from_hours(24);
-/// Of a row beside its payload: columns, keys and index. An average of the pages that SQLite filled with such rows.
-const ROW_BYTES: i64 = 40;
+/// Allowed for a row beside its payload: columns, key and index. An estimate; the file may be larger.
+const ROW_BYTES: i64 = 50;
 
 /// What a slice holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Reports,
     Rollups(Step),
-}
-
-/// How much of a kind is kept: whichever bound is met first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
-    pub bytes: u64,
-    pub age: Duration,
-}
-
-/// How much is kept of everything that stands in slices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    pub reports: Bound,
-    pub five_minutes: Bound,
-    pub hours: Bound,
 }
 
 /// What is kept of a kind, and what was dropped of it since the beginning.
@@ -73,30 +58,17 @@ pub(super) struct Held {
     pub(super) last_id: i64,
 }
 
-impl Default for Retention {
-    /// 10,000 boxes that report twice a minute fill none of these within its age but the first, which holds six hours.
-    fn default() -> Self {
-        let days = |n: u64| Duration::from_hours(n * 24);
-        Self {
-            reports: Bound { bytes: 2_400_000_000, age: Duration::from_hours(6) },
-            five_minutes: Bound { bytes: 6_000_000_000, age: days(14) },
-            hours: Bound { bytes: 12_000_000_000, age: days(400) },
-        }
-    }
-}
-
-impl Retention {
-    pub fn of(&self, kind: Kind) -> Bound {
-        match kind {
-            Kind::Reports => self.reports,
-            Kind::Rollups(Step::FiveMinutes) => self.five_minutes,
-            Kind::Rollups(Step::Hour) => self.hours,
-        }
-    }
-}
-
 impl Kind {
     pub const ALL: [Self; 3] = [Self::Reports, Self::Rollups(Step::FiveMinutes), Self::Rollups(Step::Hour)];
+
+    /// How much of it is kept.
+    pub fn bound(self, retention: &Retention) -> Bound {
+        match self {
+            Self::Reports => retention.reports,
+            Self::Rollups(Step::FiveMinutes) => retention.five_minutes,
+            Self::Rollups(Step::Hour) => retention.hours,
+        }
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -216,7 +188,7 @@ pub async fn retain(tx: &mut TelemetryTx, retention: &Retention, now: Timestamp)
     let rolled = mark(tx, Mark::Rolled).await?;
     let mut dropped = 0;
     for kind in Kind::ALL {
-        let bound = retention.of(kind);
+        let bound = kind.bound(retention);
         let held = held(tx, kind).await?;
         let mut bytes: u64 = held.iter().map(|held| count(held.bytes)).sum();
         for one in held {

@@ -8,7 +8,7 @@ use muster_protocol::time::Timestamp;
 
 use super::convert::{column, count, parse, time};
 use super::slices::{self, Kind, Mark, Slice};
-use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
+use super::{Result, StoreError, Telemetry, TelemetryTx};
 
 /// Boots remembered of each device: a box that restarts all day must not fill the database.
 const BOOTS_MAX: i64 = 64;
@@ -45,7 +45,8 @@ struct Row {
     lost_since: Option<i64>,
 }
 
-const GET: &str = "select id, box as box_id, contiguous, lost, lost_since from sources where device = $1 and boot = $2";
+const GET: &str =
+    "select id, box as box_id, contiguous, lost, lost_since from sources where device = $1 and boot = $2";
 
 pub async fn get(db: &mut Telemetry, device: &DeviceId, boot: &BootId) -> Result<Option<Source>> {
     let row: Option<Row> = sqlx::query_as(GET)
@@ -84,7 +85,8 @@ async fn newest(db: &mut Telemetry, source: i64) -> Result<i64> {
     Ok(newest)
 }
 
-const NEXT: &str = "select coalesce(max(id), 0) + 1, (select min(box) from sources where device = $1) from sources";
+const NEXT: &str =
+    "select coalesce(max(id), 0) + 1, (select min(box) from sources where device = $1) from sources";
 const ADD: &str = "insert into sources (id, box, device, boot, contiguous, lost, lost_since, updated) \
      values ($1, $2, $3, $4, 0, 0, null, $5)";
 
@@ -156,7 +158,7 @@ const LOST_OF: &str = "select boot, lost, lost_since from sources where device =
 pub async fn lost_of(db: &mut Telemetry, device: &DeviceId) -> Result<Vec<Lost>> {
     let rows: Vec<(String, i64, Option<i64>)> = sqlx::query_as(LOST_OF)
         .bind(device.as_str())
-        .bind(Page::<()>::first(BOOTS_MAX as u32).limit())
+        .bind(BOOTS_MAX)
         .fetch_all(db.sql())
         .await
         .map_err(StoreError::query("reading lost reports"))?;
@@ -166,7 +168,8 @@ pub async fn lost_of(db: &mut Telemetry, device: &DeviceId) -> Result<Vec<Lost>>
     rows.into_iter().map(lost).collect()
 }
 
-const LOST_ALL: &str = "select cast(coalesce(sum(lost), 0) as bigint), count(distinct device) from sources where lost > 0";
+const LOST_ALL: &str =
+    "select cast(coalesce(sum(lost), 0) as bigint), count(distinct device) from sources where lost > 0";
 
 /// Reports that the whole fleet gave up, and how many devices did.
 pub async fn lost_by_all(db: &mut Telemetry) -> Result<(u64, u64)> {

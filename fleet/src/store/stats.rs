@@ -88,7 +88,10 @@ struct Row(Key, Vec<u64>);
 impl<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> for Row {
     fn from_row(row: &'r sqlx::sqlite::SqliteRow) -> std::result::Result<Self, sqlx::Error> {
         let latency = LATENCY.iter().map(|name| Ok(count(row.try_get::<i64, _>(*name)?)));
-        Ok(Self(<Key as sqlx::FromRow<_>>::from_row(row)?, latency.collect::<std::result::Result<_, sqlx::Error>>()?))
+        Ok(Self(
+            <Key as sqlx::FromRow<_>>::from_row(row)?,
+            latency.collect::<std::result::Result<_, sqlx::Error>>()?,
+        ))
     }
 }
 

@@ -111,9 +111,8 @@ async fn telemetry(
     let mut found: Vec<(Timestamp, Rollup)> = match asked {
         Asked::Raw => {
             let reports = reports::between(&mut db, &id, (from, to), POINTS_MAX + 1).await?;
-            let one = |report: reports::ReportEntry| {
-                (report.measured, Rollup::of(&report.health, &report.models))
-            };
+            let one =
+                |report: reports::ReportEntry| (report.measured, Rollup::of(&report.health, &report.models));
             reports.into_iter().map(one).collect()
         }
         Asked::Step(step) => rollups::list(&mut db, &id, step, (from, to), POINTS_MAX + 1).await?,

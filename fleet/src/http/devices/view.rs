@@ -246,13 +246,15 @@ impl From<Phase> for PhaseView {
             | Phase::Running { bundle } => {
                 Self { is, bundle: Some(BundleName::from(&bundle)), ..Self::default() }
             }
-            Phase::Failed { bundle, code, sentence, .. } | Phase::Stopped { bundle, code, sentence } => Self {
-                is,
-                bundle: Some(BundleName::from(&bundle)),
-                code: Some(code),
-                sentence: Some(sentence.into()),
-                ..Self::default()
-            },
+            Phase::Failed { bundle, code, sentence, .. } | Phase::Stopped { bundle, code, sentence } => {
+                Self {
+                    is,
+                    bundle: Some(BundleName::from(&bundle)),
+                    code: Some(code),
+                    sentence: Some(sentence.into()),
+                    ..Self::default()
+                }
+            }
         }
     }
 }

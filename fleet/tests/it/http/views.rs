@@ -8,8 +8,8 @@ use muster_fleet::store::incidents::{self, IncidentColumns};
 use muster_fleet::store::windows;
 use muster_protocol::drift::Counter;
 use muster_protocol::ids::{DeviceId, IncidentId};
-use muster_protocol::message::{Health, Pane, Report};
 use muster_protocol::message::up::BundleRef;
+use muster_protocol::message::{Health, Pane, Report};
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Up;
 use serde_json::{Value, json};
@@ -238,7 +238,10 @@ async fn telemetry_is_shown_by_the_report_and_by_the_span() {
     let raw = api.see(&format!("{path}?step=raw")).await;
     assert_eq!(seen(&raw).len(), 3);
     let late = start.plus(Duration::from_mins(7));
-    assert_eq!(seen(&api.see(&format!("{path}?step=raw&from={late}")).await), [(1, values(30.0, 30.0, 30.0))]);
+    assert_eq!(
+        seen(&api.see(&format!("{path}?step=raw&from={late}")).await),
+        [(1, values(30.0, 30.0, 30.0))]
+    );
     api.get(&format!("{path}?step=2m")).await.is_problem(400, "bad_query");
     api.get(&format!("{path}?from={now}&to={now}")).await.is_problem(400, "bad_query");
     api.get(&format!("{path}?from=yesterday")).await.is_problem(400, "bad_query");
