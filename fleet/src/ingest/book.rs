@@ -72,7 +72,9 @@ impl Book {
             let again = reports::unrolled(db, after, REREAD).await?;
             let Some(last) = again.last() else { return Ok(book) };
             after = last.id;
-            for Unrolled { box_id, entry, .. } in again {
+            for Unrolled { source, box_id, sequence, entry, .. } in again {
+                // Once these reports are in the rollups, nothing else says how far their boots are safe.
+                book.moved.insert(source, sequence);
                 let rollup = Rollup::of(&entry.health, &entry.models);
                 fold(&mut book.open, box_id, entry.measured, &rollup);
                 book.health.insert(box_id, HealthAt { received: entry.received, health: entry.health });

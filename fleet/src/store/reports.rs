@@ -7,7 +7,7 @@ use muster_protocol::message::{Health, ModelStats, Report};
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::convert::{column, from_json, time, to_json};
+use super::convert::{column, count, from_json, time, to_json};
 use super::slices::{self, Kind, Mark, Slice};
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
 
@@ -199,7 +199,9 @@ async fn read(
 #[derive(Debug)]
 pub struct Unrolled {
     pub id: i64,
+    pub source: i64,
     pub box_id: i64,
+    pub sequence: u64,
     pub entry: ReportEntry,
 }
 
@@ -209,8 +211,8 @@ pub async fn unrolled(db: &mut Telemetry, after: i64, limit: u32) -> Result<Vec<
     let limit = Page::<()>::first(limit).limit();
     for held in slices::held(db, Kind::Reports).await?.into_iter().filter(|held| held.last_id > after) {
         let table = Slice { kind: Kind::Reports, starts: time(held.starts) }.table();
-        let rows: Vec<(i64, i64, i64, i64, Vec<u8>)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "select report.id, sources.box, received, measured, payload from {table} report \
+        let rows: Vec<(i64, i64, i64, i64, i64, i64, Vec<u8>)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "select report.id, report.source, sources.box, sequence, received, measured, payload from {table} report \
              join sources on sources.id = report.source where report.id > $1 order by report.id limit $2"
         )))
         .bind(after)
@@ -221,8 +223,14 @@ pub async fn unrolled(db: &mut Telemetry, after: i64, limit: u32) -> Result<Vec<
         if rows.is_empty() {
             continue;
         }
-        let unpacked = rows.into_iter().map(|(id, box_id, received, measured, payload)| {
-            Ok(Unrolled { id, box_id, entry: Row { received, measured, payload }.try_into()? })
+        let unpacked = rows.into_iter().map(|(id, source, box_id, sequence, received, measured, payload)| {
+            Ok(Unrolled {
+                id,
+                source,
+                box_id,
+                sequence: count(sequence),
+                entry: Row { received, measured, payload }.try_into()?,
+            })
         });
         return unpacked.collect();
     }
