@@ -1,8 +1,9 @@
 //! Takes in what devices say: decode → one transaction → commit → acknowledge.
 //!
 //! ```text
-//!   broker ─▶ link ─▶ up to 200 at once ─▶ decode ─▶ telemetry commit ─▶ control commit ─▶ acks ─▶ broker
+//!   broker ─▶ link ─▶ up to 500 at once ─▶ decode ─▶ telemetry commit ─▶ control commit ─▶ acks ─▶ broker
 //!                                             └ malformed: counted, named in the log now and then
+//!   every five minutes: rollups, positions ─▶ telemetry commit ─▶ what is too much or too old is dropped
 //! ```
 //! Batches grow with the load: what came while one was being written is the next, and nobody waits for a batch to fill.
 //! An acknowledgement is sent only after both commits. The telemetry commits first; if the control commit then fails,
@@ -11,11 +12,13 @@
 //! Only members are listened to, by the register and not by the broker: a broker may be someone else's, and its list of
 //! revoked certificates late. Never trusts a device further than its own rows.
 
+mod book;
 mod decode;
+mod keep;
 mod take;
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,11 +33,16 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clocks;
 use crate::enrolment::StandingName;
 use crate::link::{Delivery, Inbound, Outbound, Publisher};
+use crate::rollup::Retention;
 use crate::store::{Store, StoreError, positions};
+use book::{Book, Page};
 use decode::Fact;
+use keep::Keeper;
 use take::{Members, Taken, Windows};
 
-const BATCH: usize = 200;
+const BATCH: usize = 500;
+/// How often it is asked whether rollups are to be closed.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Tries of one batch before it is given up; devices then send it again.
 const TRIES: u32 = 3;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -57,6 +65,12 @@ pub struct IngestCounters {
     pub held_back: AtomicU64,
     /// Panes whose bundle or streams are not known here.
     pub unfit_panes: AtomicU64,
+    /// Reports that were kept.
+    pub reports: AtomicU64,
+    /// Messages that wait to be taken in, as of the last batch.
+    pub waiting: AtomicU64,
+    /// Rollups that are not written yet.
+    pub open_rollups: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -66,6 +80,9 @@ pub struct Ingest {
     clocks: Clocks,
     counters: Arc<IngestCounters>,
     windows: Windows,
+    /// None until the first batch, or after a failure: read from the database then.
+    book: Option<Book>,
+    keeper: Keeper,
     /// Told when a key was retired.
     retired: Arc<Notify>,
     malformed_named: Option<tokio::time::Instant>,
@@ -76,13 +93,21 @@ pub struct Ingest {
 type Touched = BTreeSet<(DeviceId, BootId)>;
 
 impl Ingest {
-    pub fn new(store: Store, publisher: Publisher, clocks: Clocks, retired: Arc<Notify>) -> Self {
+    pub fn new(
+        store: Store,
+        publisher: Publisher,
+        clocks: Clocks,
+        retired: Arc<Notify>,
+        retention: Retention,
+    ) -> Self {
         Self {
             store,
             publisher,
             clocks,
             counters: Arc::new(IngestCounters::default()),
             windows: Windows::default(),
+            book: None,
+            keeper: Keeper::new(retention),
             retired,
             malformed_named: None,
             stranger_named: None,
@@ -95,20 +120,57 @@ impl Ingest {
 
     pub async fn run(mut self, mut messages: mpsc::Receiver<Inbound>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let came = tokio::select! {
                 () = stop.cancelled() => return,
+                _ = look.tick() => {
+                    self.keep().await;
+                    continue;
+                }
                 came = messages.recv_many(&mut batch, BATCH) => came,
             };
             if came == 0 {
                 return;
             }
+            self.counters.waiting.store(messages.len() as u64, Ordering::Relaxed);
             self.take_in(&batch).await;
             batch.clear();
         }
     }
 
-    async fn take_in(&mut self, batch: &[Inbound]) {
+    /// Closes rollups if it is time, and drops what is too much or too old.
+    pub async fn keep(&mut self) {
+        let moment = self.clocks.moment();
+        let full = self.book.as_ref().is_some_and(Book::is_full);
+        if !full && !self.keeper.is_due(moment) {
+            return;
+        }
+        let kept = async {
+            let mut book = self.book().await?;
+            let closed = self.keeper.close(&self.store, &mut book, moment).await;
+            self.book = Some(book);
+            closed
+        };
+        if let Err(error) = kept.await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "rollups cannot be written; trying again"
+            );
+        }
+    }
+
+    /// The memory, taken out; whoever fails with it does not put it back, and it is read anew.
+    async fn book(&mut self) -> Result<Book, StoreError> {
+        match self.book.take() {
+            Some(book) => Ok(book),
+            None => Book::open(&mut self.store.read_telemetry().await?).await,
+        }
+    }
+
+    /// Takes a batch in: all of it is committed, or none.
+    pub async fn take_in(&mut self, batch: &[Inbound]) {
         count(&self.counters.messages, batch.len());
         count(&self.counters.batches, 1);
         let facts: Vec<(DeviceId, Fact)> = batch.iter().filter_map(|inbound| self.decode(inbound)).collect();
@@ -146,11 +208,14 @@ impl Ingest {
 
     /// All facts in their order, in one transaction of each database. Returns what may be acknowledged.
     async fn commit(&mut self, facts: &[(DeviceId, Fact)]) -> Result<Vec<(DeviceId, Ack)>, StoreError> {
+        let mut book = self.book().await?;
         let moment = self.clocks.moment();
         let mut control = self.store.write().await?;
         let mut telemetry = self.store.write_telemetry().await?;
         let mut touched = Touched::new();
-        let (mut members, mut retired, mut stranger) = (Members::new(), false, None);
+        let everybody: BTreeSet<&DeviceId> = facts.iter().map(|(device, _)| device).collect();
+        let mut members = Members::look_up(&mut control, &everybody, moment.at).await?;
+        let (mut page, mut retired, mut stranger) = (Page::default(), false, None);
         for (device, fact) in facts {
             let mut taker = take::Taker {
                 control: &mut control,
@@ -158,6 +223,9 @@ impl Ingest {
                 counters: &self.counters,
                 windows: &mut self.windows,
                 members: &mut members,
+                book: &book,
+                page: &mut page,
+                clocks: self.clocks,
                 retired: &mut retired,
                 moment,
             };
@@ -169,18 +237,25 @@ impl Ingest {
                 Taken::NotAMember(standing) => stranger = Some((device, standing)),
             }
         }
-        let mut acks = BTreeMap::new();
+        let safe = positions::of(&mut control, &touched).await?;
+        let mut acks = Vec::with_capacity(touched.len());
         for (device, boot) in touched {
+            let of_boot = safe.get(&(device.clone(), boot.clone())).copied().unwrap_or_default();
             let ack = Ack {
                 v: VERSION,
-                event: positions::get(&mut control, &device, &boot, positions::Stream::Event).await?,
-                state: positions::get(&mut control, &device, &boot, positions::Stream::State).await?,
-                report: positions::of_reports(&mut telemetry, &device, &boot).await?,
-                boot: boot.clone(),
+                event: of_boot.event,
+                state: of_boot.state,
+                report: page.position(&book, &mut telemetry, &device, &boot).await?,
+                boot,
             };
-            acks.insert((device, boot), ack);
+            acks.push((device, ack));
         }
+        page.write(&mut telemetry, moment.at).await?;
         telemetry.commit().await?;
+        count(&self.counters.reports, page.reports());
+        book.take_over(page);
+        self.counters.open_rollups.store(book.open_rollups() as u64, Ordering::Relaxed);
+        self.book = Some(book);
         control.commit().await?;
         if retired {
             self.retired.notify_one();
@@ -191,7 +266,7 @@ impl Ingest {
             let state = standing.map_or("unknown", StandingName::as_str);
             tracing::warn!(device.id = %device, state, "a device that is no member speaks, and is not listened to");
         }
-        Ok(acks.into_iter().map(|((device, _), ack)| (device, ack)).collect())
+        Ok(acks)
     }
 
     async fn acknowledge(&self, acks: Vec<(DeviceId, Ack)>) {

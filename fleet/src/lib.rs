@@ -4,7 +4,7 @@
 //!   doors   http · door · cli · builder · offline                where the world comes in
 //!   deeds   ingest · intake · registrar · orders · tasks         load → decide → save → say
 //!   hands   store · blob · pki · admission · broker · link · deliver · signer · publisher · oms    touch one thing each
-//!   mind    rollout · enrolment · gate · drift · retrain         decide; pure; no clock, no I/O
+//!   mind    rollout · enrolment · gate · drift · retrain · rollup    decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
@@ -37,6 +37,7 @@ pub mod publisher;
 pub mod registrar;
 pub mod retrain;
 pub mod rollout;
+pub mod rollup;
 pub mod roster;
 pub mod say;
 pub mod serve;

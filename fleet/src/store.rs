@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   fleet.db       control plane: devices, identities, catalogue, orders, rollouts, runs, the log, the outbox     Control, ControlTx
-//!   telemetry.db   reports, windows of counts, matured labels                                         Telemetry, TelemetryTx
+//!   telemetry.db   reports, rollups, windows of counts, matured labels                                Telemetry, TelemetryTx
 //! ```
 //! One aggregate a file; functions take a connection, so that a deed that writes several of them does so at once, and
 //! return domain types: a row never leaves this folder. What leaves the process with a commit goes through
@@ -40,9 +40,12 @@ pub mod policies;
 pub mod positions;
 pub mod reports;
 pub mod rollouts;
+pub mod rollups;
 pub mod runs;
 pub mod seats;
 pub mod sites;
+pub mod slices;
+pub mod sources;
 pub mod stats;
 pub mod tags;
 pub mod triggers;

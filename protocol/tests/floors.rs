@@ -21,7 +21,7 @@ const AGENT: &[&[&str]] = &[
 ];
 
 const FLEET: &[&[&str]] = &[
-    &["clock", "mint", "addresses", "gate"],
+    &["clock", "mint", "addresses", "gate", "rollup"],
     &["config", "rollout", "drift", "enrolment", "pki", "admission"],
     &["retrain", "store", "blob", "broker", "publisher", "client", "oms"],
     &["link", "signer", "catalogue", "builder"],
@@ -37,6 +37,7 @@ const MINDS: &[&str] = &[
     "agent/src/reconcile",
     "fleet/src/gate",
     "fleet/src/rollout",
+    "fleet/src/rollup",
     "fleet/src/drift",
     "fleet/src/retrain",
     "fleet/src/enrolment",

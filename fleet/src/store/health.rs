@@ -1,5 +1,6 @@
 //! A box's health, summed by the hour of world time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_protocol::ids::DeviceId;
@@ -24,30 +25,71 @@ pub struct HourHealth {
     pub temperature_c: Option<f64>,
 }
 
-const ADD: &str = "insert into health_hours (device, hour, reports, memory_sum, temperatures, temperature_sum) \
-     values ($1, $2, 1, $3, $4, $5) on conflict (device, hour) do update set reports = health_hours.reports + 1, \
-     memory_sum = health_hours.memory_sum + excluded.memory_sum, \
-     temperatures = health_hours.temperatures + excluded.temperatures, \
-     temperature_sum = health_hours.temperature_sum + excluded.temperature_sum";
-const TRIM: &str = "delete from health_hours where device = $1 and hour < $2";
+/// What a batch of reports adds to one hour of one box.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct HealthSums {
+    reports: i64,
+    memory_mib: f64,
+    temperatures: i64,
+    temperature_c: f64,
+}
 
-/// Adds what a box told at this world time. Call once a report.
-pub async fn add(tx: &mut TelemetryTx, device: &DeviceId, at: Timestamp, health: &Health) -> Result<()> {
-    #[expect(clippy::cast_precision_loss, reason = "memory in MiB stays far below 2^53")]
-    let memory_mib = (health.memory_used_bytes >> 20) as f64;
-    let temperature = health.temperature_c.map(f64::from).filter(|celsius| celsius.is_finite());
-    sqlx::query(ADD)
-        .bind(device.as_str())
-        .bind(at.floor_to(HOUR).as_millis())
-        .bind(memory_mib)
-        .bind(i64::from(temperature.is_some()))
-        .bind(temperature.unwrap_or(0.0))
-        .execute(tx.sql())
-        .await
-        .map_err(StoreError::query("adding to an hour's health"))?;
+/// The hours of the boxes of a batch.
+pub type HealthHours = BTreeMap<(DeviceId, Timestamp), HealthSums>;
+
+impl HealthSums {
+    pub fn add(&mut self, health: &Health) {
+        #[expect(clippy::cast_precision_loss, reason = "memory in MiB stays far below 2^53")]
+        let memory_mib = (health.memory_used_bytes >> 20) as f64;
+        self.reports += 1;
+        self.memory_mib += memory_mib;
+        if let Some(celsius) = health.temperature_c.map(f64::from).filter(|celsius| celsius.is_finite()) {
+            self.temperatures += 1;
+            self.temperature_c += celsius;
+        }
+    }
+}
+
+/// The hour of what a box told at this world time.
+pub fn hour_of(at: Timestamp) -> Timestamp {
+    at.floor_to(HOUR)
+}
+
+/// Rows of one statement: six parameters each.
+const CHUNK: usize = 100;
+
+/// Adds what a batch of reports told. Call once a report.
+pub async fn add(tx: &mut TelemetryTx, hours: &HealthHours) -> Result<()> {
+    let rows: Vec<_> = hours.iter().collect();
+    for chunk in rows.chunks(CHUNK) {
+        let mut add = sqlx::QueryBuilder::new(
+            "insert into health_hours (device, hour, reports, memory_sum, temperatures, temperature_sum) ",
+        );
+        add.push_values(chunk, |mut row, ((device, hour), sums)| {
+            row.push_bind(device.as_str())
+                .push_bind(hour.as_millis())
+                .push_bind(sums.reports)
+                .push_bind(sums.memory_mib)
+                .push_bind(sums.temperatures)
+                .push_bind(sums.temperature_c);
+        });
+        add.push(
+            " on conflict (device, hour) do update set reports = health_hours.reports + excluded.reports, \
+             memory_sum = health_hours.memory_sum + excluded.memory_sum, \
+             temperatures = health_hours.temperatures + excluded.temperatures, \
+             temperature_sum = health_hours.temperature_sum + excluded.temperature_sum",
+        );
+        add.build().execute(tx.sql()).await.map_err(StoreError::query("adding to hours of health"))?;
+    }
+    Ok(())
+}
+
+const TRIM: &str = "delete from health_hours where hour < $1";
+
+/// Drops hours that are too old.
+pub async fn trim(tx: &mut TelemetryTx, world_now: Timestamp) -> Result<()> {
     sqlx::query(TRIM)
-        .bind(device.as_str())
-        .bind(at.minus(KEPT).as_millis())
+        .bind(world_now.minus(KEPT).as_millis())
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("dropping old health"))?;

@@ -141,12 +141,11 @@ pub async fn add(tx: &mut TelemetryTx, device: &DeviceId, block: &LabelBlock) ->
     Ok(())
 }
 
-const TRIM: &str = "delete from label_days where device = $1 and day < $2";
+const TRIM: &str = "delete from label_days where day < $1";
 
-/// Drops days of a device that are too old.
-pub async fn trim(tx: &mut TelemetryTx, device: &DeviceId, world_now: Timestamp) -> Result<()> {
+/// Drops days that are too old.
+pub async fn trim(tx: &mut TelemetryTx, world_now: Timestamp) -> Result<()> {
     sqlx::query(TRIM)
-        .bind(device.as_str())
         .bind(world_now.minus(KEPT).as_millis())
         .execute(tx.sql())
         .await

@@ -6,8 +6,11 @@ use muster_protocol::ids::{DeviceId, Digest, SlotName};
 use muster_protocol::message::ModelStats;
 use muster_protocol::time::Timestamp;
 
-use super::convert::{column, count, from_json, parse, time, to_json};
+use sqlx::Row as _;
+
+use super::convert::{column, count, parse, time};
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
+use crate::rollup::LATENCY_BUCKETS;
 
 const HOUR: Duration = Duration::from_hours(1);
 /// World time after which hours are dropped.
@@ -37,8 +40,38 @@ pub struct StatsFilter {
     pub since: Timestamp,
 }
 
+/// Whose hour: device, slot, bundle, start of the hour.
+pub type HourKey = (DeviceId, SlotName, Digest, Timestamp);
+
+/// What a batch of reports adds to one hour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    requests: u64,
+    rows: u64,
+    failures: u64,
+    refused: u64,
+    latency: [u64; LATENCY_BUCKETS],
+}
+
+impl Sums {
+    pub fn add(&mut self, stats: &ModelStats) {
+        self.requests = self.requests.saturating_add(stats.requests);
+        self.rows = self.rows.saturating_add(stats.rows);
+        self.failures = self.failures.saturating_add(stats.failures);
+        self.refused = self.refused.saturating_add(stats.refused);
+        for (sum, count) in self.latency.iter_mut().zip(&stats.latency) {
+            *sum = sum.saturating_add(u64::from(*count));
+        }
+    }
+}
+
+/// The hour in which a span that began at `from` is counted.
+pub fn hour_of(from: Timestamp) -> Timestamp {
+    from.floor_to(HOUR)
+}
+
 #[derive(sqlx::FromRow)]
-struct Sums {
+struct Key {
     device: String,
     slot: String,
     bundle: String,
@@ -47,78 +80,82 @@ struct Sums {
     row_count: i64,
     failures: i64,
     refused: i64,
-    latency: String,
 }
 
-impl TryFrom<Sums> for HourStats {
+/// A row: what it is of, and its histogram.
+struct Row(Key, Vec<u64>);
+
+impl<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> for Row {
+    fn from_row(row: &'r sqlx::sqlite::SqliteRow) -> std::result::Result<Self, sqlx::Error> {
+        let latency = LATENCY.iter().map(|name| Ok(count(row.try_get::<i64, _>(*name)?)));
+        Ok(Self(
+            <Key as sqlx::FromRow<_>>::from_row(row)?,
+            latency.collect::<std::result::Result<_, sqlx::Error>>()?,
+        ))
+    }
+}
+
+impl TryFrom<Row> for HourStats {
     type Error = StoreError;
 
-    fn try_from(row: Sums) -> Result<Self> {
+    fn try_from(Row(key, latency): Row) -> Result<Self> {
         Ok(Self {
-            device: parse("device id", &row.device)?,
-            slot: parse("slot", &row.slot)?,
-            bundle: parse("bundle digest", &row.bundle)?,
-            hour: time(row.hour),
-            requests: count(row.requests),
-            rows: count(row.row_count),
-            failures: count(row.failures),
-            refused: count(row.refused),
-            latency: from_json("latency histogram", &row.latency)?,
+            device: parse("device id", &key.device)?,
+            slot: parse("slot", &key.slot)?,
+            bundle: parse("bundle digest", &key.bundle)?,
+            hour: time(key.hour),
+            requests: count(key.requests),
+            rows: count(key.row_count),
+            failures: count(key.failures),
+            refused: count(key.refused),
+            latency,
         })
     }
 }
 
-const LATENCY: &str =
-    "select latency from model_stats where device = $1 and slot = $2 and bundle = $3 and hour = $4";
-const ADD: &str = "insert into model_stats (device, slot, bundle, hour, requests, row_count, failures, refused, latency) \
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (device, slot, bundle, hour) do update set \
-     requests = model_stats.requests + excluded.requests, row_count = model_stats.row_count + excluded.row_count, \
-     failures = model_stats.failures + excluded.failures, refused = model_stats.refused + excluded.refused, \
-     latency = excluded.latency";
+/// The columns of the histogram, its first bucket first.
+const LATENCY: [&str; LATENCY_BUCKETS] =
+    ["l0", "l1", "l2", "l3", "l4", "l5", "l6", "l7", "l8", "l9", "l10", "l11", "l12", "l13", "l14", "l15"];
+/// Rows of one statement: 24 parameters each.
+const CHUNK: usize = 50;
+const ADD: &str = "insert into hour_stats (device, slot, bundle, hour, requests, row_count, failures, refused, \
+     l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15) ";
 
-/// Adds a report's sums to the hour in which its span began. Call once a report.
-pub async fn add(tx: &mut TelemetryTx, device: &DeviceId, from: Timestamp, stats: &ModelStats) -> Result<()> {
-    let hour = from.floor_to(HOUR).as_millis();
-    let (slot, bundle) = (stats.slot.as_str(), stats.bundle.to_string());
-    let held: Option<(String,)> = sqlx::query_as(LATENCY)
-        .bind(device.as_str())
-        .bind(slot)
-        .bind(&bundle)
-        .bind(hour)
-        .fetch_optional(tx.sql())
-        .await
-        .map_err(StoreError::query("reading an hour's latency"))?;
-    let mut latency: Vec<u64> = match held {
-        Some((text,)) => from_json("latency histogram", &text)?,
-        None => Vec::new(),
-    };
-    latency.resize(latency.len().max(stats.latency.len()), 0);
-    for (sum, n) in latency.iter_mut().zip(&stats.latency) {
-        *sum = sum.saturating_add(u64::from(*n));
+/// Adds what a batch of reports counted. Call once a report.
+pub async fn add<'a>(
+    tx: &mut TelemetryTx,
+    hours: impl IntoIterator<Item = (&'a HourKey, &'a Sums)> + Send,
+) -> Result<()> {
+    let hours: Vec<_> = hours.into_iter().collect();
+    for chunk in hours.chunks(CHUNK) {
+        let mut add = sqlx::QueryBuilder::new(ADD);
+        add.push_values(chunk, |mut row, ((device, slot, bundle, hour), sums)| {
+            row.push_bind(device.as_str())
+                .push_bind(slot.as_str())
+                .push_bind(bundle.to_string())
+                .push_bind(hour.as_millis());
+            for count in [sums.requests, sums.rows, sums.failures, sums.refused].iter().chain(&sums.latency) {
+                row.push_bind(column(*count));
+            }
+        });
+        add.push(" on conflict (device, slot, bundle, hour) do update set ");
+        let mut sums = add.separated(", ");
+        for name in ["requests", "row_count", "failures", "refused"].iter().chain(&LATENCY) {
+            sums.push(format_args!("{name} = hour_stats.{name} + excluded.{name}"));
+        }
+        add.build().execute(tx.sql()).await.map_err(StoreError::query("adding to the sums of hours"))?;
     }
-    sqlx::query(ADD)
-        .bind(device.as_str())
-        .bind(slot)
-        .bind(&bundle)
-        .bind(hour)
-        .bind(column(stats.requests))
-        .bind(column(stats.rows))
-        .bind(column(stats.failures))
-        .bind(column(stats.refused))
-        .bind(to_json("latency histogram", &latency)?)
-        .execute(tx.sql())
-        .await
-        .map_err(StoreError::query("adding to an hour's sums"))?;
-    tx.touch(device);
+    for ((device, ..), _) in hours {
+        tx.touch(device);
+    }
     Ok(())
 }
 
-const TRIM: &str = "delete from model_stats where device = $1 and hour < $2";
+const TRIM: &str = "delete from hour_stats where hour < $1";
 
-/// Drops hours of a device that are too old.
-pub async fn trim(tx: &mut TelemetryTx, device: &DeviceId, world_now: Timestamp) -> Result<()> {
+/// Drops hours that are too old.
+pub async fn trim(tx: &mut TelemetryTx, world_now: Timestamp) -> Result<()> {
     sqlx::query(TRIM)
-        .bind(device.as_str())
         .bind(world_now.minus(KEPT).as_millis())
         .execute(tx.sql())
         .await
@@ -126,7 +163,9 @@ pub async fn trim(tx: &mut TelemetryTx, device: &DeviceId, world_now: Timestamp)
     Ok(())
 }
 
-const LIST: &str = "select device, slot, bundle, hour, requests, row_count, failures, refused, latency from model_stats \
+const LIST: &str = "select device, slot, bundle, hour, requests, row_count, failures, refused, \
+     l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15 \
+     from hour_stats \
      where bundle = $1 and ($2 is null or device = $2) and hour >= $3 and (device, slot, hour) > ($4, $5, $6) \
      order by device, slot, hour limit $7";
 
@@ -137,7 +176,7 @@ pub async fn list(
     page: &Page<(DeviceId, SlotName, Timestamp)>,
 ) -> Result<Vec<HourStats>> {
     let after = page.after.as_ref();
-    sqlx::query_as::<_, Sums>(LIST)
+    sqlx::query_as::<_, Row>(LIST)
         .bind(filter.bundle.to_string())
         .bind(filter.device.as_ref().map(DeviceId::as_str))
         .bind(filter.since.floor_to(HOUR).as_millis())
@@ -153,8 +192,9 @@ pub async fn list(
         .collect()
 }
 
-const OF_DEVICE: &str = "select hour, latency from model_stats where device = $1 and slot = $2 and hour >= $3 \
-     order by hour limit $4";
+const OF_DEVICE: &str = "select device, slot, bundle, hour, requests, row_count, failures, refused, \
+     l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15 \
+     from hour_stats where device = $1 and slot = $2 and hour >= $3 order by hour limit $4";
 /// A month, with a second bundle in some of its hours.
 const OF_DEVICE_MAX: i64 = 1500;
 
@@ -165,7 +205,7 @@ pub async fn of_device(
     slot: &SlotName,
     since: Timestamp,
 ) -> Result<Vec<(Timestamp, Vec<u64>)>> {
-    let rows: Vec<(i64, String)> = sqlx::query_as(OF_DEVICE)
+    let rows: Vec<Row> = sqlx::query_as(OF_DEVICE)
         .bind(device.as_str())
         .bind(slot.as_str())
         .bind(since.floor_to(HOUR).as_millis())
@@ -173,5 +213,5 @@ pub async fn of_device(
         .fetch_all(db.sql())
         .await
         .map_err(StoreError::query("listing a device's latency"))?;
-    rows.iter().map(|(hour, latency)| Ok((time(*hour), from_json("latency histogram", latency)?))).collect()
+    Ok(rows.into_iter().map(|Row(key, latency)| (time(key.hour), latency)).collect())
 }

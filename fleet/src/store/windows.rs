@@ -141,6 +141,7 @@ pub async fn merge(
         .fetch_optional(tx.sql())
         .await
         .map_err(StoreError::query("reading a window"))?;
+    let begins = held.is_none();
     let streams = match held {
         None => pane.streams.clone(),
         Some((bytes,)) => {
@@ -164,6 +165,9 @@ pub async fn merge(
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("writing a window"))?;
+    if !begins {
+        return Ok(Merged::Merged);
+    }
     sqlx::query(TRIM)
         .bind(device.as_str())
         .bind(slot)

@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use muster_fleet::rollup::{Rollup, Step};
 use muster_fleet::store::{
-    Page, devices, events, labels, log, orders, outbox, positions, reports, stats, windows,
+    Page, devices, events, labels, log, orders, outbox, positions, reports, rollups, sources, stats, windows,
 };
 use muster_protocol::drift::Counter;
 use muster_protocol::ids::{BootId, DeviceId};
@@ -184,6 +185,81 @@ async fn reports_become_windows_sums_and_label_days_exactly_once() {
     let [labels] = days.as_slice() else { panic!("{} days", days.len()) };
     assert_eq!((labels.n, labels.loss_sum, labels.paired.as_ref().unwrap().diff_sum), (6, 1.5, -0.75));
     drop(db);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn rollups_and_positions_survive_crashes_exactly() {
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
+    let day = Timestamp::from_seconds(1_795_046_400).floor_to(DAY);
+    let span = (day, day.plus(DAY));
+    let mut server = Server::start(dir.path()).await;
+    Publisher::begin(&server.fleet, &[&bundle]).await;
+    let mut boot = None;
+    // Each server takes a report and a repeat, and is killed; the next one rolls up what the one before took.
+    for sequence in 1..=3_u64 {
+        let mut device = Device::connect(&server, 1, sequence).await;
+        device.boot = boot.get_or_insert_with(|| device.boot.clone()).clone();
+        device.hello().await;
+        for _ in 0..2 {
+            device.say(Up::Report, report(&device, &bundle, sequence, day).encode().unwrap()).await;
+            assert_eq!(device.ack().await.report, sequence);
+        }
+        let mut db = server.fleet.store.read_telemetry().await.unwrap();
+        for step in [Step::FiveMinutes, Step::Hour] {
+            let found = rollups::list(&mut db, &device.id, step, span, 100).await.unwrap();
+            let sum = |of: fn(&Rollup) -> u64| found.iter().map(|(_, rollup)| of(rollup)).sum::<u64>();
+            assert_eq!(sum(|rollup| u64::from(rollup.reports)), sequence, "{step:?}");
+            assert_eq!(sum(|rollup| rollup.requests), 100 * sequence, "{step:?}");
+        }
+        drop(db);
+        let id = device.id.clone();
+        server.kill().await;
+        server = Server::start(dir.path()).await;
+        let deadline = tokio::time::Instant::now() + crate::server::PATIENCE;
+        loop {
+            let mut db = server.fleet.store.read_telemetry().await.unwrap();
+            if rollups::rolled(&mut db).await.unwrap() == i64::try_from(sequence).unwrap() {
+                let hours = rollups::list(&mut db, &id, Step::Hour, span, 100).await.unwrap();
+                assert_eq!(hours.iter().map(|(_, rollup)| u64::from(rollup.reports)).sum::<u64>(), sequence);
+                break;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "the rollups were not written");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let mut db = server.fleet.store.read_telemetry().await.unwrap();
+    assert_eq!(rollups::last_report(&mut db).await.unwrap(), 3);
+    drop(db);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_box_gave_up_is_counted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
+    let mut device = Device::connect(&server, 1, 1).await;
+    device.hello().await;
+    let day = Timestamp::from_seconds(1_795_046_400).floor_to(DAY);
+    for (sequence, held_from, position, lost) in [
+        (1, 1, 1, 0),
+        (5, 4, 1, 0), // 2 and 3 are gone, 4 is still to come
+        (4, 4, 4, 2),
+        (4, 4, 4, 2), // a repeat
+        (5, 4, 5, 2),
+        (9, 9, 9, 5),
+    ] {
+        let mut report = report(&device, &bundle, sequence, day);
+        report.held_from = held_from;
+        device.say(Up::Report, report.encode().unwrap()).await;
+        assert_eq!(device.ack().await.report, position, "after {sequence}");
+        let mut db = server.fleet.store.read_telemetry().await.unwrap();
+        let found = sources::lost_of(&mut db, &device.id).await.unwrap();
+        assert_eq!(found.iter().map(|lost| lost.reports).sum::<u64>(), lost, "after {sequence}");
+        assert_eq!(sources::lost_by_all(&mut db).await.unwrap(), (lost, u64::from(lost > 0)));
+    }
     server.stop().await;
 }
 

@@ -188,7 +188,10 @@ async fn commit(store: &Store, clocks: Clocks, deed: &Deed) {
         };
         let mut tx = store.write_telemetry().await.unwrap();
         let from = moment.world_at.plus(std::time::Duration::from_hours(1));
-        stats::add(&mut tx, &id(*n), from, &stats).await.unwrap();
+        let mut sums = stats::Sums::default();
+        sums.add(&stats);
+        let hour = (id(*n), stats.slot, stats.bundle, stats::hour_of(from));
+        stats::add(&mut tx, [(&hour, &sums)]).await.unwrap();
         return tx.commit().await.unwrap();
     }
     let mut tx = store.write().await.unwrap();
