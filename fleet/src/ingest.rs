@@ -30,7 +30,7 @@ use muster_protocol::topic::{Down, Topic};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clocks;
+use crate::clock::{Clocks, Moment};
 use crate::enrolment::StandingName;
 use crate::link::{Delivery, Inbound, Outbound, Publisher};
 use crate::rollup::Retention;
@@ -147,18 +147,19 @@ impl Ingest {
         if !full && !self.keeper.is_due(moment) {
             return;
         }
-        let kept = async {
-            let mut book = self.book().await?;
-            let closed = self.keeper.close(&self.store, &mut book, moment).await;
-            self.book = Some(book);
-            closed
-        };
-        if let Err(error) = kept.await {
+        if let Err(error) = self.close(moment).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "rollups cannot be written; trying again"
             );
         }
+    }
+
+    async fn close(&mut self, moment: Moment) -> Result<(), StoreError> {
+        let mut book = self.book().await?;
+        self.keeper.close(&self.store, &mut book, moment).await?;
+        self.book = Some(book);
+        Ok(())
     }
 
     /// The memory, taken out; whoever fails with it does not put it back, and it is read anew.

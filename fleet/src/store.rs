@@ -57,7 +57,7 @@ use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
 use muster_protocol::ids::DeviceId;
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, Transaction};
 
 pub use changes::{Changes, Touched, Whom};
 pub use documents::{Saved, Versioned};
@@ -176,6 +176,11 @@ impl ControlTx {
         self.touched.devices.add(device);
     }
 
+    /// What the rollout engine knows that the device has shown may have changed.
+    fn shows(&mut self, device: &DeviceId) {
+        self.touched.evidence.add(device);
+    }
+
     fn touch_everybody(&mut self) {
         self.touched.devices = Whom::Anybody;
     }
@@ -197,6 +202,16 @@ impl TelemetryTx {
     fn touch(&mut self, device: &DeviceId) {
         self.touched.evidence.add(device);
     }
+}
+
+/// Narrows a question to these devices.
+fn among(ask: &mut QueryBuilder<Sqlite>, devices: &[&DeviceId]) {
+    ask.push(" and device in (");
+    let mut names = ask.separated(", ");
+    for device in devices {
+        names.push_bind(device.as_str());
+    }
+    names.push_unseparated(")");
 }
 
 impl Control {

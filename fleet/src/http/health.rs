@@ -16,7 +16,10 @@ use crate::store::devices;
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) fn router() -> Router<App> {
-    Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)).route("/metrics", get(super::metrics::metrics))
+    Router::new()
+        .route("/healthz", get(alive))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(super::metrics::metrics))
 }
 
 #[derive(Debug, Serialize)]

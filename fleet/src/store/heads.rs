@@ -29,8 +29,9 @@ impl Head {
     }
 }
 
+/// The columns of a window that are not its counts.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct Row {
     device: String,
     slot: String,
     bundle: String,
@@ -90,7 +91,7 @@ pub struct LabelTotals {
     pub loss_sum_sq: f64,
 }
 
-const LABELS: &str = "select day, sum(n), sum(label_sum), sum(prediction_sum), sum(loss_sum), sum(loss_sum_sq) \
+const LABELS: &str = "select day, cast(sum(n) as bigint), sum(label_sum), sum(prediction_sum), sum(loss_sum), sum(loss_sum_sq) \
      from label_days where bundle = $1 and day >= $2 group by day order by day limit $3";
 
 /// A bundle's labels by the day of the prediction, the oldest first.
@@ -118,7 +119,7 @@ pub async fn labels(
     Ok(rows.into_iter().map(totals).collect())
 }
 
-const PREDICTIONS: &str = "select (hour / $3) * $3, sum(row_count) from model_stats \
+const PREDICTIONS: &str = "select (hour / $3) * $3, cast(sum(row_count) as bigint) from hour_stats \
      where bundle = $1 and hour >= $2 group by 1 order by 1 limit $4";
 
 /// Rows that a bundle has answered, by world day, the oldest first.

@@ -7,17 +7,18 @@ use muster_protocol::ids::DeviceId;
 use muster_protocol::message::Health;
 use muster_protocol::time::Timestamp;
 
-use super::convert::time;
-use super::{Result, StoreError, Telemetry, TelemetryTx};
+use super::convert::{column, parse, time};
+use super::{Result, StoreError, Telemetry, TelemetryTx, among};
 
 const HOUR: Duration = Duration::from_hours(1);
 /// World time after which hours are dropped.
 const KEPT: Duration = Duration::from_hours(14 * 24);
-const HOURS_MAX: i64 = 14 * 24;
+const HOURS_MAX: usize = 14 * 24;
 
-/// Means of one hour.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Means of one hour of a device.
+#[derive(Clone, Debug, PartialEq)]
 pub struct HourHealth {
+    pub device: DeviceId,
     /// Start of the hour, world time.
     pub hour: Timestamp,
     pub memory_mib: f64,
@@ -81,6 +82,9 @@ pub async fn add(tx: &mut TelemetryTx, hours: &HealthHours) -> Result<()> {
         );
         add.build().execute(tx.sql()).await.map_err(StoreError::query("adding to hours of health"))?;
     }
+    for (device, _) in hours.keys() {
+        tx.touch(device);
+    }
     Ok(())
 }
 
@@ -96,26 +100,29 @@ pub async fn trim(tx: &mut TelemetryTx, world_now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-const HOURS: &str = "select hour, memory_sum / reports, temperatures, temperature_sum from health_hours \
-     where device = $1 and hour >= $2 order by hour limit $3";
-
-/// The device's hours that start at `since` or later, oldest first.
-pub async fn hours(db: &mut Telemetry, device: &DeviceId, since: Timestamp) -> Result<Vec<HourHealth>> {
-    let rows: Vec<(i64, f64, i64, f64)> = sqlx::query_as(HOURS)
-        .bind(device.as_str())
-        .bind(since.floor_to(HOUR).as_millis())
-        .bind(HOURS_MAX)
+/// The devices' hours that start at `since` or later, each device's oldest first.
+pub async fn hours(db: &mut Telemetry, devices: &[&DeviceId], since: Timestamp) -> Result<Vec<HourHealth>> {
+    let mut ask = sqlx::QueryBuilder::new(
+        "select device, hour, memory_sum / reports, temperatures, temperature_sum from health_hours where hour >= ",
+    );
+    ask.push_bind(since.floor_to(HOUR).as_millis());
+    among(&mut ask, devices);
+    ask.push(" order by device, hour limit ").push_bind(column((HOURS_MAX * devices.len()) as u64));
+    let rows: Vec<(String, i64, f64, i64, f64)> = ask
+        .build_query_as()
         .fetch_all(db.sql())
         .await
-        .map_err(StoreError::query("reading a device's hours"))?;
+        .map_err(StoreError::query("reading hours of health"))?;
     #[expect(clippy::cast_precision_loss, reason = "reports of one hour")]
     let mean = |n: i64, sum: f64| (n > 0).then(|| sum / n as f64);
-    Ok(rows
-        .into_iter()
-        .map(|(hour, memory_mib, n, sum)| HourHealth {
-            hour: time(hour),
-            memory_mib,
-            temperature_c: mean(n, sum),
+    rows.into_iter()
+        .map(|(device, hour, memory_mib, n, sum)| {
+            Ok(HourHealth {
+                device: parse("device id", &device)?,
+                hour: time(hour),
+                memory_mib,
+                temperature_c: mean(n, sum),
+            })
         })
-        .collect())
+        .collect()
 }

@@ -9,7 +9,7 @@ use muster_protocol::message::LabelBlock;
 use muster_protocol::time::Timestamp;
 
 use super::convert::{column, count, parse, time};
-use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
+use super::{Page, Result, StoreError, Telemetry, TelemetryTx, among};
 
 /// World time after which days are dropped.
 const KEPT: Duration = Duration::from_hours(400 * 24);
@@ -39,21 +39,22 @@ pub struct PairedDay {
     pub diff_sum_sq: f64,
 }
 
-#[derive(Clone, Debug)]
-pub struct LabelFilter {
-    pub bundle: Digest,
-    pub device: Option<DeviceId>,
+#[derive(Clone, Copy, Debug)]
+pub struct LabelFilter<'a> {
+    pub bundle: &'a Digest,
+    pub slot: &'a SlotName,
+    pub devices: &'a [&'a DeviceId],
     /// Days that start here or later.
     pub since: Timestamp,
 }
 
-/// Lists go by device, slot, day, and the digest of the bundle paired with, empty where there was none.
-pub type LabelKey = (DeviceId, SlotName, Timestamp, String);
+/// Lists go by device, day, and the digest of the bundle paired with, empty where there was none.
+pub type LabelKey = (DeviceId, Timestamp, String);
 
 impl LabelDay {
     pub fn key(&self) -> LabelKey {
         let against = self.paired.as_ref().map_or_else(String::new, |paired| paired.against.to_string());
-        (self.device.clone(), self.slot.clone(), self.day, against)
+        (self.device.clone(), self.day, against)
     }
 }
 
@@ -153,22 +154,25 @@ pub async fn trim(tx: &mut TelemetryTx, world_now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-const LIST: &str = "select device, slot, bundle, day, against, n, label_sum, prediction_sum, loss_sum, loss_sum_sq, \
-     pairs, against_loss_sum, diff_sum, diff_sum_sq from label_days \
-     where bundle = $1 and ($2 is null or device = $2) and day >= $3 and (device, slot, day, against) > ($4, $5, $6, $7) \
-     order by device, slot, day, against limit $8";
-
-pub async fn list(db: &mut Telemetry, filter: &LabelFilter, page: &Page<LabelKey>) -> Result<Vec<LabelDay>> {
-    let after = page.after.as_ref();
-    sqlx::query_as::<_, Row>(LIST)
-        .bind(filter.bundle.to_string())
-        .bind(filter.device.as_ref().map(DeviceId::as_str))
-        .bind(filter.since.as_millis())
-        .bind(after.map_or("", |key| key.0.as_str()))
-        .bind(after.map_or("", |key| key.1.as_str()))
-        .bind(after.map_or(i64::MIN, |key| key.2.as_millis()))
-        .bind(after.map_or("", |key| key.3.as_str()))
-        .bind(page.limit())
+pub async fn list(
+    db: &mut Telemetry,
+    filter: LabelFilter<'_>,
+    page: &Page<LabelKey>,
+) -> Result<Vec<LabelDay>> {
+    let mut ask = sqlx::QueryBuilder::new(
+        "select device, slot, bundle, day, against, n, label_sum, prediction_sum, loss_sum, loss_sum_sq, \
+         pairs, against_loss_sum, diff_sum, diff_sum_sq from label_days where bundle = ",
+    );
+    ask.push_bind(filter.bundle.to_string());
+    ask.push(" and slot = ").push_bind(filter.slot.as_str());
+    ask.push(" and day >= ").push_bind(filter.since.as_millis());
+    among(&mut ask, filter.devices);
+    if let Some((device, day, against)) = &page.after {
+        ask.push(" and (device, day, against) > (").push_bind(device.as_str());
+        ask.push(", ").push_bind(day.as_millis()).push(", ").push_bind(against.as_str()).push(")");
+    }
+    ask.push(" order by device, day, against limit ").push_bind(page.limit());
+    ask.build_query_as::<Row>()
         .fetch_all(db.sql())
         .await
         .map_err(StoreError::query("listing matured labels"))?

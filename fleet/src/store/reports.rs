@@ -205,14 +205,33 @@ pub struct Unrolled {
     pub entry: ReportEntry,
 }
 
+#[derive(sqlx::FromRow)]
+struct UnrolledRow {
+    id: i64,
+    source: i64,
+    box_id: i64,
+    sequence: i64,
+    #[sqlx(flatten)]
+    report: Row,
+}
+
+impl TryFrom<UnrolledRow> for Unrolled {
+    type Error = StoreError;
+
+    fn try_from(row: UnrolledRow) -> Result<Self> {
+        let UnrolledRow { id, source, box_id, sequence, report } = row;
+        Ok(Self { id, source, box_id, sequence: count(sequence), entry: report.try_into()? })
+    }
+}
+
 /// Reports that are not in the rollups yet, from the one after `after` on. What a restarted server must add up again.
 pub async fn unrolled(db: &mut Telemetry, after: i64, limit: u32) -> Result<Vec<Unrolled>> {
     let after = after.max(slices::mark(db, Mark::Rolled).await?);
     let limit = Page::<()>::first(limit).limit();
     for held in slices::held(db, Kind::Reports).await?.into_iter().filter(|held| held.last_id > after) {
         let table = Slice { kind: Kind::Reports, starts: time(held.starts) }.table();
-        let rows: Vec<(i64, i64, i64, i64, i64, i64, Vec<u8>)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "select report.id, report.source, sources.box, sequence, received, measured, payload from {table} report \
+        let rows: Vec<UnrolledRow> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "select report.id, report.source, sources.box as box_id, sequence, received, measured, payload from {table} report \
              join sources on sources.id = report.source where report.id > $1 order by report.id limit $2"
         )))
         .bind(after)
@@ -223,16 +242,7 @@ pub async fn unrolled(db: &mut Telemetry, after: i64, limit: u32) -> Result<Vec<
         if rows.is_empty() {
             continue;
         }
-        let unpacked = rows.into_iter().map(|(id, source, box_id, sequence, received, measured, payload)| {
-            Ok(Unrolled {
-                id,
-                source,
-                box_id,
-                sequence: count(sequence),
-                entry: Row { received, measured, payload }.try_into()?,
-            })
-        });
-        return unpacked.collect();
+        return rows.into_iter().map(Unrolled::try_from).collect();
     }
     Ok(Vec::new())
 }

@@ -9,35 +9,21 @@ use muster_protocol::time::Timestamp;
 use sqlx::Row as _;
 
 use super::convert::{column, count, parse, time};
-use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
+use super::{Result, StoreError, Telemetry, TelemetryTx, among};
 use crate::rollup::LATENCY_BUCKETS;
 
 const HOUR: Duration = Duration::from_hours(1);
 /// World time after which hours are dropped.
 const KEPT: Duration = Duration::from_hours(90 * 24);
 
+/// How long a device has lived with a bundle, and how that went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HourStats {
-    pub device: DeviceId,
-    pub slot: SlotName,
-    pub bundle: Digest,
-    /// Start of the hour, world time.
-    pub hour: Timestamp,
-    pub requests: u64,
-    pub rows: u64,
-    pub failures: u64,
-    pub refused: u64,
+pub struct Exposure {
+    /// Hours of which it told anything.
+    pub hours: u64,
+    pub failed_hours: u64,
     /// Counts by `LATENCY_BOUNDS_US` and one more.
     pub latency: Vec<u64>,
-}
-
-/// Which part of the sums.
-#[derive(Clone, Debug)]
-pub struct StatsFilter {
-    pub bundle: Digest,
-    pub device: Option<DeviceId>,
-    /// Hours that start here or later.
-    pub since: Timestamp,
 }
 
 /// Whose hour: device, slot, bundle, start of the hour.
@@ -68,49 +54,6 @@ impl Sums {
 /// The hour in which a span that began at `from` is counted.
 pub fn hour_of(from: Timestamp) -> Timestamp {
     from.floor_to(HOUR)
-}
-
-#[derive(sqlx::FromRow)]
-struct Key {
-    device: String,
-    slot: String,
-    bundle: String,
-    hour: i64,
-    requests: i64,
-    row_count: i64,
-    failures: i64,
-    refused: i64,
-}
-
-/// A row: what it is of, and its histogram.
-struct Row(Key, Vec<u64>);
-
-impl<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> for Row {
-    fn from_row(row: &'r sqlx::sqlite::SqliteRow) -> std::result::Result<Self, sqlx::Error> {
-        let latency = LATENCY.iter().map(|name| Ok(count(row.try_get::<i64, _>(*name)?)));
-        Ok(Self(
-            <Key as sqlx::FromRow<_>>::from_row(row)?,
-            latency.collect::<std::result::Result<_, sqlx::Error>>()?,
-        ))
-    }
-}
-
-impl TryFrom<Row> for HourStats {
-    type Error = StoreError;
-
-    fn try_from(Row(key, latency): Row) -> Result<Self> {
-        Ok(Self {
-            device: parse("device id", &key.device)?,
-            slot: parse("slot", &key.slot)?,
-            bundle: parse("bundle digest", &key.bundle)?,
-            hour: time(key.hour),
-            requests: count(key.requests),
-            rows: count(key.row_count),
-            failures: count(key.failures),
-            refused: count(key.refused),
-            latency,
-        })
-    }
 }
 
 /// The columns of the histogram, its first bucket first.
@@ -163,55 +106,81 @@ pub async fn trim(tx: &mut TelemetryTx, world_now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-const LIST: &str = "select device, slot, bundle, hour, requests, row_count, failures, refused, \
-     l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15 \
-     from hour_stats \
-     where bundle = $1 and ($2 is null or device = $2) and hour >= $3 and (device, slot, hour) > ($4, $5, $6) \
-     order by device, slot, hour limit $7";
-
-/// By device, slot, hour.
-pub async fn list(
+/// What each of the devices has lived through with the bundle in the slot, in the hours from `since` on.
+pub async fn exposure(
     db: &mut Telemetry,
-    filter: &StatsFilter,
-    page: &Page<(DeviceId, SlotName, Timestamp)>,
-) -> Result<Vec<HourStats>> {
-    let after = page.after.as_ref();
-    sqlx::query_as::<_, Row>(LIST)
-        .bind(filter.bundle.to_string())
-        .bind(filter.device.as_ref().map(DeviceId::as_str))
-        .bind(filter.since.floor_to(HOUR).as_millis())
-        .bind(after.map_or("", |key| key.0.as_str()))
-        .bind(after.map_or("", |key| key.1.as_str()))
-        .bind(after.map_or(i64::MIN, |key| key.2.as_millis()))
-        .bind(page.limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("listing sums"))?
-        .into_iter()
-        .map(HourStats::try_from)
+    devices: &[&DeviceId],
+    (slot, bundle): (&SlotName, &Digest),
+    since: Timestamp,
+) -> Result<Vec<(DeviceId, Exposure)>> {
+    let mut ask = sqlx::QueryBuilder::new(
+        "select device, count(*) as hours, sum(case when failures > 0 then 1 else 0 end) as failed",
+    );
+    for name in LATENCY {
+        ask.push(format_args!(", cast(sum({name}) as bigint) as {name}"));
+    }
+    ask.push(" from hour_stats where slot = ").push_bind(slot.as_str());
+    ask.push(" and bundle = ").push_bind(bundle.to_string());
+    ask.push(" and hour >= ").push_bind(since.floor_to(HOUR).as_millis());
+    among(&mut ask, devices);
+    ask.push(" group by device");
+    let rows = ask.build().fetch_all(db.sql()).await.map_err(StoreError::query("adding up hours"))?;
+    rows.iter()
+        .map(|row| {
+            let failed = StoreError::query("reading sums of hours");
+            let exposure = Exposure {
+                hours: count(row.try_get("hours").map_err(&failed)?),
+                failed_hours: count(row.try_get("failed").map_err(&failed)?),
+                latency: latency_of(row)?,
+            };
+            let device: &str = row.try_get("device").map_err(&failed)?;
+            Ok((parse("device id", device)?, exposure))
+        })
         .collect()
 }
 
-const OF_DEVICE: &str = "select device, slot, bundle, hour, requests, row_count, failures, refused, \
-     l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15 \
-     from hour_stats where device = $1 and slot = $2 and hour >= $3 order by hour limit $4";
-/// A month, with a second bundle in some of its hours.
-const OF_DEVICE_MAX: i64 = 1500;
+/// The histogram of an hour of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HourLatency {
+    pub device: DeviceId,
+    /// Start of the hour, world time.
+    pub hour: Timestamp,
+    pub latency: Vec<u64>,
+}
 
-/// Latency histograms of a slot's hours from `since` on, whichever bundle answered, oldest first.
-pub async fn of_device(
+/// Hours of one device at most: a month, with a second bundle in some of its hours.
+const HOURS_MAX: usize = 1500;
+
+/// Latency in the slot by the hour, from `since` on, whichever bundle answered; each device's oldest first.
+pub async fn latency(
     db: &mut Telemetry,
-    device: &DeviceId,
+    devices: &[&DeviceId],
     slot: &SlotName,
     since: Timestamp,
-) -> Result<Vec<(Timestamp, Vec<u64>)>> {
-    let rows: Vec<Row> = sqlx::query_as(OF_DEVICE)
-        .bind(device.as_str())
-        .bind(slot.as_str())
-        .bind(since.floor_to(HOUR).as_millis())
-        .bind(OF_DEVICE_MAX)
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("listing a device's latency"))?;
-    Ok(rows.into_iter().map(|Row(key, latency)| (time(key.hour), latency)).collect())
+) -> Result<Vec<HourLatency>> {
+    let mut ask = sqlx::QueryBuilder::new("select device, hour");
+    for name in LATENCY {
+        ask.push(format_args!(", {name}"));
+    }
+    ask.push(" from hour_stats where slot = ").push_bind(slot.as_str());
+    ask.push(" and hour >= ").push_bind(since.floor_to(HOUR).as_millis());
+    among(&mut ask, devices);
+    ask.push(" order by device, hour limit ").push_bind(column((HOURS_MAX * devices.len()) as u64));
+    let failed = StoreError::query("listing latency");
+    let rows = ask.build().fetch_all(db.sql()).await.map_err(&failed)?;
+    rows.iter()
+        .map(|row| {
+            let device: &str = row.try_get("device").map_err(&failed)?;
+            Ok(HourLatency {
+                device: parse("device id", device)?,
+                hour: time(row.try_get("hour").map_err(&failed)?),
+                latency: latency_of(row)?,
+            })
+        })
+        .collect()
+}
+
+fn latency_of(row: &sqlx::sqlite::SqliteRow) -> Result<Vec<u64>> {
+    let counts = LATENCY.iter().map(|name| row.try_get::<i64, _>(*name).map(count));
+    counts.collect::<std::result::Result<_, _>>().map_err(StoreError::query("reading a histogram"))
 }

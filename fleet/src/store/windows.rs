@@ -11,7 +11,8 @@ use muster_protocol::manifest::Monitoring;
 use muster_protocol::message::Pane;
 use muster_protocol::time::Timestamp;
 
-use super::convert::{count, parse, time};
+use super::heads::{self, Head};
+use super::watches::Seat;
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
 
 /// Windows kept of each device, slot and bundle.
@@ -86,13 +87,8 @@ pub(super) fn is_whole((from, to): (Timestamp, Timestamp), panes: u64, monitorin
 
 #[derive(sqlx::FromRow)]
 struct Row {
-    device: String,
-    slot: String,
-    bundle: String,
-    world_from: i64,
-    world_to: i64,
-    panes: i64,
-    updated: i64,
+    #[sqlx(flatten)]
+    head: heads::Row,
     counts: Vec<u8>,
 }
 
@@ -100,16 +96,9 @@ impl TryFrom<Row> for Window {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self> {
-        Ok(Self {
-            device: parse("device id", &row.device)?,
-            slot: parse("slot", &row.slot)?,
-            bundle: parse("bundle digest", &row.bundle)?,
-            from: time(row.world_from),
-            to: time(row.world_to),
-            panes: count(row.panes),
-            updated: time(row.updated),
-            streams: decode(&row.counts)?,
-        })
+        let Head { seat, from, to, panes, updated } = row.head.try_into()?;
+        let Seat { device, slot, bundle } = seat;
+        Ok(Self { device, slot, bundle, from, to, panes, updated, streams: decode(&row.counts)? })
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use muster_fleet::rollup::{Rollup, Step};
 use muster_fleet::store::{
-    Page, devices, events, labels, log, orders, outbox, positions, reports, rollups, sources, stats, windows,
+    Page, devices, events, heads, labels, log, orders, outbox, positions, reports, rollups, sources, stats,
+    windows,
 };
 use muster_protocol::drift::Counter;
 use muster_protocol::ids::{BootId, DeviceId};
@@ -176,12 +177,13 @@ async fn reports_become_windows_sums_and_label_days_exactly_once() {
     let merged = windows::list(&mut db, &windows::WindowFilter::default(), &Page::first(10)).await.unwrap();
     let [window] = merged.as_slice() else { panic!("{} windows", merged.len()) };
     assert_eq!((window.from, window.panes, window.streams[0].rows()), (day, 3, 30));
-    let filter = stats::StatsFilter { bundle: bundle.sha256(), device: None, since: day };
-    let hours = stats::list(&mut db, &filter, &Page::first(10)).await.unwrap();
-    let [hour] = hours.as_slice() else { panic!("{} hours", hours.len()) };
-    assert_eq!((hour.requests, hour.failures, hour.latency[2]), (300, 3, 300));
-    let filter = labels::LabelFilter { bundle: bundle.sha256(), device: None, since: day };
-    let days = labels::list(&mut db, &filter, &Page::first(10)).await.unwrap();
+    let (slot, sha256) = ("beds".parse().unwrap(), bundle.sha256());
+    let lived = stats::exposure(&mut db, &[&device.id], (&slot, &sha256), day).await.unwrap();
+    let [(of, lived)] = lived.as_slice() else { panic!("{} devices", lived.len()) };
+    assert_eq!((of, lived.hours, lived.failed_hours, lived.latency[2]), (&device.id, 1, 1, 300));
+    assert_eq!(heads::predictions(&mut db, &sha256, day, 9).await.unwrap(), [(day, 300)]);
+    let filter = labels::LabelFilter { bundle: &sha256, slot: &slot, devices: &[&device.id], since: day };
+    let days = labels::list(&mut db, filter, &Page::first(10)).await.unwrap();
     let [labels] = days.as_slice() else { panic!("{} days", days.len()) };
     assert_eq!((labels.n, labels.loss_sum, labels.paired.as_ref().unwrap().diff_sum), (6, 1.5, -0.75));
     drop(db);
