@@ -17,7 +17,7 @@ test: doctor packages build interop lint unit python-test ui-test stories ## Run
 doctor: ## Say what this machine lacks, and the command that installs it
 	@scripts/doctor.sh
 
-packages: ## Install the Debian packages that the tests need (Mosquitto, Chromium, OpenSSL)
+packages: ## Install the Debian packages that the tests need (Mosquitto, Chromium, OpenSSL, PostgreSQL)
 	@scripts/packages.sh
 
 build: doctor runtime python ui ## Build everything that runs

@@ -92,7 +92,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     config.check()?;
     let _lock = DataLock::take(&config.data)?;
-    let store = Store::open(&config.data).await?;
+    let store = Store::open_with(&config.data, config.telemetry.database.as_ref()).await?;
     let served = serve(config, store.clone(), stop, ready).await;
     store.close().await;
     served

@@ -4,6 +4,8 @@
 //!   fleet.db       control plane: devices, identities, catalogue, orders, rollouts, runs, the log, the outbox     Control, ControlTx
 //!   telemetry.db   reports, rollups, windows of counts, matured labels                                Telemetry, TelemetryTx
 //! ```
+//! Telemetry may stand in PostgreSQL instead ([`sql`]).
+//!
 //! One aggregate a file; functions take a connection, so that a deed that writes several of them does so at once, and
 //! return domain types: a row never leaves this folder. What leaves the process with a commit goes through
 //! [`outbox`]; whoever waits for news is told by [`Changes`] after the commit, never before.
@@ -46,6 +48,7 @@ pub mod seats;
 pub mod sites;
 pub mod slices;
 pub mod sources;
+mod sql;
 pub mod stats;
 pub mod tags;
 pub mod triggers;
@@ -57,14 +60,16 @@ use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
 use muster_protocol::ids::DeviceId;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, Transaction};
+use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 pub use changes::{Changes, Touched, Whom};
 pub use documents::{Saved, Versioned};
 pub use error::StoreError;
 pub use page::{LIMIT_MAX, NewestFirst, Page};
 
+use crate::config::PostgresUrl;
 use open::Database;
+use sql::TelemetryDatabase;
 
 pub type Result<T> = std::result::Result<T, StoreError>;
 
@@ -72,7 +77,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 #[derive(Clone, Debug)]
 pub struct Store {
     control: Database,
-    telemetry: Database,
+    telemetry: TelemetryDatabase,
     changes: Changes,
 }
 
@@ -92,7 +97,7 @@ pub struct ControlTx {
 
 /// A consistent view of the telemetry.
 #[derive(Debug)]
-pub struct Telemetry(Transaction<'static, Sqlite>);
+pub struct Telemetry(sql::Transaction);
 
 /// A write to the telemetry: all of it or, if dropped, nothing. There is one at a time.
 #[derive(Debug)]
@@ -105,9 +110,16 @@ pub struct TelemetryTx {
 impl Store {
     /// Opens the databases in `dir`, makes them if there are none, and brings their tables up to date.
     pub async fn open(dir: &Path) -> Result<Self> {
+        Self::open_with(dir, None).await
+    }
+
+    /// As [`Self::open`], with telemetry in a PostgreSQL database if one is named.
+    pub async fn open_with(dir: &Path, telemetry: Option<&PostgresUrl>) -> Result<Self> {
         let control = Database::open(&dir.join("fleet.db"), &sqlx::migrate!("migrations/control")).await?;
-        let telemetry =
-            Database::open(&dir.join("telemetry.db"), &sqlx::migrate!("migrations/telemetry")).await?;
+        let telemetry = match telemetry {
+            None => TelemetryDatabase::file(&dir.join("telemetry.db")).await?,
+            Some(server) => TelemetryDatabase::server(server).await?,
+        };
         Ok(Self { control, telemetry, changes: Changes::default() })
     }
 
@@ -204,16 +216,6 @@ impl TelemetryTx {
     }
 }
 
-/// Narrows a question to these devices.
-fn among(ask: &mut QueryBuilder<Sqlite>, devices: &[&DeviceId]) {
-    ask.push(" and device in (");
-    let mut names = ask.separated(", ");
-    for device in devices {
-        names.push_bind(device.as_str());
-    }
-    names.push_unseparated(")");
-}
-
 impl Control {
     fn sql(&mut self) -> &mut SqliteConnection {
         &mut self.0
@@ -221,8 +223,12 @@ impl Control {
 }
 
 impl Telemetry {
-    fn sql(&mut self) -> &mut SqliteConnection {
-        &mut self.0
+    fn sql(&mut self) -> sql::Connection<'_> {
+        self.0.connection()
+    }
+
+    fn flavour(&self) -> sql::Flavour {
+        self.0.flavour()
     }
 }
 

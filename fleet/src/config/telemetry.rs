@@ -5,9 +5,12 @@
 //! reports = { bytes = 2_400_000_000, hours = 6 }           # as they came
 //! five_minutes = { bytes = 6_000_000_000, days = 14 }      # each box's rollups
 //! hours = { bytes = 12_000_000_000, days = 400 }
+//! database = "postgres://muster@db.hospital.example/muster"     # else a file beside fleet.db
 //! ```
 //! Whichever bound is met first; an entry that names one bound keeps the default of the other.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -18,6 +21,54 @@ use crate::rollup::{Bound, Retention};
 #[derive(Clone, Debug, Default)]
 pub struct TelemetryConfig {
     pub retention: Retention,
+    /// Where telemetry stands, if not in a file.
+    pub database: Option<PostgresUrl>,
+}
+
+/// `postgres://user@host:port/database?parameters`. One fleet server uses a database at a time. A password belongs into
+/// `~/.pgpass` or `PGPASSWORD`; one that stands here is not shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PostgresUrl(String);
+
+impl PostgresUrl {
+    /// With the password, if there is one.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PostgresUrl {
+    type Err = ConfigError;
+
+    fn from_str(url: &str) -> Result<Self, ConfigError> {
+        let is_one = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
+        if is_one { Ok(Self(url.to_owned())) } else { Err(ConfigError::Database) }
+    }
+}
+
+impl TryFrom<String> for PostgresUrl {
+    type Error = ConfigError;
+
+    fn try_from(url: String) -> Result<Self, ConfigError> {
+        url.parse()
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.0.split_once("://").map_or("", |(_, place)| place);
+        // Parameters may name a password too.
+        let place = place.split_once('?').map_or(place, |(place, _)| place);
+        let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+        write!(f, "postgres://{place}")
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -26,6 +77,7 @@ pub(super) struct Telemetry {
     reports: Limit,
     five_minutes: Limit,
     hours: Limit,
+    database: Option<PostgresUrl>,
 }
 
 #[derive(Default, Deserialize)]
@@ -44,7 +96,7 @@ impl From<Telemetry> for TelemetryConfig {
             five_minutes: file.five_minutes.or(default.five_minutes),
             hours: file.hours.or(default.hours),
         };
-        Self { retention }
+        Self { retention, database: file.database }
     }
 }
 
@@ -82,6 +134,18 @@ impl TelemetryConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_is_named_without_its_password() {
+        let check = |url: &str, shown: &str| {
+            let url: PostgresUrl = url.parse().unwrap();
+            assert_eq!((url.to_string(), format!("{url:?}")), (shown.to_owned(), shown.to_owned()));
+        };
+        check("postgres://muster:p@ss@db:5432/m", "postgres://db:5432/m");
+        check("postgresql:///m?host=/run/pg&password=secret", "postgres:///m");
+        let error = "mysql://muster:secret@db/m".parse::<PostgresUrl>().unwrap_err().to_string();
+        assert!(error.contains("postgres://") && !error.contains("secret"), "{error}");
+    }
 
     #[test]
     fn bounds_are_named_one_by_one() {

@@ -5,6 +5,7 @@ use muster_protocol::manifest::Monitoring;
 use muster_protocol::time::Timestamp;
 
 use super::convert::{count, parse, time};
+use super::sql::on;
 use super::watches::Seat;
 use super::windows::is_whole;
 use super::{Page, Result, StoreError, Telemetry};
@@ -65,19 +66,19 @@ const UPDATED: &str = "select device, slot, bundle, world_from, world_to, panes,
 /// Windows by the time of their last pane, from `since` on.
 pub async fn updated(db: &mut Telemetry, since: Timestamp, page: &Page<Head>) -> Result<Vec<Head>> {
     let after = page.after.as_ref();
-    sqlx::query_as::<_, Row>(UPDATED)
+    on!(db, |sql| sqlx::query_as::<_, Row>(UPDATED)
         .bind(after.map_or(since, |head| head.updated).as_millis())
         .bind(after.map_or("", |head| head.seat.device.as_str()))
         .bind(after.map_or("", |head| head.seat.slot.as_str()))
         .bind(after.map_or_else(String::new, |head| head.seat.bundle.to_string()))
         .bind(after.map_or(i64::MIN, |head| head.from.as_millis()))
         .bind(page.limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("listing what windows got"))?
-        .into_iter()
-        .map(Head::try_from)
-        .collect()
+        .fetch_all(sql)
+        .await)
+    .map_err(StoreError::query("listing what windows got"))?
+    .into_iter()
+    .map(Head::try_from)
+    .collect()
 }
 
 /// Matured labels of one world day, all boxes together.
@@ -101,13 +102,13 @@ pub async fn labels(
     since: Timestamp,
     limit: u32,
 ) -> Result<Vec<LabelTotals>> {
-    let rows: Vec<(i64, i64, f64, f64, f64, f64)> = sqlx::query_as(LABELS)
+    let rows: Vec<(i64, i64, f64, f64, f64, f64)> = on!(db, |sql| sqlx::query_as(LABELS)
         .bind(bundle.to_string())
         .bind(since.as_millis())
         .bind(Page::<()>::first(limit).limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("adding up matured labels"))?;
+        .fetch_all(sql)
+        .await)
+    .map_err(StoreError::query("adding up matured labels"))?;
     let totals = |(day, n, label_sum, prediction_sum, loss_sum, loss_sum_sq)| LabelTotals {
         day: time(day),
         n: count(n),
@@ -130,13 +131,13 @@ pub async fn predictions(
     limit: u32,
 ) -> Result<Vec<(Timestamp, u64)>> {
     const DAY_MS: i64 = 86_400_000;
-    let rows: Vec<(i64, i64)> = sqlx::query_as(PREDICTIONS)
+    let rows: Vec<(i64, i64)> = on!(db, |sql| sqlx::query_as(PREDICTIONS)
         .bind(bundle.to_string())
         .bind(since.as_millis())
         .bind(DAY_MS)
         .bind(Page::<()>::first(limit).limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("adding up predictions"))?;
+        .fetch_all(sql)
+        .await)
+    .map_err(StoreError::query("adding up predictions"))?;
     Ok(rows.into_iter().map(|(day, rows)| (time(day), count(rows))).collect())
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 use muster_protocol::ids::DeviceId;
 use muster_protocol::message::Health;
 use muster_protocol::time::Timestamp;
+use sqlx::QueryBuilder;
 
 use super::convert::{column, parse, time};
-use super::{Result, StoreError, Telemetry, TelemetryTx, among};
+use super::sql::{among, on};
+use super::{Result, StoreError, Telemetry, TelemetryTx};
 
 const HOUR: Duration = Duration::from_hours(1);
 /// World time after which hours are dropped.
@@ -59,28 +61,31 @@ pub fn hour_of(at: Timestamp) -> Timestamp {
 /// Rows of one statement: six parameters each.
 const CHUNK: usize = 100;
 
+const ADD_UP: &str = " on conflict (device, hour) do update set reports = health_hours.reports + excluded.reports, \
+     memory_sum = health_hours.memory_sum + excluded.memory_sum, \
+     temperatures = health_hours.temperatures + excluded.temperatures, \
+     temperature_sum = health_hours.temperature_sum + excluded.temperature_sum";
+
 /// Adds what a batch of reports told. Call once a report.
 pub async fn add(tx: &mut TelemetryTx, hours: &HealthHours) -> Result<()> {
     let rows: Vec<_> = hours.iter().collect();
     for chunk in rows.chunks(CHUNK) {
-        let mut add = sqlx::QueryBuilder::new(
-            "insert into health_hours (device, hour, reports, memory_sum, temperatures, temperature_sum) ",
-        );
-        add.push_values(chunk, |mut row, ((device, hour), sums)| {
-            row.push_bind(device.as_str())
-                .push_bind(hour.as_millis())
-                .push_bind(sums.reports)
-                .push_bind(sums.memory_mib)
-                .push_bind(sums.temperatures)
-                .push_bind(sums.temperature_c);
-        });
-        add.push(
-            " on conflict (device, hour) do update set reports = health_hours.reports + excluded.reports, \
-             memory_sum = health_hours.memory_sum + excluded.memory_sum, \
-             temperatures = health_hours.temperatures + excluded.temperatures, \
-             temperature_sum = health_hours.temperature_sum + excluded.temperature_sum",
-        );
-        add.build().execute(tx.sql()).await.map_err(StoreError::query("adding to hours of health"))?;
+        on!(tx, |sql| {
+            let mut add = QueryBuilder::new(
+                "insert into health_hours (device, hour, reports, memory_sum, temperatures, temperature_sum) ",
+            );
+            add.push_values(chunk, |mut row, ((device, hour), sums)| {
+                row.push_bind(device.as_str())
+                    .push_bind(hour.as_millis())
+                    .push_bind(sums.reports)
+                    .push_bind(sums.memory_mib)
+                    .push_bind(sums.temperatures)
+                    .push_bind(sums.temperature_c);
+            });
+            add.push(ADD_UP);
+            add.build().execute(sql).await.map(drop)
+        })
+        .map_err(StoreError::query("adding to hours of health"))?;
     }
     for (device, _) in hours.keys() {
         tx.touch(device);
@@ -92,27 +97,23 @@ const TRIM: &str = "delete from health_hours where hour < $1";
 
 /// Drops hours that are too old.
 pub async fn trim(tx: &mut TelemetryTx, world_now: Timestamp) -> Result<()> {
-    sqlx::query(TRIM)
-        .bind(world_now.minus(KEPT).as_millis())
-        .execute(tx.sql())
-        .await
+    on!(tx, |sql| sqlx::query(TRIM).bind(world_now.minus(KEPT).as_millis()).execute(sql).await.map(drop))
         .map_err(StoreError::query("dropping old health"))?;
     Ok(())
 }
 
+const HOURS: &str = "select device, hour, memory_sum / reports, temperatures, temperature_sum from health_hours where hour >= ";
+
 /// The devices' hours that start at `since` or later, each device's oldest first.
 pub async fn hours(db: &mut Telemetry, devices: &[&DeviceId], since: Timestamp) -> Result<Vec<HourHealth>> {
-    let mut ask = sqlx::QueryBuilder::new(
-        "select device, hour, memory_sum / reports, temperatures, temperature_sum from health_hours where hour >= ",
-    );
-    ask.push_bind(since.floor_to(HOUR).as_millis());
-    among(&mut ask, devices);
-    ask.push(" order by device, hour limit ").push_bind(column((HOURS_MAX * devices.len()) as u64));
-    let rows: Vec<(String, i64, f64, i64, f64)> = ask
-        .build_query_as()
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("reading hours of health"))?;
+    let rows: Vec<(String, i64, f64, i64, f64)> = on!(db, |sql| {
+        let mut ask = QueryBuilder::new(HOURS);
+        ask.push_bind(since.floor_to(HOUR).as_millis());
+        among(&mut ask, devices);
+        ask.push(" order by device, hour limit ").push_bind(column((HOURS_MAX * devices.len()) as u64));
+        ask.build_query_as().fetch_all(sql).await
+    })
+    .map_err(StoreError::query("reading hours of health"))?;
     #[expect(clippy::cast_precision_loss, reason = "reports of one hour")]
     let mean = |n: i64, sum: f64| (n > 0).then(|| sum / n as f64);
     rows.into_iter()

@@ -7,9 +7,11 @@ use std::time::Duration;
 use muster_protocol::ids::{DeviceId, Digest, SlotName};
 use muster_protocol::message::LabelBlock;
 use muster_protocol::time::Timestamp;
+use sqlx::QueryBuilder;
 
 use super::convert::{column, count, parse, time};
-use super::{Page, Result, StoreError, Telemetry, TelemetryTx, among};
+use super::sql::{among, on};
+use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
 
 /// World time after which days are dropped.
 const KEPT: Duration = Duration::from_hours(400 * 24);
@@ -120,7 +122,7 @@ const ADD: &str = "insert into label_days (device, slot, bundle, day, against, n
 /// Adds a block to its day. Call once a block.
 pub async fn add(tx: &mut TelemetryTx, device: &DeviceId, block: &LabelBlock) -> Result<()> {
     let pairs = block.against.as_ref();
-    sqlx::query(ADD)
+    on!(tx, |sql| sqlx::query(ADD)
         .bind(device.as_str())
         .bind(block.slot.as_str())
         .bind(block.bundle.to_string())
@@ -135,9 +137,10 @@ pub async fn add(tx: &mut TelemetryTx, device: &DeviceId, block: &LabelBlock) ->
         .bind(pairs.map_or(0.0, |pairs| pairs.loss_sum))
         .bind(pairs.map_or(0.0, |pairs| pairs.diff_sum))
         .bind(pairs.map_or(0.0, |pairs| pairs.diff_sum_sq))
-        .execute(tx.sql())
+        .execute(sql)
         .await
-        .map_err(StoreError::query("adding matured labels"))?;
+        .map(drop))
+    .map_err(StoreError::query("adding matured labels"))?;
     tx.touch(device);
     Ok(())
 }
@@ -146,37 +149,32 @@ const TRIM: &str = "delete from label_days where day < $1";
 
 /// Drops days that are too old.
 pub async fn trim(tx: &mut TelemetryTx, world_now: Timestamp) -> Result<()> {
-    sqlx::query(TRIM)
-        .bind(world_now.minus(KEPT).as_millis())
-        .execute(tx.sql())
-        .await
+    on!(tx, |sql| sqlx::query(TRIM).bind(world_now.minus(KEPT).as_millis()).execute(sql).await.map(drop))
         .map_err(StoreError::query("dropping old labels"))?;
     Ok(())
 }
+
+const LIST: &str = "select device, slot, bundle, day, against, n, label_sum, prediction_sum, loss_sum, loss_sum_sq, \
+     pairs, against_loss_sum, diff_sum, diff_sum_sq from label_days where bundle = ";
 
 pub async fn list(
     db: &mut Telemetry,
     filter: LabelFilter<'_>,
     page: &Page<LabelKey>,
 ) -> Result<Vec<LabelDay>> {
-    let mut ask = sqlx::QueryBuilder::new(
-        "select device, slot, bundle, day, against, n, label_sum, prediction_sum, loss_sum, loss_sum_sq, \
-         pairs, against_loss_sum, diff_sum, diff_sum_sq from label_days where bundle = ",
-    );
-    ask.push_bind(filter.bundle.to_string());
-    ask.push(" and slot = ").push_bind(filter.slot.as_str());
-    ask.push(" and day >= ").push_bind(filter.since.as_millis());
-    among(&mut ask, filter.devices);
-    if let Some((device, day, against)) = &page.after {
-        ask.push(" and (device, day, against) > (").push_bind(device.as_str());
-        ask.push(", ").push_bind(day.as_millis()).push(", ").push_bind(against.as_str()).push(")");
-    }
-    ask.push(" order by device, day, against limit ").push_bind(page.limit());
-    ask.build_query_as::<Row>()
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("listing matured labels"))?
-        .into_iter()
-        .map(LabelDay::try_from)
-        .collect()
+    let rows: Vec<Row> = on!(db, |sql| {
+        let mut ask = QueryBuilder::new(LIST);
+        ask.push_bind(filter.bundle.to_string());
+        ask.push(" and slot = ").push_bind(filter.slot.as_str());
+        ask.push(" and day >= ").push_bind(filter.since.as_millis());
+        among(&mut ask, filter.devices);
+        if let Some((device, day, against)) = &page.after {
+            ask.push(" and (device, day, against) > (").push_bind(device.as_str());
+            ask.push(", ").push_bind(day.as_millis()).push(", ").push_bind(against.as_str()).push(")");
+        }
+        ask.push(" order by device, day, against limit ").push_bind(page.limit());
+        ask.build_query_as().fetch_all(sql).await
+    })
+    .map_err(StoreError::query("listing matured labels"))?;
+    rows.into_iter().map(LabelDay::try_from).collect()
 }

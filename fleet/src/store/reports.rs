@@ -6,9 +6,11 @@ use muster_protocol::ids::DeviceId;
 use muster_protocol::message::{Health, ModelStats, Report};
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use sqlx::QueryBuilder;
 
 use super::convert::{column, count, from_json, time, to_json};
 use super::slices::{self, Kind, Mark, Slice};
+use super::sql::on;
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
 
 /// Rows of one statement: six parameters each.
@@ -92,18 +94,21 @@ pub async fn append(tx: &mut TelemetryTx, reports: &[NewReport], received: Times
     slices::ensure(tx, slice).await?;
     let table = slice.table();
     for chunk in reports.chunks(CHUNK) {
-        let mut add = sqlx::QueryBuilder::new(format!(
-            "insert into {table} (id, source, sequence, received, measured, payload) "
-        ));
-        add.push_values(chunk, |mut row, report| {
-            row.push_bind(report.id)
-                .push_bind(report.source)
-                .push_bind(column(report.sequence))
-                .push_bind(received.as_millis())
-                .push_bind(report.measured.as_millis())
-                .push_bind(report.payload.as_slice());
-        });
-        add.build().execute(tx.sql()).await.map_err(StoreError::query("writing reports"))?;
+        on!(tx, |sql| {
+            let mut add = QueryBuilder::new(format!(
+                "insert into {table} (id, source, sequence, received, measured, payload) "
+            ));
+            add.push_values(chunk, |mut row, report| {
+                row.push_bind(report.id)
+                    .push_bind(report.source)
+                    .push_bind(column(report.sequence))
+                    .push_bind(received.as_millis())
+                    .push_bind(report.measured.as_millis())
+                    .push_bind(report.payload.as_slice());
+            });
+            add.build().execute(sql).await.map(drop)
+        })
+        .map_err(StoreError::query("writing reports"))?;
     }
     let payload = reports.iter().map(|report| slices::bytes_of(report.payload.len())).sum();
     slices::grew(tx, slice, slices::bytes_of(reports.len()), payload, last.id).await
@@ -122,7 +127,7 @@ pub async fn list(
     let mut found = Vec::new();
     for held in slices::held(db, Kind::Reports).await?.into_iter().rev() {
         let table = Slice { kind: Kind::Reports, starts: time(held.starts) }.table();
-        let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        let rows: Vec<Row> = on!(db, |sql| sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "select received, measured, payload from {table} where {OF_DEVICE} and (measured, received) < ($2, $3) \
              order by measured desc, received desc limit $4"
         )))
@@ -130,8 +135,8 @@ pub async fn list(
         .bind(before)
         .bind(received)
         .bind(page.limit())
-        .fetch_all(db.sql())
-        .await
+        .fetch_all(sql)
+        .await)
         .map_err(StoreError::query("listing reports"))?;
         found.extend(rows);
     }
@@ -176,7 +181,7 @@ async fn read(
         |held: &slices::Held| held.last_id > after && time(held.starts).plus(Kind::Reports.span()) > from;
     for held in held.into_iter().filter(may_hold) {
         let table = Slice { kind: Kind::Reports, starts: time(held.starts) }.table();
-        let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        let rows: Vec<Row> = on!(db, |sql| sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "select received, measured, payload from {table} where {OF_DEVICE} and measured >= $2 and measured < $3 \
              and id > $4 order by measured, received limit $5"
         )))
@@ -185,8 +190,8 @@ async fn read(
         .bind(to.as_millis())
         .bind(after)
         .bind(limit)
-        .fetch_all(db.sql())
-        .await
+        .fetch_all(sql)
+        .await)
         .map_err(StoreError::query("reading reports"))?;
         found.extend(rows);
     }
@@ -230,14 +235,14 @@ pub async fn unrolled(db: &mut Telemetry, after: i64, limit: u32) -> Result<Vec<
     let limit = Page::<()>::first(limit).limit();
     for held in slices::held(db, Kind::Reports).await?.into_iter().filter(|held| held.last_id > after) {
         let table = Slice { kind: Kind::Reports, starts: time(held.starts) }.table();
-        let rows: Vec<UnrolledRow> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        let rows: Vec<UnrolledRow> = on!(db, |sql| sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "select report.id, report.source, sources.box as box_id, sequence, received, measured, payload from {table} report \
              join sources on sources.id = report.source where report.id > $1 order by report.id limit $2"
         )))
         .bind(after)
         .bind(limit)
-        .fetch_all(db.sql())
-        .await
+        .fetch_all(sql)
+        .await)
         .map_err(StoreError::query("reading reports again"))?;
         if rows.is_empty() {
             continue;
@@ -254,23 +259,21 @@ const HEALTH_OF: &str =
 pub async fn health_of(db: &mut Telemetry, device: &DeviceId) -> Result<Option<HealthAt>> {
     for held in slices::held(db, Kind::Reports).await?.into_iter().rev() {
         let table = Slice { kind: Kind::Reports, starts: time(held.starts) }.table();
-        let newest: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        let newest: Option<Row> = on!(db, |sql| sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "select received, measured, payload from {table} where {OF_DEVICE} order by id desc limit 1"
         )))
         .bind(device.as_str())
-        .fetch_optional(db.sql())
-        .await
+        .fetch_optional(sql)
+        .await)
         .map_err(StoreError::query("reading a device's newest report"))?;
         if let Some(row) = newest {
             let entry = ReportEntry::try_from(row)?;
             return Ok(Some(HealthAt { received: entry.received, health: entry.health }));
         }
     }
-    let row: Option<(i64, String)> = sqlx::query_as(HEALTH_OF)
-        .bind(device.as_str())
-        .fetch_optional(db.sql())
-        .await
-        .map_err(StoreError::query("reading a device's health"))?;
+    let row: Option<(i64, String)> =
+        on!(db, |sql| sqlx::query_as(HEALTH_OF).bind(device.as_str()).fetch_optional(sql).await)
+            .map_err(StoreError::query("reading a device's health"))?;
     row.map(|(received, health)| {
         Ok(HealthAt { received: time(received), health: from_json("device's health", &health)? })
     })
@@ -286,12 +289,17 @@ pub async fn remember_health(
         boxes.into_iter().map(|(id, at)| Ok((id, at.received, to_json("device's health", &at.health)?)));
     let rows: Vec<(i64, Timestamp, String)> = rows.collect::<Result<_>>()?;
     for chunk in rows.chunks(CHUNK) {
-        let mut set = sqlx::QueryBuilder::new("insert into box_health (box, received, health) ");
-        set.push_values(chunk, |mut row, (id, received, health)| {
-            row.push_bind(*id).push_bind(received.as_millis()).push_bind(health.as_str());
-        });
-        set.push(" on conflict (box) do update set received = excluded.received, health = excluded.health");
-        set.build().execute(tx.sql()).await.map_err(StoreError::query("remembering the health of boxes"))?;
+        on!(tx, |sql| {
+            let mut set = QueryBuilder::new("insert into box_health (box, received, health) ");
+            set.push_values(chunk, |mut row, (id, received, health)| {
+                row.push_bind(*id).push_bind(received.as_millis()).push_bind(health.as_str());
+            });
+            set.push(
+                " on conflict (box) do update set received = excluded.received, health = excluded.health",
+            );
+            set.build().execute(sql).await.map(drop)
+        })
+        .map_err(StoreError::query("remembering the health of boxes"))?;
     }
     Ok(())
 }

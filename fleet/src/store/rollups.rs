@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 
 use muster_protocol::ids::DeviceId;
 use muster_protocol::time::Timestamp;
+use sqlx::QueryBuilder;
 
 use super::convert::time;
 use super::slices::{self, Kind, Mark, Slice};
+use super::sql::on;
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx, reports};
 use crate::rollup::{Rollup, Step};
 
@@ -59,14 +61,16 @@ async fn merge(tx: &mut TelemetryTx, step: Step, rollups: &Rollups) -> Result<()
 
 async fn merge_chunk(tx: &mut TelemetryTx, slice: Slice, chunk: &[(i64, Timestamp, &Rollup)]) -> Result<()> {
     let table = slice.table();
-    let mut get =
-        sqlx::QueryBuilder::new(format!("select box, starts, payload from {table} where (box, starts) in ("));
-    get.push_values(chunk, |mut row, (box_id, starts, _)| {
-        row.push_bind(*box_id).push_bind(starts.as_millis());
-    });
-    get.push(")");
-    let held: Vec<(i64, i64, Vec<u8>)> =
-        get.build_query_as().fetch_all(tx.sql()).await.map_err(StoreError::query("reading rollups"))?;
+    let held: Vec<(i64, i64, Vec<u8>)> = on!(tx, |sql| {
+        let mut get =
+            QueryBuilder::new(format!("select box, starts, payload from {table} where (box, starts) in ("));
+        get.push_values(chunk, |mut row, (box_id, starts, _)| {
+            row.push_bind(*box_id).push_bind(starts.as_millis());
+        });
+        get.push(")");
+        get.build_query_as().fetch_all(sql).await
+    })
+    .map_err(StoreError::query("reading rollups"))?;
     let held: BTreeMap<(i64, i64), Vec<u8>> =
         held.into_iter().map(|(box_id, starts, payload)| ((box_id, starts), payload)).collect();
     let mut payload_bytes = 0;
@@ -82,12 +86,15 @@ async fn merge_chunk(tx: &mut TelemetryTx, slice: Slice, chunk: &[(i64, Timestam
         payload_bytes += slices::bytes_of(payload.len());
         rows.push((*box_id, starts.as_millis(), payload));
     }
-    let mut set = sqlx::QueryBuilder::new(format!("insert into {table} (box, starts, payload) "));
-    set.push_values(&rows, |mut row, (box_id, starts, payload)| {
-        row.push_bind(*box_id).push_bind(*starts).push_bind(payload.as_slice());
-    });
-    set.push(" on conflict (box, starts) do update set payload = excluded.payload");
-    set.build().execute(tx.sql()).await.map_err(StoreError::query("writing rollups"))?;
+    on!(tx, |sql| {
+        let mut set = QueryBuilder::new(format!("insert into {table} (box, starts, payload) "));
+        set.push_values(&rows, |mut row, (box_id, starts, payload)| {
+            row.push_bind(*box_id).push_bind(*starts).push_bind(payload.as_slice());
+        });
+        set.push(" on conflict (box, starts) do update set payload = excluded.payload");
+        set.build().execute(sql).await.map(drop)
+    })
+    .map_err(StoreError::query("writing rollups"))?;
     let new = slices::bytes_of(rows.len()) - slices::bytes_of(held.len());
     slices::grew(tx, slice, new, payload_bytes, 0).await
 }
@@ -103,7 +110,7 @@ pub async fn list(
     let limit = Page::<()>::first(limit).limit();
     let mut all: BTreeMap<Timestamp, Rollup> = BTreeMap::new();
     for slice in slices::within(db, Kind::Rollups(step), from, to).await? {
-        let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        let rows: Vec<(i64, Vec<u8>)> = on!(db, |sql| sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "select starts, payload from {} where box = (select min(box) from sources where device = $1) \
              and starts >= $2 and starts < $3 order by starts limit $4",
             slice.table()
@@ -112,8 +119,8 @@ pub async fn list(
         .bind(from.as_millis())
         .bind(to.as_millis())
         .bind(limit)
-        .fetch_all(db.sql())
-        .await
+        .fetch_all(sql)
+        .await)
         .map_err(StoreError::query("listing rollups"))?;
         for (starts, payload) in rows {
             all.insert(time(starts), unpack(&payload)?);

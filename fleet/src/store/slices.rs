@@ -13,6 +13,7 @@ use std::time::Duration;
 use muster_protocol::time::Timestamp;
 
 use super::convert::{column, count, time};
+use super::sql::{Flavour, on};
 use super::{Result, StoreError, Telemetry, TelemetryTx};
 use crate::rollup::{Bound, Retention, Step};
 
@@ -102,19 +103,28 @@ impl Slice {
         }
     }
 
-    fn ddl(self) -> Vec<String> {
+    fn ddl(self, flavour: Flavour) -> Vec<String> {
         let table = self.table();
+        let (bytes, clustered) = match flavour {
+            Flavour::Sqlite => ("blob", " without rowid"),
+            Flavour::Postgres => ("bytea", ""),
+        };
+        // SQLite keeps rows in the order of this very key, and of no other that is a number.
+        let key = match flavour {
+            Flavour::Sqlite => "integer primary key",
+            Flavour::Postgres => "bigint primary key",
+        };
         match self.kind {
             Kind::Reports => vec![
                 format!(
-                    "create table if not exists {table} (id integer primary key, source bigint not null, \
-                     sequence bigint not null, received bigint not null, measured bigint not null, payload blob not null)"
+                    "create table if not exists {table} (id {key}, source bigint not null, \
+                     sequence bigint not null, received bigint not null, measured bigint not null, payload {bytes} not null)"
                 ),
                 format!("create unique index if not exists {table}_key on {table} (source, sequence)"),
             ],
             Kind::Rollups(_) => vec![format!(
-                "create table if not exists {table} (box bigint not null, starts bigint not null, payload blob not null, \
-                 primary key (box, starts)) without rowid"
+                "create table if not exists {table} (box bigint not null, starts bigint not null, payload {bytes} not null, \
+                 primary key (box, starts)){clustered}"
             )],
         }
     }
@@ -127,10 +137,8 @@ const GREW: &str = "insert into slices (kind, starts, row_count, bytes, last_id)
 
 /// Makes the table if there is none.
 pub(super) async fn ensure(tx: &mut TelemetryTx, slice: Slice) -> Result<()> {
-    for ddl in slice.ddl() {
-        sqlx::query(sqlx::AssertSqlSafe(ddl))
-            .execute(tx.sql())
-            .await
+    for ddl in slice.ddl(tx.flavour()) {
+        on!(tx, |sql| sqlx::query(sqlx::AssertSqlSafe(ddl)).execute(sql).await.map(drop))
             .map_err(StoreError::query("making a table of telemetry"))?;
     }
     Ok(())
@@ -144,15 +152,16 @@ pub(super) async fn grew(
     payload: i64,
     last_id: i64,
 ) -> Result<()> {
-    sqlx::query(GREW)
+    on!(tx, |sql| sqlx::query(GREW)
         .bind(slice.kind.as_str())
         .bind(slice.starts.as_millis())
         .bind(rows)
         .bind(payload + rows * ROW_BYTES)
         .bind(last_id)
-        .execute(tx.sql())
+        .execute(sql)
         .await
-        .map_err(StoreError::query("counting telemetry"))?;
+        .map(drop))
+    .map_err(StoreError::query("counting telemetry"))?;
     Ok(())
 }
 
@@ -160,10 +169,7 @@ const HELD: &str = "select starts, row_count, bytes, last_id from slices where k
 
 /// The slices of a kind, the oldest first. There are as many as their age has spans.
 pub(super) async fn held(db: &mut Telemetry, kind: Kind) -> Result<Vec<Held>> {
-    sqlx::query_as(HELD)
-        .bind(kind.as_str())
-        .fetch_all(db.sql())
-        .await
+    on!(db, |sql| sqlx::query_as(HELD).bind(kind.as_str()).fetch_all(sql).await)
         .map_err(StoreError::query("listing tables of telemetry"))
 }
 
@@ -185,6 +191,11 @@ const DROPPED: &str = "insert into dropped (kind, row_count, bytes, early, last)
 
 /// Drops the oldest slices while there is too much, and those that are too old. Reports stay until they are in the rollups.
 pub async fn retain(tx: &mut TelemetryTx, retention: &Retention, now: Timestamp) -> Result<u64> {
+    if tx.flavour() == Flavour::Postgres {
+        // Who reads has a table that it found here until it ends.
+        on!(tx, |sql| sqlx::query("lock table slices in access exclusive mode").execute(sql).await.map(drop))
+            .map_err(StoreError::query("waiting for readers of telemetry"))?;
+    }
     let rolled = mark(tx, Mark::Rolled).await?;
     let mut dropped = 0;
     for kind in Kind::ALL {
@@ -209,25 +220,28 @@ pub async fn retain(tx: &mut TelemetryTx, retention: &Retention, now: Timestamp)
 
 async fn remove(tx: &mut TelemetryTx, slice: Slice, held: Held, early: i64, now: Timestamp) -> Result<()> {
     let failed = StoreError::query("dropping a table of telemetry");
-    sqlx::query(sqlx::AssertSqlSafe(format!("drop table if exists {}", slice.table())))
-        .execute(tx.sql())
+    on!(tx, |sql| sqlx::query(sqlx::AssertSqlSafe(format!("drop table if exists {}", slice.table())))
+        .execute(sql)
         .await
-        .map_err(&failed)?;
-    sqlx::query(FORGET)
+        .map(drop))
+    .map_err(&failed)?;
+    on!(tx, |sql| sqlx::query(FORGET)
         .bind(slice.kind.as_str())
         .bind(slice.starts.as_millis())
-        .execute(tx.sql())
+        .execute(sql)
         .await
-        .map_err(&failed)?;
-    sqlx::query(DROPPED)
+        .map(drop))
+    .map_err(&failed)?;
+    on!(tx, |sql| sqlx::query(DROPPED)
         .bind(slice.kind.as_str())
         .bind(held.row_count)
         .bind(held.bytes)
         .bind(early)
         .bind(now.as_millis())
-        .execute(tx.sql())
+        .execute(sql)
         .await
-        .map_err(&failed)?;
+        .map(drop))
+    .map_err(&failed)?;
     Ok(())
 }
 
@@ -238,11 +252,9 @@ pub async fn kept(db: &mut Telemetry) -> Result<Vec<Kept>> {
     let mut all = Vec::with_capacity(Kind::ALL.len());
     for kind in Kind::ALL {
         let held = held(db, kind).await?;
-        let dropped: Option<(i64, i64, i64, i64)> = sqlx::query_as(DROPPED_OF)
-            .bind(kind.as_str())
-            .fetch_optional(db.sql())
-            .await
-            .map_err(StoreError::query("reading what was dropped"))?;
+        let dropped: Option<(i64, i64, i64, i64)> =
+            on!(db, |sql| sqlx::query_as(DROPPED_OF).bind(kind.as_str()).fetch_optional(sql).await)
+                .map_err(StoreError::query("reading what was dropped"))?;
         let (dropped_rows, dropped_bytes, early, last) = dropped.unwrap_or_default();
         all.push(Kept {
             kind,
@@ -282,20 +294,14 @@ const SET_MARK: &str =
     "insert into marks (name, value) values ($1, $2) on conflict (name) do update set value = excluded.value";
 
 pub(super) async fn mark(db: &mut Telemetry, mark: Mark) -> Result<i64> {
-    let found: Option<(i64,)> = sqlx::query_as(MARK)
-        .bind(mark.as_str())
-        .fetch_optional(db.sql())
-        .await
-        .map_err(StoreError::query("reading a mark"))?;
+    let found: Option<(i64,)> =
+        on!(db, |sql| sqlx::query_as(MARK).bind(mark.as_str()).fetch_optional(sql).await)
+            .map_err(StoreError::query("reading a mark"))?;
     Ok(found.map_or(0, |(value,)| value))
 }
 
 pub(super) async fn set_mark(tx: &mut TelemetryTx, mark: Mark, value: i64) -> Result<()> {
-    sqlx::query(SET_MARK)
-        .bind(mark.as_str())
-        .bind(value)
-        .execute(tx.sql())
-        .await
+    on!(tx, |sql| sqlx::query(SET_MARK).bind(mark.as_str()).bind(value).execute(sql).await.map(drop))
         .map_err(StoreError::query("setting a mark"))?;
     Ok(())
 }

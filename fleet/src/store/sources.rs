@@ -5,9 +5,11 @@
 
 use muster_protocol::ids::{BootId, DeviceId};
 use muster_protocol::time::Timestamp;
+use sqlx::QueryBuilder;
 
 use super::convert::{column, count, parse, time};
 use super::slices::{self, Kind, Mark, Slice};
+use super::sql::on;
 use super::{Result, StoreError, Telemetry, TelemetryTx};
 
 /// Boots remembered of each device: a box that restarts all day must not fill the database.
@@ -49,12 +51,12 @@ const GET: &str =
     "select id, box as box_id, contiguous, lost, lost_since from sources where device = $1 and boot = $2";
 
 pub async fn get(db: &mut Telemetry, device: &DeviceId, boot: &BootId) -> Result<Option<Source>> {
-    let row: Option<Row> = sqlx::query_as(GET)
+    let row: Option<Row> = on!(db, |sql| sqlx::query_as(GET)
         .bind(device.as_str())
         .bind(boot.as_str())
-        .fetch_optional(db.sql())
-        .await
-        .map_err(StoreError::query("reading a device's position"))?;
+        .fetch_optional(sql)
+        .await)
+    .map_err(StoreError::query("reading a device's position"))?;
     let Some(row) = row else { return Ok(None) };
     let contiguous = row.contiguous.max(newest(db, row.id).await?);
     Ok(Some(Source {
@@ -73,12 +75,12 @@ async fn newest(db: &mut Telemetry, source: i64) -> Result<i64> {
     let mut newest = 0;
     for held in slices::held(db, Kind::Reports).await?.into_iter().filter(|held| held.last_id > rolled) {
         let table = Slice { kind: Kind::Reports, starts: time(held.starts) }.table();
-        let (found,): (Option<i64>,) = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        let (found,): (Option<i64>,) = on!(db, |sql| sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "select max(sequence) from {table} where source = $1"
         )))
         .bind(source)
-        .fetch_one(db.sql())
-        .await
+        .fetch_one(sql)
+        .await)
         .map_err(StoreError::query("reading a device's newest report"))?;
         newest = newest.max(found.unwrap_or(0));
     }
@@ -94,17 +96,18 @@ const ADD: &str = "insert into sources (id, box, device, boot, contiguous, lost,
 pub async fn add(tx: &mut TelemetryTx, device: &DeviceId, boot: &BootId, at: Timestamp) -> Result<Source> {
     let failed = StoreError::query("noting a boot");
     let (id, known): (i64, Option<i64>) =
-        sqlx::query_as(NEXT).bind(device.as_str()).fetch_one(tx.sql()).await.map_err(&failed)?;
+        on!(tx, |sql| sqlx::query_as(NEXT).bind(device.as_str()).fetch_one(sql).await).map_err(&failed)?;
     let box_id = known.unwrap_or(id);
-    sqlx::query(ADD)
+    on!(tx, |sql| sqlx::query(ADD)
         .bind(id)
         .bind(box_id)
         .bind(device.as_str())
         .bind(boot.as_str())
         .bind(at.as_millis())
-        .execute(tx.sql())
+        .execute(sql)
         .await
-        .map_err(&failed)?;
+        .map(drop))
+    .map_err(&failed)?;
     Ok(Source { id, box_id, boot: boot.clone(), contiguous: 0, lost: 0, lost_since: None })
 }
 
@@ -112,27 +115,32 @@ const LOSE: &str = "update sources set lost = $2, lost_since = $3, contiguous = 
 
 /// Notes what a boot gave up. The position goes with it: no report shows it yet.
 pub async fn lose(tx: &mut TelemetryTx, source: &Source) -> Result<()> {
-    sqlx::query(LOSE)
+    on!(tx, |sql| sqlx::query(LOSE)
         .bind(source.id)
         .bind(column(source.lost))
         .bind(source.lost_since.map(Timestamp::as_millis))
         .bind(column(source.contiguous))
-        .execute(tx.sql())
+        .execute(sql)
         .await
-        .map_err(StoreError::query("noting lost reports"))?;
+        .map(drop))
+    .map_err(StoreError::query("noting lost reports"))?;
     Ok(())
 }
 
 /// Remembers positions, before the reports that show them leave.
 pub async fn remember(tx: &mut TelemetryTx, positions: &[(i64, u64)], at: Timestamp) -> Result<()> {
     for chunk in positions.chunks(CHUNK) {
-        let mut set = sqlx::QueryBuilder::new("with safe (id, contiguous) as (");
-        set.push_values(chunk, |mut row, (id, contiguous)| {
-            row.push_bind(*id).push_bind(column(*contiguous));
-        });
-        set.push(") update sources set updated = ").push_bind(at.as_millis());
-        set.push(", contiguous = (select contiguous from safe where safe.id = sources.id) where id in (select id from safe)");
-        set.build().execute(tx.sql()).await.map_err(StoreError::query("remembering positions"))?;
+        on!(tx, |sql| {
+            let mut set = QueryBuilder::new("with safe (id, contiguous) as (");
+            set.push_values(chunk, |mut row, (id, contiguous)| {
+                row.push_bind(*id).push_bind(column(*contiguous));
+            });
+            set.push(") update sources set updated = ").push_bind(at.as_millis());
+            set.push(", contiguous = (select contiguous from safe where safe.id = sources.id)");
+            set.push(" where id in (select id from safe)");
+            set.build().execute(sql).await.map(drop)
+        })
+        .map_err(StoreError::query("remembering positions"))?;
     }
     Ok(())
 }
@@ -142,11 +150,7 @@ const FORGET: &str = "delete from sources where device = $1 and updated < \
 
 /// Forgets the boots that were silent for longest.
 pub async fn trim(tx: &mut TelemetryTx, device: &DeviceId) -> Result<()> {
-    sqlx::query(FORGET)
-        .bind(device.as_str())
-        .bind(BOOTS_MAX)
-        .execute(tx.sql())
-        .await
+    on!(tx, |sql| sqlx::query(FORGET).bind(device.as_str()).bind(BOOTS_MAX).execute(sql).await.map(drop))
         .map_err(StoreError::query("forgetting old boots"))?;
     Ok(())
 }
@@ -156,12 +160,9 @@ const LOST_OF: &str = "select boot, lost, lost_since from sources where device =
 
 /// What the boots of a device gave up, the newest first.
 pub async fn lost_of(db: &mut Telemetry, device: &DeviceId) -> Result<Vec<Lost>> {
-    let rows: Vec<(String, i64, Option<i64>)> = sqlx::query_as(LOST_OF)
-        .bind(device.as_str())
-        .bind(BOOTS_MAX)
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("reading lost reports"))?;
+    let rows: Vec<(String, i64, Option<i64>)> =
+        on!(db, |sql| sqlx::query_as(LOST_OF).bind(device.as_str()).bind(BOOTS_MAX).fetch_all(sql).await)
+            .map_err(StoreError::query("reading lost reports"))?;
     let lost = |(boot, lost, since): (String, i64, Option<i64>)| {
         Ok(Lost { boot: parse("boot", &boot)?, reports: count(lost), since: time(since.unwrap_or(0)) })
     };
@@ -173,9 +174,7 @@ const LOST_ALL: &str =
 
 /// Reports that the whole fleet gave up, and how many devices did.
 pub async fn lost_by_all(db: &mut Telemetry) -> Result<(u64, u64)> {
-    let (reports, devices): (i64, i64) = sqlx::query_as(LOST_ALL)
-        .fetch_one(db.sql())
-        .await
+    let (reports, devices): (i64, i64) = on!(db, |sql| sqlx::query_as(LOST_ALL).fetch_one(sql).await)
         .map_err(StoreError::query("counting lost reports"))?;
     Ok((count(reports), count(devices)))
 }

@@ -6,10 +6,11 @@ use muster_protocol::ids::{DeviceId, Digest, SlotName};
 use muster_protocol::message::ModelStats;
 use muster_protocol::time::Timestamp;
 
-use sqlx::Row as _;
+use sqlx::QueryBuilder;
 
 use super::convert::{column, count, parse, time};
-use super::{Result, StoreError, Telemetry, TelemetryTx, among};
+use super::sql::{among, on};
+use super::{Result, StoreError, Telemetry, TelemetryTx};
 use crate::rollup::LATENCY_BUCKETS;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -71,22 +72,27 @@ pub async fn add<'a>(
 ) -> Result<()> {
     let hours: Vec<_> = hours.into_iter().collect();
     for chunk in hours.chunks(CHUNK) {
-        let mut add = sqlx::QueryBuilder::new(ADD);
-        add.push_values(chunk, |mut row, ((device, slot, bundle, hour), sums)| {
-            row.push_bind(device.as_str())
-                .push_bind(slot.as_str())
-                .push_bind(bundle.to_string())
-                .push_bind(hour.as_millis());
-            for count in [sums.requests, sums.rows, sums.failures, sums.refused].iter().chain(&sums.latency) {
-                row.push_bind(column(*count));
+        on!(tx, |sql| {
+            let mut add = QueryBuilder::new(ADD);
+            add.push_values(chunk, |mut row, ((device, slot, bundle, hour), sums)| {
+                row.push_bind(device.as_str())
+                    .push_bind(slot.as_str())
+                    .push_bind(bundle.to_string())
+                    .push_bind(hour.as_millis());
+                for count in
+                    [sums.requests, sums.rows, sums.failures, sums.refused].iter().chain(&sums.latency)
+                {
+                    row.push_bind(column(*count));
+                }
+            });
+            add.push(" on conflict (device, slot, bundle, hour) do update set ");
+            let mut sums = add.separated(", ");
+            for name in ["requests", "row_count", "failures", "refused"].iter().chain(&LATENCY) {
+                sums.push(format_args!("{name} = hour_stats.{name} + excluded.{name}"));
             }
-        });
-        add.push(" on conflict (device, slot, bundle, hour) do update set ");
-        let mut sums = add.separated(", ");
-        for name in ["requests", "row_count", "failures", "refused"].iter().chain(&LATENCY) {
-            sums.push(format_args!("{name} = hour_stats.{name} + excluded.{name}"));
-        }
-        add.build().execute(tx.sql()).await.map_err(StoreError::query("adding to the sums of hours"))?;
+            add.build().execute(sql).await.map(drop)
+        })
+        .map_err(StoreError::query("adding to the sums of hours"))?;
     }
     for ((device, ..), _) in hours {
         tx.touch(device);
@@ -98,10 +104,7 @@ const TRIM: &str = "delete from hour_stats where hour < $1";
 
 /// Drops hours that are too old.
 pub async fn trim(tx: &mut TelemetryTx, world_now: Timestamp) -> Result<()> {
-    sqlx::query(TRIM)
-        .bind(world_now.minus(KEPT).as_millis())
-        .execute(tx.sql())
-        .await
+    on!(tx, |sql| sqlx::query(TRIM).bind(world_now.minus(KEPT).as_millis()).execute(sql).await.map(drop))
         .map_err(StoreError::query("dropping old sums"))?;
     Ok(())
 }
@@ -113,30 +116,25 @@ pub async fn exposure(
     (slot, bundle): (&SlotName, &Digest),
     since: Timestamp,
 ) -> Result<Vec<(DeviceId, Exposure)>> {
-    let mut ask = sqlx::QueryBuilder::new(
-        "select device, count(*) as hours, sum(case when failures > 0 then 1 else 0 end) as failed",
-    );
-    for name in LATENCY {
-        ask.push(format_args!(", cast(sum({name}) as bigint) as {name}"));
-    }
-    ask.push(" from hour_stats where slot = ").push_bind(slot.as_str());
-    ask.push(" and bundle = ").push_bind(bundle.to_string());
-    ask.push(" and hour >= ").push_bind(since.floor_to(HOUR).as_millis());
-    among(&mut ask, devices);
-    ask.push(" group by device");
-    let rows = ask.build().fetch_all(db.sql()).await.map_err(StoreError::query("adding up hours"))?;
-    rows.iter()
-        .map(|row| {
-            let failed = StoreError::query("reading sums of hours");
-            let exposure = Exposure {
-                hours: count(row.try_get("hours").map_err(&failed)?),
-                failed_hours: count(row.try_get("failed").map_err(&failed)?),
-                latency: latency_of(row)?,
-            };
-            let device: &str = row.try_get("device").map_err(&failed)?;
-            Ok((parse("device id", device)?, exposure))
-        })
-        .collect()
+    let rows: Vec<ExposureRow> = on!(db, |sql| {
+        let mut ask = QueryBuilder::new("select device, count(*) as hours, ");
+        ask.push("sum(case when failures > 0 then 1 else 0 end) as failed_hours");
+        for name in LATENCY {
+            ask.push(format_args!(", cast(sum({name}) as bigint) as {name}"));
+        }
+        ask.push(" from hour_stats where slot = ").push_bind(slot.as_str());
+        ask.push(" and bundle = ").push_bind(bundle.to_string());
+        ask.push(" and hour >= ").push_bind(since.floor_to(HOUR).as_millis());
+        among(&mut ask, devices);
+        ask.push(" group by device");
+        ask.build_query_as().fetch_all(sql).await
+    })
+    .map_err(StoreError::query("adding up hours"))?;
+    let exposure = |row: ExposureRow| {
+        let (hours, failed_hours) = (count(row.hours), count(row.failed_hours));
+        Ok((parse("device id", &row.device)?, Exposure { hours, failed_hours, latency: row.latency.0 }))
+    };
+    rows.into_iter().map(exposure).collect()
 }
 
 /// The histogram of an hour of a device.
@@ -158,29 +156,52 @@ pub async fn latency(
     slot: &SlotName,
     since: Timestamp,
 ) -> Result<Vec<HourLatency>> {
-    let mut ask = sqlx::QueryBuilder::new("select device, hour");
-    for name in LATENCY {
-        ask.push(format_args!(", {name}"));
-    }
-    ask.push(" from hour_stats where slot = ").push_bind(slot.as_str());
-    ask.push(" and hour >= ").push_bind(since.floor_to(HOUR).as_millis());
-    among(&mut ask, devices);
-    ask.push(" order by device, hour limit ").push_bind(column((HOURS_MAX * devices.len()) as u64));
-    let failed = StoreError::query("listing latency");
-    let rows = ask.build().fetch_all(db.sql()).await.map_err(&failed)?;
-    rows.iter()
-        .map(|row| {
-            let device: &str = row.try_get("device").map_err(&failed)?;
-            Ok(HourLatency {
-                device: parse("device id", device)?,
-                hour: time(row.try_get("hour").map_err(&failed)?),
-                latency: latency_of(row)?,
-            })
-        })
-        .collect()
+    let rows: Vec<LatencyRow> = on!(db, |sql| {
+        let mut ask = QueryBuilder::new("select device, hour");
+        for name in LATENCY {
+            ask.push(format_args!(", {name}"));
+        }
+        ask.push(" from hour_stats where slot = ").push_bind(slot.as_str());
+        ask.push(" and hour >= ").push_bind(since.floor_to(HOUR).as_millis());
+        among(&mut ask, devices);
+        ask.push(" order by device, hour limit ").push_bind(column((HOURS_MAX * devices.len()) as u64));
+        ask.build_query_as().fetch_all(sql).await
+    })
+    .map_err(StoreError::query("listing latency"))?;
+    let latency = |row: LatencyRow| {
+        let (device, hour) = (parse("device id", &row.device)?, time(row.hour));
+        Ok(HourLatency { device, hour, latency: row.latency.0 })
+    };
+    rows.into_iter().map(latency).collect()
 }
 
-fn latency_of(row: &sqlx::sqlite::SqliteRow) -> Result<Vec<u64>> {
-    let counts = LATENCY.iter().map(|name| row.try_get::<i64, _>(*name).map(count));
-    counts.collect::<std::result::Result<_, _>>().map_err(StoreError::query("reading a histogram"))
+#[derive(sqlx::FromRow)]
+struct ExposureRow {
+    device: String,
+    hours: i64,
+    failed_hours: i64,
+    #[sqlx(flatten)]
+    latency: Histogram,
+}
+
+#[derive(sqlx::FromRow)]
+struct LatencyRow {
+    device: String,
+    hour: i64,
+    #[sqlx(flatten)]
+    latency: Histogram,
+}
+
+/// The columns of [`LATENCY`].
+struct Histogram(Vec<u64>);
+
+impl<'r, R: sqlx::Row> sqlx::FromRow<'r, R> for Histogram
+where
+    i64: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    &'static str: sqlx::ColumnIndex<R>,
+{
+    fn from_row(row: &'r R) -> std::result::Result<Self, sqlx::Error> {
+        let counts = LATENCY.iter().map(|name| row.try_get::<i64, _>(*name).map(count));
+        counts.collect::<std::result::Result<_, _>>().map(Self)
+    }
 }

@@ -5,7 +5,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::convert::{from_json, parse, to_json};
-use super::{Control, ControlTx, Page, Result, StoreError, among};
+use super::sql::among;
+use super::{Control, ControlTx, Page, Result, StoreError};
 
 const WATCH: &str = "watch";
 const BASELINE: &str = "baseline";

@@ -12,6 +12,7 @@ use muster_protocol::message::Pane;
 use muster_protocol::time::Timestamp;
 
 use super::heads::{self, Head};
+use super::sql::on;
 use super::watches::Seat;
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
 
@@ -122,14 +123,14 @@ pub async fn merge(
 ) -> Result<Merged> {
     let from = pane.from.floor_to(window).as_millis();
     let (slot, bundle) = (pane.slot.as_str(), pane.bundle.to_string());
-    let held: Option<(Vec<u8>,)> = sqlx::query_as(HELD)
+    let held: Option<(Vec<u8>,)> = on!(tx, |sql| sqlx::query_as(HELD)
         .bind(device.as_str())
         .bind(slot)
         .bind(&bundle)
         .bind(from)
-        .fetch_optional(tx.sql())
-        .await
-        .map_err(StoreError::query("reading a window"))?;
+        .fetch_optional(sql)
+        .await)
+    .map_err(StoreError::query("reading a window"))?;
     let begins = held.is_none();
     let streams = match held {
         None => pane.streams.clone(),
@@ -143,7 +144,7 @@ pub async fn merge(
     };
     let encoded = postcard::to_stdvec(&streams)
         .map_err(|source| StoreError::Encode { what: "window", source: Box::new(source) })?;
-    sqlx::query(SET)
+    on!(tx, |sql| sqlx::query(SET)
         .bind(device.as_str())
         .bind(slot)
         .bind(&bundle)
@@ -151,20 +152,22 @@ pub async fn merge(
         .bind(pane.to.as_millis())
         .bind(at.as_millis())
         .bind(encoded)
-        .execute(tx.sql())
+        .execute(sql)
         .await
-        .map_err(StoreError::query("writing a window"))?;
+        .map(drop))
+    .map_err(StoreError::query("writing a window"))?;
     if !begins {
         return Ok(Merged::Merged);
     }
-    sqlx::query(TRIM)
+    on!(tx, |sql| sqlx::query(TRIM)
         .bind(device.as_str())
         .bind(slot)
         .bind(&bundle)
         .bind(KEPT)
-        .execute(tx.sql())
+        .execute(sql)
         .await
-        .map_err(StoreError::query("dropping old windows"))?;
+        .map(drop))
+    .map_err(StoreError::query("dropping old windows"))?;
     Ok(Merged::Merged)
 }
 
@@ -175,7 +178,7 @@ const LIST: &str = "select device, slot, bundle, world_from, world_to, panes, up
 
 pub async fn list(db: &mut Telemetry, filter: &WindowFilter, page: &Page<WindowKey>) -> Result<Vec<Window>> {
     let after = page.after.as_ref();
-    sqlx::query_as::<_, Row>(LIST)
+    on!(db, |sql| sqlx::query_as::<_, Row>(LIST)
         .bind(filter.bundle.map(|digest| digest.to_string()))
         .bind(filter.device.as_ref().map(DeviceId::as_str))
         .bind(filter.from.map(Timestamp::as_millis))
@@ -186,12 +189,12 @@ pub async fn list(db: &mut Telemetry, filter: &WindowFilter, page: &Page<WindowK
         .bind(after.map_or("", |key| key.slot.as_str()))
         .bind(after.map_or_else(String::new, |key| key.bundle.to_string()))
         .bind(page.limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("listing windows"))?
-        .into_iter()
-        .map(Window::try_from)
-        .collect()
+        .fetch_all(sql)
+        .await)
+    .map_err(StoreError::query("listing windows"))?
+    .into_iter()
+    .map(Window::try_from)
+    .collect()
 }
 
 const RECENT: &str = "select device, slot, bundle, world_from, world_to, panes, updated, counts from windows \
@@ -205,17 +208,17 @@ pub async fn recent(
     bundle: &Digest,
     limit: u32,
 ) -> Result<Vec<Window>> {
-    sqlx::query_as::<_, Row>(RECENT)
+    on!(db, |sql| sqlx::query_as::<_, Row>(RECENT)
         .bind(device.as_str())
         .bind(slot.as_str())
         .bind(bundle.to_string())
         .bind(Page::<()>::first(limit).limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("listing a device's windows"))?
-        .into_iter()
-        .map(Window::try_from)
-        .collect()
+        .fetch_all(sql)
+        .await)
+    .map_err(StoreError::query("listing a device's windows"))?
+    .into_iter()
+    .map(Window::try_from)
+    .collect()
 }
 
 fn add(sum: &mut [Counts], streams: &[Counts]) -> bool {
