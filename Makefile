@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui interop lint unit python-test ui-test stories sim mutants bench-rollout bench-gates peers bench-drift bench-watch drift-campaign openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui interop lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest peers bench-drift bench-watch drift-campaign openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -65,6 +65,9 @@ bench-rollout: ## Measure the rollout engine on fleets of 1,000 to 100,000 boxes
 
 bench-watch: ## Measure what watching 10,000 boxes for drift costs the fleet server
 	@cargo bench --quiet --profile fast --package muster-fleet --bench drift
+
+bench-ingest: packages ## Measure how fast reports of 10,000 boxes are committed, beside the same bytes inserted raw
+	@cargo bench --quiet --profile fast --package muster-fleet --bench ingest
 
 fuzz: ## Fuzz every reader of foreign bytes, SECONDS each (60)
 	@scripts/fuzz.sh $(or $(SECONDS),60)

@@ -43,7 +43,7 @@ use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 pub use door::DoorConfig;
-pub use telemetry::{PostgresUrl, TelemetryConfig};
+pub use telemetry::{OtlpConfig, PostgresUrl, TelemetryConfig};
 
 /// A clock for all processes of a rehearsal, as JSON.
 const WORLD_CLOCK: &str = "MUSTER_WORLD_CLOCK";
@@ -198,6 +198,10 @@ pub enum ConfigError {
     UnreachableDoor { address: SocketAddr, name: String },
     #[error("[telemetry] {name}: write at least one byte and one hour, and {days} days at most")]
     Kept { name: &'static str, days: u64 },
+    #[error(
+        "[telemetry] otlp: write endpoint = \"https://host:4318/v1/metrics\", every_s from 1 to 3600, and 16 headers at most"
+    )]
+    Otlp,
     #[error("[telemetry] database: write postgres://user@host/database")]
     Database,
     #[error("[mqtt] {0} has no meaning without [mqtt] broker")]

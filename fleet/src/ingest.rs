@@ -14,11 +14,12 @@
 
 mod book;
 mod decode;
+mod hours;
 mod keep;
 mod take;
 mod words;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,18 +28,19 @@ use bytes::Bytes;
 use muster_protocol::ids::{BootId, DeviceId};
 use muster_protocol::message::{Ack, Message as _, VERSION};
 use muster_protocol::topic::{Down, Topic};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clocks, Moment};
 use crate::enrolment::StandingName;
 use crate::link::{Delivery, Inbound, Outbound, Publisher};
 use crate::rollup::Retention;
-use crate::store::{Store, StoreError, positions};
+use crate::store::stats::Sums;
+use crate::store::{Store, StoreError};
 use book::{Book, Page};
 use decode::Fact;
 use keep::Keeper;
-use take::{Members, Taken, Windows};
+use take::{Heard, Members, Taken, Windows};
 
 const BATCH: usize = 500;
 /// How often it is asked whether rollups are to be closed.
@@ -71,6 +73,30 @@ pub struct IngestCounters {
     pub waiting: AtomicU64,
     /// Rollups that are not written yet.
     pub open_rollups: AtomicU64,
+    served: watch::Sender<Served>,
+}
+
+/// What reports told of requests, by slot and model.
+type Served = BTreeMap<(String, String), Sums>;
+
+/// Slots and models that are counted apart; what comes beyond them is counted as `other`.
+const SERVED_MAX: usize = 50;
+
+impl IngestCounters {
+    /// What models answered as reports told it, by slot and model.
+    pub fn served(&self) -> BTreeMap<(String, String), Sums> {
+        self.served.borrow().clone()
+    }
+
+    fn serve(&self, told: Vec<((String, String), Sums)>) {
+        self.served.send_modify(|served| {
+            for (of, sums) in told {
+                let is_apart = served.contains_key(&of) || served.len() < SERVED_MAX;
+                let of = if is_apart { of } else { ("other".to_owned(), "other".to_owned()) };
+                served.entry(of).or_default().merge(&sums);
+            }
+        });
+    }
 }
 
 #[derive(Debug)]
@@ -82,11 +108,19 @@ pub struct Ingest {
     windows: Windows,
     /// None until the first batch, or after a failure: read from the database then.
     book: Option<Book>,
+    heard: Heard,
     keeper: Keeper,
     /// Told when a key was retired.
     retired: Arc<Notify>,
     malformed_named: Option<tokio::time::Instant>,
     stranger_named: Option<tokio::time::Instant>,
+}
+
+/// Whether more messages wait than are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    Light,
+    Heavy,
 }
 
 /// Whose positions moved, or should be told again.
@@ -107,6 +141,7 @@ impl Ingest {
             counters: Arc::new(IngestCounters::default()),
             windows: Windows::default(),
             book: None,
+            heard: Heard::default(),
             keeper: Keeper::new(retention),
             retired,
             malformed_named: None,
@@ -135,7 +170,9 @@ impl Ingest {
                 return;
             }
             self.counters.waiting.store(messages.len() as u64, Ordering::Relaxed);
-            self.take_in(&batch).await;
+            let load = if messages.is_empty() { Load::Light } else { Load::Heavy };
+            let acks = self.take_in(&batch, load).await;
+            self.acknowledge(acks).await;
             batch.clear();
         }
     }
@@ -170,14 +207,14 @@ impl Ingest {
         }
     }
 
-    /// Takes a batch in: all of it is committed, or none.
-    pub async fn take_in(&mut self, batch: &[Inbound]) {
+    /// Takes a batch in: all of it is committed, or none. Returns what may be acknowledged.
+    pub async fn take_in(&mut self, batch: &[Inbound], load: Load) -> Vec<(DeviceId, Ack)> {
         count(&self.counters.messages, batch.len());
         count(&self.counters.batches, 1);
         let facts: Vec<(DeviceId, Fact)> = batch.iter().filter_map(|inbound| self.decode(inbound)).collect();
         for attempt in 1..=TRIES {
-            match self.commit(&facts).await {
-                Ok(acks) => return self.acknowledge(acks).await,
+            match self.commit(&facts, load).await {
+                Ok(acks) => return acks,
                 Err(error) if error.is_transient() && attempt < TRIES => {
                     tokio::time::sleep(RETRY_PAUSE * attempt).await;
                 }
@@ -187,10 +224,11 @@ impl Ingest {
                         messages = facts.len(),
                         "cannot take messages in; devices will repeat them"
                     );
-                    return;
+                    break;
                 }
             }
         }
+        Vec::new()
     }
 
     fn decode(&mut self, inbound: &Inbound) -> Option<(DeviceId, Fact)> {
@@ -208,14 +246,18 @@ impl Ingest {
     }
 
     /// All facts in their order, in one transaction of each database. Returns what may be acknowledged.
-    async fn commit(&mut self, facts: &[(DeviceId, Fact)]) -> Result<Vec<(DeviceId, Ack)>, StoreError> {
+    async fn commit(
+        &mut self,
+        facts: &[(DeviceId, Fact)],
+        load: Load,
+    ) -> Result<Vec<(DeviceId, Ack)>, StoreError> {
         let mut book = self.book().await?;
         let moment = self.clocks.moment();
         let mut control = self.store.write().await?;
         let mut telemetry = self.store.write_telemetry().await?;
         let mut touched = Touched::new();
         let everybody: BTreeSet<&DeviceId> = facts.iter().map(|(device, _)| device).collect();
-        let mut members = Members::look_up(&mut control, &everybody, moment.at).await?;
+        let mut members = Members::look_up(&mut control, &everybody, &self.heard, moment.at).await?;
         let (mut page, mut retired, mut stranger) = (Page::default(), false, None);
         for (device, fact) in facts {
             let mut taker = take::Taker {
@@ -238,7 +280,12 @@ impl Ingest {
                 Taken::NotAMember(standing) => stranger = Some((device, standing)),
             }
         }
-        let safe = positions::of(&mut control, &touched).await?;
+        let mut served = Vec::new();
+        for ((slot, bundle), sums) in page.served() {
+            let model = self.windows.model(&mut control, &bundle).await?;
+            served.push(((slot.to_string(), model), sums));
+        }
+        let safe = page.safe(&book, &mut control, &touched).await?;
         let mut acks = Vec::with_capacity(touched.len());
         for (device, boot) in touched {
             let of_boot = safe.get(&(device.clone(), boot.clone())).copied().unwrap_or_default();
@@ -251,13 +298,15 @@ impl Ingest {
             };
             acks.push((device, ack));
         }
-        page.write(&mut telemetry, moment.at).await?;
+        page.write(&book, &mut telemetry, moment.at, load).await?;
         telemetry.commit().await?;
         count(&self.counters.reports, page.reports());
-        book.take_over(page);
+        self.counters.serve(served);
+        control.commit().await?;
+        self.heard.note(members, moment.at);
+        book.take_over(page, moment.at);
         self.counters.open_rollups.store(book.open_rollups() as u64, Ordering::Relaxed);
         self.book = Some(book);
-        control.commit().await?;
         if retired {
             self.retired.notify_one();
         }

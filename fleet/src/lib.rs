@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   doors   http · door · cli · builder · offline                where the world comes in
-//!   deeds   ingest · intake · registrar · orders · tasks         load → decide → save → say
+//!   deeds   ingest · intake · registrar · orders · tasks · figures         load → decide → save → say
 //!   hands   store · blob · pki · admission · broker · link · deliver · signer · publisher · oms    touch one thing each
 //!   mind    rollout · enrolment · gate · drift · retrain · rollup    decide; pure; no clock, no I/O
 //! ```
@@ -22,6 +22,7 @@ pub mod deliver;
 pub mod door;
 pub mod drift;
 pub mod enrolment;
+pub mod figures;
 pub mod fleet;
 pub mod gate;
 pub mod http;
@@ -32,6 +33,7 @@ pub mod mint;
 pub mod offline;
 pub mod oms;
 pub mod orders;
+pub mod otlp;
 pub mod pki;
 pub mod publisher;
 pub mod registrar;

@@ -31,6 +31,7 @@ use crate::intake::Intake;
 use crate::link::{Link, Way};
 use crate::mint::{self, MintError};
 use crate::orders::Orders;
+use crate::otlp::{OtlpError, Push};
 use crate::pki::{Pki, PkiError};
 use crate::registrar::{self, Places, Registrar, RegistrarError};
 use crate::roster::Board;
@@ -80,6 +81,8 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    #[error("figures cannot be sent to the collector that [telemetry] otlp names")]
+    Otlp(#[from] OtlpError),
     #[error("a part of the server ended by itself; see the log")]
     Ended,
 }
@@ -182,6 +185,10 @@ async fn serve(
         addresses,
         stop: quit.clone(),
     });
+    if let Some(collector) = &fleet.config.telemetry.otlp {
+        let push = Push::new(collector.clone(), fleet.clone())?;
+        parts.spawn(push.run(quit.clone()));
+    }
     // Whoever started us may not care to know.
     drop(ready.send(fleet.clone()));
     let closing = quit.clone();

@@ -27,7 +27,8 @@ const FLEET: &[&[&str]] = &[
     &["link", "signer", "catalogue", "builder"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
     &["tasks", "fleet"],
-    &["http", "door"],
+    &["figures"],
+    &["http", "door", "otlp"],
     &["serve", "offline"],
 ];
 

@@ -5,10 +5,12 @@
 //! reports = { bytes = 2_400_000_000, hours = 6 }           # as they came
 //! five_minutes = { bytes = 6_000_000_000, days = 14 }      # each box's rollups
 //! hours = { bytes = 12_000_000_000, days = 400 }
+//! otlp = { endpoint = "https://collector.hospital.example:4318/v1/metrics", every_s = 60 }    # else nobody is sent figures
 //! database = "postgres://muster@db.hospital.example/muster"     # else a file beside fleet.db
 //! ```
 //! Whichever bound is met first; an entry that names one bound keeps the default of the other.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,11 +20,44 @@ use serde::Deserialize;
 use super::ConfigError;
 use crate::rollup::{Bound, Retention};
 
+const HEADERS_MAX: usize = 16;
+
 #[derive(Clone, Debug, Default)]
 pub struct TelemetryConfig {
     pub retention: Retention,
     /// Where telemetry stands, if not in a file.
     pub database: Option<PostgresUrl>,
+    /// Who is sent figures, if anybody.
+    pub otlp: Option<OtlpConfig>,
+}
+
+/// An OpenTelemetry collector that takes metrics over HTTP.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtlpConfig {
+    /// With its path, such as `/v1/metrics`.
+    pub endpoint: String,
+    #[serde(default = "every_s")]
+    pub every_s: u64,
+    /// Sent with every request, such as `authorization`. Not shown.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+}
+
+fn every_s() -> u64 {
+    60
+}
+
+impl fmt::Debug for OtlpConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { endpoint, every_s, headers } = self;
+        let headers: Vec<&String> = headers.keys().collect();
+        f.debug_struct("OtlpConfig")
+            .field("endpoint", endpoint)
+            .field("every_s", every_s)
+            .field("headers", &headers)
+            .finish()
+    }
 }
 
 /// `postgres://user@host:port/database?parameters`. One fleet server uses a database at a time. A password belongs into
@@ -78,6 +113,7 @@ pub(super) struct Telemetry {
     five_minutes: Limit,
     hours: Limit,
     database: Option<PostgresUrl>,
+    otlp: Option<OtlpConfig>,
 }
 
 #[derive(Default, Deserialize)]
@@ -96,7 +132,7 @@ impl From<Telemetry> for TelemetryConfig {
             five_minutes: file.five_minutes.or(default.five_minutes),
             hours: file.hours.or(default.hours),
         };
-        Self { retention, database: file.database }
+        Self { retention, database: file.database, otlp: file.otlp }
     }
 }
 
@@ -116,6 +152,12 @@ impl Limit {
 impl TelemetryConfig {
     /// A bound beyond which the lists of tables would be long, or below which nothing could be seen.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if let Some(OtlpConfig { endpoint, every_s, headers }) = &self.otlp {
+            let is_http = ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
+            if !is_http || !(1..=3600).contains(every_s) || headers.len() > HEADERS_MAX {
+                return Err(ConfigError::Otlp);
+            }
+        }
         let Retention { reports, five_minutes, hours } = self.retention;
         let days = |n: u64| Duration::from_hours(n * 24);
         for (name, bound, longest) in [
@@ -145,6 +187,22 @@ mod tests {
         check("postgresql:///m?host=/run/pg&password=secret", "postgres:///m");
         let error = "mysql://muster:secret@db/m".parse::<PostgresUrl>().unwrap_err().to_string();
         assert!(error.contains("postgres://") && !error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn a_collector_is_named_by_its_address_and_its_secrets_are_not_shown() {
+        let text = "otlp = { endpoint = 'http://c:4318/v1/metrics', headers = { authorization = 'secret' } }";
+        let config = TelemetryConfig::from(toml::from_str::<Telemetry>(text).unwrap());
+        assert!(config.check().is_ok());
+        let shown = format!("{config:?}");
+        assert!(
+            shown.contains("every_s: 60") && shown.contains("authorization") && !shown.contains("secret")
+        );
+        for wrong in ["endpoint = 'c:4318'", "endpoint = 'http://c', every_s = 0"] {
+            let text = format!("otlp = {{ {wrong} }}");
+            let config = TelemetryConfig::from(toml::from_str::<Telemetry>(&text).unwrap());
+            assert!(config.check().is_err(), "{wrong}");
+        }
     }
 
     #[test]

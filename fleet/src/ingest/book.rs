@@ -2,24 +2,27 @@
 //!
 //! ```text
 //!   report ─▶ Page ── commit ─▶ Book ── every five minutes ─▶ rollups, positions, health
+//!                                     └ at once, or every five seconds while messages wait ─▶ sums of hours
 //! ```
 //! All of it can be read again from the reports, so a lost book loses nothing: after a crash the boxes' positions are looked
 //! up when they speak, and what no rollup holds yet is added up again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use muster_protocol::ids::{BootId, DeviceId};
+use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};
 use muster_protocol::message::{Health, Report};
 use muster_protocol::time::Timestamp;
 
+use super::Load;
+use super::hours::Hours;
 use super::take::{Place, place};
 use crate::rollup::{Rollup, Step};
-use crate::store::health::{self, HealthHours};
+use crate::store::positions::{self, Safe};
 use crate::store::reports::{self, HealthAt, NewReport, Unrolled};
 use crate::store::rollups::Rollups;
 use crate::store::sources::{self, Source};
-use crate::store::stats::{self, HourKey, Sums};
-use crate::store::{StoreError, Telemetry, TelemetryTx};
+use crate::store::stats::Sums;
+use crate::store::{Control, StoreError, Telemetry, TelemetryTx, stats};
 
 /// Devices whose positions are remembered. Beyond it everything is forgotten and looked up again.
 const DEVICES_MAX: usize = 200_000;
@@ -36,6 +39,12 @@ pub(super) struct Book {
     moved: BTreeMap<i64, u64>,
     open: Rollups,
     health: BTreeMap<i64, HealthAt>,
+    /// Of reports that are committed, and not in the sums yet.
+    owed: Hours,
+    /// When nothing was owed last.
+    settled: Timestamp,
+    /// States and events, of boots that spoke.
+    safe: HashMap<(DeviceId, BootId), Safe>,
     /// The highest report.
     last_id: i64,
 }
@@ -48,8 +57,13 @@ pub(super) struct Page {
     reports: Vec<NewReport>,
     rollups: Rollups,
     health: BTreeMap<i64, HealthAt>,
-    hours: BTreeMap<HourKey, Sums>,
-    health_hours: HealthHours,
+    hours: Hours,
+    served: BTreeMap<(SlotName, Digest), Sums>,
+    /// Boots whose states or events were written.
+    written: BTreeSet<(DeviceId, BootId)>,
+    safe: BTreeMap<(DeviceId, BootId), Safe>,
+    /// Whether the sums were written with it.
+    settled: bool,
     /// Devices of which boots were forgotten.
     trimmed: BTreeSet<DeviceId>,
 }
@@ -60,19 +74,24 @@ pub(super) struct Closing<'a> {
     pub(super) rollups: &'a Rollups,
     pub(super) positions: Vec<(i64, u64)>,
     pub(super) health: &'a BTreeMap<i64, HealthAt>,
+    pub(super) owed: &'a Hours,
     pub(super) last_id: i64,
 }
 
 impl Book {
     /// Begins where the last one ended, however it ended.
     pub(super) async fn open(db: &mut Telemetry) -> Result<Self, StoreError> {
+        let summed = stats::summed(db).await?;
         let mut book = Self { last_id: crate::store::rollups::last_report(db).await?, ..Self::default() };
         let mut after = 0;
         loop {
             let again = reports::unrolled(db, after, REREAD).await?;
             let Some(last) = again.last() else { return Ok(book) };
             after = last.id;
-            for Unrolled { source, box_id, sequence, entry, .. } in again {
+            for Unrolled { id, source, device, box_id, sequence, entry } in again {
+                if id > summed {
+                    book.owed.add(&device, (entry.from, entry.to), &entry.health, &entry.models);
+                }
                 // Once these reports are in the rollups, nothing else says how far their boots are safe.
                 book.moved.insert(source, sequence);
                 let rollup = Rollup::of(&entry.health, &entry.models);
@@ -83,11 +102,21 @@ impl Book {
     }
 
     /// Takes over what was committed.
-    pub(super) fn take_over(&mut self, page: Page) {
+    pub(super) fn take_over(&mut self, page: Page, at: Timestamp) {
         if self.sources.len() > DEVICES_MAX {
             self.sources.clear();
         }
-        self.last_id = page.reports.last().map_or(self.last_id, |report| report.id);
+        if self.safe.len() > DEVICES_MAX {
+            self.safe.clear();
+        }
+        self.last_id = page.last_id(self);
+        if page.settled {
+            self.owed = Hours::default();
+            self.settled = at;
+        } else {
+            self.owed.merge(page.hours);
+        }
+        self.safe.extend(page.safe);
         for (device, sources) in page.sources {
             let known = self.sources.entry(device).or_default();
             for source in sources {
@@ -114,11 +143,17 @@ impl Book {
         self.open.len()
     }
 
+    /// Whether sums wait to be written.
+    pub(super) fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
     pub(super) fn closing(&self) -> Closing<'_> {
         Closing {
             rollups: &self.open,
             positions: self.moved.iter().map(|(id, contiguous)| (*id, *contiguous)).collect(),
             health: &self.health,
+            owed: &self.owed,
             last_id: self.last_id,
         }
     }
@@ -128,6 +163,7 @@ impl Book {
         self.open.clear();
         self.moved.clear();
         self.health.clear();
+        self.owed = Hours::default();
     }
 }
 
@@ -156,7 +192,7 @@ impl Page {
         if missed > 0 {
             self.lost.insert((device.clone(), report.boot.clone()));
         }
-        let number = self.reports.last().map_or(book.last_id, |last| last.id) + 1;
+        let number = self.last_id(book) + 1;
         self.reports.push(NewReport {
             id: number,
             source: id,
@@ -166,13 +202,10 @@ impl Page {
         });
         fold(&mut self.rollups, box_id, measured, &Rollup::of(&report.health, &report.models));
         self.health(box_id, received, &report.health);
-        let hour = (device.clone(), health::hour_of(report.to));
-        self.health_hours.entry(hour).or_default().add(&report.health);
         for model in &report.models {
-            let hour = stats::hour_of(report.from);
-            let key = (device.clone(), model.slot.clone(), model.bundle, hour);
-            self.hours.entry(key).or_default().add(model);
+            self.served.entry((model.slot.clone(), model.bundle)).or_default().add(model);
         }
+        self.hours.add(device, (report.from, report.to), &report.health, &report.models);
         Ok(Place::Next)
     }
 
@@ -194,6 +227,11 @@ impl Page {
         Ok(sources::get(db, device, boot).await?.map_or(0, |source| source.contiguous))
     }
 
+    /// What its reports tell of requests.
+    pub(super) fn served(&mut self) -> BTreeMap<(SlotName, Digest), Sums> {
+        std::mem::take(&mut self.served)
+    }
+
     /// How many reports were taken.
     pub(super) fn reports(&self) -> usize {
         self.reports.len()
@@ -205,11 +243,58 @@ impl Page {
         sources::trim(tx, device).await
     }
 
-    /// Writes it all: a few statements, however many reports.
-    pub(super) async fn write(&self, tx: &mut TelemetryTx, received: Timestamp) -> Result<(), StoreError> {
+    /// Notes that a state or an event of this boot was written.
+    pub(super) fn wrote(&mut self, device: &DeviceId, boot: &BootId) {
+        self.written.insert((device.clone(), boot.clone()));
+    }
+
+    /// How far states and events of these boots are safe, asked of the database where it is not known.
+    pub(super) async fn safe(
+        &mut self,
+        book: &Book,
+        db: &mut Control,
+        boots: &BTreeSet<(DeviceId, BootId)>,
+    ) -> Result<BTreeMap<(DeviceId, BootId), Safe>, StoreError> {
+        let mut all = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for boot in boots {
+            match book.safe.get(boot) {
+                Some(safe) if !self.written.contains(boot) => {
+                    all.insert(boot.clone(), *safe);
+                }
+                Some(_) | None => unknown.push(boot),
+            }
+        }
+        let found = positions::of(db, unknown.iter().copied()).await?;
+        for boot in unknown {
+            self.safe.insert(boot.clone(), found.get(boot).copied().unwrap_or_default());
+        }
+        all.extend(self.safe.iter().map(|(boot, safe)| (boot.clone(), *safe)));
+        Ok(all)
+    }
+
+    fn last_id(&self, book: &Book) -> i64 {
+        self.reports.last().map_or(book.last_id, |report| report.id)
+    }
+
+    /// Writes it all: a few statements, however many reports. Sums of hours may wait while messages do.
+    pub(super) async fn write(
+        &mut self,
+        book: &Book,
+        tx: &mut TelemetryTx,
+        received: Timestamp,
+        load: Load,
+    ) -> Result<(), StoreError> {
         reports::append(tx, &self.reports, received).await?;
-        stats::add(tx, &self.hours).await?;
-        health::add(tx, &self.health_hours).await?;
+        self.settled = match load {
+            Load::Light => true,
+            Load::Heavy => book.owed.are_due(book.settled, received),
+        };
+        if self.settled && !(book.owed.is_empty() && self.hours.is_empty()) {
+            let mut all = book.owed.clone();
+            all.merge(std::mem::take(&mut self.hours));
+            all.write(tx, self.last_id(book)).await?;
+        }
         for (device, boot) in &self.lost {
             let sources = self.sources.get(device).into_iter().flatten();
             for source in sources.filter(|source| source.boot == *boot) {

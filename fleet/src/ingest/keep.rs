@@ -41,6 +41,9 @@ impl Keeper {
         rollups::add(&mut tx, closing.rollups, closing.last_id).await?;
         sources::remember(&mut tx, &closing.positions, moment.at).await?;
         reports::remember_health(&mut tx, closing.health.iter().map(|(id, health)| (*id, health))).await?;
+        if book.owes() {
+            closing.owed.write(&mut tx, closing.last_id).await?;
+        }
         tx.commit().await?;
         book.closed();
         self.span = Some(span(moment));

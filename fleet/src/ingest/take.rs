@@ -3,7 +3,7 @@
 //! Events and reports are taken go-back-N: the next number only. `held_from` says that what is missing below it is gone
 //! for good, so that the position may jump over it. A state is whole: the newest wins.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use muster_protocol::ids::{BootId, DeviceId, Digest};
@@ -28,6 +28,9 @@ use crate::store::{
 
 /// Bundles whose monitoring is remembered.
 const WINDOWS_MAX: usize = 256;
+/// A box that catches up sends many messages at once; that it speaks is noted so often.
+const HEARD_EVERY: Duration = Duration::from_secs(10);
+const HEARD_MAX: usize = 200_000;
 /// Longest time that a report may have waited on its box.
 const LATE_MAX: Duration = Duration::from_hours(30 * 24);
 
@@ -35,8 +38,9 @@ const LATE_MAX: Duration = Duration::from_hours(30 * 24);
 #[derive(Debug, Default)]
 pub(super) struct Windows(BTreeMap<Digest, Monitored>);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Monitored {
+    model: String,
     window: Duration,
     streams: usize,
 }
@@ -47,6 +51,26 @@ pub(super) struct Members {
     standings: BTreeMap<DeviceId, StandingName>,
     /// Those that said hello, now or earlier.
     known: BTreeSet<DeviceId>,
+    /// Of whom it was noted in this batch that they spoke.
+    noted: BTreeSet<DeviceId>,
+}
+
+/// When it was last noted of devices that they spoke.
+#[derive(Debug, Default)]
+pub(super) struct Heard(HashMap<DeviceId, Timestamp>);
+
+impl Heard {
+    fn lately(&self, device: &DeviceId, at: Timestamp) -> bool {
+        self.0.get(device).is_some_and(|noted| at.since(*noted) < HEARD_EVERY)
+    }
+
+    /// What a batch noted is committed.
+    pub(super) fn note(&mut self, members: Members, at: Timestamp) {
+        if self.0.len() > HEARD_MAX {
+            self.0.clear();
+        }
+        self.0.extend(members.noted.into_iter().map(|device| (device, at)));
+    }
 }
 
 impl Members {
@@ -54,12 +78,23 @@ impl Members {
     pub(super) async fn look_up(
         tx: &mut ControlTx,
         devices: &BTreeSet<&DeviceId>,
+        heard: &Heard,
         at: Timestamp,
     ) -> Result<Self, StoreError> {
+        // Asked anew each time: who was revoked a moment ago is not listened to.
         let standings = identities::standings(tx, devices.iter().copied()).await?;
         let members = standings.iter().filter(|(_, standing)| is_heard(**standing)).map(|(device, _)| device);
-        let known = devices::seen(tx, members, at).await?;
-        Ok(Self { standings, known })
+        let (mut known, mut silent) = (BTreeSet::new(), Vec::new());
+        for device in members {
+            if heard.lately(device, at) {
+                known.insert(device.clone());
+            } else {
+                silent.push(device);
+            }
+        }
+        let noted = devices::seen(tx, silent, at).await?;
+        known.extend(noted.iter().cloned());
+        Ok(Self { standings, known, noted })
     }
 }
 
@@ -160,6 +195,7 @@ impl Taker<'_> {
             Greeting::Late => return Ok(()),
         }
         positions::trim(self.control, device).await?;
+        self.page.wrote(device, &hello.boot);
         self.page.trim(self.telemetry, device).await?;
         // The broker may have lost the order, or the box its memory of it.
         if identity.standing == Standing::Active
@@ -216,6 +252,7 @@ impl Taker<'_> {
             count(&self.counters.duplicates, 1);
             return Ok(());
         }
+        self.page.wrote(device, &state.boot);
         // A state of an earlier boot says nothing of now; it is acknowledged so that the box can forget it.
         devices::state(self.control, device, state).await?;
         positions::set(self.control, device, &state.boot, stream, state.sequence, self.moment.at).await
@@ -227,6 +264,7 @@ impl Taker<'_> {
         if self.counted(place(contiguous, event.sequence, event.held_from)) != Place::Next {
             return Ok(());
         }
+        self.page.wrote(device, &event.boot);
         let (label, kind) = words::names(&event.kind);
         let sentence = Sentence::from(words::sentence(&event.kind));
         let new = NewEvent { event, received: self.moment.at, label, sentence: sentence.as_str() };
@@ -299,19 +337,26 @@ impl Taker<'_> {
 }
 
 impl Windows {
-    async fn of(&mut self, db: &mut Control, bundle: &Digest) -> Result<Option<Monitored>, StoreError> {
-        if let Some(monitored) = self.0.get(bundle) {
-            return Ok(Some(*monitored));
+    async fn of(&mut self, db: &mut Control, bundle: &Digest) -> Result<Option<&Monitored>, StoreError> {
+        if !self.0.contains_key(bundle) {
+            let Some(found) = bundles::get(db, bundle).await? else { return Ok(None) };
+            let monitoring = &found.manifest.monitoring;
+            let monitored = Monitored {
+                model: found.path.model().to_string(),
+                window: Duration::from_secs(monitoring.window_s),
+                streams: monitoring.streams.len(),
+            };
+            if self.0.len() >= WINDOWS_MAX {
+                self.0.clear();
+            }
+            self.0.insert(*bundle, monitored);
         }
-        let Some(found) = bundles::get(db, bundle).await? else { return Ok(None) };
-        let monitoring = &found.manifest.monitoring;
-        let monitored =
-            Monitored { window: Duration::from_secs(monitoring.window_s), streams: monitoring.streams.len() };
-        if self.0.len() >= WINDOWS_MAX {
-            self.0.clear();
-        }
-        self.0.insert(*bundle, monitored);
-        Ok(Some(monitored))
+        Ok(self.0.get(bundle))
+    }
+
+    /// The bundle's model, as far as it is known here.
+    pub(super) async fn model(&mut self, db: &mut Control, bundle: &Digest) -> Result<String, StoreError> {
+        Ok(self.of(db, bundle).await?.map_or_else(|| "unknown".to_owned(), |known| known.model.clone()))
     }
 }
 

@@ -41,6 +41,13 @@ pub struct HealthSums {
 pub type HealthHours = BTreeMap<(DeviceId, Timestamp), HealthSums>;
 
 impl HealthSums {
+    pub fn merge(&mut self, other: &Self) {
+        self.reports += other.reports;
+        self.memory_mib += other.memory_mib;
+        self.temperatures += other.temperatures;
+        self.temperature_c += other.temperature_c;
+    }
+
     pub fn add(&mut self, health: &Health) {
         #[expect(clippy::cast_precision_loss, reason = "memory in MiB stays far below 2^53")]
         let memory_mib = (health.memory_used_bytes >> 20) as f64;
@@ -59,7 +66,7 @@ pub fn hour_of(at: Timestamp) -> Timestamp {
 }
 
 /// Rows of one statement: six parameters each.
-const CHUNK: usize = 100;
+const CHUNK: usize = 500;
 
 const ADD_UP: &str = " on conflict (device, hour) do update set reports = health_hours.reports + excluded.reports, \
      memory_sum = health_hours.memory_sum + excluded.memory_sum, \

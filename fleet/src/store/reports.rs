@@ -8,13 +8,13 @@ use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::QueryBuilder;
 
-use super::convert::{column, count, from_json, time, to_json};
+use super::convert::{column, count, from_json, parse, time, to_json};
 use super::slices::{self, Kind, Mark, Slice};
 use super::sql::on;
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
 
 /// Rows of one statement: six parameters each.
-const CHUNK: usize = 100;
+const CHUNK: usize = 500;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReportEntry {
@@ -205,6 +205,7 @@ async fn read(
 pub struct Unrolled {
     pub id: i64,
     pub source: i64,
+    pub device: DeviceId,
     pub box_id: i64,
     pub sequence: u64,
     pub entry: ReportEntry,
@@ -214,6 +215,7 @@ pub struct Unrolled {
 struct UnrolledRow {
     id: i64,
     source: i64,
+    device: String,
     box_id: i64,
     sequence: i64,
     #[sqlx(flatten)]
@@ -224,8 +226,9 @@ impl TryFrom<UnrolledRow> for Unrolled {
     type Error = StoreError;
 
     fn try_from(row: UnrolledRow) -> Result<Self> {
-        let UnrolledRow { id, source, box_id, sequence, report } = row;
-        Ok(Self { id, source, box_id, sequence: count(sequence), entry: report.try_into()? })
+        let UnrolledRow { id, source, device, box_id, sequence, report } = row;
+        let device = parse("device id", &device)?;
+        Ok(Self { id, source, device, box_id, sequence: count(sequence), entry: report.try_into()? })
     }
 }
 
@@ -236,8 +239,8 @@ pub async fn unrolled(db: &mut Telemetry, after: i64, limit: u32) -> Result<Vec<
     for held in slices::held(db, Kind::Reports).await?.into_iter().filter(|held| held.last_id > after) {
         let table = Slice { kind: Kind::Reports, starts: time(held.starts) }.table();
         let rows: Vec<UnrolledRow> = on!(db, |sql| sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "select report.id, report.source, sources.box as box_id, sequence, received, measured, payload from {table} report \
-             join sources on sources.id = report.source where report.id > $1 order by report.id limit $2"
+            "select report.id, report.source, device, sources.box as box_id, sequence, received, measured, payload \
+             from {table} report join sources on sources.id = report.source where report.id > $1 order by report.id limit $2"
         )))
         .bind(after)
         .bind(limit)

@@ -135,8 +135,18 @@ const GREW: &str = "insert into slices (kind, starts, row_count, bytes, last_id)
      bytes = slices.bytes + excluded.bytes, \
      last_id = case when excluded.last_id > slices.last_id then excluded.last_id else slices.last_id end";
 
+const IS_HELD: &str = "select 1 from slices where kind = $1 and starts = $2";
+
 /// Makes the table if there is none.
 pub(super) async fn ensure(tx: &mut TelemetryTx, slice: Slice) -> Result<()> {
+    let held: Option<(i32,)> = on!(tx, |sql| {
+        let ask = sqlx::query_as(IS_HELD).bind(slice.kind.as_str()).bind(slice.starts.as_millis());
+        ask.fetch_optional(sql).await
+    })
+    .map_err(StoreError::query("looking for a table of telemetry"))?;
+    if held.is_some() {
+        return Ok(());
+    }
     for ddl in slice.ddl(tx.flavour()) {
         on!(tx, |sql| sqlx::query(sqlx::AssertSqlSafe(ddl)).execute(sql).await.map(drop))
             .map_err(StoreError::query("making a table of telemetry"))?;
@@ -276,6 +286,8 @@ pub async fn kept(db: &mut Telemetry) -> Result<Vec<Kept>> {
 pub(super) enum Mark {
     /// Reports up to this one are in the rollups.
     Rolled,
+    /// Reports up to this one are in the sums of hours.
+    Summed,
     /// When sums that are too old were last looked for.
     Trimmed,
 }
@@ -284,6 +296,7 @@ impl Mark {
     fn as_str(self) -> &'static str {
         match self {
             Self::Rolled => "rolled",
+            Self::Summed => "summed",
             Self::Trimmed => "trimmed",
         }
     }

@@ -1,5 +1,6 @@
 //! What applications asked of each bundle on each device, summed by the hour of world time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_protocol::ids::{DeviceId, Digest, SlotName};
@@ -9,6 +10,7 @@ use muster_protocol::time::Timestamp;
 use sqlx::QueryBuilder;
 
 use super::convert::{column, count, parse, time};
+use super::slices::{self, Mark};
 use super::sql::{among, on};
 use super::{Result, StoreError, Telemetry, TelemetryTx};
 use crate::rollup::LATENCY_BUCKETS;
@@ -30,17 +32,30 @@ pub struct Exposure {
 /// Whose hour: device, slot, bundle, start of the hour.
 pub type HourKey = (DeviceId, SlotName, Digest, Timestamp);
 
+/// The hours of the boxes of a batch.
+pub type HourSums = BTreeMap<HourKey, Sums>;
+
 /// What a batch of reports adds to one hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
-    requests: u64,
-    rows: u64,
-    failures: u64,
-    refused: u64,
-    latency: [u64; LATENCY_BUCKETS],
+    pub requests: u64,
+    pub rows: u64,
+    pub failures: u64,
+    pub refused: u64,
+    pub latency: [u64; LATENCY_BUCKETS],
 }
 
 impl Sums {
+    pub fn merge(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        self.rows = self.rows.saturating_add(other.rows);
+        self.failures = self.failures.saturating_add(other.failures);
+        self.refused = self.refused.saturating_add(other.refused);
+        for (sum, count) in self.latency.iter_mut().zip(&other.latency) {
+            *sum = sum.saturating_add(*count);
+        }
+    }
+
     pub fn add(&mut self, stats: &ModelStats) {
         self.requests = self.requests.saturating_add(stats.requests);
         self.rows = self.rows.saturating_add(stats.rows);
@@ -61,7 +76,7 @@ pub fn hour_of(from: Timestamp) -> Timestamp {
 const LATENCY: [&str; LATENCY_BUCKETS] =
     ["l0", "l1", "l2", "l3", "l4", "l5", "l6", "l7", "l8", "l9", "l10", "l11", "l12", "l13", "l14", "l15"];
 /// Rows of one statement: 24 parameters each.
-const CHUNK: usize = 50;
+const CHUNK: usize = 200;
 const ADD: &str = "insert into hour_stats (device, slot, bundle, hour, requests, row_count, failures, refused, \
      l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15) ";
 
@@ -100,6 +115,16 @@ pub async fn add<'a>(
     Ok(())
 }
 
+/// The highest report that is in the sums.
+pub async fn summed(db: &mut Telemetry) -> Result<i64> {
+    slices::mark(db, Mark::Summed).await
+}
+
+/// Notes that the reports up to this one are in the sums, in the commit that adds them.
+pub async fn set_summed(tx: &mut TelemetryTx, last_id: i64) -> Result<()> {
+    slices::set_mark(tx, Mark::Summed, last_id).await
+}
+
 const TRIM: &str = "delete from hour_stats where hour < $1";
 
 /// Drops hours that are too old.
@@ -135,6 +160,31 @@ pub async fn exposure(
         Ok((parse("device id", &row.device)?, Exposure { hours, failed_hours, latency: row.latency.0 }))
     };
     rows.into_iter().map(exposure).collect()
+}
+
+/// How many devices told of a bundle in a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    pub slot: SlotName,
+    pub bundle: Digest,
+    pub devices: u64,
+}
+
+const RUNNING: &str = "select slot, bundle, count(distinct device) from hour_stats where hour >= $1 \
+     group by slot, bundle order by slot, bundle limit $2";
+
+/// Which bundles were told of in the hours from `since` on.
+pub async fn running(db: &mut Telemetry, since: Timestamp) -> Result<Vec<Running>> {
+    let rows: Vec<(String, String, i64)> = on!(db, |sql| {
+        let ask = sqlx::query_as(RUNNING).bind(since.floor_to(HOUR).as_millis());
+        ask.bind(i64::from(super::LIMIT_MAX)).fetch_all(sql).await
+    })
+    .map_err(StoreError::query("counting who runs what"))?;
+    let running = |(slot, bundle, devices): (String, String, i64)| {
+        let (slot, bundle) = (parse("slot", &slot)?, parse("bundle digest", &bundle)?);
+        Ok(Running { slot, bundle, devices: count(devices) })
+    };
+    rows.into_iter().map(running).collect()
 }
 
 /// The histogram of an hour of a device.
