@@ -13,7 +13,7 @@
 //!               │
 //!               ├──> judge() ──> Alarm ──> Reading ──> attribute() ──> device, season, site, or new regime
 //!               ├──> quality(): missing, unseen, out of range, stuck
-//!               └──> Shift: how large, with its interval          FleetAlarm: which stand out of many sites
+//!               └──> Shift: how large, with its interval          stand_out(): which boxes, of thousands
 //! ```
 //!
 //! The box sends counts and never values. Counts add exactly, in any order and grouping, so a merged pane is the pane
@@ -49,7 +49,7 @@ pub use counter::{CategoricalCounter, Counter, NumericCounter};
 pub use counts::{Counts, CountsError, MAX_ROWS};
 pub use disclosure::Floor;
 pub use effects::{Effects, NumericEffects};
-pub use fleet::{FleetAlarm, FleetRule, benjamini_hochberg, merge_by};
+pub use fleet::{benjamini_hochberg, stand_out};
 pub use overdispersion::{MIN_REPLAY_WINDOWS, OverDispersion, OverDispersionError};
 pub use quality::{QualityAnswer, QualityCheck, QualityLimits, QualityRule, STUCK_WINDOWS, quality};
 pub use reference::{

@@ -56,6 +56,13 @@ pub struct StreamReadings {
     pub season: Reading,
 }
 
+impl StreamReadings {
+    /// Away from the training data or from what is normal there.
+    pub fn drifts(&self) -> bool {
+        self.own.drifts() || self.training.drifts()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceReadings {
     pub device: DeviceId,

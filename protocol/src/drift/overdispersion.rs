@@ -32,13 +32,17 @@ pub struct OverDispersion {
     pub(super) v0: f64,
     /// Windows replayed: the fewer, the heavier the tails. None: nothing was estimated.
     pub(super) windows: Option<u32>,
+    /// Where the contrasts' own tails are heavier than so many windows tell. The remaining chi-square has no part in
+    /// it: how far a winter moves the mean says nothing about a value that sticks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tail: Option<u32>,
     /// Whether the remaining chi-square counts as evidence.
     pub(super) use_rest: bool,
 }
 
 impl Default for OverDispersion {
     fn default() -> Self {
-        Self { v: [1.0; 2], a: 1.0, nu: None, v0: 1.0, windows: None, use_rest: true }
+        Self { v: [1.0; 2], a: 1.0, nu: None, v0: 1.0, windows: None, tail: None, use_rest: true }
     }
 }
 
@@ -75,7 +79,7 @@ impl OverDispersion {
 
         let contrasts = replayed.iter().map(|components| components.z.len()).min().unwrap_or(0);
         let mut v = [1.0; 2];
-        let mut known = count;
+        let mut known = u32::MAX;
         for (j, variance) in v.iter_mut().take(contrasts).enumerate() {
             let z: Vec<f64> = replayed.iter().map(|components| components.z[j]).collect();
             known = known.min(tail(&z));
@@ -91,7 +95,8 @@ impl OverDispersion {
         let matched = 2.0 * level * level / sample_variance(&rest).max(1e-12);
         let nu = matched.min(most).max(0.5);
         let use_rest = contrasts == 0 || (expected > 0.0 && raw <= MAX_REST_INFLATION * expected);
-        Ok(Self { v, a: (level / nu).max(1.0), nu: Some(nu), v0, windows: Some(known), use_rest })
+        let tail = (known < count).then_some(known);
+        Ok(Self { v, a: (level / nu).max(1.0), nu: Some(nu), v0, windows: Some(count), tail, use_rest })
     }
 
     /// The same with no variance above `most`.
@@ -119,6 +124,11 @@ impl OverDispersion {
         self.windows
     }
 
+    /// Degrees of freedom of the tails of location, spread and missing rows.
+    pub fn tail(&self) -> Option<u32> {
+        self.tail.or(self.windows)
+    }
+
     pub fn uses_rest(&self) -> bool {
         self.use_rest
     }
@@ -135,6 +145,8 @@ struct RawOverDispersion {
     nu: Option<f64>,
     v0: f64,
     windows: Option<u32>,
+    #[serde(default)]
+    tail: Option<u32>,
     use_rest: bool,
 }
 
@@ -142,7 +154,7 @@ impl TryFrom<RawOverDispersion> for OverDispersion {
     type Error = OverDispersionError;
 
     fn try_from(raw: RawOverDispersion) -> Result<Self, Self::Error> {
-        let RawOverDispersion { v, a, nu, v0, windows, use_rest } = raw;
+        let RawOverDispersion { v, a, nu, v0, windows, tail, use_rest } = raw;
         let inflates = |factor: f64| factor.is_finite() && factor >= 1.0;
         if !v.into_iter().chain([a, v0]).all(inflates) {
             return Err(OverDispersionError("a variance is not a finite number of at least 1"));
@@ -152,10 +164,10 @@ impl TryFrom<RawOverDispersion> for OverDispersion {
                 "the degrees of freedom are not a finite number of at least 0.5",
             ));
         }
-        if windows.is_some_and(|windows| windows < MIN_REPLAY_WINDOWS) {
+        if [windows, tail].into_iter().flatten().any(|windows| windows < MIN_REPLAY_WINDOWS) {
             return Err(OverDispersionError("fewer than 10 windows were replayed"));
         }
-        Ok(Self { v, a, nu, v0, windows, use_rest })
+        Ok(Self { v, a, nu, v0, windows, tail, use_rest })
     }
 }
 
@@ -243,7 +255,9 @@ mod tests {
             OverDispersion::replay(&reference, &windows)?,
             OverDispersion::replay_with_tails(&reference, &windows)?,
         );
-        assert_eq!((plain.windows(), heavy.windows()), (Some(96), Some(10)));
+        assert_eq!((plain.tail(), heavy.tail(), heavy.windows()), (Some(96), Some(10), Some(96)));
+        let text = serde_json::to_string(&heavy)?;
+        assert_eq!(serde_json::from_str::<OverDispersion>(&text)?, heavy);
         assert_eq!((plain.v(), plain.a(), plain.uses_rest()), (heavy.v(), heavy.a(), heavy.uses_rest()));
         let even: Vec<f64> = (0..100).map(|i| (f64::from(i) - 49.5) / 30.0).collect();
         assert_eq!(student(&even), u32::MAX);
