@@ -407,6 +407,32 @@ fn a_thousand_broken_boxes_are_not_a_thousand_letters() {
     let open: Vec<Incident> = (0..OPEN_MAX)
         .map(|n| opened(u8::try_from(n).unwrap(), finding(Kind::DeviceFault, &[n], "age")))
         .collect();
-    let done = reconcile(&open, &[], vec![finding(Kind::DeviceFault, &[200], "age")]);
-    assert_eq!(done.open, []);
+    let regime = finding(Kind::NewRegime, &[1, 2], "age");
+    let done = reconcile(&open, &[], vec![finding(Kind::DeviceFault, &[200], "age"), regime.clone()]);
+    assert_eq!(done.open, [regime], "what is everybody's is told beside them");
+}
+
+/// A box of a hundred sites whose surest alarm a calm box would give with this chance.
+fn standing(place: usize, chance: f64) -> Stand {
+    use muster_protocol::drift::{Reading, StreamReadings};
+    let own = if chance < 1.0 { Reading::Drift { onset: at(10), shift: None } } else { Reading::Calm };
+    let readings = StreamReadings { training: own, own, season: Reading::Unknown };
+    let stream = StreamStand { readings, psi_adj: 0.1, b: 0.01, chance, broken: None };
+    let streams = BTreeMap::from([("age".parse().unwrap(), stream)]);
+    let device = format!("d-{place:026}").parse().unwrap();
+    Stand { device, site: format!("site-{}", place % 100).parse().unwrap(), streams }
+}
+
+#[test]
+fn chance_alone_blames_no_box_of_a_thousand() {
+    let told = |chances: &dyn Fn(usize) -> f64| {
+        let stands: Vec<Stand> = (0..1000).map(|place| standing(place, chances(place))).collect();
+        let found = assess(&stands, &BTreeMap::new());
+        found.iter().map(|finding| (finding.kind, finding.devices.len())).collect::<Vec<_>>()
+    };
+    let lone = |chance: f64| told(&move |place| if place == 7 { chance } else { 1.0 });
+    assert_eq!(lone(1e-3), [], "one in a thousand, of a thousand");
+    assert_eq!(lone(1e-6), [(Kind::DeviceFault, 1)]);
+    // What many share needs no better proof than in a small fleet.
+    assert_eq!(told(&|place| if place % 100 < 60 { 5e-3 } else { 1.0 }), [(Kind::NewRegime, 600)]);
 }
