@@ -113,12 +113,12 @@ function One({ incident }: { incident: Incident }) {
       )}
       <p className="soft small row num" style={{ marginTop: 2, gap: "2px 16px" }}>
         <span>
-          {say.scope}: <Places sites={sites} /> ({only === undefined ? plural(devices.length, "device") : <Link to="/devices/$id" params={{ id: only }}>{plural(1, "device")}</Link>})
+          {say.scope}: <Places sites={sites} /> ({only === undefined ? plural(devices.length, "device") : <Link to="/devices/$id" params={{ id: only }} className="inline">{plural(1, "device")}</Link>})
         </span>
         <span>
           {say.onset}: <Stamp at={incident.onset} />
         </span>
-        {incident.trigger != null && <Link to="/runs">{say.triggered}</Link>}
+        {incident.trigger != null && <Link to="/runs" className="inline">{say.triggered}</Link>}
       </p>
       {asking !== null && (
         <ReasonDialog
@@ -138,7 +138,7 @@ function Places({ sites }: { sites: string[] }) {
   return sites.slice(0, sitesShown).map((site, i) => (
     <Fragment key={site}>
       {i > 0 && ", "}
-      <Link to="/devices" search={{ site }}>
+      <Link to="/devices" search={{ site }} className="inline">
         {site}
       </Link>
       {i + 1 === sitesShown && sites.length > sitesShown && ` ${say.andMore(sites.length - sitesShown)}`}

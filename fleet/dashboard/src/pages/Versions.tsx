@@ -12,11 +12,11 @@ export function Versions({ marks, model }: { marks: VersionMark[]; model: string
         <li key={version}>
           <span className="soft">{text.drift.versionFrom}</span>{" "}
           {rollout === undefined ? (
-            <Link to="/models" search={{ model }}>
+            <Link to="/models" search={{ model }} className="inline">
               {version}
             </Link>
           ) : (
-            <Link to="/rollouts/$id" params={{ id: rollout }}>
+            <Link to="/rollouts/$id" params={{ id: rollout }} className="inline">
               {version}
             </Link>
           )}{" "}
