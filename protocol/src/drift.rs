@@ -9,7 +9,7 @@
 //!                                                        │        effects     merges    ok, warn, drift
 //!  reference windows ──> OverDispersion::replay ─────────┘
 //!                                 │
-//!        StreamReference ◀────────┘       of the bundle (training), of a site (baseline), of a season
+//!        StreamReference ◀────────┘       of the bundle (training), of a site (baseline)
 //!               │
 //!               ├──> judge() ──> Alarm ──> Reading ──> attribute() ──> device, season, site, or new regime
 //!               ├──> quality(): missing, unseen, out of range, stuck
@@ -36,7 +36,6 @@ mod overdispersion;
 pub mod performance;
 mod quality;
 mod reference;
-mod season;
 mod shift;
 pub mod special;
 mod statistic;
@@ -55,7 +54,6 @@ pub use quality::{QualityAnswer, QualityCheck, QualityLimits, QualityRule, STUCK
 pub use reference::{
     BINS, CategoricalReference, MAX_CATEGORIES, NumericReference, Reference, ReferenceError,
 };
-pub use season::{SEASON_REACH, SEASON_WINDOWS_MAX, Season};
 pub use shift::Shift;
 pub use statistic::{Verdict, test};
 pub use stream::{Judged, MergedReplay, StreamReference};

@@ -50,9 +50,7 @@ pub struct StreamReadings {
     pub training: Reading,
     /// Against the device's or its site's own baseline.
     pub own: Reading,
-    /// Against windows of the same hours and kind of day in the last weeks ([`StreamReference::seasonal`]).
-    ///
-    /// [`StreamReference::seasonal`]: super::StreamReference::seasonal
+    /// Against windows of the same hours and kind of day in the weeks before.
     pub season: Reading,
 }
 

@@ -106,7 +106,7 @@ impl Distribution {
         let p_rest = if rest_counts {
             let df = f64::from(df_rest);
             let nu = overdispersion.nu.map_or(df, |nu| nu.min(df));
-            heavier(chi2_sf(rest / overdispersion.a, nu), overdispersion.windows)
+            heavier(chi2_sf(rest / overdispersion.a, nu), overdispersion.rest_tail())
         } else {
             1.0
         };
