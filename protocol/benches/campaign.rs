@@ -87,6 +87,8 @@ struct Ours {
     er: Alarms,
     /// Days from the epidemic's first to the first alarm, a seed; none: never.
     epidemic: Vec<Option<usize>>,
+    /// The same until a model of tomorrow's admissions had been wrong twice as much as usual for a week.
+    harmed: Vec<Option<usize>>,
     changes: BTreeMap<&'static str, Seen>,
 }
 
@@ -105,8 +107,11 @@ impl Ours {
         let er = store::runs(folder, "er-quiet");
         let er = parallel(er.len() as u64, |at| Alarms::of(&watch(&Run::read(&er[index(at)]))));
         let epidemic = store::runs(folder, "er-epidemic");
-        let epidemic =
-            parallel(epidemic.len() as u64, |at| first_day(&watch(&Run::read(&epidemic[index(at)]))));
+        let lived = parallel(epidemic.len() as u64, |at| {
+            let run = Run::read(&epidemic[index(at)]);
+            (first_day(&watch(&run)), run.error_doubled)
+        });
+        let (epidemic, harmed) = lived.into_iter().unzip();
         let changes = Change::ALL.map(|change| {
             let mut seen = Seen::default();
             for alarmed in parallel(CHANGES, |seed| watch(&changed(change, from + seed))) {
@@ -114,7 +119,7 @@ impl Ours {
             }
             (change.name(), seen)
         });
-        Self { quiet: quiet.into(), er: sum(er), epidemic, changes: changes.into_iter().collect() }
+        Self { quiet: quiet.into(), er: sum(er), epidemic, harmed, changes: changes.into_iter().collect() }
     }
 }
 
@@ -147,7 +152,7 @@ fn quiet(family: Family, seed: u64) -> Run {
 
 fn run(name: String, world: &World, reference: usize, windows: Vec<world::Window>) -> Run {
     let rows = windows.iter().map(|window| window[0].len()).collect();
-    Run { name, categorical: world.categorical(), reference, rows, windows }
+    Run { name, categorical: world.categorical(), reference, rows, error_doubled: None, windows }
 }
 
 fn ask_peers(folder: &Path) -> Answers {
@@ -256,6 +261,11 @@ fn table_of_changes(ours: &Ours, answers: &Answers) {
     let days: Vec<String> =
         ours.epidemic.iter().map(|day| day.map_or("never".to_owned(), |day| day.to_string())).collect();
     println!("  emergency department, 14-day ramp of an epidemic: noticed on day {}", days.join(", "));
+    let harm = |day: &Option<usize>| day.map_or("never".to_owned(), |day| day.to_string());
+    println!(
+        "    a bed model's error had doubled for a week on day {}",
+        ours.harmed.iter().map(harm).collect::<Vec<_>>().join(", ")
+    );
     for rule in ["nannyml-2of3", "nannyml"] {
         let of_rule = answers.iter().filter(|((run, of), _)| of == rule && run.starts_with("er-epidemic"));
         let days: Vec<String> = of_rule
@@ -297,6 +307,11 @@ fn goals(ours: &Ours, compared: &BTreeMap<String, (f64, f64)>, alone: bool) -> b
     let slowest =
         ours.epidemic.iter().map(|day| day.map_or(f64::INFINITY, |day| day as f64)).fold(0.0, f64::max);
     goal("epidemic", slowest, "days, the slowest seed", "<=", 11.0);
+    let in_time = ours.epidemic.iter().zip(&ours.harmed).filter(|(noticed, harmed)| {
+        noticed.is_some_and(|noticed| harmed.is_none_or(|harmed| noticed <= harmed))
+    });
+    let share = in_time.count() as f64 / ours.epidemic.len().max(1) as f64;
+    goal("epidemic_before_the_harm", share, "of the seeds", ">=", 1.0);
 
     if alone {
         println!("the peers were left out: nothing is said about them");
