@@ -180,11 +180,15 @@ impl Stand {
 
 /// Puts the boxes of one bundle together. `differing` are sites that never were like the training data.
 pub fn assess(
-    stands: &[Stand],
+    stands: &[&Stand],
     differing: &BTreeMap<SiteName, (Timestamp, Vec<Difference>)>,
 ) -> Vec<Finding> {
     let seasonal = seasonal(stands);
-    let stands_out = stand_out(&stands.iter().map(Stand::chance).collect::<Vec<_>>());
+    let stands_out = stand_out(&stands.iter().map(|stand| stand.chance()).collect::<Vec<_>>());
+    // Of ten thousand boxes most are calm, and so are most streams: only of the others there is anything to tell.
+    let streams = || stands.iter().flat_map(|stand| &stand.streams);
+    let drifting: BTreeSet<&StreamName> =
+        streams().filter(|(_, stream)| stream.readings.drifts()).map(|(name, _)| name).collect();
     let reading = |name: &StreamName, stream: &StreamStand, stands_out: bool| {
         if !stands_out && stream.readings.drifts() {
             return (name.clone(), StreamReadings::default());
@@ -205,7 +209,7 @@ pub fn assess(
             streams: stand
                 .streams
                 .iter()
-                .filter(|(_, stream)| stream.broken.is_none())
+                .filter(|(name, stream)| stream.broken.is_none() && drifting.contains(name))
                 .map(|(name, stream)| reading(name, stream, stands_out))
                 .collect(),
         })
@@ -230,7 +234,7 @@ pub fn assess(
 
 /// Streams of which most boxes that drift say that it is the season: then it is so for the others, too, which happen to
 /// have seen fewer rows of it.
-fn seasonal(stands: &[Stand]) -> BTreeSet<&StreamName> {
+fn seasonal<'a>(stands: &[&'a Stand]) -> BTreeSet<&'a StreamName> {
     let mut votes: BTreeMap<&StreamName, (usize, usize)> = BTreeMap::new();
     for (name, stream) in stands.iter().flat_map(|stand| &stand.streams) {
         match stream.readings.season {
@@ -244,7 +248,7 @@ fn seasonal(stands: &[Stand]) -> BTreeSet<&StreamName> {
 }
 
 /// What the model was trained on is a season, whatever the site's own weeks of learning were like.
-fn split_trained(change: Finding, stands: &[Stand]) -> Vec<Finding> {
+fn split_trained(change: Finding, stands: &[&Stand]) -> Vec<Finding> {
     let is_new = |stream: &FoundStream| {
         let (mut drift, mut new) = (0, 0);
         for stand in stands.iter().filter(|stand| change.devices.contains(&stand.device)) {
@@ -272,7 +276,7 @@ fn split_trained(change: Finding, stands: &[Stand]) -> Vec<Finding> {
 }
 
 fn strongest(
-    stands: &[Stand],
+    stands: &[&Stand],
     devices: &BTreeSet<DeviceId>,
     streams: &BTreeMap<StreamName, Option<Shift>>,
 ) -> Vec<FoundStream> {
@@ -298,7 +302,7 @@ fn strongest(
 }
 
 /// One finding for all broken data, so that a broken export at a thousand boxes is one thing to look at.
-fn broken(stands: &[Stand]) -> Option<Finding> {
+fn broken(stands: &[&Stand]) -> Option<Finding> {
     let mut streams: BTreeMap<StreamName, FoundStream> = BTreeMap::new();
     let (mut devices, mut sites) = (BTreeSet::new(), BTreeSet::new());
     let mut onset: Option<Timestamp> = None;

@@ -178,7 +178,7 @@ impl Fleet {
             .collect();
         let differing = self.sites.iter().filter(|(_, site)| !site.differs.is_empty());
         let differing = differing.map(|(name, site)| (name.clone(), (site.begun, site.differs.clone())));
-        assess(&stands, &differing.collect())
+        assess(&stands.iter().collect::<Vec<_>>(), &differing.collect())
     }
 
     fn kinds(&self) -> Vec<Kind> {

@@ -97,7 +97,7 @@ fn standing(place: usize, chance: f64) -> Stand {
 fn chance_alone_blames_no_box_of_a_thousand() {
     let told = |chances: &dyn Fn(usize) -> f64| {
         let stands: Vec<Stand> = (0..1000).map(|place| standing(place, chances(place))).collect();
-        let found = assess(&stands, &BTreeMap::new());
+        let found = assess(&stands.iter().collect::<Vec<_>>(), &BTreeMap::new());
         found.iter().map(|finding| (finding.kind, finding.devices.len())).collect::<Vec<_>>()
     };
     let lone = |chance: f64| told(&move |place| if place == 7 { chance } else { 1.0 });
