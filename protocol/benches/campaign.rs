@@ -39,17 +39,17 @@ use store::Run;
 use world::{Change, Family, World};
 
 /// Devices of each family that the peers watch too.
-const PEER_DEVICES: u64 = 3;
+const PEER_DEVICES: u64 = 6;
 /// Runs of each change, ours and the peers'.
 const CHANGES: u64 = 100;
-const PEER_CHANGES: u64 = 6;
+const PEER_CHANGES: u64 = 10;
 /// A report of Evidently's takes seconds: it sees one device of each family.
 const EVIDENTLY_DEVICES: usize = 1;
 const EVIDENTLY_WINDOWS: usize = 15;
 const EVIDENTLY_CHANGES: usize = 2;
 /// Years of the emergency department, quiet and with an epidemic each; the peers see the first ones.
 const ER_SEEDS: u64 = 8;
-const PEER_ER: usize = 2;
+const PEER_ER: usize = 4;
 /// Days between the end of the reference and the epidemic's first day.
 const ER_QUIET_DAYS: usize = 70;
 /// Where changes are made: rows of the family with the longest independent reference.
