@@ -44,12 +44,10 @@ impl Look<'_> {
                 told += 1;
                 self.send_back(i);
             } else if let (Progress::Returning { to, .. }, Some(device)) = (progress, row.device) {
-                let stones = &self.rollout.plan.stepping_stones;
-                let via =
-                    stones.iter().map(|stone| &stone.via).find(|via| device.wish.as_ref() == Some(*via));
                 if has_returned(device, to.as_ref()) {
                     self.rows[i].become_(Progress::Returned { at: self.now });
-                } else if is_somebody_elses(row, &self.rollout.bundle, to.as_ref(), via) {
+                } else if device.wish != *to {
+                    // Its order was changed after us, be it to this very bundle.
                     self.leave(i);
                 }
             }
