@@ -311,7 +311,7 @@ fn goals(ours: &Ours, compared: &BTreeMap<String, (f64, f64)>, alone: bool) -> b
         noticed.is_some_and(|noticed| harmed.is_none_or(|harmed| noticed <= harmed))
     });
     let share = in_time.count() as f64 / ours.epidemic.len().max(1) as f64;
-    goal("epidemic_before_the_harm", share, "of the seeds", ">=", 1.0);
+    goal("epidemic_no_later_than_the_harm", share, "of the seeds", ">=", 1.0);
 
     if alone {
         println!("the peers were left out: nothing is said about them");
