@@ -10,7 +10,7 @@
 //! no wire: the fleet is told how this box stands to its wish, and counts in steps of *k*. The site takes the files
 //! itself (`muster-agent captures export`).
 
-mod age;
+pub mod age;
 mod judge;
 mod policy;
 mod shelf;
@@ -27,7 +27,6 @@ use muster_protocol::drift::Floor;
 use muster_protocol::ids::{CaptureId, Digest, SlotName};
 use muster_protocol::limits::CAPTURES_MAX;
 use muster_protocol::manifest::Signature;
-use muster_protocol::time::Timestamp;
 
 use crate::clock::TrustClock;
 use crate::disk::DiskError;
@@ -90,7 +89,13 @@ pub struct Look<'a> {
 }
 
 impl Captures {
-    pub fn new(state_dir: &Path, policy_path: Option<PathBuf>, floor: Floor, clock: TrustClock, taps: Taps) -> Self {
+    pub fn new(
+        state_dir: &Path,
+        policy_path: Option<PathBuf>,
+        floor: Floor,
+        clock: TrustClock,
+        taps: Taps,
+    ) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
             policy_path,
@@ -252,7 +257,9 @@ impl Captures {
             return;
         }
         self.taps.set(open.values().cloned().collect());
-        closed.into_iter().for_each(|tap| tap.close());
+        for tap in closed {
+            tap.close();
+        }
         if let Some(works) = &self.works {
             lock(&works.counts).keep(|request| requests.iter().any(|asked| asked.id == *request));
         }

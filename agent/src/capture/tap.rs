@@ -117,12 +117,7 @@ impl Taps {
 }
 
 impl Tap {
-    pub(super) fn new(
-        request: CaptureRequest,
-        allowed: Allowed,
-        site: Site,
-        queue: SyncSender<Row>,
-    ) -> Self {
+    pub(super) fn new(request: CaptureRequest, allowed: Allowed, site: Site, queue: SyncSender<Row>) -> Self {
         Self {
             request,
             columns: allowed.columns,
@@ -172,12 +167,16 @@ impl Tap {
     }
 
     fn is_for(&self, answered: &Answered<'_>) -> bool {
-        self.request.bundle == answered.bundle && self.request.slot.as_str() == answered.slot && !self.is_closed()
+        self.request.bundle == answered.bundle
+            && self.request.slot.as_str() == answered.slot
+            && !self.is_closed()
     }
 
     fn samples(&self, score: Option<&Prediction>) -> bool {
         match self.request.sample {
-            Sampling::Every(every) => self.seen.fetch_add(1, Ordering::Relaxed) % u64::from(every.max(1)) == 0,
+            Sampling::Every(every) => {
+                self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(u64::from(every.max(1)))
+            }
             Sampling::Score(band) => match score {
                 Some(Prediction::Number(score)) => band.holds(*score),
                 Some(Prediction::Classes(scores)) => {
@@ -211,7 +210,8 @@ impl Tap {
     /// Only what the site allows is copied at all.
     fn row(self: &Arc<Self>, answered: &Answered<'_>, number: usize) -> Option<Row> {
         let numbers: usize = answered.outputs.iter().map(|output| output.tensor.row_len()).sum();
-        if numbers + self.columns.len() > NUMBERS_MAX || answered.id.is_some_and(|id| id.len() > ID_BYTES_MAX) {
+        if numbers + self.columns.len() > NUMBERS_MAX || answered.id.is_some_and(|id| id.len() > ID_BYTES_MAX)
+        {
             return None;
         }
         let input = |column: &Column| {
@@ -239,4 +239,112 @@ fn cell(tensor: &Tensor, row: usize, at: usize) -> Value {
         return Value::Null;
     }
     each!(&tensor.values, values => values.get(row * len + at).map_or(Value::Null, |&value| Value::from(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use muster_protocol::capture::{CaptureReason, ScoreBand};
+    use muster_protocol::ids::CaptureId;
+    use serde_json::json;
+
+    use super::*;
+    use crate::oip::Values;
+
+    const ROOM: usize = 2;
+
+    fn manifest() -> Manifest {
+        let manifest = json!({
+            "schema": "muster-bundle/1", "model": "m", "version": "1", "created": "2026-11-24T02:00:00Z", "task": "binary",
+            "signature": {
+                "inputs": [{ "name": "x", "datatype": "FP32", "shape": [-1, 2] }],
+                "outputs": [{ "name": "y", "datatype": "FP32", "shape": [-1, 1] }],
+            },
+            "variants": [{ "id": "v", "format": "onnx", "file": "m.onnx", "select": { "device": "CPU" }, "inference_precision": "f32" }],
+            "files": [{ "path": "m.onnx", "length": 1, "sha256": Digest::of(b"").to_string() }],
+        });
+        Manifest::parse(manifest.to_string().as_bytes()).unwrap()
+    }
+
+    fn tensor(name: &str, rows: usize, values: &[f32]) -> NamedTensor {
+        let shape = vec![rows, values.len() / rows];
+        NamedTensor { name: name.to_owned(), tensor: Tensor { shape, values: Values::Fp32(values.to_vec()) } }
+    }
+
+    fn tap(sample: Sampling, rows: u64) -> (Taps, Arc<Tap>, Receiver<Row>) {
+        let request = CaptureRequest {
+            id: CaptureId::mint([1; 16]),
+            slot: "m".parse().unwrap(),
+            bundle: Digest::of(b"bundle"),
+            why: CaptureReason::Review,
+            rows: 100,
+            until: Timestamp::default(),
+            sample,
+        };
+        let columns = vec![Column { name: "age".to_owned(), tensor: "x".to_owned(), at: 1 }];
+        let site = Site { recipients: Vec::new(), bytes: 0, rows_per_day: 100 };
+        let (queue, received) = sync_channel(ROOM);
+        let tap = Arc::new(Tap::new(request, Allowed { columns, rows }, site, queue));
+        let taps = Taps::default();
+        taps.set(vec![Arc::clone(&tap)]);
+        (taps, tap, received)
+    }
+
+    fn offer(taps: &Taps, slot: &str, bundle: &[u8], scores: &[f32]) {
+        let manifest = manifest();
+        let rows = scores.len();
+        let x: Vec<f32> =
+            (0..rows).flat_map(|row| [f32::NAN, f32::from(u8::try_from(row).unwrap())]).collect();
+        taps.offer(&Answered {
+            slot,
+            bundle: Digest::of(bundle),
+            manifest: &manifest,
+            id: Some("p"),
+            at: Timestamp::default(),
+            inputs: &[tensor("x", rows, &x)],
+            outputs: &[tensor("y", rows, scores)],
+        });
+    }
+
+    fn numbers(received: &Receiver<Row>) -> Vec<usize> {
+        received.try_iter().map(|row| row.number).collect()
+    }
+
+    #[test]
+    fn a_full_queue_drops_counts_and_gives_the_place_back() {
+        let (taps, tap, received) = tap(Sampling::Every(1), 3);
+        offer(&taps, "m", b"bundle", &[0.5; 5]);
+        assert_eq!((numbers(&received), tap.take_dropped()), (vec![0, 1], 3));
+        assert!(!tap.is_dry());
+        offer(&taps, "m", b"bundle", &[0.5; 5]);
+        assert_eq!(
+            (numbers(&received), tap.take_dropped()),
+            (vec![0], 0),
+            "one more may pass, and no other is asked for"
+        );
+        assert!(!tap.is_dry(), "three are still on their way");
+        (0..3).for_each(|_| tap.arrived());
+        assert!(tap.is_dry());
+    }
+
+    #[test]
+    fn only_what_was_asked_for_passes_and_only_allowed_columns() {
+        let (taps, _tap, received) = tap(Sampling::Every(4), 10);
+        offer(&taps, "m", b"other", &[0.5]);
+        offer(&taps, "n", b"bundle", &[0.5]);
+        assert!(numbers(&received).is_empty());
+        offer(&taps, "m", b"bundle", &[0.5; 6]);
+        let rows: Vec<Row> = received.try_iter().collect();
+        assert_eq!(rows.iter().map(|row| row.number).collect::<Vec<_>>(), [0, 4]);
+        assert_eq!((&rows[1].inputs, &rows[1].outputs["y"]), (&vec![json!(4.0)], &vec![json!(0.5)]));
+
+        let band = Sampling::Score(ScoreBand { low_milli: 400, high_milli: 600 });
+        let (taps, tap, received) = self::tap(band, 10);
+        offer(&taps, "m", b"bundle", &[0.39, 0.41, 0.61, 0.59]);
+        assert_eq!(numbers(&received), [1, 3]);
+        tap.close();
+        offer(&taps, "m", b"bundle", &[0.5]);
+        assert!(numbers(&received).is_empty());
+    }
 }

@@ -15,7 +15,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use muster_protocol::ids::CaptureId;
-use muster_protocol::limits::SLOTS_MAX;
 use muster_protocol::time::Timestamp;
 use serde::Serialize;
 use serde_json::json;
@@ -125,16 +124,17 @@ impl Work {
             self.finish_due();
         }
         let open: Vec<CaptureId> = self.open.keys().cloned().collect();
-        open.iter().for_each(|request| self.finish(request));
+        for request in &open {
+            self.finish(request);
+        }
     }
 
     fn take(&mut self, row: &Row) {
-        if !row.tap.is_closed() && !row.tap.has_failed() && self.may(&row.tap) {
-            if let Err(error) = self.write(row) {
-                tracing::error!(error = crate::chain(&error), "rows for the site cannot be kept");
-                row.tap.fail();
-                self.give_up(&row.tap.request.id);
-            }
+        let open = !row.tap.is_closed() && !row.tap.has_failed() && self.may(&row.tap);
+        if open && let Err(error) = self.write(row) {
+            tracing::error!(error = crate::chain(&error), "rows for the site cannot be kept");
+            row.tap.fail();
+            self.give_up(&row.tap.request.id);
         }
         row.tap.arrived();
     }
@@ -155,7 +155,13 @@ impl Work {
             self.finish(&request.id);
         }
         let now = self.clock.now();
-        let line = Line { at: row.at, id: row.id.as_deref(), row: row.number, inputs: &row.inputs, outputs: &row.outputs };
+        let line = Line {
+            at: row.at,
+            id: row.id.as_deref(),
+            row: row.number,
+            inputs: &row.inputs,
+            outputs: &row.outputs,
+        };
         if !self.open.contains_key(&request.id) {
             let open = Open::begin(&self.shelf, &row.tap, now)?;
             self.open.insert(request.id.clone(), open);
@@ -172,14 +178,19 @@ impl Work {
         let now = monotonic();
         let due = self.open.iter().filter(|(_, open)| open.is_due(now));
         let due: Vec<CaptureId> = due.map(|(request, _)| request.clone()).collect();
-        due.iter().for_each(|request| self.finish(request));
+        for request in &due {
+            self.finish(request);
+        }
     }
 
     fn finish(&mut self, request: &CaptureId) {
         let Some(open) = self.open.remove(request) else { return };
         let (tap, part) = (Arc::clone(&open.tap), open.part.clone());
         if let Err(error) = self.try_finish(open) {
-            tracing::error!(error = crate::chain(&error), "a file for the site cannot be finished and is lost");
+            tracing::error!(
+                error = crate::chain(&error),
+                "a file for the site cannot be finished and is lost"
+            );
             tap.fail();
             drop(disk::remove(&part));
         }

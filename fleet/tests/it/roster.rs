@@ -229,6 +229,7 @@ async fn commit(store: &Store, clocks: Clocks, deed: &Deed) {
                 issued: at(1),
                 expires: at(2),
                 wants: vec![Want::now("er-beds".parse().unwrap(), path, sha256)],
+                captures: Vec::new(),
                 bytes: Vec::new(),
             };
             orders::put(&mut tx, &order).await.unwrap();

@@ -261,7 +261,12 @@ impl Order {
         if self.capture.len() > CAPTURES_MAX {
             return Err(OrderRefusal::Unbounded("asks for more captures than a device takes"));
         }
-        if self.capture.iter().enumerate().any(|(i, one)| self.capture[..i].iter().any(|other| other.id == one.id)) {
+        if self
+            .capture
+            .iter()
+            .enumerate()
+            .any(|(i, one)| self.capture[..i].iter().any(|other| other.id == one.id))
+        {
             return Err(OrderRefusal::Unbounded("asks for a capture twice"));
         }
         if let Some(fault) = self.capture.iter().find_map(CaptureRequest::fault) {
