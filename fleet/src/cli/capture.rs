@@ -87,7 +87,8 @@ pub(super) struct Band {
 
 fn band(text: &str) -> Result<Band, String> {
     let ends = text.split_once("..").and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
-    let (low, high) = ends.ok_or_else(|| format!("'{text}' is no band of scores; write for instance 0.4..0.6"))?;
+    let (low, high) =
+        ends.ok_or_else(|| format!("'{text}' is no band of scores; write for instance 0.4..0.6"))?;
     Ok(Band { low, high })
 }
 
@@ -128,7 +129,11 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
         }
         Verb::Cancel { id, act } => {
             let reason = act::reason(&act.reason)?;
-            act::confirm(context, act.yes, &format!("Boxes stop capturing for {id}; what sites have stays theirs."))?;
+            act::confirm(
+                context,
+                act.yes,
+                &format!("Boxes stop capturing for {id}; what sites have stays theirs."),
+            )?;
             let body = json!({ "reason": reason });
             let answer = client.post(&format!("/api/v1/captures/{id}/cancel"), &[], &body).await?;
             show(context, &answer)

@@ -303,8 +303,15 @@ async fn cancel(
             Err(error) => return Err(unordered(error)),
         }
     }
-    append(&app, &mut tx, "capture.cancelled", &id, format!("cancelled a capture{}", because(reason)), &acting)
-        .await?;
+    append(
+        &app,
+        &mut tx,
+        "capture.cancelled",
+        &id,
+        format!("cancelled a capture{}", because(reason)),
+        &acting,
+    )
+    .await?;
     let view = whole(&mut tx, Capture { cancelled: Some(now), ..capture }).await?;
     tx.commit().await?;
     Ok(Json(view))
@@ -312,14 +319,18 @@ async fn cancel(
 
 /// The boxes that a wish is for.
 async fn meant(tx: &mut ControlTx, body: &CaptureBody) -> Answer<Vec<DeviceId>> {
-    let wants = |seat: &Seat| seat.wants.iter().any(|want| want.slot == body.slot && want.sha256 == body.bundle);
+    let wants =
+        |seat: &Seat| seat.wants.iter().any(|want| want.slot == body.slot && want.sha256 == body.bundle);
     match (&body.site, body.devices.as_slice()) {
         (Some(site), []) => {
             let filter = DeviceFilter { site: Some(site.clone()), ..DeviceFilter::default() };
             let limit = u32::try_from(DEVICES_MAX + 1).unwrap_or(u32::MAX);
             let found = devices::list(tx, &filter, &Page::first(limit)).await?;
             if found.len() > DEVICES_MAX {
-                return Err(Problem::invalid("/site", format!("{site} has more than {DEVICES_MAX} boxes; name some")));
+                return Err(Problem::invalid(
+                    "/site",
+                    format!("{site} has more than {DEVICES_MAX} boxes; name some"),
+                ));
             }
             let seats = seats::of(tx, found.iter().map(|device| &device.id)).await?;
             let meant: Vec<DeviceId> = seats.into_iter().filter(wants).map(|seat| seat.device).collect();

@@ -137,8 +137,13 @@ fn from_keys_to_an_order_that_a_device_accepts() {
         .collect();
     device_set.refresh(&sent, now()).unwrap();
     let device = DeviceId::mint([1; 16]);
-    let request =
-        OrderRequest { device: device.clone(), fitness: None, want: vec![want(AUTO)], capture: Vec::new(), last_version: 0 };
+    let request = OrderRequest {
+        device: device.clone(),
+        fitness: None,
+        want: vec![want(AUTO)],
+        capture: Vec::new(),
+        last_version: 0,
+    };
     let order = office.signer.order(&second.trusted, request, now()).unwrap();
     let context = OrderContext { trusted: &device_set, device: &device, fitness: None, floor: 0, now: now() };
     assert!(matches!(Order::check(&order.bytes, &context), Ok(Verdict::Accepted(_))));

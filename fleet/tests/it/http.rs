@@ -2,6 +2,7 @@
 //! router itself, as the listener would hand them over.
 
 mod builders;
+mod captures;
 mod desk;
 mod guards;
 mod live;
