@@ -121,10 +121,17 @@ pub struct SlotState {
 }
 
 /// A bundle by name and by identity (the SHA-256 of its manifest).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BundleRef {
     pub path: BundlePath,
     pub sha256: Digest,
+}
+
+impl PartialEq for BundleRef {
+    /// The digest first: it lies in place, and mostly decides. A fleet is compared with one bundle at every look.
+    fn eq(&self, other: &Self) -> bool {
+        self.sha256 == other.sha256 && self.path == other.path
+    }
 }
 
 /// The bundle that answers, proven by its digest, and how it runs.
