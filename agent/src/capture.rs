@@ -31,7 +31,7 @@ use muster_protocol::manifest::Signature;
 use crate::clock::TrustClock;
 use crate::disk::DiskError;
 use judge::{Allowed, Moment, judge};
-use shelf::{Count, Counts, Shelf};
+use shelf::{Counts, Shelf, Told};
 use tap::Tap;
 use writer::{Writer, lock};
 
@@ -44,8 +44,6 @@ pub use tap::{Answered, Taps};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A disk that refused is tried again after this.
 const DISK_AGAIN: Duration = Duration::from_mins(1);
-/// Sizes are told in steps of this.
-const BYTES_STEP: u64 = 64 * 1024;
 
 /// What this box captures. Owned by the loop.
 #[derive(Debug)]
@@ -225,7 +223,12 @@ impl Captures {
         }
         let queue = self.works.as_ref()?.writer.queue();
         tracing::info!(slot = %request.slot, request = %request.id, why = ?request.why, "captures rows for the site");
-        let site = tap::Site { recipients: policy.recipients.clone(), bytes: policy.bytes, rows_per_day };
+        let site = tap::Site {
+            recipients: policy.recipients.clone(),
+            bytes: policy.bytes,
+            rows_per_day,
+            floor: self.floor,
+        };
         Some(Arc::new(Tap::new(request.clone(), allowed, site, queue)))
     }
 
@@ -269,17 +272,8 @@ impl Captures {
     /// None of a few rows: who asks for a narrow band of scores must not learn how many patients have one.
     fn told(&self, request: &CaptureRequest, standing: CaptureStanding) -> CaptureState {
         let count = self.works.as_ref().map(|works| lock(&works.counts).of(&request.id)).unwrap_or_default();
-        let Count { finished, dropped, files, bytes, .. } = count;
-        let steps = |rows: u64| rows - rows % self.floor.rows();
-        let (rows, few) = (steps(finished), steps(finished) == 0);
-        CaptureState {
-            request: request.id.clone(),
-            slot: request.slot.clone(),
-            standing,
-            rows,
-            dropped: steps(dropped),
-            files: if few { 0 } else { files },
-            bytes: if few { 0 } else { bytes.next_multiple_of(BYTES_STEP) },
-        }
+        let Told { rows, dropped, files, bytes } = count.told;
+        let (request, slot) = (request.id.clone(), request.slot.clone());
+        CaptureState { request, slot, standing, rows, dropped, files, bytes }
     }
 }

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use muster_protocol::drift::Floor;
 use muster_protocol::ids::{CaptureId, SlotName};
 use muster_protocol::limits::{CAPTURES_MAX, SLOTS_MAX};
 use muster_protocol::time::Timestamp;
@@ -23,6 +24,8 @@ pub const FOLDER: &str = "captures";
 const FINISHED: &str = "age";
 const UNFINISHED: &str = "part";
 const COUNTS: &str = "counts.json";
+/// Sizes are told in steps of this.
+const BYTES_STEP: u64 = 64 * 1024;
 const DAY: Duration = Duration::from_hours(24);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +40,18 @@ pub(super) struct Count {
     /// Written, finished or not.
     pub(super) rows: u64,
     /// In finished files.
-    pub(super) finished: u64,
+    finished: u64,
+    files: u32,
+    bytes: u64,
+    dropped: u64,
+    pub(super) told: Told,
+}
+
+/// What the fleet may know of it. All of it changes only when rows have come to another multiple of *k*: a file more, or a
+/// byte, would tell of a single row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Told {
+    pub(super) rows: u64,
     pub(super) dropped: u64,
     pub(super) files: u32,
     pub(super) bytes: u64,
@@ -47,6 +61,14 @@ pub(super) struct Count {
 struct Today {
     day: Timestamp,
     rows: u64,
+}
+
+/// What went into one file, and what did not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Finished {
+    pub(super) rows: u64,
+    pub(super) dropped: u64,
+    pub(super) bytes: u64,
 }
 
 /// A finished file.
@@ -83,12 +105,21 @@ impl Counts {
         }
     }
 
-    pub(super) fn finished(&mut self, request: &CaptureId, rows: u64, dropped: u64, bytes: u64) {
+    pub(super) fn finished(&mut self, request: &CaptureId, file: &Finished, floor: Floor) {
         let count = self.request(request);
-        count.finished += rows;
-        count.dropped += dropped;
+        count.finished += file.rows;
+        count.dropped += file.dropped;
         count.files += 1;
-        count.bytes += bytes;
+        count.bytes += file.bytes;
+        let steps = |rows: u64| rows - rows % floor.rows();
+        if steps(count.finished) > count.told.rows {
+            count.told = Told {
+                rows: steps(count.finished),
+                dropped: steps(count.dropped),
+                files: count.files,
+                bytes: count.bytes.next_multiple_of(BYTES_STEP),
+            };
+        }
     }
 
     fn request(&mut self, request: &CaptureId) -> &mut Count {
@@ -209,20 +240,34 @@ mod tests {
     }
 
     #[test]
+    fn nothing_told_changes_for_fewer_than_k_rows() {
+        let (mut counts, request) = (Counts::default(), CaptureId::mint([1; 16]));
+        let mut told = |rows: u64| {
+            counts.finished(&request, &Finished { rows, dropped: 3, bytes: 70_000 }, Floor::LEAST);
+            counts.of(&request).told
+        };
+        assert_eq!(told(4), Told::default());
+        let five = Told { rows: 5, dropped: 5, files: 2, bytes: 3 * BYTES_STEP };
+        assert_eq!(told(1), five);
+        assert_eq!((told(3), told(1)), (five, five));
+        assert_eq!(told(7), Told { rows: 15, dropped: 15, files: 5, bytes: 6 * BYTES_STEP });
+    }
+
+    #[test]
     fn a_day_and_a_request_are_counted_across_lives() {
         let dir = tempfile::tempdir().unwrap();
         let (shelf, mut counts) = Shelf::open(dir.path()).unwrap();
         let (request, slot): (_, SlotName) = (CaptureId::mint([1; 16]), "m".parse().unwrap());
         counts.wrote(&request, &slot, at(0));
         counts.wrote(&request, &slot, at(1));
-        counts.finished(&request, 2, 3, 400);
+        counts.finished(&request, &Finished { rows: 2, dropped: 3, bytes: 400 }, Floor::LEAST);
         shelf.save(&counts).unwrap();
         let (part, _) = shelf.place(at(9), &slot, &request);
         fs::write(&part, "half").unwrap();
         let (_, mut again) = Shelf::open(dir.path()).unwrap();
         assert_eq!(again, counts);
         assert!(!part.exists());
-        assert_eq!(again.of(&request), Count { rows: 2, finished: 2, dropped: 3, files: 1, bytes: 400 });
+        assert_eq!((again.of(&request).rows, again.of(&request).told), (2, Told::default()));
         let tomorrow = at(24 * 3_600_000);
         assert_eq!((again.today(&slot, at(5)), again.today(&slot, tomorrow)), (2, 0));
         again.wrote(&request, &slot, tomorrow);

@@ -7,6 +7,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use muster_protocol::capture::{CaptureRequest, Sampling};
+use muster_protocol::drift::Floor;
 use muster_protocol::ids::Digest;
 use muster_protocol::manifest::Manifest;
 use muster_protocol::time::Timestamp;
@@ -55,6 +56,8 @@ pub(super) struct Tap {
     /// Of all files on the box.
     pub(super) bytes: u64,
     pub(super) rows_per_day: u64,
+    /// Nothing of fewer rows is told.
+    pub(super) floor: Floor,
     queue: SyncSender<Row>,
     seen: AtomicU64,
     left: AtomicU64,
@@ -70,6 +73,7 @@ pub(super) struct Site {
     pub(super) recipients: Vec<Recipient>,
     pub(super) bytes: u64,
     pub(super) rows_per_day: u64,
+    pub(super) floor: Floor,
 }
 
 /// A row on its way to the disk.
@@ -124,6 +128,7 @@ impl Tap {
             recipients: site.recipients,
             bytes: site.bytes,
             rows_per_day: site.rows_per_day,
+            floor: site.floor,
             queue,
             seen: AtomicU64::new(0),
             left: AtomicU64::new(allowed.rows),
@@ -283,7 +288,7 @@ mod tests {
             sample,
         };
         let columns = vec![Column { name: "age".to_owned(), tensor: "x".to_owned(), at: 1 }];
-        let site = Site { recipients: Vec::new(), bytes: 0, rows_per_day: 100 };
+        let site = Site { recipients: Vec::new(), bytes: 0, rows_per_day: 100, floor: Floor::LEAST };
         let (queue, received) = sync_channel(ROOM);
         let tap = Arc::new(Tap::new(request, Allowed { columns, rows }, site, queue));
         let taps = Taps::default();

@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::age::Encryptor;
-use super::shelf::{Counts, Shelf};
+use super::shelf::{Counts, Finished, Shelf};
 use super::tap::{Row, Tap};
 use crate::clock::{TrustClock, monotonic};
 use crate::disk::{self, DiskError};
@@ -199,18 +199,18 @@ impl Work {
     fn try_finish(&self, open: Open) -> Result<(), WriteError> {
         let Open { tap, to, part, finished, rows, .. } = open;
         let write = |source| WriteError::Write { path: part.clone(), source };
-        let file = to.finish().map_err(write)?;
-        file.sync_all().map_err(write)?;
-        let bytes = file.metadata().map_err(write)?.len();
+        let written = to.finish().map_err(write)?;
+        written.sync_all().map_err(write)?;
+        let bytes = written.metadata().map_err(write)?.len();
         let gone = self.shelf.make_room(bytes, tap.bytes)?;
         if gone > 0 {
             tracing::warn!(files = gone, "the oldest captured files made room; nobody had taken them");
         }
-        let dropped = tap.take_dropped();
+        let file = Finished { rows, dropped: tap.take_dropped(), bytes };
         // Counted first: a crash in between costs rows, never a rule.
         let counts = {
             let mut counts = lock(&self.counts);
-            counts.finished(&tap.request.id, rows, dropped, bytes);
+            counts.finished(&tap.request.id, &file, tap.floor);
             counts.clone()
         };
         self.shelf.save(&counts)?;
