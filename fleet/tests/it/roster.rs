@@ -134,6 +134,7 @@ fn state(n: u8, variant: u8) -> State {
         refusal: None,
         notices: Vec::new(),
         leases: Vec::new(),
+        captures: Vec::new(),
         slots: vec![SlotState { slot, phase, current: None, previous: None, notice: None }],
     }
 }
