@@ -447,7 +447,15 @@ fn what_an_earlier_root_vouched_for_is_left_out_when_loaded() {
 fn order_spec() -> OrderSpec {
     let want = vec![want(HUMAN)];
     let capture = Vec::new();
-    OrderSpec { device: device(), version: 10, issued: now(), expires: later(14), catalogue: 3, want, capture }
+    OrderSpec {
+        device: device(),
+        version: 10,
+        issued: now(),
+        expires: later(14),
+        catalogue: 3,
+        want,
+        capture,
+    }
 }
 
 fn check_order(world: &World, bytes: &[u8], floor: u64, at: Timestamp, expect: &str) {

@@ -1,6 +1,8 @@
 //! Opens age files as their owner would, written after the format and not after our writer; what it opens and refuses is
 //! held to the format's own test vectors (`fixtures/age`, from github.com/C2SP/CCTV).
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::Path;
 

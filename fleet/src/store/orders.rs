@@ -67,7 +67,8 @@ pub async fn put(tx: &mut ControlTx, order: &StoredOrder) -> Result<()> {
     Ok(())
 }
 
-const GET: &str = "select device, version, issued, expires, wants, captures, bytes from orders where device = $1";
+const GET: &str =
+    "select device, version, issued, expires, wants, captures, bytes from orders where device = $1";
 
 pub async fn get(db: &mut Control, device: &DeviceId) -> Result<Option<StoredOrder>> {
     sqlx::query_as::<_, Row>(GET)
