@@ -240,7 +240,7 @@ fn every_recipient_reads_it_and_nobody_else() {
 #[test]
 fn a_cut_or_changed_file_is_not_read() {
     let one = Identity::of([1; 32]);
-    let file = sealed(&[recipient(&one)], &[7; 2 * CHUNK]);
+    let file = sealed(&[recipient(&one)], &vec![7; 2 * CHUNK]);
     assert!(open(&one, &file).is_ok());
     for end in [file.len() - 1, file.len() - CHUNK - TAG] {
         assert!(open(&one, &file[..end]).is_err());
@@ -250,7 +250,7 @@ fn a_cut_or_changed_file_is_not_read() {
         changed[at] ^= 1;
         assert!(open(&one, &changed).is_err(), "{at}");
     }
-    assert_ne!(file, sealed(&[recipient(&one)], &[7; 2 * CHUNK]), "no two files have one key");
+    assert_ne!(file, sealed(&[recipient(&one)], &vec![7; 2 * CHUNK]), "no two files have one key");
 }
 
 #[test]

@@ -246,7 +246,7 @@ async fn ask(
     };
     let mut tx = app.fleet.store.write().await?;
     let bundle = bundles::get(&mut tx, &body.bundle).await?;
-    let bundle = bundle.ok_or_else(|| Problem::not_found("bundle", &body.bundle))?;
+    let bundle = bundle.ok_or_else(|| Problem::not_found("bundle", body.bundle))?;
     let devices = meant(&mut tx, &body).await?;
     for device in &devices {
         if captures::of_device(&mut tx, device, moment.at).await?.len() >= CAPTURES_MAX {
