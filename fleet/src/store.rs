@@ -12,6 +12,7 @@
 
 pub mod bad_bundles;
 pub mod bundles;
+pub mod captures;
 pub mod certificates;
 mod changes;
 pub mod cohorts;

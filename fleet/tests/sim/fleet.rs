@@ -396,6 +396,7 @@ impl Fleet {
             device: device.clone(),
             catalogue: 1,
             want: wants,
+            capture: Vec::new(),
         };
         self.orders.insert(device.clone(), order);
         true

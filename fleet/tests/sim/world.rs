@@ -527,6 +527,7 @@ impl World {
             refusal: None,
             notices: Vec::new(),
             leases: Vec::new(),
+            captures: Vec::new(),
             slots: phases.iter().map(slot).collect(),
         };
         let word = Word::State { device: edge.id.clone(), boot: edge.boot, state };
