@@ -4,7 +4,7 @@
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::trust::Consent;
 
-use super::{Asked, Assignment, DeviceView, FleetView, Members, Moment, Phase, Progress, Rollout};
+use super::{Asked, Assignment, Claim, DeviceView, FleetView, Members, Moment, Phase, Progress, Rollout};
 
 /// Orders tried in one look; the rest follow in the next.
 const TRIED_MAX: usize = 100;
@@ -43,13 +43,17 @@ fn missing(
     device: &DeviceView,
 ) -> Option<(Option<BundleRef>, Moment)> {
     let asked = |asked: &Asked, permit| {
+        // Two that insist would send it to and fro for ever.
+        if device.claim != Claim::Free {
+            return None;
+        }
         let target = asked.via.clone().unwrap_or_else(|| rollout.bundle.clone());
         let is_before = device.wish == asked.from && device.wish.as_ref() != Some(&target);
         is_before.then_some((Some(target), permit))
     };
     match progress {
         Progress::Returning { to, .. } => {
-            let is_ours = device.wish.as_ref().is_some_and(|wish| rollout.leads_over(wish));
+            let is_ours = device.is_still_of(rollout);
             (is_ours && *to != device.wish).then(|| (to.clone(), Moment::Now))
         }
         Progress::Offered { asked: told } | Progress::Ready { asked: told, .. } => asked(told, Moment::Hold),

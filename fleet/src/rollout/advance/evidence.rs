@@ -49,7 +49,7 @@ impl Look<'_> {
             return Evidence::default();
         }
         let (controls, strata) = self.others(open, &exposed);
-        Evidence { controls, strata, exposed }
+        Evidence { exposed, controls, strata }
     }
 
     fn shown(&self, row: &Row<'_>, member: &Member) -> DeviceEvidence {

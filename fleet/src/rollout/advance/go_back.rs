@@ -45,7 +45,7 @@ impl Look<'_> {
                 self.send_back(i);
             } else if let (Progress::Returning { to, .. }, Some(device)) = (progress, row.device) {
                 // Still ours: then the order back could not be made yet, and is owed.
-                let is_ours = device.wish.as_ref().is_some_and(|wish| self.rollout.leads_over(wish));
+                let is_ours = device.is_still_of(self.rollout);
                 if has_returned(device, to.as_ref()) {
                     self.rows[i].become_(Progress::Returned { at: self.now });
                 } else if !is_ours && device.wish != *to {
