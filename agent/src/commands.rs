@@ -1,6 +1,7 @@
-//! What people type on the box: `enrol`, `rekey`, `identity`, `consent`, `lease`. Each says what it did and what to do next, and ends
-//! with the exit code that `--help` documents.
+//! What people type on the box: `enrol`, `rekey`, `identity`, `consent`, `lease`, `captures`. Each says what it did and
+//! what to do next, and ends with the exit code that `--help` documents.
 
+pub mod captures;
 pub mod consent;
 pub mod enrol;
 pub mod identity;

@@ -39,6 +39,8 @@ pub struct Config {
     pub scale: WorldScale,
     /// Whether the owner of this box wants to be asked before another bundle takes over, whatever the fleet wants.
     pub consent: Consent,
+    /// The site's own word on which rows may be captured; without it none ever are.
+    pub capture_policy: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +99,15 @@ struct File {
     download: Download,
     #[serde(default)]
     activation: Activation,
+    #[serde(default)]
+    capture: Capture,
     clock: Option<WorldScale>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Capture {
+    policy: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -221,6 +231,7 @@ impl Config {
                 House::NotNeeded => Consent::NotNeeded,
                 House::Ask => Consent::Ask,
             },
+            capture_policy: file.capture.policy.map(|policy| beside.join(policy)),
         })
     }
 }
@@ -255,6 +266,9 @@ mod tests {
         assert_eq!(config.report_every, Duration::from_secs(30));
         assert_eq!(config.scale, WorldScale::default());
         assert_eq!(config.consent, Consent::NotNeeded);
+        assert_eq!(config.capture_policy, None);
+        let policy = parse(&format!("{GOOD}\n[capture]\npolicy = \"capture.toml\""), &Environment::default());
+        assert_eq!(policy.unwrap().capture_policy.unwrap(), Path::new("/etc/muster/capture.toml"));
         let asked = parse(&format!("{GOOD}\n[activation]\nconsent = \"ask\""), &Environment::default());
         assert_eq!(asked.unwrap().consent, Consent::Ask);
     }
@@ -291,6 +305,7 @@ mod tests {
         check(&format!("{GOOD}\n[serve]\nlisten = \"0.0.0.0:80\""), "serve.listen");
         check(&format!("{GOOD}\n[report]\nevery_s = 0"), "report.every_s");
         check(&format!("{GOOD}\n[report]\nk = 4"), "report.k");
+        check(&format!("{GOOD}\n[capture]\nrows = 5"), "rows");
         check(&format!("{GOOD}\n[activation]\nconsent = \"yes\""), "not-needed");
     }
 

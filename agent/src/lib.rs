@@ -5,6 +5,7 @@ pub mod address;
 pub mod back_off;
 pub mod blobs;
 pub mod capabilities;
+pub mod capture;
 pub mod clock;
 pub mod commands;
 pub mod config;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use muster_agent::commands::CommandError;
+use muster_agent::commands::captures::{self, CapturesCommand};
 use muster_agent::commands::consent::{self, ConsentCommand};
 use muster_agent::commands::enrol::{self, EnrolArgs};
 use muster_agent::commands::identity::{self, IdentityArgs};
@@ -56,6 +57,9 @@ enum Command {
     /// An application at this box says "not now", for a while
     #[command(subcommand)]
     Lease(LeaseCommand),
+    /// The site's person looks at the rows that were captured for the site, and takes them
+    #[command(subcommand)]
+    Captures(CapturesCommand),
     /// Answers inference requests from standard input with one model, within limits
     Eval(eval::EvalArgs),
     /// Shows whom this box trusts, and lets its owner begin anew
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
         Command::Identity(args) => ended(identity::run(&args), CommandError::exit_code),
         Command::Trust(command) => ended(trust_command::run(command), TrustCommandError::exit_code),
         Command::Consent(command) => ended(consent::run(&command), CommandError::exit_code),
+        Command::Captures(command) => ended(captures::run(&command), CommandError::exit_code),
         Command::Lease(command) => ended(lease::run(&command), CommandError::exit_code),
         Command::Rekey(args) => ended(rekey::run(&args), CommandError::exit_code),
     }

@@ -12,6 +12,7 @@
 
 mod agent;
 mod bundles;
+mod captures;
 mod deeds;
 mod event;
 mod house;

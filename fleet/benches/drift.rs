@@ -244,6 +244,7 @@ async fn populate(tasks: &Tasks, size: usize, bundle: &BundleRef) -> Vec<DeviceI
             refusal: None,
             notices: Vec::new(),
             leases: Vec::new(),
+            captures: Vec::new(),
             slots: vec![SlotState {
                 slot: slot(),
                 phase: Phase::Running { bundle: bundle.clone() },

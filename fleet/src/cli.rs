@@ -6,6 +6,7 @@
 mod act;
 mod builder;
 mod bundle;
+mod capture;
 mod cohort;
 mod delegation;
 mod device;
@@ -106,6 +107,9 @@ enum Noun {
     Lease(site::LeaseVerb),
     Freeze(site::Freeze),
     Thaw(site::Thaw),
+    /// Rows that sites are asked to keep for themselves.
+    #[command(subcommand)]
+    Capture(capture::Verb),
     /// Saved questions about boxes, such as all of a ward.
     #[command(subcommand)]
     Cohort(cohort::Verb),
@@ -177,6 +181,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Lease(verb) => site::lease(context, verb).await,
         Noun::Freeze(args) => site::freeze(context, args).await,
         Noun::Thaw(args) => site::thaw(context, args).await,
+        Noun::Capture(verb) => capture::run(context, verb).await,
         Noun::Cohort(verb) => cohort::run(context, verb).await,
         Noun::Telemetry(verb) => telemetry::run(context, verb).await,
         Noun::Drift(verb) => drift::run(context, verb).await,
@@ -269,6 +274,16 @@ mod tests {
         check("muster lease take --reason MRI --for 2h", false);
         check("muster lease take --site a --device b --reason MRI --for 2h", false);
         check("muster lease take --site er-2 --reason MRI --for 0s", false);
+        let ask = "muster capture request --slot m --bundle b --rows 50 --for 7d --reason x";
+        check(&format!("{ask} --site er-2 --why review"), true);
+        check(&format!("{ask} --device d-1 --device d-2 --why low-confidence --score 0.4..0.6"), true);
+        check(&format!("{ask} --site er-2 --incident inc-1 --every 10"), true);
+        check(&format!("{ask} --site er-2"), false);
+        check(&format!("{ask} --why review"), false);
+        check(&format!("{ask} --site er-2 --why review --score 0.4"), false);
+        check(&format!("{ask} --site er-2 --why review --score 0.4..0.6 --every 2"), false);
+        check("muster capture cancel cap-1 --reason done --yes", true);
+        check("muster capture cancel cap-1", false);
         check("muster freeze --reason flu", true);
         check("muster freeze", false);
         check("muster freeze --list", true);

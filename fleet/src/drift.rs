@@ -27,7 +27,7 @@ use muster_protocol::drift::QualityRule;
 pub use baseline::{Baseline, Difference, Site, WindowAt};
 pub use finding::{Finding, FoundStream, Kind, Stand, StreamStand, assess};
 pub use incident::{FLEET, Incident, IncidentState, OPEN_MAX, Reconciled, reconcile};
-pub use performance::{Holdout, LabelSums, Performance, PerformanceDay, Promise};
+pub use performance::{Holdout, LabelSums, Performance, PerformanceDay, Promise, ScoreStream};
 pub use season::Season;
 pub use watch::{
     Against, Broken, Counted, Judge, Look, Needs, References, StreamReading, StreamWatch, Watch, WatchError,

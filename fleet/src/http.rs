@@ -10,6 +10,7 @@
 
 mod blobs;
 mod bundles;
+mod captures;
 mod cohorts;
 mod devices;
 mod drift;
@@ -117,6 +118,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(cohorts::router())
         .merge(sites::router())
         .merge(leases::router())
+        .merge(captures::router())
         .merge(enrolments::router())
         .merge(bundles::router())
         .merge(trust::router())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_protocol::capture::CaptureRequest;
 use muster_protocol::ids::{DeviceId, SlotName};
 use muster_protocol::message::Capabilities;
 use muster_protocol::topic::{Down, Topic};
@@ -15,7 +16,7 @@ use crate::signer::{OrderRequest, Signer, SignerError};
 use crate::store::orders::StoredOrder;
 use crate::store::outbox::{self, Message};
 use crate::store::seats::{self, Seat};
-use crate::store::{Control, ControlTx, Store, StoreError, devices, orders};
+use crate::store::{Control, ControlTx, Store, StoreError, captures, devices, orders};
 
 /// An order is signed anew when it has this left: a box that is off for so long still finds a good one.
 const RENEW_BEFORE: Duration = Duration::from_secs(ORDER_LIFE.as_secs() / 2);
@@ -117,6 +118,17 @@ impl Orders {
         self.order(tx, trusted, &seat, wants).await
     }
 
+    /// Orders a device what it is ordered already, with what is asked of it to capture by now.
+    pub async fn set_captures(
+        &self,
+        tx: &mut ControlTx,
+        trusted: &TrustedSet,
+        device: &DeviceId,
+    ) -> Result<Handed, OrderError> {
+        let seat = seats::get(tx, device).await?.ok_or_else(|| not_a_member(device))?;
+        self.order(tx, trusted, &seat, seat.wants.clone()).await
+    }
+
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
@@ -133,12 +145,16 @@ impl Orders {
         seat: &Seat,
         wants: Vec<Want>,
     ) -> Result<Handed, OrderError> {
-        let renew = self.clocks.trust.now().plus(RENEW_BEFORE);
-        if seat.order > 0 && same(&seat.wants, &wants) && seat.order_expires > renew {
+        let now = self.clocks.trust.now();
+        let captures = captures::of_device(tx, &seat.device, now).await?;
+        // One that has run out ends by itself; no new order says so.
+        let asked = seat.captures.iter().filter(|request| request.until > now);
+        let same = same(&seat.wants, &wants) && asked.eq(&captures);
+        if seat.order > 0 && same && seat.order_expires > now.plus(RENEW_BEFORE) {
             return Ok(Handed::Unchanged { version: seat.order });
         }
         let fitness = fitness(&seat.agent_version, &seat.capabilities);
-        let order = self.sign(tx, trusted, (&seat.device, fitness), wants, seat.order).await?;
+        let order = self.sign(tx, trusted, (&seat.device, fitness), (wants, captures), seat.order).await?;
         let version = order.version;
         if seat.quarantined {
             return Ok(Handed::Kept { version });
@@ -157,7 +173,9 @@ impl Orders {
         for due in orders::expiring(&mut tx, before, RENEW_BATCH).await? {
             let known = devices::get(&mut tx, &due.device).await?;
             let fitness = known.and_then(|device| fitness(&device.agent_version, &device.capabilities));
-            match self.sign(&mut tx, &trusted, (&due.device, fitness), due.wants, due.version).await {
+            let captures = captures::of_device(&mut tx, &due.device, self.clocks.trust.now()).await?;
+            let asked = (due.wants, captures);
+            match self.sign(&mut tx, &trusted, (&due.device, fitness), asked, due.version).await {
                 Ok(order) => {
                     hand(&mut tx, order).await?;
                     renewed += 1;
@@ -177,11 +195,12 @@ impl Orders {
         tx: &mut ControlTx,
         trusted: &TrustedSet,
         (device, fitness): (&DeviceId, Option<Fitness>),
-        wants: Vec<Want>,
+        (wants, captures): (Vec<Want>, Vec<CaptureRequest>),
         last_version: u64,
     ) -> Result<StoredOrder, OrderError> {
         let now = self.clocks.trust.now();
-        let request = OrderRequest { device: device.clone(), fitness, want: wants.clone(), last_version };
+        let (want, capture) = (wants.clone(), captures.clone());
+        let request = OrderRequest { device: device.clone(), fitness, want, capture, last_version };
         let signed = self.signer.order(trusted, request, now)?;
         let order = StoredOrder {
             device: device.clone(),
@@ -189,6 +208,7 @@ impl Orders {
             issued: now,
             expires: signed.expires,
             wants,
+            captures,
             bytes: signed.bytes,
         };
         orders::put(tx, &order).await?;

@@ -24,6 +24,7 @@ pub mod explain;
 pub mod filter;
 pub mod forecast;
 pub mod journal;
+pub mod owed;
 mod place;
 pub mod plan;
 #[cfg(test)]
@@ -511,6 +512,11 @@ impl Rollout {
     /// What is known of that stage.
     pub fn record(&self) -> Option<&StageRecord> {
         self.stages.get(self.open_stage())
+    }
+
+    /// Whether an order that wants this may be this rollout's: its bundle, or a stepping stone on the way to it.
+    pub fn leads_over(&self, wish: &BundleRef) -> bool {
+        *wish == self.bundle || self.plan.stepping_stones.iter().any(|stone| stone.via == *wish)
     }
 
     /// Takes the engine's answer as what has happened.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use muster_protocol::capture::CaptureRequest;
 use muster_protocol::ids::DeviceId;
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::author::{
@@ -87,6 +88,7 @@ pub struct OrderRequest {
     /// What the device is, once it has said so.
     pub fitness: Option<Fitness>,
     pub want: Vec<Want>,
+    pub capture: Vec<CaptureRequest>,
     /// Version of the last order signed for this device; 0 if there was none.
     pub last_version: u64,
 }
@@ -271,6 +273,7 @@ impl Signer {
             expires,
             catalogue: trusted.versions().targets.ok_or(SignerError::NoCatalogue)?,
             want: request.want,
+            capture: request.capture,
         };
         let bytes = author::sign(author::order(&spec)?, &[&self.order])?;
         let context = OrderContext {

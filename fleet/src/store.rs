@@ -14,6 +14,7 @@
 
 pub mod bad_bundles;
 pub mod bundles;
+pub mod captures;
 pub mod certificates;
 mod changes;
 pub mod cohorts;

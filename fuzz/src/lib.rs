@@ -64,6 +64,10 @@ pub fn order(data: &[u8]) -> bool {
         let path = want.bundle.to_string();
         assert!(![world::REVOKED, world::FOREIGN].contains(&path.as_str()), "{path} must not run here");
     }
+    assert!(order.capture.len() <= limits::CAPTURES_MAX);
+    let captures: BTreeSet<_> = order.capture.iter().map(|capture| &capture.id).collect();
+    assert_eq!(captures.len(), order.capture.len(), "one capture, asked for twice");
+    assert!(order.capture.iter().all(|capture| capture.fault().is_none()), "a capture that makes no sense");
     let again = Order::check(&bytes, &world.context(order.version));
     assert!(matches!(again, Ok(Verdict::Unchanged)), "one order, obeyed twice");
     assert_eq!(Order::authentic(&bytes, &world.trusted).expect("it was read before"), order);

@@ -190,6 +190,7 @@ fn order_spec(now: Timestamp, device: &DeviceId) -> OrderSpec {
         expires: now.plus(author::ORDER_LIFE),
         catalogue: 1,
         want: vec![want("beds", HUMAN), want("beds-2", AUTO)],
+        capture: Vec::new(),
     }
 }
 

@@ -9,11 +9,11 @@
 //!                                                        │        effects     merges    ok, warn, drift
 //!  reference windows ──> OverDispersion::replay ─────────┘
 //!                                 │
-//!        StreamReference ◀────────┘       of the bundle (training), of a site (baseline), of a season
+//!        StreamReference ◀────────┘       of the bundle (training), of a site (baseline)
 //!               │
 //!               ├──> judge() ──> Alarm ──> Reading ──> attribute() ──> device, season, site, or new regime
 //!               ├──> quality(): missing, unseen, out of range, stuck
-//!               └──> Shift: how large, with its interval          FleetAlarm: which stand out of many sites
+//!               └──> Shift: how large, with its interval          stand_out(): which boxes, of thousands
 //! ```
 //!
 //! The box sends counts and never values. Counts add exactly, in any order and grouping, so a merged pane is the pane
@@ -36,7 +36,6 @@ mod overdispersion;
 pub mod performance;
 mod quality;
 mod reference;
-mod season;
 mod shift;
 pub mod special;
 mod statistic;
@@ -49,13 +48,12 @@ pub use counter::{CategoricalCounter, Counter, NumericCounter};
 pub use counts::{Counts, CountsError, MAX_ROWS};
 pub use disclosure::Floor;
 pub use effects::{Effects, NumericEffects};
-pub use fleet::{FleetAlarm, FleetRule, benjamini_hochberg, merge_by};
+pub use fleet::{benjamini_hochberg, stand_out};
 pub use overdispersion::{MIN_REPLAY_WINDOWS, OverDispersion, OverDispersionError};
 pub use quality::{QualityAnswer, QualityCheck, QualityLimits, QualityRule, STUCK_WINDOWS, quality};
 pub use reference::{
     BINS, CategoricalReference, MAX_CATEGORIES, NumericReference, Reference, ReferenceError,
 };
-pub use season::{SEASON_REACH, SEASON_WINDOWS_MAX, Season};
 pub use shift::Shift;
 pub use statistic::{Verdict, test};
 pub use stream::{Judged, MergedReplay, StreamReference};

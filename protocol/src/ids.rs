@@ -164,6 +164,10 @@ id!(
     LeaseId, "lease id", "write le- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "le-")
 );
 id!(
+    /// One wish of the fleet that a site keep some rows of its own.
+    CaptureId, "capture id", "write cap- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "cap-")
+);
+id!(
     /// What a saved question about boxes is called.
     CohortName, "cohort name", "use 1 to 64 of a-z, 0-9 and '-', starting with a letter", |t| name(t, 64)
 );
@@ -186,7 +190,8 @@ minted!(
     IncidentId = "inc-",
     BootId = "b-",
     EnrolmentId = "en-",
-    LeaseId = "le-"
+    LeaseId = "le-",
+    CaptureId = "cap-"
 );
 
 /// SHA-256 of content, 64 lower-case hexadecimal digits. The name of every blob and bundle.

@@ -6,6 +6,7 @@
 //!   message · chunk          what goes over the wire
 //!   manifest                 what a bundle is
 //!   enrol                    how a box becomes a member, and keeps its certificate fresh
+//!   capture                  rows that a site keeps for itself, if it will: the wish and the answer, never the rows
 //!   trust                    who may say so: TUF metadata and the order of one device
 //!   drift                    has the world changed? Counting, testing, alarming
 //! ```
@@ -14,6 +15,7 @@
 //! takes it as an argument. A newer fleet may speak to an older box: unknown fields are ignored, unknown *required
 //! features* are refused.
 
+pub mod capture;
 pub mod chunk;
 pub mod drift;
 pub mod enrol;

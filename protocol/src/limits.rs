@@ -75,6 +75,10 @@ pub const LOCAL_LEASE_SECONDS_MAX: u32 = 24 * 60 * 60;
 pub const LEASE_REASON_BYTES_MAX: usize = 200;
 /// Who gave or withdrew consent at a box, bytes.
 pub const CONSENT_BY_BYTES_MAX: usize = 64;
+/// Captures that one order asks for.
+pub const CAPTURES_MAX: usize = 16;
+/// Rows that one capture asks for.
+pub const CAPTURE_ROWS_MAX: u32 = 1_000_000;
 /// A free sentence (reason, detail), bytes. Written by our own code, but for a lease's reason and who gave consent: those
 /// are the only words of others that leave a box, and have bounds of their own.
 pub const SENTENCE_BYTES_MAX: usize = 512;

@@ -214,6 +214,9 @@ impl Source {
 pub struct Evaluation {
     /// `brier`, `log_loss` or `mae`: lower is better.
     pub metric: String,
+    /// Probabilities at or above it are answered as positive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
     pub sets: Vec<EvaluationSet>,
 }
 

@@ -17,7 +17,7 @@ use muster_protocol::chunk::{Answer, Chunk, Want};
 use muster_protocol::enrol::{
     CertificateRequest, EnrolRequest, EnrolState, Enrolled, EnrolmentFile, EnrolmentToken, Facts, Fingerprint,
 };
-use muster_protocol::ids::{DeviceId, Digest};
+use muster_protocol::ids::{CaptureId, DeviceId, Digest};
 use muster_protocol::message::Message as _;
 use serde_json::{Value, json};
 
@@ -165,7 +165,43 @@ fn order() -> Seeds {
             })),
         ),
         ("no-seed-type", signed(edited(document(), |o| o["_type"] = json!("timestamp")))),
+        ("ok-seed-capture", signed(edited(document(), |o| o["capture"] = json!([capture()])))),
+        (
+            "no-seed-capture-twice",
+            signed(edited(document(), |o| o["capture"] = json!([capture(), capture()]))),
+        ),
+        (
+            "no-seed-capture-no-rows",
+            signed(edited(document(), |o| o["capture"] = json!([edited_capture(|c| c["rows"] = json!(0))]))),
+        ),
+        (
+            "no-seed-capture-band",
+            signed(edited(document(), |o| {
+                o["capture"] = json!([edited_capture(
+                    |c| c["sample"] = json!({"score": {"low_milli": 2, "high_milli": 1}})
+                )]);
+            })),
+        ),
+        (
+            "no-seed-capture-reason",
+            signed(edited(document(), |o| {
+                o["capture"] = json!([edited_capture(|c| c["why"] = json!("curiosity"))]);
+            })),
+        ),
     ]
+}
+
+fn capture() -> Value {
+    json!({
+        "id": CaptureId::mint([3; 16]), "slot": "beds", "bundle": Digest::of(b"x"), "why": "review", "rows": 50,
+        "until": "2026-12-01T02:00:00Z", "sample": {"every": 10},
+    })
+}
+
+fn edited_capture(edit: impl FnOnce(&mut Value)) -> Value {
+    let mut capture = capture();
+    edit(&mut capture);
+    capture
 }
 
 fn catalogue() -> Seeds {

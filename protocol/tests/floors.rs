@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const AGENT: &[&[&str]] = &[
     &["oip", "stopwatch", "disk", "clock", "config", "address", "back_off"],
     &["reconcile", "measure", "labels", "tls"],
-    &["blobs", "identity", "ledger", "spool", "engine", "trust"],
+    &["blobs", "capture", "identity", "ledger", "spool", "engine", "trust"],
     &["link", "door", "report", "capabilities", "serve", "eval", "trust_command"],
     &["selftest", "download", "renew", "facts"],
     &["activate"],

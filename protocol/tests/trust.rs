@@ -170,6 +170,7 @@ impl World {
             expires: later(14),
             catalogue: 3,
             want: vec![want(HUMAN)],
+            capture: Vec::new(),
         };
         change(&mut spec);
         author::sign(author::order(&spec).unwrap(), &[&self.order]).unwrap()
@@ -445,7 +446,16 @@ fn what_an_earlier_root_vouched_for_is_left_out_when_loaded() {
 
 fn order_spec() -> OrderSpec {
     let want = vec![want(HUMAN)];
-    OrderSpec { device: device(), version: 10, issued: now(), expires: later(14), catalogue: 3, want }
+    let capture = Vec::new();
+    OrderSpec {
+        device: device(),
+        version: 10,
+        issued: now(),
+        expires: later(14),
+        catalogue: 3,
+        want,
+        capture,
+    }
 }
 
 fn check_order(world: &World, bytes: &[u8], floor: u64, at: Timestamp, expect: &str) {

@@ -39,6 +39,9 @@ fn messages_come_back_as_they_were() {
     golden::<Order>("order_permits", include_str!("wire/order_permits.json"));
     golden::<State>("state_ready", include_str!("wire/state_ready.json"));
     golden::<Vec<Event>>("events_consent", include_str!("wire/events_consent.json"));
+    golden::<Order>("order_capture", include_str!("wire/order_capture.json"));
+    golden::<State>("state_capture", include_str!("wire/state_capture.json"));
+    golden::<Event>("event_capture", include_str!("wire/event_capture.json"));
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn order(version: u64, want: &[(u8, u8)]) -> Order {
         device: muster_protocol::ids::DeviceId::mint([1; 16]),
         catalogue: 1,
         want: wants,
+        capture: Vec::new(),
     }
 }
 

@@ -17,6 +17,7 @@ use super::member::Member;
 use super::orders::{Orders, wish_after};
 use super::outbox::Outbox;
 use crate::activate::Workbench;
+use crate::capture::Captures;
 use crate::clock::{TrustClock, WorldClock, monotonic};
 use crate::config::Config;
 use crate::download::Downloader;
@@ -75,6 +76,7 @@ pub(super) struct Agent {
     pub(super) progress: Option<(Digest, u64)>,
     pub(super) orders: Orders,
     pub(super) outbox: Outbox,
+    pub(super) captures: Captures,
     pub(super) tasks: JoinSet<()>,
     plan: Plan,
     /// What the downloader was told last, if it took it.
@@ -95,6 +97,9 @@ impl Agent {
         let member = Member::new(&identity, trust.versions().trusted.root, enrolment, name, facts);
         let probe = HealthProbe::new(held.path());
         let outbox = Outbox::new(spool, parts.world.now());
+        let (policy, floor) = (parts.config.capture_policy.clone(), parts.config.floor);
+        let taps = parts.slots.taps().clone();
+        let captures = Captures::new(held.path(), policy, floor, parts.clock.clone(), taps);
         Self {
             parts,
             device,
@@ -114,6 +119,7 @@ impl Agent {
             progress: None,
             orders: Orders::default(),
             outbox,
+            captures,
             tasks: JoinSet::new(),
             plan: Plan::default(),
             fetching: None,
@@ -170,6 +176,7 @@ impl Agent {
 
     /// Leaves nothing half done: an activation that was under way is no fault of its bundle.
     pub(super) fn end(&mut self) {
+        self.captures.end();
         self.last_report();
         tracing::debug!(state_dir = %self.held.path().display(), "lets go of the state folder");
         if let Some(busy) = self.busy.take()
@@ -197,6 +204,7 @@ impl Agent {
         self.decide();
         self.tell_downloader();
         self.collect_garbage();
+        self.look_at_captures();
         self.speak();
     }
 

@@ -265,6 +265,7 @@ impl Agent {
             refusal: self.orders.refusal(monotonic()),
             notices: self.all_notices(at),
             leases: self.leases(),
+            captures: self.captures.states().to_vec(),
             slots: self.slot_states(),
         };
         if self.outbox.state.as_ref() == Some(&next) {
@@ -383,6 +384,7 @@ mod tests {
             refusal: None,
             notices: vec![],
             leases: Vec::new(),
+            captures: Vec::new(),
             slots: vec![SlotState {
                 slot: "m".parse().unwrap(),
                 phase,

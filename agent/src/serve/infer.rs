@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 
 use super::error::Refusal;
 use super::slots::{Lookup, Serving, Slots, lock};
+use crate::capture::Answered;
 use crate::engine::InferError;
 use crate::labels::{Prediction, Predictions};
 use crate::measure::Outcome;
@@ -64,6 +65,15 @@ pub(super) async fn infer(
     })?;
     let now = slots.world_now();
     serving.panes().observe(now, &inputs, &outputs);
+    slots.taps().offer(&Answered {
+        slot: name,
+        bundle: serving.bundle.sha256,
+        manifest: &serving.manifest,
+        id: id.as_deref(),
+        at: now,
+        inputs: &inputs,
+        outputs: &outputs,
+    });
     if let Some(id) = &id {
         let scores = Prediction::of(&serving.manifest, &outputs);
         lock(&predictions).remember(id, serving.bundle.sha256, now, &inputs, scores);

@@ -15,6 +15,7 @@ use muster_protocol::message::up::BundleRef;
 use muster_protocol::message::{LabelBlock, ModelStats, Pane};
 use muster_protocol::time::Timestamp;
 
+use crate::capture::Taps;
 use crate::engine::Model;
 use crate::labels::{Predictions, RingLimits};
 use crate::measure::{MeasureError, Panes, Stats};
@@ -41,6 +42,7 @@ pub struct Slots(Arc<Shared>);
 struct Shared {
     world_now: WorldNow,
     limits: SlotLimits,
+    taps: Taps,
     table: RwLock<Table>,
 }
 
@@ -144,7 +146,7 @@ impl fmt::Debug for Slots {
 
 impl Slots {
     pub fn new(world_now: WorldNow, limits: SlotLimits) -> Self {
-        Self(Arc::new(Shared { world_now, limits, table: RwLock::default() }))
+        Self(Arc::new(Shared { world_now, limits, taps: Taps::default(), table: RwLock::default() }))
     }
 
     /// Says which slots should serve: the box is ready when each of them does.
@@ -211,6 +213,18 @@ impl Slots {
 
     pub fn previous(&self, slot: &SlotName) -> Option<BundleRef> {
         self.0.read().slots.get(slot)?.previous.as_ref().map(|serving| serving.bundle.clone())
+    }
+
+    /// What answers in a slot, and what it takes.
+    pub fn signature(&self, slot: &SlotName) -> Option<(Digest, Signature)> {
+        let table = self.0.read();
+        let serving = table.slots.get(slot)?.current.as_ref()?;
+        Some((serving.bundle.sha256, serving.manifest.signature.clone()))
+    }
+
+    /// Where answered requests may be captured.
+    pub fn taps(&self) -> &Taps {
+        &self.0.taps
     }
 
     /// Takes the finished panes, as many as fit one report; call again for more. `now` is world time.

@@ -9,6 +9,7 @@ mod activation;
 mod attacks;
 mod broker;
 mod bundle;
+mod captures;
 mod crashes;
 mod door;
 mod downloads;

@@ -1,5 +1,6 @@
 //! The agent's stories, in one binary: real processes, real sockets, real models.
 
+mod age;
 mod inference;
 mod life;
 mod privacy;

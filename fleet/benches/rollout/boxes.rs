@@ -62,6 +62,7 @@ async fn say(store: &Store, ids: &[DeviceId], phase: impl Fn(BundleRef) -> Phase
             refusal: None,
             notices: Vec::new(),
             leases: Vec::new(),
+            captures: Vec::new(),
             slots,
         };
         assert!(devices::state(&mut tx, id, &state).await.unwrap());

@@ -456,6 +456,30 @@ export const text = {
 
   deviceLines: { requests: "Requests", failures: "Failures" },
 
+  performance: {
+    title: "Do the answers come true?",
+    hint: "Squared error of a prediction, by the day it was made",
+    none: (horizon: string) => `No prediction of this model has been counted yet. Labels count ${horizon} after the prediction.`,
+    alarm: "Off",
+    matured: (labelled: string, matured: string, share: string) => `${labelled} of ${matured} matured predictions have a label (${share})`,
+    waiting: (n: string) => `${n} are too young`,
+    since: "since",
+    measured: "By labels",
+    estimated: "Promised by scores",
+    holdout: "On the holdout",
+    limits:
+      "What the scores promise needs no label and believes the model: it sees harder cases, never that the same case has come to mean something else. Bars: counts do not tell where in its bin a row lies.",
+    version: "Version",
+    from: "Day (world)",
+    state: "State",
+    young: "Labels are too young",
+    labels: "Labels",
+    came: "Positives came",
+    promised: "Promised",
+    z: "z",
+    accuracy: "Accuracy, promised",
+  },
+
   drift: {
     title: "Drift",
     incidents: "Incidents",
@@ -491,6 +515,9 @@ export const text = {
     b: "b",
     chart: (stream: string) => `${stream}: shift over windows`,
     band: "Grey band: below ±0.14 sd (PSI 0.02) no alarm can be raised, however certain the shift.",
+    bars: (lines: number) => (lines > 1 ? "Bars: 95 % interval of each window in drift." : "Bars: 95 % interval."),
+    versions: "Versions that came in these windows",
+    versionFrom: "Dashed:",
     histogram: (stream: string) => `${stream}: training against now`,
     reference: "Training",
     current: "Now",

@@ -68,6 +68,7 @@ export function startFake({ port = 0, devices = 6, empty = false } = {}) {
     if (path === "/rollouts") return page(fixture.rollouts());
     if (path === "/runs") return page(fixture.runs());
     if (path === "/drift") return send(empty ? { streams: [], windows: [] } : fixture.drift(q.get("model")));
+    if (path === "/drift/performance") return send(empty ? { horizon_s: 86_400, bundles: [] } : fixture.performance(q.get("model")));
     if (path === "/drift/histogram") return send(fixture.histogram(q.get("stream")));
     const [, kind, id, more] = path.split("/");
     if (kind === "rollouts" && more === "devices") return page(fixture.rolloutDevices);

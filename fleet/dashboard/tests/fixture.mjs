@@ -274,17 +274,34 @@ function drift(model) {
       const n = i === 21 && s === 1 ? 34 : Math.round(110 + r() * 70);
       const ramp = Math.min(1, Math.max(0, (i - 46) / 6)) * (s === 2 ? 0.8 : 1);
       windows.push({
-        device: device(s).id, site, bundle: champion.sha256,
+        device: device(s).id, site, bundle: champion.sha256, version: i >= 40 ? champion.version : "0.9.0",
         from: new Date(end - (60 - i) * day).toISOString(), to: new Date(end - (59 - i) * day).toISOString(), n,
         streams: streams.map((name) => {
           const shift = (epidemic[name] ?? 0) * ramp + (r() - 0.5) * 0.22;
           const state = n < 50 ? "insufficient" : Math.abs(shift) > 0.42 && ramp > 0.3 ? "drift" : Math.abs(shift) > 0.26 ? "warn" : "ok";
-          return { name, state, b: state === "drift" ? 10 ** -(4 + Math.abs(shift) * 6) : r(), psi_adj: shift ** 2, mean_shift_sd: name === "complaint" ? null : shift, js: shift ** 2 / 8 };
+          return { name, state, b: state === "drift" ? 10 ** -(4 + Math.abs(shift) * 6) : r(), psi_adj: shift ** 2, mean_shift_sd: name === "complaint" ? null : shift, js: shift ** 2 / 8, shift_low: shift - 0.16, shift_high: shift + 0.16, against: i < 26 ? "training" : "own", broken: [] };
         }),
       });
     }
   });
   return { streams, windows };
+}
+
+function performance(model) {
+  if (model !== "deterioration") return { horizon_s: 86_400, bundles: [] };
+  const end = Math.floor(Date.parse(worldIso()) / day) * day;
+  const r = random(77);
+  const from = (i) => new Date(end - (30 - i) * day).toISOString();
+  const rise = (i) => Math.max(0, i - 18) * 0.006;
+  const days = Array.from({ length: 28 }, (_, i) => ({
+    from: from(i), days: 1, predictions: 360, labels: 300, state: i > 21 ? "drift" : i > 20 ? "warn" : "ok", observed: Math.round(7 + rise(i) * 320), expected: 7.4 + r(),
+    z: (r() - 0.5) * 2 + rise(i) * 60, loss: 0.023 + (r() - 0.5) * 0.006 + rise(i), holdout_loss: 0.0236, loss_z: rise(i) * 100,
+  }));
+  const estimated = Array.from({ length: 14 }, (_, k) => {
+    const value = 0.0225 + (r() - 0.5) * 0.003;
+    return { from: from(16 + k), windows: 3, predictions: 360, positives: 7.5 + r(), loss: { value, low: value - 0.002, high: value + 0.003 }, accuracy: { value: 0.64, low: 0.62, high: 0.66 } };
+  });
+  return { horizon_s: 86_400, bundles: [{ bundle: champion.sha256, version: champion.version, matured: 10_080, labelled: 8_400, labelled_percent: 83.3, waiting: 720, alarm_since: from(22), days, estimated }] };
 }
 
 function histogram(stream) {
@@ -389,4 +406,4 @@ const log = () =>
 const freezes = () => [{ site: "er-3", since: agoIso(2_400), by: "m.okafor", reason: "network works" }];
 const siteRules = sites.map((site) => ({ site, zone: "Europe/Berlin" }));
 
-export const fixture = { bundles, device, deviceDetail, drift, freezes, histogram, incidents, log, overview, rolloutDevices, rollouts, runs, siteRules, streams };
+export const fixture = { bundles, device, deviceDetail, drift, freezes, histogram, incidents, log, overview, performance, rolloutDevices, rollouts, runs, siteRules, streams };

@@ -268,7 +268,8 @@ impl Measured {
             })
         };
         let sets = [set("frozen", &self.frozen), set("recent", &self.recent)];
-        Evaluation { metric: self.metric.to_owned(), sets: sets.into_iter().flatten().collect() }
+        let sets = sets.into_iter().flatten().collect();
+        Evaluation { metric: self.metric.to_owned(), threshold: self.threshold, sets }
     }
 }
 

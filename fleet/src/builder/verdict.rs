@@ -110,6 +110,7 @@ mod tests {
         };
         manifest.evaluation = Some(Evaluation {
             metric: "log_loss".to_owned(),
+            threshold: None,
             sets: vec![set("recent", recent), set("frozen", frozen)],
         });
         manifest

@@ -106,6 +106,16 @@ const DAYS: &[Column] = &[
     Column { title: "STATE", cell: |d| text(d, "/day/state") },
 ];
 
+/// What the scores say of themselves, with the limits that counting in bins leaves.
+const ESTIMATED: &[Column] = &[
+    Column { title: "VERSION", cell: |d| text(d, "/version") },
+    Column { title: "FROM", cell: |d| text(d, "/day/from") },
+    Column { title: "PREDICTIONS", cell: |d| text(d, "/day/predictions") },
+    Column { title: "PROMISED", cell: |d| rounded(d, "/day/positives") },
+    Column { title: "LOSS", cell: |d| within(d, "/day/loss") },
+    Column { title: "ACCURACY", cell: |d| within(d, "/day/accuracy") },
+];
+
 pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliError> {
     let client = context.client()?;
     match verb {
@@ -140,7 +150,15 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             if context.output.format() == Format::Json {
                 return context.output.json(&answer);
             }
-            context.output.table(&days(&answer), DAYS)?;
+            context.output.table(&days(&answer, "/days"), DAYS)?;
+            let estimated = days(&answer, "/estimated");
+            if !estimated.is_empty() {
+                context.output.line("")?;
+                context.output.table(&estimated, ESTIMATED)?;
+                context.output.say(
+                    "estimated without labels, from the model's own probabilities: blind where they have become wrong",
+                )?;
+            }
             for bundle in array(&answer, "/bundles") {
                 let said = format!(
                     "{}: {} of {} matured predictions have a label, {} are too young",
@@ -221,10 +239,10 @@ fn mark(cell: &Value) -> char {
     }
 }
 
-fn days(answer: &Value) -> Vec<Value> {
+fn days(answer: &Value, of: &str) -> Vec<Value> {
     let lines = array(answer, "/bundles").iter().flat_map(|bundle| {
         let version = text(bundle, "/version");
-        array(bundle, "/days").iter().map(move |day| json!({"version": version, "day": day}))
+        array(bundle, of).iter().map(move |day| json!({"version": version, "day": day}))
     });
     lines.collect()
 }
@@ -237,6 +255,16 @@ fn shift(item: &Value, sd: &str, low: &str, high: &str) -> String {
         (Some(sd), _, _) => format!("{sd:+.2}"),
         (None, _, _) => String::new(),
     }
+}
+
+/// `0.093 (0.088 to 0.097)`
+fn within(item: &Value, pointer: &str) -> String {
+    let parts = ["value", "low", "high"].map(|part| thousandths(item, &format!("{pointer}/{part}")));
+    if parts.iter().any(String::is_empty) {
+        return String::new();
+    }
+    let [value, low, high] = parts;
+    format!("{value} ({low} to {high})")
 }
 
 fn thousandths(item: &Value, pointer: &str) -> String {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   broken data ──────────────────────────────────────────▶ data quality   (such a stream says nothing of drift)
+//!   alarms that chance gives so many boxes ───────────────▶ nothing yet    (such a box contradicts nobody)
 //!   attribute: device · season · site · regime ───────────▶ and a regime that the training data know is a season
 //!   baselines that differ from the training data ─────────▶ a notice
 //! ```
@@ -9,7 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use muster_protocol::drift::{Cause, DeviceReadings, QualityRule, Reading, Shift, StreamReadings, attribute};
+use muster_protocol::drift::{
+    Cause, DeviceReadings, QualityRule, Reading, Shift, StreamReadings, attribute, stand_out,
+};
 use muster_protocol::ids::{DeviceId, SiteName, StreamName};
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -47,6 +50,18 @@ impl Kind {
             | Self::DataQuality
             | Self::DeviceFault
             | Self::SiteChange => false,
+        }
+    }
+
+    /// Whether there can be one for each box, or each site.
+    pub fn is_of_many(self) -> bool {
+        match self {
+            Self::DeviceFault | Self::SiteDiffers => true,
+            Self::KnownSeason
+            | Self::DataQuality
+            | Self::SiteChange
+            | Self::Performance
+            | Self::NewRegime => false,
         }
     }
 
@@ -126,6 +141,8 @@ pub struct StreamStand {
     pub readings: StreamReadings,
     pub psi_adj: f64,
     pub b: f64,
+    /// That a calm box would give as much reason for an alarm; 1 if it is in none.
+    pub chance: f64,
     pub broken: Option<(QualityRule, Timestamp)>,
 }
 
@@ -139,26 +156,43 @@ impl Stand {
             {
                 readings.training = Reading::Unknown;
             }
-            let last = stream.judged().last;
+            let (last, alarm) = (stream.judged().last, &stream.judged().alarm);
+            // What an older program raised counts as sure.
+            let chance = stream.onset().map_or(1.0, |_| alarm.chance().unwrap_or(0.0));
             StreamStand {
                 readings,
                 psi_adj: last.map_or(0.0, |look| look.psi_adj),
                 b: last.map_or(1.0, |look| look.b),
+                chance,
                 broken: stream.broken().map(|broken| (broken.rule, broken.since)),
             }
         };
         let streams = watch.streams.iter().map(|(name, stream)| (name.clone(), stand(stream))).collect();
         Self { device, site: name, streams }
     }
+
+    /// That a calm box would give as much reason as its surest stream.
+    fn chance(&self) -> f64 {
+        let sound = self.streams.values().filter(|stream| stream.broken.is_none());
+        sound.map(|stream| stream.chance).fold(1.0, f64::min)
+    }
 }
 
 /// Puts the boxes of one bundle together. `differing` are sites that never were like the training data.
 pub fn assess(
-    stands: &[Stand],
+    stands: &[&Stand],
     differing: &BTreeMap<SiteName, (Timestamp, Vec<Difference>)>,
 ) -> Vec<Finding> {
     let seasonal = seasonal(stands);
-    let reading = |(name, stream): (&StreamName, &StreamStand)| {
+    let stands_out = stand_out(&stands.iter().map(|stand| stand.chance()).collect::<Vec<_>>());
+    // Of ten thousand boxes most are calm, and so are most streams: only of the others there is anything to tell.
+    let streams = || stands.iter().flat_map(|stand| &stand.streams);
+    let drifting: BTreeSet<&StreamName> =
+        streams().filter(|(_, stream)| stream.readings.drifts()).map(|(name, _)| name).collect();
+    let reading = |name: &StreamName, stream: &StreamStand, stands_out: bool| {
+        if !stands_out && stream.readings.drifts() {
+            return (name.clone(), StreamReadings::default());
+        }
         let mut readings = stream.readings;
         if seasonal.contains(name) && readings.season != Reading::Unknown {
             readings.season = Reading::Calm;
@@ -167,15 +201,16 @@ pub fn assess(
     };
     let readings: Vec<DeviceReadings> = stands
         .iter()
-        .map(|stand| DeviceReadings {
+        .zip(stands_out)
+        .map(|(stand, stands_out)| DeviceReadings {
             device: stand.device.clone(),
             site: stand.site.clone(),
             // What is broken is not the world's, and says nothing of it.
             streams: stand
                 .streams
                 .iter()
-                .filter(|(_, stream)| stream.broken.is_none())
-                .map(reading)
+                .filter(|(name, stream)| stream.broken.is_none() && drifting.contains(name))
+                .map(|(name, stream)| reading(name, stream, stands_out))
                 .collect(),
         })
         .collect();
@@ -199,7 +234,7 @@ pub fn assess(
 
 /// Streams of which most boxes that drift say that it is the season: then it is so for the others, too, which happen to
 /// have seen fewer rows of it.
-fn seasonal(stands: &[Stand]) -> BTreeSet<&StreamName> {
+fn seasonal<'a>(stands: &[&'a Stand]) -> BTreeSet<&'a StreamName> {
     let mut votes: BTreeMap<&StreamName, (usize, usize)> = BTreeMap::new();
     for (name, stream) in stands.iter().flat_map(|stand| &stand.streams) {
         match stream.readings.season {
@@ -213,7 +248,7 @@ fn seasonal(stands: &[Stand]) -> BTreeSet<&StreamName> {
 }
 
 /// What the model was trained on is a season, whatever the site's own weeks of learning were like.
-fn split_trained(change: Finding, stands: &[Stand]) -> Vec<Finding> {
+fn split_trained(change: Finding, stands: &[&Stand]) -> Vec<Finding> {
     let is_new = |stream: &FoundStream| {
         let (mut drift, mut new) = (0, 0);
         for stand in stands.iter().filter(|stand| change.devices.contains(&stand.device)) {
@@ -241,7 +276,7 @@ fn split_trained(change: Finding, stands: &[Stand]) -> Vec<Finding> {
 }
 
 fn strongest(
-    stands: &[Stand],
+    stands: &[&Stand],
     devices: &BTreeSet<DeviceId>,
     streams: &BTreeMap<StreamName, Option<Shift>>,
 ) -> Vec<FoundStream> {
@@ -255,8 +290,7 @@ fn strongest(
     for stand in stands.iter().filter(|stand| devices.contains(&stand.device)) {
         for stream in &mut found {
             let Some(seen) = stand.streams.get(&stream.name) else { continue };
-            let drifts = |reading: &Reading| matches!(reading, Reading::Drift { .. });
-            if [seen.readings.own, seen.readings.training].iter().any(drifts) {
+            if seen.readings.drifts() {
                 stream.devices += 1;
                 stream.psi_adj = stream.psi_adj.max(seen.psi_adj);
                 stream.b = stream.b.min(seen.b);
@@ -268,7 +302,7 @@ fn strongest(
 }
 
 /// One finding for all broken data, so that a broken export at a thousand boxes is one thing to look at.
-fn broken(stands: &[Stand]) -> Option<Finding> {
+fn broken(stands: &[&Stand]) -> Option<Finding> {
     let mut streams: BTreeMap<StreamName, FoundStream> = BTreeMap::new();
     let (mut devices, mut sites) = (BTreeSet::new(), BTreeSet::new());
     let mut onset: Option<Timestamp> = None;

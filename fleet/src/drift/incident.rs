@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::finding::{Finding, FoundStream, Kind};
 
-/// Incidents of one bundle that may be open at once: a fleet of a thousand broken boxes is not a thousand letters.
+/// Incidents of single boxes and sites that a bundle may have open at once: a fleet of a thousand broken boxes is not a
+/// thousand letters. They never keep out what is everybody's, of which there is one of each kind.
 pub const OPEN_MAX: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -181,7 +182,9 @@ pub fn reconcile(open: &[Incident], closed: &[Incident], findings: Vec<Finding>)
         match open.iter().find(|incident| incident.is_of(&finding)) {
             Some(incident) => done.grow.push((incident.id.clone(), finding)),
             None if closed.iter().any(|incident| incident.has_answered(&finding)) => {}
-            None if open.len() + done.open.len() < OPEN_MAX => done.open.push(finding),
+            None if !finding.kind.is_of_many() || open.len() + done.open.len() < OPEN_MAX => {
+                done.open.push(finding);
+            }
             None => {}
         }
     }

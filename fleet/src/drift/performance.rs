@@ -10,7 +10,7 @@ use std::time::Duration;
 use muster_protocol::drift::performance::{Moments, ObservedExpected, is_matured, label_rule};
 use muster_protocol::drift::special::chi2_sf;
 use muster_protocol::drift::{Alarm, AlarmState, Effect, Rule};
-use muster_protocol::manifest::{Manifest, Task};
+use muster_protocol::manifest::{Datatype, Manifest, Source, Stream, Task};
 use muster_protocol::time::Timestamp;
 
 use super::finding::{Finding, Kind};
@@ -41,6 +41,33 @@ pub struct Promise {
 pub struct Holdout {
     pub loss: f64,
     pub rows: u64,
+}
+
+/// Where a model's own probabilities are counted, and how they are answered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScoreStream {
+    /// Among the monitored streams.
+    pub place: usize,
+    pub threshold: Option<f64>,
+}
+
+impl ScoreStream {
+    /// The stream of the probability that boxes remember for a label. None if it is not monitored, or not a probability.
+    pub fn of(manifest: &Manifest) -> Option<Self> {
+        let is_probability = Promise::of(manifest).is_probability;
+        let mut outputs = manifest.signature.outputs.iter();
+        let score = outputs.find(|output| matches!(output.datatype, Datatype::Fp32 | Datatype::Fp64))?;
+        let positive = usize::from(score.shape.get(1) == Some(&2));
+        let is_score = |stream: &Stream| match &stream.source {
+            Source::Numeric { tensor, column, null_when_column: None } => {
+                *tensor == score.name && *column == positive
+            }
+            Source::Numeric { .. } | Source::OneHot { .. } => false,
+        };
+        let place = manifest.monitoring.streams.iter().position(is_score).filter(|_| is_probability)?;
+        let threshold = manifest.evaluation.as_ref().and_then(|made| made.threshold);
+        Some(Self { place, threshold })
+    }
 }
 
 /// One day, or as many days in a row as it takes for enough labels.

@@ -10,6 +10,9 @@ use muster_protocol::time::Timestamp;
 
 use super::*;
 
+mod hours;
+mod incidents;
+
 const DAY: Duration = Duration::from_hours(24);
 const ROWS: u32 = 150;
 /// Standard deviation of the values, which are even in 0..1.
@@ -30,6 +33,8 @@ fn noise(seed: u64) -> f32 {
 type Shift<'a> = &'a dyn Fn(usize, usize, i64) -> Option<f32>;
 
 struct Fleet {
+    /// Length of a window; the tests count time in windows.
+    span: Duration,
     monitoring: Monitoring,
     training: ReferenceFile,
     /// Boxes at each site.
@@ -50,6 +55,11 @@ fn at(day: i64) -> Timestamp {
     Timestamp::from_seconds((day + 4) * 86_400)
 }
 
+/// Where a window begins.
+fn begins(window: i64, span: Duration) -> Timestamp {
+    at(0).plus(span * u32::try_from(window).unwrap())
+}
+
 fn device(place: usize) -> DeviceId {
     DeviceId::mint([u8::try_from(place).unwrap(); 16])
 }
@@ -67,11 +77,22 @@ fn count(reference: &Reference, seed: u64, rows: u32, shift: Option<f32>) -> Cou
 impl Fleet {
     /// Trained on 200 days, each shifted as `trained` says.
     fn trained(sites: usize, each: usize, trained: impl Fn(i64) -> f32) -> Self {
+        Self::spanning(DAY, sites, each, 0..200, trained)
+    }
+
+    /// The same with windows of another length, trained on these of them.
+    fn spanning(
+        span: Duration,
+        sites: usize,
+        each: usize,
+        seen: impl Iterator<Item = i64>,
+        trained: impl Fn(i64) -> f32,
+    ) -> Self {
         let day = |day: i64| (0..ROWS).map(move |row| (day, row));
         let value = |(day, row): (i64, u32)| {
             noise(u64::try_from(day).unwrap() * 7919 + u64::from(row) + 1_000_000_000) + trained(day) * SD
         };
-        let values: Vec<f32> = (0..200).flat_map(day).map(value).collect();
+        let values: Vec<f32> = seen.flat_map(day).map(value).collect();
         let reference = Reference::numeric(&values).unwrap();
         let mut counter = Counter::new(&reference);
         let windows = values.chunks(ROWS as usize).map(|window| {
@@ -85,11 +106,12 @@ impl Fleet {
         let source = |column| Source::Numeric { tensor: "x".into(), column, null_when_column: None };
         let streams =
             names.iter().enumerate().map(|(i, name)| Stream { name: name.clone(), source: source(i) });
-        let monitoring = Monitoring { streams: streams.collect(), pane_s: 86_400, window_s: 86_400 };
+        let monitoring =
+            Monitoring { streams: streams.collect(), pane_s: span.as_secs(), window_s: span.as_secs() };
         let streams = names.into_iter().map(|name| (name, learnt.clone())).collect();
         let training = ReferenceFile { schema: "muster-reference/1".into(), streams };
         let boxes = (0..sites * each).map(|_| Life::default()).collect();
-        Self { monitoring, training, each, boxes, sites: BTreeMap::new() }
+        Self { span, monitoring, training, each, boxes, sites: BTreeMap::new() }
     }
 
     fn ordinary(sites: usize, each: usize) -> Self {
@@ -102,6 +124,7 @@ impl Fleet {
 
     /// Lives one day with so many rows a box.
     fn live(&mut self, day: i64, rows: u32, shift: Shift<'_>) {
+        let from = begins(day, self.span);
         for place in 0..self.boxes.len() {
             let name = self.site(place);
             let life = &mut self.boxes[place];
@@ -109,8 +132,8 @@ impl Fleet {
                 let seed = ((day.unsigned_abs() * 64 + place as u64) * 8 + stream as u64) + 7;
                 count(&self.training.streams[&known.name].reference, seed, rows, shift(place, stream, day))
             });
-            life.windows.push(Counted { from: at(day), streams: streams.collect() });
-            let site = self.sites.entry(name).or_insert_with(|| Site::new(at(day)));
+            life.windows.push(Counted { from, streams: streams.collect() });
+            let site = self.sites.entry(name).or_insert_with(|| Site::new(from));
             let own = site.baseline.clone();
             let references =
                 References { monitoring: &self.monitoring, training: &self.training, own: own.as_ref() };
@@ -120,8 +143,8 @@ impl Fleet {
             let reading = life.watch.read(&references, &life.windows).unwrap();
             life.last = reading.streams.iter().map(|stream| stream.state).collect();
             let slot = "m".parse().unwrap();
-            let note = WindowAt { device: device(place), slot, from: at(day) };
-            if site.note(note, &life.watch, &reading, DAY) {
+            let note = WindowAt { device: device(place), slot, from };
+            if site.note(note, &life.watch, &reading, self.span) {
                 let (of, quiet) = (|at: &WindowAt| (at.device.clone(), at.from), site.quiet.clone());
                 let wanted: BTreeSet<_> = quiet.iter().map(of).collect();
                 let lives = self.boxes.iter().enumerate();
@@ -150,12 +173,12 @@ impl Fleet {
             .map(|(place, life)| {
                 let name = self.site(place);
                 let site = &self.sites[&name];
-                Stand::of(device(place), name, &life.watch, site, DAY)
+                Stand::of(device(place), name, &life.watch, site, self.span)
             })
             .collect();
         let differing = self.sites.iter().filter(|(_, site)| !site.differs.is_empty());
         let differing = differing.map(|(name, site)| (name.clone(), (site.begun, site.differs.clone())));
-        assess(&stands, &differing.collect())
+        assess(&stands.iter().collect::<Vec<_>>(), &differing.collect())
     }
 
     fn kinds(&self) -> Vec<Kind> {
@@ -330,83 +353,4 @@ fn windows_that_do_not_fit_are_refused_and_leave_nothing_behind() {
     let strange = Counted { from: at(0), streams: vec![other; STREAMS] };
     assert!(matches!(watch.read(&references, &[strange]), Err(WatchError::Counts { .. })));
     assert_eq!(watch, Watch::default());
-}
-
-fn finding(kind: Kind, places: &[usize], stream: &str) -> Finding {
-    Finding {
-        kind,
-        onset: at(10),
-        devices: places.iter().map(|place| device(*place)).collect(),
-        sites: places.iter().map(|place| format!("site-{place}").parse().unwrap()).collect(),
-        streams: vec![FoundStream {
-            name: stream.parse().unwrap(),
-            shift: None,
-            psi_adj: 0.4,
-            b: 1e-6,
-            devices: places.len(),
-            broken: None,
-        }],
-        reason: "because".into(),
-    }
-}
-
-fn opened(seed: u8, finding: Finding) -> Incident {
-    Incident::open(IncidentId::mint([seed; 16]), "er".parse().unwrap(), Digest::of(b""), finding, at(12))
-}
-
-#[test]
-fn an_incident_grows_and_never_forgets() {
-    let mut incident = opened(1, finding(Kind::NewRegime, &[1, 2], "age"));
-    let newer = Finding { onset: at(11), ..finding(Kind::NewRegime, &[3], "pulse") };
-    let done = reconcile(std::slice::from_ref(&incident), &[], vec![newer.clone()]);
-    assert_eq!((done.open.len(), done.grow.len(), done.close.len()), (0, 1, 0));
-    incident.update(newer);
-    assert_eq!((incident.devices.len(), incident.sites.len(), incident.onset), (3, 3, at(10)));
-    let names: Vec<&str> = incident.streams.iter().map(|stream| stream.name.as_str()).collect();
-    assert_eq!(names, ["pulse", "age"]);
-    let sentence = incident.sentence();
-    assert!(sentence.contains("the world has changed at site-1, site-2, site-3"), "{sentence}");
-}
-
-#[test]
-fn an_incident_ends_by_itself_and_says_why() {
-    let (fault, notice) = (
-        opened(1, finding(Kind::DeviceFault, &[1], "age")),
-        opened(2, finding(Kind::SiteDiffers, &[1], "age")),
-    );
-    let open = [fault.clone(), notice];
-    let done = reconcile(&open, &[], Vec::new());
-    assert_eq!(done.close.len(), 1, "a notice stands until it is read: {done:?}");
-    assert!(done.close[0].0 == fault.id && done.close[0].1.contains("three quiet windows"));
-    let done = reconcile(&open, &[], vec![finding(Kind::NewRegime, &[1, 2], "age")]);
-    assert!(done.close[0].1.contains("something else now: the world has changed") && done.open.len() == 1);
-    let other = finding(Kind::DeviceFault, &[2], "age");
-    assert_eq!(reconcile(&open, &[], vec![other]).open.len(), 1, "another box is another incident");
-}
-
-#[test]
-fn what_a_person_has_closed_is_not_told_again_unless_there_is_more() {
-    let mut incident = opened(1, finding(Kind::SiteChange, &[1], "age"));
-    let same = finding(Kind::SiteChange, &[1], "age");
-    let reopened = |incident: &Incident, finding: &Finding| {
-        !reconcile(&[], std::slice::from_ref(incident), vec![finding.clone()]).open.is_empty()
-    };
-    let closed = |by: &str| IncidentState::Closed { at: at(14), by: by.into(), reason: "new scanner".into() };
-    incident.state = closed(FLEET);
-    assert!(reopened(&incident, &same), "it had ended by itself");
-    incident.state = closed("ana");
-    assert!(!reopened(&incident, &same));
-    assert!(reopened(&incident, &finding(Kind::SiteChange, &[1, 2], "age")));
-    assert!(reopened(&incident, &finding(Kind::SiteChange, &[1], "pulse")));
-    assert!(reopened(&incident, &finding(Kind::NewRegime, &[1], "age")));
-    assert!(reopened(&incident, &Finding { onset: at(15), ..same }));
-}
-
-#[test]
-fn a_thousand_broken_boxes_are_not_a_thousand_letters() {
-    let open: Vec<Incident> = (0..OPEN_MAX)
-        .map(|n| opened(u8::try_from(n).unwrap(), finding(Kind::DeviceFault, &[n], "age")))
-        .collect();
-    let done = reconcile(&open, &[], vec![finding(Kind::DeviceFault, &[200], "age")]);
-    assert_eq!(done.open, []);
 }

@@ -13,6 +13,7 @@ pub(super) fn names(kind: &EventKind) -> (&'static str, &'static str) {
         EventKind::Cleared { .. } => ("cleared", "device.event.cleared"),
         EventKind::ConsentGiven { .. } => ("consent_given", "device.event.consent_given"),
         EventKind::ConsentWithdrawn { .. } => ("consent_withdrawn", "device.event.consent_withdrawn"),
+        EventKind::Capture { .. } => ("capture", "device.event.capture"),
         EventKind::OrderRefused { .. } => ("order_refused", "device.event.order_refused"),
         EventKind::TrustRefused { .. } => ("trust_refused", "device.event.trust_refused"),
         EventKind::TelemetryDropped { .. } => ("telemetry_dropped", "device.event.telemetry_dropped"),
@@ -46,6 +47,9 @@ pub(super) fn sentence(kind: &EventKind) -> String {
         EventKind::ConsentGiven { slot, bundle, by } => format!("{by} consents to {} in {slot}", bundle.path),
         EventKind::ConsentWithdrawn { slot, bundle, by } => {
             format!("{by} takes back the consent to {} in {slot}", bundle.path)
+        }
+        EventKind::Capture { slot, standing, .. } => {
+            format!("captures of {slot}: {} ({})", standing.sentence(), standing.code())
         }
         EventKind::OrderRefused { sentence, .. } => format!("the order was refused: {sentence}"),
         EventKind::TrustRefused { sentence, .. } => format!("a trust file was refused: {sentence}"),

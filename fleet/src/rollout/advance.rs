@@ -203,8 +203,9 @@ impl Look<'_> {
         if self.decide(stage, &facts, &evidence, &report) {
             return;
         }
-        let facts = self.hand_out(stage, facts);
-        self.say(stage, &facts, &report);
+        let reach = self.reach(stage, &facts);
+        let facts = self.hand_out(stage, &reach, facts);
+        self.say(stage, &facts, &reach, &report);
     }
 
     /// Paused or held: what is permitted goes on, everything else stands, and the gate stays armed.
@@ -214,7 +215,8 @@ impl Look<'_> {
         self.keep_clock(stage, &facts);
         let (evidence, report) = self.judge(stage);
         if !self.tighten(&evidence, &report) {
-            self.say(stage, &facts, &report);
+            // Nobody is handed anything, and one thing stands in everybody's way.
+            self.say(stage, &facts, &[], &report);
         }
     }
 
@@ -227,8 +229,9 @@ impl Look<'_> {
         if self.tighten(&evidence, &report) || self.reopen(last, since, &evidence, &report) {
             return;
         }
-        let facts = self.hand_out(last, facts);
-        self.say(last, &facts, &report);
+        let reach = self.reach(last, &facts);
+        let facts = self.hand_out(last, &reach, facts);
+        self.say(last, &facts, &reach, &report);
     }
 }
 

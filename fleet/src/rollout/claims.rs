@@ -1,10 +1,12 @@
 //! Whose device is it? Rollouts of one slot may be open at the same time; each device follows one of them.
 //!
 //! The higher priority goes first, and of equals the newer replaces the older: what it hands out must not be taken back by
-//! the older. A newer rollout takes a device only once it has begun, and gives it up when it ends otherwise than well.
+//! the older. A newer rollout takes a device only once it has begun, and gives it up when it ends otherwise than well. One
+//! that is complete has what it wanted, and lets every newer one have its turn.
 //!
 //! ```text
-//!   the other is        newer than ours, as high or higher     older than ours, higher
+//!   the other is        newer than ours, as high or higher,    older than ours, higher
+//!                       or ours is complete
 //!   not begun           free                                   free
 //!   begun, completed    superseded                             behind, until it completes
 //!   on its way back     behind                                 behind
@@ -89,9 +91,10 @@ pub fn way_back(
 fn between(ours: &Rollout, theirs: &Rollout, newer: bool) -> Option<Claim> {
     let rollout = theirs.id.clone();
     let (mine, other) = (ours.plan.priority, theirs.plan.priority);
+    let takes_it = newer && (other >= mine || hold(&ours.phase) == Hold::Kept);
     match hold(&theirs.phase) {
-        Hold::Firm | Hold::Kept if newer && other >= mine => Some(Claim::Superseded { rollout }),
-        Hold::Fading if newer && other >= mine => Some(Claim::Behind { rollout }),
+        Hold::Firm | Hold::Kept if takes_it => Some(Claim::Superseded { rollout }),
+        Hold::Fading if takes_it => Some(Claim::Behind { rollout }),
         Hold::Firm | Hold::Fading if !newer && other > mine => Some(Claim::Behind { rollout }),
         Hold::Firm | Hold::Fading | Hold::Kept | Hold::None => None,
     }
@@ -214,6 +217,15 @@ mod tests {
         check(&rollout(1, 900, rolling_back()), "behind");
         check(&rollout(1, 900, done()), "free");
         check(&rollout(1, 500, rolling_back()), "free");
+    }
+
+    #[test]
+    fn what_is_complete_lets_every_newer_one_have_its_turn() {
+        let (id, device) = device();
+        let (ours, theirs) = (rollout(2, 500, Phase::Completed { at: at(5) }), rollout(3, 100, running()));
+        let none = Members::new();
+        let found = claim(&ours, &[Contender { rollout: &theirs, members: &none }], &id, &device);
+        assert_eq!(found, Claim::Superseded { rollout: theirs.id.clone() });
     }
 
     #[test]

@@ -8,9 +8,9 @@ use muster_protocol::time::Timestamp;
 use muster_protocol::trust::AgentVersion;
 use serde::{Deserialize, Serialize};
 
-use super::Cause;
 use super::filter::{Tags, Traits};
 use super::site::{Freeze, Lease, SiteView};
+use super::{Cause, Rollout};
 use crate::gate::{DeviceEvidence, Stratum};
 
 /// The tag that names a redundancy group: of its boxes one at most is interrupted at a time.
@@ -156,6 +156,12 @@ impl DeviceView {
     pub fn telling_hardware(&self) -> &str {
         let longest = self.hardware.iter().max_by_key(|class| (class.as_str().len(), class.as_str()));
         longest.map_or("", HardwareClass::as_str)
+    }
+
+    /// Whether what its order wants is still what the rollout asked for, and no newer one's to change.
+    pub fn is_still_of(&self, rollout: &Rollout) -> bool {
+        let is_wish = self.wish.as_ref().is_some_and(|wish| rollout.leads_over(wish));
+        is_wish && !matches!(self.claim, Claim::Superseded { .. })
     }
 
     /// Whether it carries this tag with this value.

@@ -137,8 +137,13 @@ fn from_keys_to_an_order_that_a_device_accepts() {
         .collect();
     device_set.refresh(&sent, now()).unwrap();
     let device = DeviceId::mint([1; 16]);
-    let request =
-        OrderRequest { device: device.clone(), fitness: None, want: vec![want(AUTO)], last_version: 0 };
+    let request = OrderRequest {
+        device: device.clone(),
+        fitness: None,
+        want: vec![want(AUTO)],
+        capture: Vec::new(),
+        last_version: 0,
+    };
     let order = office.signer.order(&second.trusted, request, now()).unwrap();
     let context = OrderContext { trusted: &device_set, device: &device, fitness: None, floor: 0, now: now() };
     assert!(matches!(Order::check(&order.bytes, &context), Ok(Verdict::Accepted(_))));
@@ -199,6 +204,7 @@ fn what_devices_would_refuse_is_not_published() {
         device: DeviceId::mint([1; 16]),
         fitness: None,
         want: vec![want(AUTO)],
+        capture: Vec::new(),
         last_version: 0,
     };
     assert_eq!(office.signer.order(&newer, request, now()).unwrap_err().code(), "bundle_uncatalogued");
@@ -320,6 +326,7 @@ fn what_a_known_box_would_refuse_is_not_signed_for_it() {
             device: DeviceId::mint([1; 16]),
             fitness,
             want: vec![want(HUMAN)],
+            capture: Vec::new(),
             last_version: 0,
         };
         let signed = office.signer.order(&index.trusted, request, now()).map(drop);

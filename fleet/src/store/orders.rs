@@ -1,5 +1,6 @@
 //! The order that each device should act on: one row a device, the newest.
 
+use muster_protocol::capture::CaptureRequest;
 use muster_protocol::ids::DeviceId;
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::Want;
@@ -14,6 +15,7 @@ pub struct StoredOrder {
     pub issued: Timestamp,
     pub expires: Timestamp,
     pub wants: Vec<Want>,
+    pub captures: Vec<CaptureRequest>,
     /// As signed.
     pub bytes: Vec<u8>,
 }
@@ -25,6 +27,7 @@ struct Row {
     issued: i64,
     expires: i64,
     wants: String,
+    captures: String,
     bytes: Vec<u8>,
 }
 
@@ -38,14 +41,15 @@ impl TryFrom<Row> for StoredOrder {
             issued: time(row.issued),
             expires: time(row.expires),
             wants: from_json("order's wants", &row.wants)?,
+            captures: from_json("order's captures", &row.captures)?,
             bytes: row.bytes,
         })
     }
 }
 
-const PUT: &str = "insert into orders (device, version, issued, expires, wants, bytes) values ($1, $2, $3, $4, $5, $6) \
+const PUT: &str = "insert into orders (device, version, issued, expires, wants, captures, bytes) values ($1, $2, $3, $4, $5, $6, $7) \
      on conflict (device) do update set version = excluded.version, issued = excluded.issued, \
-     expires = excluded.expires, wants = excluded.wants, bytes = excluded.bytes";
+     expires = excluded.expires, wants = excluded.wants, captures = excluded.captures, bytes = excluded.bytes";
 
 pub async fn put(tx: &mut ControlTx, order: &StoredOrder) -> Result<()> {
     sqlx::query(PUT)
@@ -54,6 +58,7 @@ pub async fn put(tx: &mut ControlTx, order: &StoredOrder) -> Result<()> {
         .bind(order.issued.as_millis())
         .bind(order.expires.as_millis())
         .bind(to_json("order's wants", &order.wants)?)
+        .bind(to_json("order's captures", &order.captures)?)
         .bind(&order.bytes)
         .execute(tx.sql())
         .await
@@ -62,7 +67,8 @@ pub async fn put(tx: &mut ControlTx, order: &StoredOrder) -> Result<()> {
     Ok(())
 }
 
-const GET: &str = "select device, version, issued, expires, wants, bytes from orders where device = $1";
+const GET: &str =
+    "select device, version, issued, expires, wants, captures, bytes from orders where device = $1";
 
 pub async fn get(db: &mut Control, device: &DeviceId) -> Result<Option<StoredOrder>> {
     sqlx::query_as::<_, Row>(GET)
@@ -87,7 +93,7 @@ pub async fn remove(tx: &mut ControlTx, device: &DeviceId) -> Result<bool> {
     Ok(done.rows_affected() == 1)
 }
 
-const LIST: &str = "select device, version, issued, expires, wants, bytes from orders where device > $1 order by device limit $2";
+const LIST: &str = "select device, version, issued, expires, wants, captures, bytes from orders where device > $1 order by device limit $2";
 
 /// By device.
 pub async fn list(db: &mut Control, page: &Page<DeviceId>) -> Result<Vec<StoredOrder>> {
@@ -102,7 +108,7 @@ pub async fn list(db: &mut Control, page: &Page<DeviceId>) -> Result<Vec<StoredO
         .collect()
 }
 
-const OF_MEMBERS: &str = "select orders.device, version, issued, expires, wants, bytes from orders \
+const OF_MEMBERS: &str = "select orders.device, version, issued, expires, wants, captures, bytes from orders \
      join identities on identities.device = orders.device \
      where identities.state = 'active' and orders.device > $1 order by orders.device limit $2";
 
@@ -119,7 +125,7 @@ pub async fn of_members(db: &mut Control, page: &Page<DeviceId>) -> Result<Vec<S
         .collect()
 }
 
-const EXPIRING: &str = "select orders.device, version, issued, expires, wants, bytes from orders \
+const EXPIRING: &str = "select orders.device, version, issued, expires, wants, captures, bytes from orders \
      join identities on identities.device = orders.device \
      where identities.state = 'active' and expires < $1 order by expires, orders.device limit $2";
 

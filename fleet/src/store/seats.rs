@@ -1,6 +1,7 @@
 //! Each member of the fleet as the rollout engine wants to know it: who it is, where it stands, what it was ordered, in one
 //! row. Strangers and devices that were revoked have no seat.
 
+use muster_protocol::capture::CaptureRequest;
 use muster_protocol::ids::{DeviceId, SiteName};
 use muster_protocol::message::{Capabilities, Presence, State};
 use muster_protocol::time::Timestamp;
@@ -30,6 +31,8 @@ pub struct Seat {
     /// When that expires, real time.
     pub order_expires: Timestamp,
     pub wants: Vec<Want>,
+    /// What that asks for beside.
+    pub captures: Vec<CaptureRequest>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -47,6 +50,7 @@ struct Row {
     version: Option<i64>,
     expires: Option<i64>,
     wants: Option<String>,
+    captures: Option<String>,
 }
 
 impl TryFrom<Row> for Seat {
@@ -55,6 +59,7 @@ impl TryFrom<Row> for Seat {
     fn try_from(row: Row) -> Result<Self> {
         let tags = row.tags.as_deref().map(|text| from_json("device's tags", text)).transpose()?;
         let wants = row.wants.as_deref().map(|text| from_json("order's wants", text)).transpose()?;
+        let captures = row.captures.as_deref().map(|text| from_json("order's captures", text)).transpose()?;
         Ok(Self {
             device: parse("device id", &row.id)?,
             name: row.name,
@@ -69,13 +74,14 @@ impl TryFrom<Row> for Seat {
             order: row.version.map_or(0, count),
             order_expires: row.expires.map(time).unwrap_or_default(),
             wants: wants.unwrap_or_default(),
+            captures: captures.unwrap_or_default(),
         })
     }
 }
 
 const LIST: &str = "select devices.id, devices.name, devices.site, devices.agent_version, devices.capabilities, \
      devices.presence, devices.presence_since, identities.state as standing, devices.state, \
-     device_tags.document as tags, orders.version, orders.expires, orders.wants from devices \
+     device_tags.document as tags, orders.version, orders.expires, orders.wants, orders.captures from devices \
      join identities on identities.device = devices.id \
      left join device_tags on device_tags.device = devices.id left join orders on orders.device = devices.id \
      where devices.id > $1 and identities.state in ('active', 'quarantined') order by devices.id limit $2";
@@ -95,7 +101,7 @@ pub async fn list(db: &mut Control, page: &Page<DeviceId>) -> Result<Vec<Seat>> 
 
 const OF: &str = "select devices.id, devices.name, devices.site, devices.agent_version, devices.capabilities, \
      devices.presence, devices.presence_since, identities.state as standing, devices.state, \
-     device_tags.document as tags, orders.version, orders.expires, orders.wants from devices \
+     device_tags.document as tags, orders.version, orders.expires, orders.wants, orders.captures from devices \
      join identities on identities.device = devices.id \
      left join device_tags on device_tags.device = devices.id left join orders on orders.device = devices.id \
      where identities.state in ('active', 'quarantined') and devices.id in (";

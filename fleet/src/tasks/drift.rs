@@ -118,7 +118,10 @@ impl Watchers {
         for (bundle, group) in &mut known.groups {
             let Some(monitored) = self.monitored(tasks, bundle).await? else { continue };
             labels::look(tasks, *bundle, &monitored.manifest, group, moment).await?;
-            judge::judge(tasks, &monitored.manifest, *bundle, group, moment).await?;
+            // Whoever has not been read yet would contradict the others, and a look at all boxes costs more than one at some.
+            if known.due.is_empty() {
+                judge::judge(tasks, &monitored.manifest, *bundle, group, moment).await?;
+            }
         }
         if known.running.is_some() {
             judge::close_replaced(tasks, &known.groups, moment).await?;

@@ -8,7 +8,6 @@
 //! A rollout whose view, members and document are those of its last look is not asked again before the time that the engine
 //! named: the same question has the same answer. Nothing is taken over into memory that was not committed.
 
-mod owed;
 mod said;
 mod save;
 
@@ -18,7 +17,7 @@ use muster_protocol::ids::RolloutId;
 use muster_protocol::time::Timestamp;
 
 use super::{TaskError, Tasks};
-use crate::rollout::advance;
+use crate::rollout::{advance, owed::owed};
 use crate::roster::Roster;
 
 use save::Outcome;
@@ -83,7 +82,8 @@ impl Driver {
     async fn pay(&mut self, tasks: &Tasks) -> Result<(), TaskError> {
         for watch in self.roster.watches() {
             let moment = tasks.clocks.moment();
-            save::pay(tasks, watch, &owed::owed(watch), moment, &mut self.told).await?;
+            let owed = owed(&watch.rollout, &watch.members, &watch.view);
+            save::pay(tasks, watch, &owed, moment, &mut self.told).await?;
         }
         Ok(())
     }

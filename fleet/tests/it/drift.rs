@@ -73,6 +73,7 @@ impl Ward {
             refusal: None,
             notices: vec![],
             leases: Vec::new(),
+            captures: Vec::new(),
             slots: vec![SlotState {
                 slot: slot(),
                 phase: Phase::Running { bundle: running },

@@ -123,6 +123,7 @@ async fn obey(fleet: &Fleet, may: impl Fn(&DeviceId) -> bool) {
             refusal: None,
             notices: vec![],
             leases: Vec::new(),
+            captures: Vec::new(),
             slots: vec![slot],
         };
         devices::state(&mut tx, &id, &state).await.unwrap();

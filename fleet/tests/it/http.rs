@@ -2,6 +2,7 @@
 //! router itself, as the listener would hand them over.
 
 mod builders;
+mod captures;
 mod desk;
 mod guards;
 mod live;
@@ -153,6 +154,7 @@ pub(crate) async fn enrol(fleet: &Fleet, n: u8, current: Option<&BundleRef>) -> 
         refusal: None,
         notices: vec![],
         leases: Vec::new(),
+        captures: Vec::new(),
         slots: vec![SlotState {
             slot: "er-beds".parse().unwrap(),
             phase: current.map_or(Phase::Empty, |bundle| Phase::Running { bundle: bundle.clone() }),

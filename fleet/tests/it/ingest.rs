@@ -139,6 +139,7 @@ async fn a_state_of_an_earlier_boot_is_acknowledged_and_not_believed() {
         refusal: None,
         notices: vec![],
         leases: Vec::new(),
+        captures: Vec::new(),
         slots: Vec::new(),
     };
     for (boot, sequence, generation, expect) in [

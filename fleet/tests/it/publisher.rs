@@ -109,10 +109,21 @@ impl Bundle {
     }
 
     pub(crate) fn with(path: &str, model_bytes: &[u8], edit: impl FnOnce(&mut Value)) -> Self {
+        Self::monitoring("age", age_reference(), path, model_bytes, edit)
+    }
+
+    /// The same with another stream.
+    pub(crate) fn monitoring(
+        stream: &str,
+        like: Reference,
+        path: &str,
+        model_bytes: &[u8],
+        edit: impl FnOnce(&mut Value),
+    ) -> Self {
         let path: BundlePath = path.parse().unwrap();
         let files = BTreeMap::from([
             ("model.onnx", model_bytes.to_vec()),
-            ("reference.json", serde_json::to_vec(&reference()).unwrap()),
+            ("reference.json", serde_json::to_vec(&reference(stream, like)).unwrap()),
         ]);
         let listed: Vec<Value> = files
             .iter()
@@ -128,7 +139,7 @@ impl Bundle {
             "variants": [{"id": "cpu", "format": "onnx", "file": "model.onnx", "select": {"device": "CPU"},
                           "inference_precision": "f32"}],
             "reference": "reference.json",
-            "monitoring": {"streams": [{"name": "age", "kind": "numeric", "tensor": "x", "column": 0}],
+            "monitoring": {"streams": [{"name": stream, "kind": "numeric", "tensor": "x", "column": 0}],
                            "pane_s": 600, "window_s": 86400},
             "files": listed,
         });
@@ -175,13 +186,12 @@ pub(crate) fn age_reference() -> Reference {
     Reference::numeric(&values).unwrap()
 }
 
-fn reference() -> ReferenceFile {
-    let reference = age_reference();
+fn reference(stream: &str, reference: Reference) -> ReferenceFile {
     let over_dispersion = OverDispersion::replay(&reference, &[]).unwrap();
     ReferenceFile {
         schema: "muster-reference/1".to_owned(),
         streams: BTreeMap::from([(
-            "age".parse().unwrap(),
+            stream.parse().unwrap(),
             StreamReference { reference, over_dispersion, merged: Vec::new() },
         )]),
     }

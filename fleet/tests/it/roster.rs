@@ -145,6 +145,7 @@ fn state(n: u8, variant: u8) -> State {
         refusal: None,
         notices: Vec::new(),
         leases: Vec::new(),
+        captures: Vec::new(),
         slots: vec![SlotState { slot, phase, current: None, previous: None, notice: None }],
     }
 }
@@ -274,6 +275,7 @@ async fn commit(store: &Store, clocks: Clocks, deed: &Deed) {
                 issued: at(1),
                 expires: at(2),
                 wants: vec![Want::now("er-beds".parse().unwrap(), path, sha256)],
+                captures: Vec::new(),
                 bytes: Vec::new(),
             };
             orders::put(&mut tx, &order).await.unwrap();

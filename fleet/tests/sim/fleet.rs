@@ -10,10 +10,11 @@ use muster_fleet::gate::{DeviceEvidence, Inputs, PairedDay, Shadow, Shift, Silen
 use muster_fleet::rollout::claims::{Contender, claim, way_back};
 use muster_fleet::rollout::filter::Tags;
 use muster_fleet::rollout::journal::{Change, Entry, Input, outcome};
+use muster_fleet::rollout::owed::owed;
 use muster_fleet::rollout::view::{BundleStanding, DeviceView, Doing, FleetView};
 use muster_fleet::rollout::{
-    Advance, Cause, Claim, Freeze, Lease, Members, Moment, Phase, Progress, Rollout, SiteView, Verb,
-    WaitingOn, advance,
+    Advance, Assignment, Cause, Claim, Freeze, Lease, Members, Moment, Phase, Progress, Rollout, SiteView,
+    Verb, WaitingOn, advance,
 };
 use muster_protocol::ids::{DeviceId, Digest, HardwareClass, SiteName, SlotName};
 use muster_protocol::message::Phase as BoxPhase;
@@ -31,6 +32,8 @@ pub(crate) struct Fleet {
     pub(crate) freezes: Vec<Freeze>,
     pub(crate) standings: BTreeMap<Digest, BundleStanding>,
     pub(crate) keeps_journal: bool,
+    /// The catalogue has expired: no order can be made.
+    pub(crate) has_expired: bool,
 }
 
 /// A rollout as the database has it.
@@ -340,9 +343,23 @@ impl Fleet {
             let outcome = outcome(&saved.rollout, &answer.members);
             saved.journal.push(Entry { at: now, input: Input::Looked { change }, outcome });
         }
-        let slot = saved.rollout.slot.clone();
+        self.make(index, &answer.assign, now)
+    }
+
+    /// Makes the orders that could not be made before; says whose are new.
+    pub(crate) fn pay(&mut self, index: usize, view: &FleetView, now: Timestamp) -> Vec<DeviceId> {
+        let saved = &self.rollouts[index];
+        let owed = owed(&saved.rollout, &saved.members, view);
+        self.make(index, &owed, now)
+    }
+
+    fn make(&mut self, index: usize, assignments: &[Assignment], now: Timestamp) -> Vec<DeviceId> {
+        if self.has_expired {
+            return Vec::new();
+        }
+        let slot = self.rollouts[index].rollout.slot.clone();
         let mut told = Vec::new();
-        for assignment in &answer.assign {
+        for assignment in assignments {
             let want = want(&slot, assignment);
             if self.order(&assignment.device, &slot, want, now) {
                 told.push(assignment.device.clone());
@@ -379,6 +396,7 @@ impl Fleet {
             device: device.clone(),
             catalogue: 1,
             want: wants,
+            capture: Vec::new(),
         };
         self.orders.insert(device.clone(), order);
         true
@@ -437,7 +455,7 @@ fn is_looked_at(rollout: &Rollout) -> bool {
     rollout.phase.is_open() || matches!(rollout.phase, Phase::Completed { .. })
 }
 
-fn want(slot: &SlotName, assignment: &muster_fleet::rollout::Assignment) -> Option<Want> {
+fn want(slot: &SlotName, assignment: &Assignment) -> Option<Want> {
     let bundle = assignment.bundle.as_ref()?;
     Some(Want {
         slot: slot.clone(),

@@ -52,6 +52,7 @@ pub(crate) fn after_look(look: &Look<'_>) -> Holds {
     no_data_is_never_pass(look)?;
     everybody_is_somewhere(look)?;
     abort_is_final(look)?;
+    nobody_is_forgotten(look)?;
     late_evidence_only_tightens(look)?;
     gates_stay_armed(look)?;
     never_silent(look)
@@ -353,6 +354,24 @@ fn abort_is_final(look: &Look<'_>) -> Holds {
     hold(!ends(&look.before.phase) || ends(&look.after.phase), "abort_is_final", || {
         format!("{} became {}", look.before.phase.name(), look.after.phase.name())
     })
+}
+
+/// A roll back or an abort is over only when everybody's order says so, also theirs who are away.
+fn nobody_is_forgotten(look: &Look<'_>) -> Holds {
+    let ended = matches!(look.after.phase, Phase::RolledBack { .. } | Phase::Aborted { .. });
+    if !ended || look.before.phase == look.after.phase {
+        return Ok(());
+    }
+    for (id, member) in look.members {
+        let (Progress::Returning { to, .. }, Some(device)) = (&member.progress, look.device(id)) else {
+            continue;
+        };
+        let told = device.wish == *to || device.wish.as_ref().is_none_or(|wish| !look.after.leads_over(wish));
+        hold(told, "nobody_is_forgotten", || {
+            format!("it is {}, and the order of {} still wants it", look.after.phase.name(), look.name(id))
+        })?;
+    }
+    Ok(())
 }
 
 fn late_evidence_only_tightens(look: &Look<'_>) -> Holds {

@@ -105,6 +105,13 @@ pub(crate) fn act(world: &mut World) -> Result<(), Broken> {
             }
         }
         92..96 if world.fleet.rollouts.len() < 3 => setting::another_rollout(world),
+        96..98 => {
+            // Nobody has signed the catalogue anew in time.
+            world.say(|| "the catalogue expires".to_owned());
+            world.fleet.has_expired = true;
+            let back = Duration::from_secs(world.rng.between(600, 30_000));
+            world.at(back, Happening::Renewed);
+        }
         _ => repeat_old_words(world)?,
     }
     world.look_soon();

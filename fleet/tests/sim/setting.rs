@@ -185,6 +185,11 @@ pub(crate) fn another_rollout(world: &mut World) {
     let plan = plan(world);
     let number = world.fleet.rollouts.len();
     let kind = world.kinds[if number == 0 { 0 } else { world.rng.below(2) as usize }].clone();
+    // The server refuses a second rollout of a bundle that an open one brings.
+    let mut open = world.fleet.rollouts.iter().filter(|saved| saved.rollout.phase.is_open());
+    if open.any(|saved| saved.rollout.bundle == kind.bundle) {
+        return;
+    }
     let mut random = [0; 16];
     random[15] = number as u8 + 1;
     let names: (ModelName, SlotName) = ("beds".parse().unwrap(), slot());

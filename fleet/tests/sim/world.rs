@@ -86,6 +86,8 @@ pub(crate) enum Happening {
     Report {
         on: usize,
     },
+    /// The catalogue is signed anew.
+    Renewed,
     /// What its bundle does to a box after a while.
     Takes {
         on: usize,
@@ -256,6 +258,11 @@ impl World {
                     self.at(Duration::from_secs(wait), Happening::Operator);
                 }
             }
+            Happening::Renewed => {
+                self.say(|| "the catalogue is signed anew".to_owned());
+                self.fleet.has_expired = false;
+                self.look_soon();
+            }
             Happening::ServerUp => {
                 self.fleet.up = true;
                 for word in std::mem::take(&mut self.backlog) {
@@ -309,13 +316,15 @@ impl World {
         }
         self.fleet.asked(index, &answer, self.now);
         // The server saves an answer only if it is news; otherwise what was before is what is after.
-        let (mut told, mut before, mut members_before) = (Vec::new(), None, None);
-        if answer.is_news(&self.fleet.rollouts[index].rollout) {
+        let (mut before, mut members_before) = (None, None);
+        let told = if answer.is_news(&self.fleet.rollouts[index].rollout) {
             let saved = &self.fleet.rollouts[index];
             before = Some(saved.rollout.clone());
             members_before = (!answer.members.is_empty()).then(|| saved.members.clone());
-            told = self.fleet.take(index, &view, &answer, self.now);
-        }
+            self.fleet.take(index, &view, &answer, self.now)
+        } else {
+            self.fleet.pay(index, &view, self.now)
+        };
         let moves = answer.transition.is_some()
             || answer.clock.is_some()
             || !answer.members.is_empty()
@@ -518,6 +527,7 @@ impl World {
             refusal: None,
             notices: Vec::new(),
             leases: Vec::new(),
+            captures: Vec::new(),
             slots: phases.iter().map(slot).collect(),
         };
         let word = Word::State { device: edge.id.clone(), boot: edge.boot, state };
@@ -656,6 +666,7 @@ impl World {
         self.say(|| "the world calms".to_owned());
         self.calm = true;
         self.weather = Weather::default();
+        self.fleet.has_expired = false;
         self.fleet.freezes.clear();
         for site in self.fleet.sites.values_mut() {
             site.leases.clear();

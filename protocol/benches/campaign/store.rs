@@ -17,6 +17,9 @@ pub(crate) struct Run {
     /// Windows of reference; the rest are watched.
     pub(crate) reference: usize,
     pub(crate) rows: Vec<usize>,
+    /// Days of an epidemic after which a model's error had doubled for a week.
+    #[serde(default)]
+    pub(crate) error_doubled: Option<usize>,
     #[serde(skip)]
     pub(crate) windows: Vec<Window>,
 }

@@ -1,5 +1,6 @@
 """Writes runs of the emergency department (examples/er-capacity) for the campaign: two years of reference, then a quiet
-third year, or an epidemic from day 800 on.
+third year, or an epidemic from day 800 on. With the epidemic goes the harm it does: `error_doubled` is the day of it on
+which a model of tomorrow's admissions, trained on the reference, has been wrong by twice its usual error for a week.
 
     er_streams.py FOLDER SEEDS
 """
@@ -8,7 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "examples" / "er-capacity"))
@@ -31,11 +32,44 @@ def columns_of(patients):
     return {name: getattr(patients, name) for name in patients.__dataclass_fields__}
 
 
-def write(folder, name, parts, days):
+def beds_table(parts, days):
+    """A day's features, and the admissions of the day after it; from the seventh day on."""
+    day = np.concatenate([p.time_h // 24 for p in parts]).astype(int)
+    table = {
+        "arrivals": np.bincount(day, minlength=days),
+        "admitted": np.bincount(day, np.concatenate([p.admitted for p in parts]), minlength=days),
+        "age": np.bincount(day, np.concatenate([p.age for p in parts]), minlength=days),
+    }
+    rows, wanted = [], []
+    for today in range(6, days - 1):
+        week = slice(today - 6, today + 1)
+        counts = [f(table[name]) for name in ("arrivals", "admitted") for f in (lambda t: t[today], lambda t: t[week].mean(), lambda t: t[today - 6])]
+        turn = 2 * np.pi * today / 365
+        weekday = np.eye(7)[(today + 1) % 7]
+        rows.append([*counts, table["age"][today] / table["arrivals"][today], np.sin(turn), np.cos(turn), *weekday])
+        wanted.append(table["admitted"][today + 1])
+    return np.array(rows), np.array(wanted)
+
+
+def error_doubled(before, sick):
+    """Days of epidemic after which the week's mean error was twice the one of the quiet days before; None: never."""
+    rows, wanted = beds_table([before, sick], EPIDEMIC_DAY + EPIDEMIC_DAYS)
+    predicted_day = np.arange(7, EPIDEMIC_DAY + EPIDEMIC_DAYS)
+    known = predicted_day < REFERENCE_DAYS
+    scale = StandardScaler().fit(rows[known])
+    model = Ridge(alpha=10).fit(scale.transform(rows[known]), wanted[known])
+    error = np.abs(model.predict(scale.transform(rows)) - wanted)
+    usual = error[(predicted_day >= REFERENCE_DAYS) & (predicted_day < EPIDEMIC_DAY)].mean()
+    epidemic = error[predicted_day >= EPIDEMIC_DAY]
+    weeks = [epidemic[end - 7 : end].mean() for end in range(7, len(epidemic) + 1)]
+    return next((end + 7 for end, week in enumerate(weeks) if week >= 2 * usual), None)
+
+
+def write(folder, name, parts, days, doubled=None):
     rows = np.bincount(np.concatenate([(p.time_h // 24).astype(int) for p, _ in parts]), minlength=days[1])[days[0]:]
     np.concatenate([part for _, part in parts], axis=1).tofile(folder / f"{name}.f32")
     categorical = [False] * len(NUMERIC) + [True, False]
-    run = {"name": name, "categorical": categorical, "reference": REFERENCE_DAYS, "rows": rows.tolist()}
+    run = {"name": name, "categorical": categorical, "reference": REFERENCE_DAYS, "rows": rows.tolist(), "error_doubled": doubled}
     (folder / f"{name}.json").write_text(json.dumps(run))
 
 
@@ -58,7 +92,7 @@ def main():
         write(folder, f"er-quiet-{seed:02}", [reference, (quiet, table(quiet, score))], (0, end))
         end = EPIDEMIC_DAY + EPIDEMIC_DAYS
         sick = generate(site, REFERENCE_DAYS, end, EPIDEMIC_DAY)
-        write(folder, f"er-epidemic-{seed:02}", [reference, (sick, table(sick, score))], (0, end))
+        write(folder, f"er-epidemic-{seed:02}", [reference, (sick, table(sick, score))], (0, end), error_doubled(before, sick))
 
 
 main()

@@ -96,11 +96,16 @@ pub enum Effect {
     Negligible,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Alarm {
     /// Whether each of the last windows was a hit, the newest last.
     hits: Vec<bool>,
     phase: Phase,
+    /// Their `b`, where the effect mattered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    recent: Vec<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chance: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -143,6 +148,8 @@ impl Alarm {
         let persistent = u32::try_from(hits).is_ok_and(|hits| hits >= rule.k);
         let certain = relevant && b <= rule.fast;
         let slow_drift = merged.iter().any(|&b| b <= rule.merged);
+        let stood = self.phase != Phase::Calm;
+        let chance = self.chance_now(rule, if relevant { b } else { 1.0 }, merged);
 
         self.phase = match self.phase {
             Phase::Calm | Phase::Raised { .. } if persistent || certain || slow_drift => {
@@ -153,6 +160,11 @@ impl Alarm {
                 quiet if quiet >= rule.clear_n => Phase::Calm,
                 quiet => Phase::Raised { quiet },
             },
+        };
+        self.chance = match (self.phase, stood) {
+            (Phase::Calm, _) => None,
+            (Phase::Raised { .. }, false) => Some(chance),
+            (Phase::Raised { .. }, true) => self.chance.map(|least| least.min(chance)),
         };
         match self.phase {
             Phase::Raised { .. } => AlarmState::Drift,
@@ -166,10 +178,33 @@ impl Alarm {
         self.phase
     }
 
+    /// While it is raised: the least chance, in any of its windows, that a calm device gives as much reason. One device
+    /// need not ask; who looks at thousands must, or chance alone raises some every day. None: not known.
+    pub fn chance(&self) -> Option<f64> {
+        self.chance
+    }
+
     fn remember(&mut self, rule: &Rule, hit: bool) {
         self.hits.push(hit);
         let kept = usize::try_from(rule.of).unwrap_or(usize::MAX);
         self.hits.drain(..self.hits.len().saturating_sub(kept));
+    }
+
+    /// Each way into alarm by its own chance, and Bonferroni over the ways. `k` of `of` windows at or below `x` have at
+    /// most the chance `C(of, k) x^k`.
+    fn chance_now(&mut self, rule: &Rule, b: f64, merged: &[f64]) -> f64 {
+        self.recent.push(b);
+        let kept = usize::try_from(rule.of).unwrap_or(usize::MAX);
+        self.recent.drain(..self.recent.len().saturating_sub(kept));
+        let mut ranked = self.recent.clone();
+        ranked.sort_by(f64::total_cmp);
+        let (k, of) = (f64::from(rule.k), f64::from(rule.of));
+        let choices: f64 = (1..=rule.k).map(f64::from).map(|i| (of - k + i) / i).product();
+        let kth = usize::try_from(rule.k).ok().and_then(|k| ranked.get(k.saturating_sub(1)).copied());
+        let persistent = kth.map_or(1.0, |x| choices * x.powf(k));
+        let least = merged.iter().copied().fold(b.min(persistent), f64::min);
+        let ways = 2.0 + f64::from(u32::try_from(rule.merge_sizes.len()).unwrap_or(u32::MAX));
+        (ways * least).min(1.0)
     }
 }
 
@@ -292,12 +327,35 @@ mod tests {
         let mut alarm = Alarm::default();
         alarm.step(&Rule::default(), 1e-9, Effect::Relevant, &[]);
         let text = serde_json::to_string(&alarm)?;
-        assert_eq!(text, r#"{"hits":[true],"phase":{"raised":{"quiet":0}}}"#);
+        let expect = r#"{"hits":[true],"phase":{"raised":{"quiet":0}},"recent":[1e-9],"chance":4e-9}"#;
+        assert_eq!(text, expect);
         assert_eq!(serde_json::from_str::<Alarm>(&text)?, alarm);
         assert_eq!(serde_json::from_str::<Rule>("{}")?, Rule::default());
         let text = serde_json::to_string(&Rule::default())?;
         assert_eq!(serde_json::from_str::<Rule>(&text)?, Rule::default());
         Ok(())
+    }
+
+    #[test]
+    fn the_chance_of_an_alarm_is_the_least_of_its_windows() {
+        let rule = Rule::default();
+        let mut alarm = Alarm::default();
+        let step = |alarm: &mut Alarm, b: f64, merged: &[f64]| {
+            alarm.step(&rule, b, Effect::Relevant, merged);
+            alarm.chance()
+        };
+        assert_eq!(step(&mut alarm, 0.01, &[]), None, "suspicious is not raised");
+        let twice = step(&mut alarm, 0.02, &[]);
+        assert!(twice.is_some_and(|chance| (chance - 4.0 * 3.0 * 0.02 * 0.02).abs() < 1e-12), "{twice:?}");
+        assert_eq!(step(&mut alarm, 0.5, &[1e-4]), Some(4e-4));
+        assert_eq!(step(&mut alarm, 0.5, &[]), Some(4e-4));
+        for _ in 0..2 {
+            step(&mut alarm, 0.5, &[]);
+        }
+        assert_eq!((alarm.phase(), alarm.chance()), (Phase::Calm, None));
+        // What an older program raised keeps what it is: unknown.
+        let old = serde_json::from_str::<Alarm>(r#"{"hits":[true],"phase":{"raised":{"quiet":0}}}"#);
+        assert!(old.is_ok_and(|mut old| step(&mut old, 1e-9, &[]).is_none()));
     }
 
     #[test]

@@ -50,10 +50,15 @@ pub struct StreamReadings {
     pub training: Reading,
     /// Against the device's or its site's own baseline.
     pub own: Reading,
-    /// Against windows of the same hours and kind of day in the last weeks ([`StreamReference::seasonal`]).
-    ///
-    /// [`StreamReference::seasonal`]: super::StreamReference::seasonal
+    /// Against windows of the same hours and kind of day in the weeks before.
     pub season: Reading,
+}
+
+impl StreamReadings {
+    /// Away from the training data or from what is normal there.
+    pub fn drifts(&self) -> bool {
+        self.own.drifts() || self.training.drifts()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -174,6 +179,9 @@ impl Standing {
 /// One stream, all devices that can tell.
 struct View<'a> {
     told: Vec<(&'a DeviceReadings, Standing)>,
+    /// Devices and sites that have the stream, whether they can tell or not.
+    devices: usize,
+    all_sites: usize,
     /// Devices that changed and that can tell, by site.
     sites: BTreeMap<&'a SiteName, Agreement>,
     /// Sites whose devices changed together, and sites that count as changed where sites are counted.
@@ -201,10 +209,10 @@ impl Agreement {
 
 impl<'a> View<'a> {
     fn of(devices: &'a [DeviceReadings], stream: &StreamName) -> Self {
-        let told: Vec<(&DeviceReadings, Standing)> = devices
-            .iter()
-            .filter_map(|device| Some((device, Standing::of(device.streams.get(stream)?)?)))
-            .collect();
+        let having = || devices.iter().filter_map(|device| Some((device, device.streams.get(stream)?)));
+        let told: Vec<(&DeviceReadings, Standing)> =
+            having().filter_map(|(device, readings)| Some((device, Standing::of(readings)?))).collect();
+        let all_sites = having().map(|(device, _)| &device.site).collect::<BTreeSet<_>>().len();
         let mut sites: BTreeMap<&SiteName, Agreement> = BTreeMap::new();
         for (device, standing) in &told {
             let site = sites.entry(&device.site).or_default();
@@ -213,7 +221,7 @@ impl<'a> View<'a> {
         }
         let agreed = sites.values().filter(|site| site.changed_together()).count();
         let voted = sites.values().filter(|site| site.votes()).count();
-        Self { told, sites, agreed, voted }
+        Self { told, devices: having().count(), all_sites, sites, agreed, voted }
     }
 
     fn cause(&self, device: &DeviceReadings, standing: &Standing) -> Option<(Cause, String)> {
@@ -223,21 +231,26 @@ impl<'a> View<'a> {
                 let reason = "it has left the training data, but not what the same hours and days of the last weeks were like";
                 Some((Cause::KnownSeason, reason.to_owned()))
             }
-            Standing::Changed(..) => Some(self.of_change(device)),
+            Standing::Changed(..) => self.of_change(device),
         }
     }
 
-    fn of_change(&self, device: &DeviceReadings) -> (Cause, String) {
+    /// None while the others cannot tell: at night all of them may be suspicious, and nobody is the world by himself.
+    fn of_change(&self, device: &DeviceReadings) -> Option<(Cause, String)> {
         let here = self.sites.get(&device.site).copied().unwrap_or_default();
         let Self { agreed, voted, .. } = *self;
         let all = self.sites.len();
-        if self.told.len() == 1 {
-            (Cause::NewRegime, "no other device can tell, so the device is taken for the world".to_owned())
-        } else if voted * 2 >= all && (voted >= 2 || (all == 1 && here.changed_together())) {
+        // One site of many that cannot tell is not the world either.
+        let enough = self.all_sites == 1 || (all >= 2 && all * 4 >= self.all_sites);
+        Some(if self.devices == 1 {
+            (Cause::NewRegime, "there is no other device, so the device is taken for the world".to_owned())
+        } else if self.told.len() == 1 {
+            return None;
+        } else if enough && voted * 2 >= all && (voted >= 2 || (all == 1 && here.changed_together())) {
             let reason = format!("{voted} of {all} sites changed together, and no season before was like it");
             (Cause::NewRegime, reason)
         } else if here.changed_together() {
-            let reason = format!("the devices of {agreed} of {all} sites agree, the other sites are calm");
+            let reason = format!("the devices of {agreed} of {all} sites agree, no other site does");
             (Cause::SiteChange, reason)
         } else if here.told > 1 {
             let calm = here.told - here.changed;
@@ -248,7 +261,7 @@ impl<'a> View<'a> {
             let reason =
                 format!("site '{}' has no other device, and {calm} other sites are calm", device.site);
             (Cause::DeviceFault, reason)
-        }
+        })
     }
 }
 

@@ -1,76 +1,19 @@
-//! Many sites and many streams at once: which p-values stand out of all of them, and what is merged over a cohort.
+//! Many boxes at once: which alarms are the fleet's business, and which are what chance gives so many.
 //!
-//! ```text
-//!   p of every (site, stream) ──> Benjamini-Hochberg at q ──> hits, 2 of the last 3 rounds ──> a stream at >= 3 sites
-//! ```
-//!
-//! Neither replaces the other: merged counts find a small change that all sites share, and miss the large one that one
-//! site in twenty has. So boxes send counts, and the fleet looks at both.
+//! A box is falsely in alarm about once in a thousand windows. That is rare for a box, and ten a day for ten thousand. So
+//! of all boxes those stand out whose reason is rarer than the number of boxes explains: among them, on average, no more
+//! than one in ten is false (Benjamini and Hochberg). The more boxes see a change, the less each of them has to prove, so
+//! that a small change which many share is told no later.
 
-use std::collections::{BTreeMap, BTreeSet};
+use super::special::real;
 
-use serde::{Deserialize, Serialize};
+/// The share of false alarms among those that stand out, on average.
+const FALSE_SHARE: f64 = 0.10;
 
-use super::{Counts, CountsError, special::real};
-use crate::ids::{SiteName, StreamName};
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FleetRule {
-    /// The share of false ones among what stands out, on average.
-    pub q: f64,
-    pub k: u32,
-    pub of: u32,
-    /// Sites that must see it before it is the fleet's matter.
-    pub sites_min: usize,
-}
-
-impl Default for FleetRule {
-    fn default() -> Self {
-        Self { q: 0.10, k: 2, of: 3, sites_min: 3 }
-    }
-}
-
-/// The memory of the last rounds. Only pairs with a hit in it are kept, so it is as large as the trouble is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FleetAlarm {
-    hits: Vec<Hits>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Hits {
-    site: SiteName,
-    stream: StreamName,
-    /// The newest in the lowest bit.
-    rounds: u32,
-}
-
-impl FleetAlarm {
-    /// One round of closed windows: `p` is each site's and stream's `p_feature`. Returns the streams that stand out at
-    /// enough sites, with those sites. A pair that is absent had too few rows; its memory does not move.
-    pub fn step(
-        &mut self,
-        rule: &FleetRule,
-        p: &BTreeMap<(SiteName, StreamName), f64>,
-    ) -> BTreeMap<StreamName, BTreeSet<SiteName>> {
-        let adjusted = benjamini_hochberg(&p.values().copied().collect::<Vec<_>>());
-        let mut memory: BTreeMap<(SiteName, StreamName), u32> =
-            self.hits.drain(..).map(|hits| ((hits.site, hits.stream), hits.rounds)).collect();
-        let kept = u32::MAX >> (32 - rule.of.clamp(1, 32));
-        for (pair, adjusted) in p.keys().zip(adjusted) {
-            let rounds = memory.entry(pair.clone()).or_default();
-            *rounds = ((*rounds << 1) | u32::from(adjusted <= rule.q)) & kept;
-        }
-        memory.retain(|_, rounds| *rounds > 0);
-
-        let mut standing: BTreeMap<StreamName, BTreeSet<SiteName>> = BTreeMap::new();
-        for ((site, stream), _) in memory.iter().filter(|(_, rounds)| rounds.count_ones() >= rule.k) {
-            standing.entry(stream.clone()).or_default().insert(site.clone());
-        }
-        standing.retain(|_, sites| sites.len() >= rule.sites_min);
-        let hits = memory.into_iter().map(|((site, stream), rounds)| Hits { site, stream, rounds });
-        self.hits = hits.collect();
-        standing
-    }
+/// Which of these stand out of all of them: the chance that each box, were it calm, would give as much reason
+/// ([`Alarm::chance`](super::Alarm::chance)), and 1 for one that is not in alarm.
+pub fn stand_out(chances: &[f64]) -> Vec<bool> {
+    benjamini_hochberg(chances).into_iter().map(|adjusted| adjusted <= FALSE_SHARE).collect()
 }
 
 /// Adjusted p-values (Benjamini and Hochberg's): those at or below q are the ones that stand out at rate q. What is no
@@ -90,73 +33,10 @@ pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// Panes or windows merged by whatever they have in common: a site, a cohort, an hour of the week.
-pub fn merge_by<'a, K: Ord>(
-    counts: impl IntoIterator<Item = (K, &'a Counts)>,
-) -> Result<BTreeMap<K, Counts>, CountsError> {
-    let mut merged: BTreeMap<K, Counts> = BTreeMap::new();
-    for (key, counts) in counts {
-        match merged.get_mut(&key) {
-            Some(total) => total.merge(counts)?,
-            None => {
-                merged.insert(key, counts.clone());
-            }
-        }
-    }
-    Ok(merged)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::error::Error;
-
     use super::*;
-    use crate::drift::{NumericCounter, Reference};
-
-    type Round = BTreeMap<(SiteName, StreamName), f64>;
-
-    fn round(sites: &[(&str, f64)]) -> Result<Round, Box<dyn Error>> {
-        let mut round = Round::new();
-        for (i, (site, p)) in sites.iter().enumerate() {
-            round.insert((site.parse()?, "age".parse()?), *p);
-            round.insert((site.parse()?, "pulse".parse()?), 0.2 + 0.01 * f64::from(u32::try_from(i)?));
-        }
-        Ok(round)
-    }
-
-    #[test]
-    fn three_sites_twice_in_three_rounds_are_the_fleets_matter() -> Result<(), Box<dyn Error>> {
-        let (rule, mut alarm) = (FleetRule::default(), FleetAlarm::default());
-        let calm = round(&[("a", 0.5), ("b", 0.6), ("c", 0.7), ("d", 0.8)])?;
-        let loud = round(&[("a", 1e-5), ("b", 1e-5), ("c", 1e-5), ("d", 0.8)])?;
-        let two = round(&[("a", 1e-5), ("b", 1e-5), ("c", 0.7), ("d", 0.8)])?;
-        assert!(alarm.step(&rule, &loud).is_empty(), "once is chance");
-        assert!(alarm.step(&rule, &calm).is_empty());
-        alarm = serde_json::from_str(&serde_json::to_string(&alarm)?)?;
-        let standing = alarm.step(&rule, &loud);
-        let sites: BTreeSet<SiteName> =
-            ["a", "b", "c"].iter().map(|s| s.parse()).collect::<Result<_, _>>()?;
-        assert_eq!(standing, BTreeMap::from([("age".parse()?, sites)]));
-        for _ in 0..3 {
-            alarm.step(&rule, &calm);
-        }
-        assert_eq!(alarm, FleetAlarm::default(), "what is calm is forgotten");
-        for _ in 0..3 {
-            assert!(alarm.step(&rule, &two).is_empty(), "two sites are theirs");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn a_site_without_rows_keeps_its_memory() -> Result<(), Box<dyn Error>> {
-        let (rule, mut alarm) = (FleetRule::default(), FleetAlarm::default());
-        let loud = round(&[("a", 1e-5), ("b", 1e-5), ("c", 1e-5)])?;
-        alarm.step(&rule, &loud);
-        alarm.step(&rule, &Round::new());
-        alarm.step(&rule, &Round::new());
-        assert_eq!(alarm.step(&rule, &loud).len(), 1);
-        Ok(())
-    }
+    use crate::drift::{Alarm, Effect, Phase, Rule};
 
     #[test]
     fn what_is_no_probability_stands_out_of_nothing() {
@@ -165,19 +45,50 @@ mod tests {
     }
 
     #[test]
-    fn counts_merge_by_key() -> Result<(), Box<dyn Error>> {
-        let reference = Reference::numeric(&[1.0, 2.0, 3.0])?;
-        let Reference::Numeric(numeric) = &reference else { return Err("not numeric".into()) };
-        let mut counter = NumericCounter::new(numeric);
-        let panes: Vec<Counts> = (0..6u16)
-            .map(|i| {
-                counter.observe(f32::from(i));
-                counter.take()
-            })
-            .collect();
-        let merged = merge_by(panes.iter().enumerate().map(|(i, pane)| (i % 2, pane)))?;
-        let sums: Vec<_> = merged.values().map(|counts| (counts.n(), counts.sum())).collect();
-        assert_eq!(sums, [(3, Some(6.0)), (3, Some(9.0))]);
-        Ok(())
+    fn the_more_see_it_the_less_each_has_to_prove() {
+        let with = |seeing: usize, chance: f64| {
+            let mut chances = vec![1.0; 1000];
+            chances[..seeing].fill(chance);
+            stand_out(&chances).into_iter().filter(|&stands| stands).count()
+        };
+        assert_eq!((with(1, 5e-3), with(1, 5e-5)), (0, 1));
+        assert_eq!((with(40, 5e-3), with(50, 5e-3)), (0, 50));
+        assert_eq!(stand_out(&[5e-3, 1.0, 1.0]), [true, false, false], "a small fleet is told everything");
+    }
+
+    /// Even between 0 and 1: the `b` of a box without drift, were it exact. In truth it is larger.
+    fn calm(box_: u64, window: u64) -> f64 {
+        let mut x = (window << 32 | box_).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        real((x ^ (x >> 31)) >> 11) / 9_007_199_254_740_992.0
+    }
+
+    #[test]
+    fn chance_blames_no_box_of_thousands_and_a_fault_is_seen() {
+        let rule = Rule::default();
+        let mut boxes = vec![Alarm::default(); 2000];
+        let (mut alarms, mut told, mut seen) = (0, 0, None);
+        for window in 0..60 {
+            for (number, alarm) in (0..).zip(&mut boxes) {
+                let broken = number == 7 && window >= 30;
+                let b = if broken { 1e-3 } else { calm(number, window) };
+                alarm.step(&rule, b, Effect::Relevant, &[]);
+            }
+            let chances: Vec<f64> = boxes.iter().map(|alarm| alarm.chance().unwrap_or(1.0)).collect();
+            for (number, stands) in stand_out(&chances).into_iter().enumerate() {
+                match (number, stands) {
+                    (7, true) if window >= 30 => seen = seen.or(Some(window - 30)),
+                    (7, _) => {}
+                    (_, stands) => {
+                        alarms += usize::from(boxes[number].phase() != Phase::Calm);
+                        told += usize::from(stands);
+                    }
+                }
+            }
+        }
+        assert!(alarms > 300, "box-windows falsely in alarm: {alarms}");
+        assert!(told * 10 < alarms, "{told} of {alarms} would be told");
+        assert_eq!(seen, Some(1), "two windows are enough for a box that is as sure as that");
     }
 }

@@ -32,13 +32,39 @@ pub struct OverDispersion {
     pub(super) v0: f64,
     /// Windows replayed: the fewer, the heavier the tails. None: nothing was estimated.
     pub(super) windows: Option<u32>,
+    /// Where the contrasts' own tails are heavier than so many windows tell. The remaining chi-square has no part in
+    /// it: how far a winter moves the mean says nothing about a value that sticks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tail: Option<u32>,
+    /// Where the remaining chi-square's tail is lighter: if its replayed values are no more, and no more spread, than
+    /// those of independent rows, each window tells of its scale by all its degrees of freedom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rest_tail: Option<u32>,
     /// Whether the remaining chi-square counts as evidence.
     pub(super) use_rest: bool,
 }
 
+/// How heavy the tails are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tails {
+    /// As the number of windows tells, for all of them alike.
+    Windows,
+    /// As the windows themselves tell, for each statistic by itself.
+    Own,
+}
+
 impl Default for OverDispersion {
     fn default() -> Self {
-        Self { v: [1.0; 2], a: 1.0, nu: None, v0: 1.0, windows: None, use_rest: true }
+        Self {
+            v: [1.0; 2],
+            a: 1.0,
+            nu: None,
+            v0: 1.0,
+            windows: None,
+            tail: None,
+            rest_tail: None,
+            use_rest: true,
+        }
     }
 }
 
@@ -46,20 +72,16 @@ impl OverDispersion {
     /// Learns from consecutive windows of the reference itself, each of the size tested later (a merged size has a
     /// replay of its own). Windows with fewer than two values are skipped; from 30 windows on it is good.
     pub fn replay(reference: &Reference, windows: &[Counts]) -> Result<Self, CountsError> {
-        Self::learn(reference, windows, |_| u32::MAX)
+        Self::learn(reference, windows, Tails::Windows)
     }
 
     /// The same with tails as heavy as the windows' own. A winter is rare and far out, which the number of windows alone
     /// does not tell: what counts is how many of them say how far out it gets.
     pub(super) fn replay_with_tails(reference: &Reference, windows: &[Counts]) -> Result<Self, CountsError> {
-        Self::learn(reference, windows, |z| student(z).max(MIN_REPLAY_WINDOWS))
+        Self::learn(reference, windows, Tails::Own)
     }
 
-    fn learn(
-        reference: &Reference,
-        windows: &[Counts],
-        tail: impl Fn(&[f64]) -> u32,
-    ) -> Result<Self, CountsError> {
+    fn learn(reference: &Reference, windows: &[Counts], tails: Tails) -> Result<Self, CountsError> {
         for window in windows {
             window.check_shape(reference)?;
         }
@@ -75,10 +97,10 @@ impl OverDispersion {
 
         let contrasts = replayed.iter().map(|components| components.z.len()).min().unwrap_or(0);
         let mut v = [1.0; 2];
-        let mut known = count;
+        let mut known = u32::MAX;
         for (j, variance) in v.iter_mut().take(contrasts).enumerate() {
             let z: Vec<f64> = replayed.iter().map(|components| components.z[j]).collect();
-            known = known.min(tail(&z));
+            known = known.min(student(&z).max(MIN_REPLAY_WINDOWS));
             *variance = inflation(z.into_iter());
         }
         let v0 = inflation(replayed.iter().map(|components| components.z_null));
@@ -91,7 +113,15 @@ impl OverDispersion {
         let matched = 2.0 * level * level / sample_variance(&rest).max(1e-12);
         let nu = matched.min(most).max(0.5);
         let use_rest = contrasts == 0 || (expected > 0.0 && raw <= MAX_REST_INFLATION * expected);
-        Ok(Self { v, a: (level / nu).max(1.0), nu: Some(nu), v0, windows: Some(known), use_rest })
+        let (tail, rest_tail) = match tails {
+            Tails::Windows => (None, None),
+            Tails::Own => {
+                let ordinary = is_ordinary(raw, matched, expected, count);
+                ((known < count).then_some(known), ordinary.then(|| times(count, nu)))
+            }
+        };
+        let (a, nu, windows) = ((level / nu).max(1.0), Some(nu), Some(count));
+        Ok(Self { v, a, nu, v0, windows, tail, rest_tail, use_rest })
     }
 
     /// The same with no variance above `most`.
@@ -119,6 +149,16 @@ impl OverDispersion {
         self.windows
     }
 
+    /// Degrees of freedom of the tails of location, spread and missing rows.
+    pub fn tail(&self) -> Option<u32> {
+        self.tail.or(self.windows)
+    }
+
+    /// Degrees of freedom of the remaining chi-square's tail.
+    pub fn rest_tail(&self) -> Option<u32> {
+        self.rest_tail.or(self.windows)
+    }
+
     pub fn uses_rest(&self) -> bool {
         self.use_rest
     }
@@ -135,6 +175,10 @@ struct RawOverDispersion {
     nu: Option<f64>,
     v0: f64,
     windows: Option<u32>,
+    #[serde(default)]
+    tail: Option<u32>,
+    #[serde(default)]
+    rest_tail: Option<u32>,
     use_rest: bool,
 }
 
@@ -142,7 +186,7 @@ impl TryFrom<RawOverDispersion> for OverDispersion {
     type Error = OverDispersionError;
 
     fn try_from(raw: RawOverDispersion) -> Result<Self, Self::Error> {
-        let RawOverDispersion { v, a, nu, v0, windows, use_rest } = raw;
+        let RawOverDispersion { v, a, nu, v0, windows, tail, rest_tail, use_rest } = raw;
         let inflates = |factor: f64| factor.is_finite() && factor >= 1.0;
         if !v.into_iter().chain([a, v0]).all(inflates) {
             return Err(OverDispersionError("a variance is not a finite number of at least 1"));
@@ -152,16 +196,35 @@ impl TryFrom<RawOverDispersion> for OverDispersion {
                 "the degrees of freedom are not a finite number of at least 0.5",
             ));
         }
-        if windows.is_some_and(|windows| windows < MIN_REPLAY_WINDOWS) {
+        if [windows, tail, rest_tail].into_iter().flatten().any(|windows| windows < MIN_REPLAY_WINDOWS) {
             return Err(OverDispersionError("fewer than 10 windows were replayed"));
         }
-        Ok(Self { v, a, nu, v0, windows, use_rest })
+        Ok(Self { v, a, nu, v0, windows, tail, rest_tail, use_rest })
     }
 }
 
 /// The mean square of standardised values, never below the 1 that independent rows would give.
 fn inflation(z: impl Iterator<Item = f64>) -> f64 {
     mean(&z.map(|z| z * z).collect::<Vec<_>>()).max(1.0)
+}
+
+/// Whether the remaining chi-squares are such as independent rows give, within two standard errors: in their mean, and
+/// in the degrees of freedom that their spread suggests.
+fn is_ordinary(mean: f64, matched: f64, expected: f64, windows: u32) -> bool {
+    let chance = |of: f64| 2.0 * (2.0 / of).sqrt();
+    let windows = f64::from(windows);
+    expected > 0.0
+        && mean <= expected * (1.0 + chance(windows * expected))
+        && matched * (1.0 + chance(windows)) >= expected
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positive, and float casts saturate"
+)]
+fn times(windows: u32, nu: f64) -> u32 {
+    (f64::from(windows) * nu.max(1.0)) as u32
 }
 
 /// Degrees of freedom of the Student distribution with the values' kurtosis; unbounded where that may be a normal one's.
@@ -243,10 +306,37 @@ mod tests {
             OverDispersion::replay(&reference, &windows)?,
             OverDispersion::replay_with_tails(&reference, &windows)?,
         );
-        assert_eq!((plain.windows(), heavy.windows()), (Some(96), Some(10)));
+        assert_eq!((plain.tail(), heavy.tail(), heavy.windows()), (Some(96), Some(10), Some(96)));
+        assert_eq!(
+            heavy.rest_tail(),
+            Some(96),
+            "a remaining chi-square that is spread like this is no independent one"
+        );
+        let text = serde_json::to_string(&heavy)?;
+        assert_eq!(serde_json::from_str::<OverDispersion>(&text)?, heavy);
         assert_eq!((plain.v(), plain.a(), plain.uses_rest()), (heavy.v(), heavy.a(), heavy.uses_rest()));
         let even: Vec<f64> = (0..100).map(|i| (f64::from(i) - 49.5) / 30.0).collect();
         assert_eq!(student(&even), u32::MAX);
+        Ok(())
+    }
+
+    #[test]
+    fn windows_of_independent_rows_tell_of_the_rest_by_all_its_degrees_of_freedom()
+    -> Result<(), Box<dyn Error>> {
+        let values: Vec<f32> = (0..4000u64)
+            .map(|row| {
+                let mut x = (row + 5_000).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                f32::from(u16::try_from((x ^ (x >> 31)) >> 48).unwrap_or(0))
+            })
+            .collect();
+        let reference = Reference::numeric(&values)?;
+        let windows = windows(&reference, &values, 100);
+        let own = OverDispersion::replay_with_tails(&reference, &windows)?;
+        let plain = OverDispersion::replay(&reference, &windows)?;
+        assert_eq!((plain.rest_tail(), own.windows()), (Some(40), Some(40)));
+        assert!(own.rest_tail().is_some_and(|df| (40 * 8..=40 * 17).contains(&df)), "{own:?}");
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! How well a model does: estimated from its own scores while labels are out, and measured when they have matured.
 //!
 //! ```text
-//!   calibrated scores ──> ScoreHistogram ──merge──> CBPE: accuracy, precision, recall, F1, Brier, log loss, AUC
+//!   bins of the score's stream ──> Estimated ─────> positives to come, squared error, accuracy; with their limits
 //!   matured labels ─────> ObservedExpected ───────> observed / expected, z, Spiegelhalter's z
 //!                         Moments ────────────────> prediction-powered loss · regression's residual z and MAE ratio
 //! ```
@@ -13,7 +13,7 @@
 mod estimated;
 mod matured;
 
-pub use estimated::{Estimated, SCORE_BINS, ScoreHistogram, ScoreHistogramError};
+pub use estimated::{Estimated, Within};
 pub use matured::{
     Estimate, Moments, ObservedExpected, RegressionHoldout, Residuals, is_matured, label_rule,
     prediction_powered,

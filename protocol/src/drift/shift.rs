@@ -29,7 +29,7 @@ impl Shift {
             (None | Some(_), _) => (effects.psi_adj.sqrt(), learnt.a()),
         };
         let error = (v * (1.0 / n + 1.0 / m)).sqrt() * sd_ratio(against, window);
-        let half = quantile(learnt.windows()) * error;
+        let half = quantile(learnt.tail()) * error;
         // A distance is never negative.
         let low = if effects.numeric.is_some() { sd - half } else { (sd - half).max(0.0) };
         Some(Self { sd, low, high: sd + half })

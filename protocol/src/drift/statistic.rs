@@ -98,16 +98,15 @@ struct Distribution {
 
 impl Distribution {
     fn of(components: &Components, overdispersion: &OverDispersion) -> Self {
-        let windows = overdispersion.windows;
         let s2 = components.z.iter().zip(overdispersion.v).map(|(z, v)| z * z / v).sum();
-        let p_s = f2_sf(s2, windows);
+        let p_s = f2_sf(s2, overdispersion.tail());
 
         let (rest, df_rest) = components.rest();
         let rest_counts = df_rest > 0 && overdispersion.use_rest;
         let p_rest = if rest_counts {
             let df = f64::from(df_rest);
             let nu = overdispersion.nu.map_or(df, |nu| nu.min(df));
-            heavier(chi2_sf(rest / overdispersion.a, nu), windows)
+            heavier(chi2_sf(rest / overdispersion.a, nu), overdispersion.rest_tail())
         } else {
             1.0
         };
@@ -127,7 +126,7 @@ fn p_null(
     let independent = beta_binomial_two_sided(window.nulls, window.rows(), missing, present);
     if overdispersion.v0 > 1.0 {
         let square = components.z_null * components.z_null;
-        independent.max(f2_sf(square / overdispersion.v0, overdispersion.windows))
+        independent.max(f2_sf(square / overdispersion.v0, overdispersion.tail()))
     } else {
         independent
     }

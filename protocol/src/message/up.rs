@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Message, MessageError, Sentence, bound};
+use crate::capture::{CaptureStanding, CaptureState};
 use crate::enrol::{Facts, Fingerprint};
-use crate::ids::{BootId, BundlePath, Digest, SiteName, SlotName};
+use crate::ids::{BootId, BundlePath, CaptureId, Digest, SiteName, SlotName};
 use crate::limits;
 use crate::time::Timestamp;
 
@@ -89,6 +90,9 @@ pub struct State {
     /// Leases of the box's own applications that have not run out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<LocalLease>,
+    /// How it stands to each capture that its order asks for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub captures: Vec<CaptureState>,
     pub slots: Vec<SlotState>,
 }
 
@@ -117,10 +121,17 @@ pub struct SlotState {
 }
 
 /// A bundle by name and by identity (the SHA-256 of its manifest).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BundleRef {
     pub path: BundlePath,
     pub sha256: Digest,
+}
+
+impl PartialEq for BundleRef {
+    /// The digest first: it lies in place, and mostly decides. A fleet is compared with one bundle at every look.
+    fn eq(&self, other: &Self) -> bool {
+        self.sha256 == other.sha256 && self.path == other.path
+    }
 }
 
 /// The bundle that answers, proven by its digest, and how it runs.
@@ -283,6 +294,12 @@ pub enum EventKind {
         bundle: BundleRef,
         by: String,
     },
+    /// It captures rows for its site as the fleet asked, or does not (any more), for this reason.
+    Capture {
+        request: CaptureId,
+        slot: SlotName,
+        standing: CaptureStanding,
+    },
     OrderRefused {
         code: String,
         sentence: Sentence,
@@ -346,6 +363,7 @@ impl Message for State {
 
     fn check(&self) -> Result<(), MessageError> {
         bound("state.notices", self.notices.len(), limits::NOTICES_MAX)?;
+        bound("state.captures", self.captures.len(), limits::CAPTURES_MAX)?;
         bound("state.leases", self.leases.len(), limits::LOCAL_LEASES_MAX)?;
         for lease in &self.leases {
             bound("state.leases.owner", lease.owner.len(), 64)?;
@@ -371,6 +389,7 @@ impl Message for Event {
             | EventKind::Reverted { .. }
             | EventKind::Stopped { .. }
             | EventKind::Cleared { .. }
+            | EventKind::Capture { .. }
             | EventKind::OrderRefused { .. }
             | EventKind::TrustRefused { .. }
             | EventKind::TelemetryDropped { .. }

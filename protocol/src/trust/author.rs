@@ -16,6 +16,7 @@ use super::key::{KeyId, PublicKey, Sign, SignError};
 use super::revocation::{self, REVOKED_FIELD, Revocation, Revocations};
 use super::root::{MusterRoot, RoleKeys};
 use super::{Order, SPEC_VERSION, Want};
+use crate::capture::CaptureRequest;
 use crate::ids::{BundlePath, DeviceId, Digest, ModelName};
 use crate::limits::{BUNDLE_PATH_BYTES_MAX, DELEGATIONS_MAX, PATTERNS_MAX};
 use crate::time::Timestamp;
@@ -96,6 +97,7 @@ pub struct OrderSpec {
     pub expires: Timestamp,
     pub catalogue: u64,
     pub want: Vec<Want>,
+    pub capture: Vec<CaptureRequest>,
 }
 
 /// The role that a model's retrained bundles are delegated to.
@@ -166,6 +168,7 @@ pub fn order(spec: &OrderSpec) -> Result<Envelope, AuthorError> {
         device: spec.device.clone(),
         catalogue: spec.catalogue,
         want: spec.want.clone(),
+        capture: spec.capture.clone(),
     })
 }
 

@@ -8,8 +8,9 @@ use super::catalogue::{LookupError, TrustedSet};
 use super::envelope::{Envelope, EnvelopeError};
 use super::fit::{Demands, Fitness, Unfit};
 use super::root::Role;
+use crate::capture::CaptureRequest;
 use crate::ids::{BundlePath, DeviceId, Digest, SlotName};
-use crate::limits::{ORDER_BYTES_MAX, SLOTS_MAX};
+use crate::limits::{CAPTURES_MAX, ORDER_BYTES_MAX, SLOTS_MAX};
 use crate::time::Timestamp;
 
 /// The whole wish for one device. No `want`s is a wish too: run nothing.
@@ -25,6 +26,9 @@ pub struct Order {
     /// Version of `targets.json` that it was made against.
     pub catalogue: u64,
     pub want: Vec<Want>,
+    /// Rows that the fleet would have the site keep. Whatever becomes of these wishes, the order is followed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capture: Vec<CaptureRequest>,
 }
 
 /// One slot and the bundle wanted in it.
@@ -253,6 +257,20 @@ impl Order {
         let twice = |(i, want): (usize, &Want)| self.want[..i].iter().any(|other| other.slot == want.slot);
         if self.want.iter().enumerate().any(twice) {
             return Err(OrderRefusal::Unbounded("names a slot twice"));
+        }
+        if self.capture.len() > CAPTURES_MAX {
+            return Err(OrderRefusal::Unbounded("asks for more captures than a device takes"));
+        }
+        if self
+            .capture
+            .iter()
+            .enumerate()
+            .any(|(i, one)| self.capture[..i].iter().any(|other| other.id == one.id))
+        {
+            return Err(OrderRefusal::Unbounded("asks for a capture twice"));
+        }
+        if let Some(fault) = self.capture.iter().find_map(CaptureRequest::fault) {
+            return Err(OrderRefusal::Unbounded(fault));
         }
         Ok(())
     }

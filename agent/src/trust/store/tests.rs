@@ -101,6 +101,7 @@ pub(super) fn order(version: u64, signer: &SecretKey) -> Vec<u8> {
         expires: later(14),
         catalogue: 1,
         want: vec![want],
+        capture: Vec::new(),
     };
     author::sign(author::order(&spec).unwrap(), &[signer]).unwrap()
 }

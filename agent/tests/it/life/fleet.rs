@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use muster_agent::clock::TrustClock;
+use muster_protocol::capture::CaptureRequest;
 use muster_protocol::chunk::{Answer, Chunk, Want, chunk_count};
 use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};
 use muster_protocol::limits::CHUNK_BYTES;
@@ -46,6 +47,10 @@ pub(super) struct Inner {
     owed: VecDeque<(DeviceId, Want)>,
     pub(super) chunks_sent: Vec<(Digest, u32)>,
     pub(super) silent: bool,
+    /// Asked for in every order from now on.
+    pub(super) capture: Vec<CaptureRequest>,
+    /// Everything that boxes said, as it came.
+    pub(super) heard: Vec<Vec<u8>>,
     pub(super) events: BTreeMap<(BootId, u64), Event>,
     /// Order of first arrival.
     pub(super) arrived: Vec<Event>,
@@ -258,6 +263,7 @@ impl Fleet {
             expires: expires(),
             catalogue: self.catalogue_version(),
             want,
+            capture: self.inner().capture.clone(),
         };
         author::sign(author::order(&spec).unwrap(), &[signer]).unwrap()
     }
@@ -320,6 +326,7 @@ impl Inner {
     }
 
     fn hear(&mut self, topic: &str, payload: &[u8]) {
+        self.heard.push(payload.to_vec());
         let Ok(Topic::Up(device, up)) = topic.parse() else { panic!("a box spoke on {topic}") };
         match up {
             Up::Hello => self.hellos.push(Hello::from_json(payload).unwrap()),

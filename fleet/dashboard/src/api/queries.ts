@@ -12,6 +12,7 @@ import type {
   LogEntry,
   Overview,
   Page,
+  Performance,
   Rollout,
   RolloutDevice,
   RolloutSummary,
@@ -112,6 +113,13 @@ export const driftQuery = (model: string, device?: string) =>
   queryOptions({
     queryKey: ["drift", model, device ?? ""] as const,
     queryFn: ({ signal }) => get<Drift>("/drift", { model, device }, signal),
+    refetchInterval: slowly,
+  });
+
+export const performanceQuery = (model: string) =>
+  queryOptions({
+    queryKey: ["drift", "performance", model] as const,
+    queryFn: ({ signal }) => get<Performance>("/drift/performance", { model }, signal),
     refetchInterval: slowly,
   });
 

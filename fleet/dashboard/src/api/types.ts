@@ -388,6 +388,7 @@ export interface DriftWindow {
   device: string;
   site: string;
   bundle: string | BundleRef;
+  version?: string;
   from: string;
   to: string;
   n: number;
@@ -404,6 +405,53 @@ export interface Histogram {
   categories?: string[] | null;
   reference: number[];
   current: number[];
+}
+
+/** The exact figure is between the limits: counts do not tell where in its bin a row lies. */
+export interface Within {
+  value: number;
+  low: number;
+  high: number;
+}
+
+export interface PerformanceDay {
+  from: string;
+  days: number;
+  predictions: number;
+  labels: number;
+  state: StreamState;
+  observed: number;
+  expected?: number | null;
+  z?: number | null;
+  loss?: number | null;
+  holdout_loss?: number | null;
+  loss_z?: number | null;
+}
+
+export interface EstimatedDay {
+  from: string;
+  windows: number;
+  predictions: number;
+  positives: number;
+  loss: Within;
+  accuracy?: Within | null;
+}
+
+export interface BundlePerformance {
+  bundle: string;
+  version: string;
+  matured: number;
+  labelled: number;
+  labelled_percent?: number | null;
+  waiting: number;
+  alarm_since?: string | null;
+  days: PerformanceDay[];
+  estimated?: EstimatedDay[];
+}
+
+export interface Performance {
+  horizon_s: number;
+  bundles: BundlePerformance[];
 }
 
 export type RunState = "collecting" | "queued" | "claimed" | "succeeded" | "failed" | "rejected";

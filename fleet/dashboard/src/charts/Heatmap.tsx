@@ -8,6 +8,7 @@ import { State } from "../parts/State";
 import type { DriftSearch } from "../search";
 import { text } from "../strings";
 import { fill, mark, type Cell, type HeatColumn } from "./heat";
+import type { VersionMark } from "./versions";
 
 const say = text.drift;
 const cellW = 36;
@@ -22,9 +23,10 @@ interface HeatmapProps {
   columns: HeatColumn[];
   stream: string | undefined;
   search: DriftSearch;
+  marks: VersionMark[];
 }
 
-export function Heatmap({ streams, columns, stream, search }: HeatmapProps) {
+export function Heatmap({ streams, columns, stream, search, marks }: HeatmapProps) {
   const place = useRef<HTMLDivElement>(null);
   const width = columns.length * cellW;
   // The newest window is what one came for.
@@ -43,7 +45,7 @@ export function Heatmap({ streams, columns, stream, search }: HeatmapProps) {
           ))}
         </div>
         <div className="heat-scroll" ref={place} role="region" aria-label={say.heat} tabIndex={0}>
-          <svg width={width} height={axisH + streams.length * cellH + 2} role="img" aria-label={say.heatLabel(streams.length, columns.length)}>
+          <svg width={width} height={axisH + streams.length * cellH + (marks.length > 0 ? 18 : 2)} role="img" aria-label={say.heatLabel(streams.length, columns.length)}>
             <Hatch id={hatch} />
             {columns.map((column, c) => (
               <g key={column.from} transform={`translate(${c * cellW} 0)`}>
@@ -57,6 +59,9 @@ export function Heatmap({ streams, columns, stream, search }: HeatmapProps) {
                 ))}
               </g>
             ))}
+            {marks.map((arrival) => (
+              <Arrival key={arrival.version} of={arrival} columns={columns} bottom={axisH + streams.length * cellH} />
+            ))}
             {stream !== undefined && streams.includes(stream) && (
               <rect x={0.75} y={axisH + streams.indexOf(stream) * cellH + 0.75} width={Math.max(0, width - 1.5)} height={cellH - 1.5} fill="none" stroke="var(--m-link)" strokeWidth={1.5} />
             )}
@@ -68,6 +73,21 @@ export function Heatmap({ streams, columns, stream, search }: HeatmapProps) {
         <Table streams={streams} columns={columns} />
       </div>
     </>
+  );
+}
+
+/** A version's first window: a dashed line before it, with the version's name at its foot. */
+function Arrival({ of, columns, bottom }: { of: VersionMark; columns: HeatColumn[]; bottom: number }) {
+  const c = columns.findIndex((column) => Date.parse(column.from) >= Date.parse(of.from));
+  if (c < 1) return null;
+  const left = c > columns.length / 2;
+  return (
+    <g>
+      <path d={`M${c * cellW} ${axisH - 8}V${bottom}`} stroke="var(--m-text)" strokeWidth={1.5} strokeDasharray="4 3" />
+      <text x={c * cellW + (left ? -4 : 4)} y={bottom + 13} textAnchor={left ? "end" : "start"} fill="var(--m-text)">
+        {of.version}
+      </text>
+    </g>
   );
 }
 

@@ -25,6 +25,10 @@ interface SeriesProps {
   band?: number;
   /** Points that stand out: alarms. */
   marked?: (line: number, index: number) => boolean;
+  /** Between what a point may lie; drawn as a bar through it. */
+  spread?: (line: number, index: number) => [number, number] | null;
+  /** What happened, in the seconds of `x`. */
+  events?: { at: number; label: string }[];
 }
 
 const dayS = 86_400;
@@ -86,7 +90,7 @@ function optionsFor(latest: React.RefObject<SeriesProps>, node: HTMLElement): uP
     scales: {
       x: { time: true },
       y: {
-        range: (_, low, high) => range(low, high, fromZero === true, band),
+        range: (_, low, high) => range(...reach(latest.current, low, high), fromZero === true, band),
       },
     },
     axes: [
@@ -110,9 +114,21 @@ function optionsFor(latest: React.RefObject<SeriesProps>, node: HTMLElement): uP
     ],
     hooks: {
       drawClear: [(u) => drawBand(u, latest.current.band, value("--m-band"))],
-      draw: [(u) => drawMarks(u, latest.current, (index) => value(seriesColour(index)), value("--m-panel"))],
+      draw: [
+        (u) => drawEvents(u, latest.current.events ?? [], value("--m-soft")),
+        (u) => drawSpread(u, latest.current, (index) => value(seriesColour(index))),
+        (u) => drawMarks(u, latest.current, (index) => value(seriesColour(index)), value("--m-panel")),
+      ],
     },
   };
+}
+
+/** With the bars, so that none leaves the picture. */
+function reach({ lines, spread }: SeriesProps, low: number | null, high: number | null): [number | null, number | null] {
+  if (spread === undefined) return [low, high];
+  const ends = lines.flatMap((line, l) => line.values.flatMap((_, i) => spread(l, i) ?? []));
+  const known = (end: number | null): number[] => (end === null ? [] : [end]);
+  return ends.length === 0 ? [low, high] : [Math.min(...known(low), ...ends), Math.max(...known(high), ...ends)];
 }
 
 function range(low: number | null, high: number | null, fromZero: boolean, band: number | undefined): [number, number] {
@@ -138,6 +154,48 @@ function drawBand(u: uPlot, band: number | undefined, colour: string): void {
   u.ctx.save();
   u.ctx.fillStyle = colour;
   u.ctx.fillRect(u.bbox.left, top, u.bbox.width, bottom - top);
+  u.ctx.restore();
+}
+
+function drawEvents(u: uPlot, events: { at: number; label: string }[], colour: string): void {
+  u.ctx.save();
+  u.ctx.strokeStyle = colour;
+  u.ctx.fillStyle = colour;
+  u.ctx.lineWidth = devicePixelRatio;
+  u.ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+  for (const { at, label } of events) {
+    const x = Math.round(u.valToPos(at, "x", true));
+    if (x < u.bbox.left || x > u.bbox.left + u.bbox.width) continue;
+    u.ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
+    u.ctx.beginPath();
+    u.ctx.moveTo(x, u.bbox.top);
+    u.ctx.lineTo(x, u.bbox.top + u.bbox.height);
+    u.ctx.stroke();
+    // Where there is no room to the right it stands to the left.
+    const right = x + u.ctx.measureText(label).width + 8 * devicePixelRatio < u.bbox.left + u.bbox.width;
+    u.ctx.textAlign = right ? "left" : "right";
+    u.ctx.fillText(label, x + (right ? 4 : -4) * devicePixelRatio, u.bbox.top + 11 * devicePixelRatio);
+  }
+  u.ctx.restore();
+}
+
+function drawSpread(u: uPlot, { x, lines, spread }: SeriesProps, colour: (line: number) => string): void {
+  if (spread === undefined) return;
+  u.ctx.save();
+  u.ctx.lineWidth = 3 * devicePixelRatio;
+  u.ctx.globalAlpha = 0.35;
+  lines.forEach((line, l) => {
+    u.ctx.strokeStyle = colour(l);
+    line.values.forEach((_, i) => {
+      const ends = spread(l, i);
+      if (ends === null) return;
+      const px = u.valToPos(x[i] ?? 0, "x", true);
+      u.ctx.beginPath();
+      u.ctx.moveTo(px, u.valToPos(ends[0], "y", true));
+      u.ctx.lineTo(px, u.valToPos(ends[1], "y", true));
+      u.ctx.stroke();
+    });
+  });
   u.ctx.restore();
 }
 

@@ -31,6 +31,11 @@ export function effectOf(stream: StreamWindow): number | null {
   return psi === null || psi === undefined ? null : Math.sqrt(Math.max(0, psi));
 }
 
+/** The 95 % interval of that shift. */
+export function betweenOf({ shift_low, shift_high }: StreamWindow): [number, number] | null {
+  return shift_low == null || shift_high == null ? null : [shift_low, shift_high];
+}
+
 /** Share of full colour, between 0 and 1; the root makes small shifts visible. */
 export function strength(effect: number | null): number {
   if (effect === null || !Number.isFinite(effect)) return 0;

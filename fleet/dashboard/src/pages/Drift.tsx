@@ -2,18 +2,21 @@
 import { NativeSelect, SegmentedControl } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { bundlesQuery, driftQuery, incidentsQuery, overviewQuery } from "../api/queries";
+import { bundlesQuery, driftQuery, incidentsQuery, overviewQuery, rolloutsQuery } from "../api/queries";
 import type { Drift } from "../api/types";
 import { Heatmap } from "../charts/Heatmap";
 import { columnsOf, worstStream } from "../charts/heat";
+import { versionMarks, type VersionMark } from "../charts/versions";
 import { Answer } from "../parts/Answer";
 import { Empty } from "../parts/Empty";
 import { Note, PageHead, Panel } from "../parts/Panel";
 import { spans, type DriftSearch, type Span } from "../search";
 import { text } from "../strings";
 import { Incidents } from "./Incidents";
+import { Performance } from "./Performance";
 import { StreamEffect } from "./StreamEffect";
 import { StreamHistogram } from "./StreamHistogram";
+import { Versions } from "./Versions";
 
 const say = text.drift;
 const defaultSpan: Span = "28";
@@ -57,6 +60,7 @@ interface StreamsProps {
 
 function Streams({ model, models, search, set }: StreamsProps) {
   const asked = useQuery(driftQuery(model));
+  const rollouts = useQuery(rolloutsQuery).data ?? [];
   return (
     <Answer of={asked} rows={8}>
       {(drift) => (
@@ -65,29 +69,40 @@ function Streams({ model, models, search, set }: StreamsProps) {
           {drift.windows.length === 0 ? (
             <Empty title={say.empty} why={say.emptyWhy} />
           ) : (
-            <Pictures model={model} drift={drift} search={search} set={set} />
+            <Pictures model={model} drift={drift} marks={versionMarks(drift, model, rollouts)} search={search} set={set} />
           )}
+          <Performance model={model} marks={versionMarks(drift, model, rollouts)} />
         </>
       )}
     </Answer>
   );
 }
 
-function Pictures({ model, drift, search, set }: { model: string; drift: Drift; search: DriftSearch; set: StreamsProps["set"] }) {
+interface PicturesProps {
+  model: string;
+  drift: Drift;
+  marks: VersionMark[];
+  search: DriftSearch;
+  set: StreamsProps["set"];
+}
+
+function Pictures({ model, drift, marks: all, search, set }: PicturesProps) {
   const chosen = search.device === undefined ? drift : { ...drift, windows: drift.windows.filter((w) => w.device === search.device) };
   const columns = columnsOf(chosen, Number(search.span ?? defaultSpan));
   const stream = search.stream !== undefined && drift.streams.includes(search.stream) ? search.stream : worstStream(columns, drift.streams);
   const first = columns[0]?.from;
+  const marks = all.filter((mark) => first !== undefined && Date.parse(mark.from) >= Date.parse(first));
   const shown = { ...chosen, windows: chosen.windows.filter((w) => first !== undefined && Date.parse(w.from) >= Date.parse(first)) };
   if (columns.length === 0) return <Note>{say.noneForDevice}</Note>;
   return (
     <>
       <Panel title={say.heat} aside={say.heatHint}>
-        <Heatmap streams={drift.streams} columns={columns} stream={stream} search={{ ...search, model }} />
+        <Heatmap streams={drift.streams} columns={columns} stream={stream} search={{ ...search, model }} marks={marks} />
+        <Versions marks={marks} model={model} />
       </Panel>
       {stream !== undefined && (
         <div className="cols-even">
-          <StreamEffect drift={shown} stream={stream} />
+          <StreamEffect drift={shown} stream={stream} marks={marks} />
           <StreamHistogram drift={shown} stream={stream} at={search.at} pick={(at) => set({ at })} />
         </div>
       )}

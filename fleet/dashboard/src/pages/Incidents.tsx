@@ -1,7 +1,7 @@
 // Open and past alarms, with the two acts a person has.
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { useState } from "react";
+import { Fragment, useState } from "react";
 import { post } from "../api/client";
 import { incidentsQuery } from "../api/queries";
 import type { Incident, IncidentStream } from "../api/types";
@@ -17,6 +17,7 @@ import { text } from "../strings";
 const say = text.drift;
 const streamsShown = 6;
 const closedShown = 3;
+const sitesShown = 12;
 
 type Verb = "acknowledge" | "close";
 
@@ -64,6 +65,7 @@ function One({ incident }: { incident: Incident }) {
     await Promise.all([cache.invalidateQueries({ queryKey: ["incidents"] }), cache.invalidateQueries({ queryKey: ["overview"] })]);
   };
   const { devices, sites } = incident.scope;
+  const only = devices.length === 1 ? devices[0] : undefined;
   return (
     <li data-row="">
       <div className="spread">
@@ -111,12 +113,12 @@ function One({ incident }: { incident: Incident }) {
       )}
       <p className="soft small row num" style={{ marginTop: 2, gap: "2px 16px" }}>
         <span>
-          {say.scope}: {sites.join(", ")} ({plural(devices.length, "device")})
+          {say.scope}: <Places sites={sites} /> ({only === undefined ? plural(devices.length, "device") : <Link to="/devices/$id" params={{ id: only }} className="inline">{plural(1, "device")}</Link>})
         </span>
         <span>
           {say.onset}: <Stamp at={incident.onset} />
         </span>
-        {incident.trigger != null && <span>{say.triggered}</span>}
+        {incident.trigger != null && <Link to="/runs" className="inline">{say.triggered}</Link>}
       </p>
       {asking !== null && (
         <ReasonDialog
@@ -129,4 +131,17 @@ function One({ incident }: { incident: Incident }) {
       )}
     </li>
   );
+}
+
+/** Each opens the list of its devices. */
+function Places({ sites }: { sites: string[] }) {
+  return sites.slice(0, sitesShown).map((site, i) => (
+    <Fragment key={site}>
+      {i > 0 && ", "}
+      <Link to="/devices" search={{ site }} className="inline">
+        {site}
+      </Link>
+      {i + 1 === sitesShown && sites.length > sitesShown && ` ${say.andMore(sites.length - sitesShown)}`}
+    </Fragment>
+  ));
 }

@@ -1,12 +1,14 @@
 // One stream's shift over the windows, a line for each device, with the band in which nothing can alarm.
 import { lazy, Suspense } from "react";
 import type { Drift } from "../api/types";
-import { bandSd, effectOf } from "../charts/heat";
+import { bandSd, betweenOf, effectOf } from "../charts/heat";
+import type { VersionMark } from "../charts/versions";
 import { count, figure, moment, signed, stamp } from "../format";
 import { Panel } from "../parts/Panel";
 import { State } from "../parts/State";
 import { Figures } from "../parts/Table";
 import { text } from "../strings";
+import { eventsOf } from "./performance";
 
 const Series = lazy(() => import("../charts/Series"));
 const say = text.drift;
@@ -21,9 +23,10 @@ interface Point {
   state: string;
   effect: number | null;
   b: number | null | undefined;
+  between: [number, number] | null;
 }
 
-export function StreamEffect({ drift, stream }: { drift: Drift; stream: string }) {
+export function StreamEffect({ drift, stream, marks }: { drift: Drift; stream: string; marks: VersionMark[] }) {
   const points = pointsOf(drift, stream);
   const times = [...new Set(points.map((point) => point.from))].toSorted((a, b) => (moment(a) ?? 0) - (moment(b) ?? 0));
   const devices = [...new Map(points.map((point) => [point.device, point.site]))].slice(0, linesMax);
@@ -40,6 +43,13 @@ export function StreamEffect({ drift, stream }: { drift: Drift; stream: string }
             height={230}
             label={say.chart(stream)}
             band={bandSd}
+            events={eventsOf(marks, points)}
+            spread={(line, index) => {
+              const [device, time] = [devices[line]?.[0], times[index]];
+              const point = device === undefined || time === undefined ? undefined : found(device, time);
+              // Of many lines only the alarms': more bars than that hide each other.
+              return point === undefined || (devices.length > 1 && point.state !== "drift") ? null : point.between;
+            }}
             marked={(line, index) => {
               const [device, time] = [devices[line]?.[0], times[index]];
               return device !== undefined && time !== undefined && found(device, time)?.state === "drift";
@@ -47,7 +57,7 @@ export function StreamEffect({ drift, stream }: { drift: Drift; stream: string }
           />
         </Suspense>
         <p className="soft small" style={{ marginTop: 4 }}>
-          {say.band}
+          {say.band} {say.bars(devices.length)}
         </p>
         <Figures<Point>
           summary={text.showTable}
@@ -59,6 +69,7 @@ export function StreamEffect({ drift, stream }: { drift: Drift; stream: string }
             { head: say.device, cell: (point) => point.site },
             { head: say.state, cell: (point) => <State is={point.state} word={say.states[point.state]} /> },
             { head: say.effect, right: true, cell: (point) => signed(point.effect) },
+            { head: say.interval, right: true, cell: (point) => <span className="nowrap">{point.between === null ? "" : say.between(signed(point.between[0]), signed(point.between[1]))}</span> },
             { head: say.b, right: true, cell: (point) => figure(point.b) },
             { head: say.n, right: true, cell: (point) => count(point.n) },
           ]}
@@ -74,7 +85,7 @@ function pointsOf(drift: Drift, name: string): Point[] {
       const stream = window.streams.find((one) => one.name === name);
       if (stream === undefined) return [];
       const { device, site, from, to, n } = window;
-      return [{ device, site, from, to, n, state: stream.state, effect: effectOf(stream), b: stream.b }];
+      return [{ device, site, from, to, n, state: stream.state, effect: effectOf(stream), b: stream.b, between: betweenOf(stream) }];
     })
     .toSorted((a, b) => (moment(a.from) ?? 0) - (moment(b.from) ?? 0));
 }

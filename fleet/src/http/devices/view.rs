@@ -7,6 +7,7 @@ use muster_protocol::trust::Want;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::super::captures::CaptureAnswer;
 use super::super::identities::Standing;
 use super::super::parts::{BundleName, Reason, WaitingFor};
 use super::super::problem::Answer;
@@ -40,6 +41,8 @@ pub(crate) struct DeviceView {
     refusal: Option<Reason>,
     /// What a person should know of it as a whole though it works: `clock_suspect`, `stale_metadata`.
     notices: Vec<Reason>,
+    /// How it stands to what it is asked to capture for its site.
+    captures: Vec<CaptureAnswer>,
     health: Option<HealthView>,
     /// Why it does not run what it should, if it does not.
     waiting_on: Option<WaitingFor>,
@@ -138,12 +141,13 @@ impl DeviceView {
             None => waiting_on(&device, order_version, wants),
         };
         let Device { id, name, site, agent_version, capabilities, presence, state, .. } = device;
-        let (mut slots, refusal, notices, observed) = match state {
-            None => (Vec::new(), None, Vec::new(), 0),
+        let (mut slots, refusal, notices, captures, observed) = match state {
+            None => (Vec::new(), None, Vec::new(), Vec::new(), 0),
             Some(state) => {
                 let slots = state.slots.into_iter().map(|slot| SlotView::of(slot, wants)).collect();
                 let notices = state.notices.into_iter().map(reason).collect();
-                (slots, state.refusal.map(reason), notices, state.observed_generation)
+                let captures = state.captures.into_iter().map(CaptureAnswer::from).collect();
+                (slots, state.refusal.map(reason), notices, captures, state.observed_generation)
             }
         };
         slots.extend(unheard(&slots, wants));
@@ -166,6 +170,7 @@ impl DeviceView {
             slots,
             refusal,
             notices,
+            captures,
             health: health.map(HealthView::from),
             waiting_on,
         }

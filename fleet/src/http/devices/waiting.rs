@@ -110,6 +110,7 @@ mod tests {
             refusal: None,
             notices: vec![],
             leases: Vec::new(),
+            captures: Vec::new(),
             slots: vec![SlotState {
                 slot,
                 phase,

@@ -82,22 +82,23 @@ pub(super) async fn histogram(
     let (Some(place), Some(reference)) = (place, reference) else {
         return Err(Problem::not_found("monitored stream", stream));
     };
-    let (counts, windows) = sum(&app, &filter, place, &reference.reference).await?;
+    let (counts, windows) = sum(&app, &filter, place, &reference.reference, WINDOWS_MAX).await?;
     Ok(Json(Histogram::of(&reference.reference, &counts, windows)))
 }
 
-/// Adds up one stream of all windows.
-async fn sum(
+/// Adds up one stream of so many windows, in whole pages.
+pub(super) async fn sum(
     app: &App,
     filter: &WindowFilter,
     place: usize,
     reference: &Reference,
+    windows_max: usize,
 ) -> Answer<(Counts, usize)> {
     let mut telemetry = app.fleet.store.read_telemetry().await?;
     let mut sum = Counts::empty(reference);
     let mut added = 0;
     let mut page = Page::<WindowKey>::first(STEP);
-    while added < WINDOWS_MAX {
+    while added < windows_max {
         let read = windows::list(&mut telemetry, filter, &page).await?;
         // Counts of another shape are not added: ingest keeps them out, so there are none.
         added += read

@@ -48,8 +48,8 @@ impl Look<'_> {
         if exposed.is_empty() {
             return Evidence::default();
         }
-        let controls = self.controls(&exposed);
-        Evidence { controls, strata: self.strata(open), exposed }
+        let (controls, strata) = self.others(open, &exposed);
+        Evidence { exposed, controls, strata }
     }
 
     fn shown(&self, row: &Row<'_>, member: &Member) -> DeviceEvidence {
@@ -94,12 +94,21 @@ impl Look<'_> {
         }
     }
 
-    fn controls(&self, exposed: &[(DeviceId, Stratum, DeviceEvidence)]) -> Vec<(DeviceId, Stratum, Control)> {
+    /// Of those that do not run the bundle, some to compare with; of the open stages, the hardware classes.
+    fn others(
+        &self,
+        open: usize,
+        exposed: &[(DeviceId, Stratum, DeviceEvidence)],
+    ) -> (Vec<(DeviceId, Stratum, Control)>, Vec<String>) {
         let near: BTreeSet<&SiteName> =
             exposed.iter().filter_map(|(_, stratum, _)| stratum.site.as_ref()).collect();
         let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
+        let mut classes: BTreeSet<&str> = BTreeSet::new();
         for row in &self.rows {
             let (Some(device), Some(part)) = (row.device, row.part()) else { continue };
+            if row.within(open).is_some_and(|part| part != Part::Excluded) {
+                classes.insert(device.telling_hardware());
+            }
             if part.is_exposed() || device.current.as_ref() == Some(&self.rollout.bundle) {
                 continue;
             }
@@ -112,24 +121,12 @@ impl Look<'_> {
         let here = thinned(&here, if elsewhere.is_empty() { CONTROLS_MAX } else { NEAR_MAX });
         let elsewhere = thinned(&elsewhere, CONTROLS_MAX - here.len());
         let opened = self.rollout.record().and_then(|record| record.opened).unwrap_or(self.now);
-        here.into_iter()
-            .chain(elsewhere)
-            .map(|(id, device)| {
-                let silence = self.silence(Some(device), opened);
-                let control = Control { silence, vitals: device.evidence.vitals };
-                (id.clone(), device.stratum(), control)
-            })
-            .collect()
-    }
-
-    fn strata(&self, open: usize) -> Vec<String> {
-        let classes: BTreeSet<&str> = self
-            .rows
-            .iter()
-            .filter(|row| row.within(open).is_some_and(|part| part != Part::Excluded))
-            .filter_map(|row| row.device.map(DeviceView::telling_hardware))
-            .collect();
-        classes.into_iter().map(str::to_owned).collect()
+        let controls = here.into_iter().chain(elsewhere).map(|(id, device)| {
+            let silence = self.silence(Some(device), opened);
+            let control = Control { silence, vitals: device.evidence.vitals };
+            (id.clone(), device.stratum(), control)
+        });
+        (controls.collect(), classes.into_iter().map(str::to_owned).collect())
     }
 }
 

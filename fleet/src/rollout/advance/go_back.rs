@@ -44,19 +44,21 @@ impl Look<'_> {
                 told += 1;
                 self.send_back(i);
             } else if let (Progress::Returning { to, .. }, Some(device)) = (progress, row.device) {
-                let stones = &self.rollout.plan.stepping_stones;
-                let via =
-                    stones.iter().map(|stone| &stone.via).find(|via| device.wish.as_ref() == Some(*via));
+                // Still ours: then the order back could not be made yet, and is owed.
+                let is_ours = device.is_still_of(self.rollout);
                 if has_returned(device, to.as_ref()) {
                     self.rows[i].become_(Progress::Returned { at: self.now });
-                } else if is_somebody_elses(row, &self.rollout.bundle, to.as_ref(), via) {
+                } else if !is_ours && device.wish != *to {
                     self.leave(i);
                 }
             }
             let row = &self.rows[i];
-            if row.member().is_some_and(|member| matches!(member.progress, Progress::Returning { .. })) {
-                if row.is_online() { returning += 1 } else { away += 1 }
-            }
+            let Some(Progress::Returning { to, .. }) = row.member().map(|member| &member.progress) else {
+                continue;
+            };
+            // Whoever is away finds its order when it comes; but only if that has been made.
+            let is_told = row.device.is_none_or(|device| device.wish == *to);
+            if row.is_online() || !is_told { returning += 1 } else { away += 1 }
         }
         if left > 0 {
             self.look_at(self.now);

@@ -9,6 +9,7 @@ use muster_protocol::message::up::BundleRef;
 use muster_protocol::trust::Consent;
 
 use super::facts::Facts;
+use super::hindrance::Hindrance;
 use super::look::{Look, Part, Row};
 use super::{Assignment, HAND_OUT_MAX, Moment};
 use crate::rollout::draw::draw;
@@ -23,13 +24,25 @@ impl<'a> Look<'a> {
         Facts::gather(self.rollout, self.view, self.now, &self.rows)
     }
 
+    /// What stands in the way of each row that waits, but for what depends on who is asked before it.
+    pub(super) fn reach(&self, open: usize, facts: &Facts<'a>) -> Vec<Option<Hindrance<'a>>> {
+        let of =
+            |row: &Row<'a>| (row.within(open) == Some(Part::Waiting)).then(|| facts.reaching(row)).flatten();
+        self.rows.iter().map(of).collect()
+    }
+
     /// Finishes what has begun before it asks more; answers what is left of the caps.
-    pub(super) fn hand_out(&mut self, open: usize, mut facts: Facts<'a>) -> Facts<'a> {
+    pub(super) fn hand_out(
+        &mut self,
+        open: usize,
+        reach: &[Option<Hindrance<'a>>],
+        mut facts: Facts<'a>,
+    ) -> Facts<'a> {
         let before = self.out.assign.len();
         if facts.rollout_stands().is_some() {
             return facts;
         }
-        let mut begun = self.drawn(open, |row, part| {
+        let mut begun = self.drawn(open, |_, row, part| {
             part == Part::Ready
                 || part.is_exposed()
                     && row.member().is_some_and(|member| is_on_its_stone(row, &member.progress))
@@ -41,7 +54,7 @@ impl<'a> Look<'a> {
             self.go_on(row, &mut facts);
         }
         if facts.is_full(true).is_none() {
-            self.ask(open, &mut facts, before);
+            self.ask(open, reach, &mut facts, before);
         }
         if self.out.assign.len() - before >= HAND_OUT_MAX {
             self.look_at(self.now);
@@ -49,9 +62,8 @@ impl<'a> Look<'a> {
         facts
     }
 
-    fn ask(&mut self, open: usize, facts: &mut Facts<'a>, before: usize) {
-        let mut waiting =
-            self.drawn(open, |row, part| part == Part::Waiting && facts.reaching(row).is_none());
+    fn ask(&mut self, open: usize, reach: &[Option<Hindrance<'a>>], facts: &mut Facts<'a>, before: usize) {
+        let mut waiting = self.drawn(open, |i, _, part| part == Part::Waiting && reach[i].is_none());
         while let Some(Reverse((_, i))) = waiting.pop() {
             if facts.is_full(true).is_some() || self.out.assign.len() - before >= HAND_OUT_MAX {
                 break;
@@ -72,10 +84,10 @@ impl<'a> Look<'a> {
     }
 
     /// Rows of the open stages that pass, first of the draw first: a heap, because caps mostly end it after a few.
-    fn drawn(&self, open: usize, pass: impl Fn(&Row<'a>, Part) -> bool) -> BinaryHeap<Drawn> {
+    fn drawn(&self, open: usize, pass: impl Fn(usize, &Row<'a>, Part) -> bool) -> BinaryHeap<Drawn> {
         let bundle = &self.rollout.bundle.sha256;
         let rows = self.rows.iter().enumerate();
-        rows.filter(|(_, row)| row.within(open).is_some_and(|part| pass(row, part)))
+        rows.filter(|(i, row)| row.within(open).is_some_and(|part| pass(*i, row, part)))
             .map(|(i, row)| Reverse((draw(bundle, row.id), i)))
             .collect()
     }

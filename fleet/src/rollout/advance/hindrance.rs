@@ -11,7 +11,7 @@ use crate::rollout::view::{Claim, OPT_OUT};
 use crate::rollout::{Cause, Freeze, Lease, Member, Rollout};
 
 /// The first thing that stands in a device's way.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::rollout) enum Hindrance<'a> {
     Proposed,
     Scheduled { start: Timestamp },

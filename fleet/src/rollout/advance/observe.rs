@@ -96,7 +96,9 @@ impl Look<'_> {
 
     fn stays_back(&self, row: &Row<'_>, asked: &Asked) -> Step {
         let kept_it = asked.from.as_ref() == Some(&self.rollout.bundle);
-        if !kept_it && row.wishes(&self.rollout.bundle, Some(asked)) {
+        // A newer rollout may try what failed here.
+        let is_taken = row.device.is_some_and(|device| matches!(device.claim, Claim::Superseded { .. }));
+        if !kept_it && !is_taken && row.wishes(&self.rollout.bundle, Some(asked)) {
             Step::StaysBack(asked.clone())
         } else {
             Step::Stays

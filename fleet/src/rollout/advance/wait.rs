@@ -11,7 +11,13 @@ use crate::rollout::Phase;
 use crate::rollout::reason::Code;
 
 impl<'a> Look<'a> {
-    pub(super) fn say(&mut self, open: usize, facts: &Facts<'a>, report: &GateReport) {
+    pub(super) fn say(
+        &mut self,
+        open: usize,
+        facts: &Facts<'a>,
+        reach: &[Option<Hindrance<'a>>],
+        report: &GateReport,
+    ) {
         let tally = self.tally(open);
         if let Some(hindrance) = facts.rollout_stands() {
             let is_paused = matches!(self.rollout.phase, Phase::Paused { .. });
@@ -19,7 +25,7 @@ impl<'a> Look<'a> {
             let sentence = format!("{}; {next}", hindrance.sentence(self.now));
             self.wait(hindrance.code(), sentence, tally.waiting + tally.ready);
         } else {
-            self.say_hindrances(open, facts);
+            self.say_hindrances(open, facts, reach);
         }
         if self.rows.iter().all(|row| row.member().is_none()) {
             self.wait(Code::EmptyCohort, "no device matches the selector; enrol one or abort".to_owned(), 0);
@@ -68,13 +74,13 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn say_hindrances(&mut self, open: usize, facts: &Facts<'a>) {
+    fn say_hindrances(&mut self, open: usize, facts: &Facts<'a>, reach: &[Option<Hindrance<'a>>]) {
         let mut found: BTreeMap<Code, (usize, Hindrance<'a>)> = BTreeMap::new();
         let mut queued = 0;
         let mut until = None;
-        for row in &self.rows {
+        for (row, reached) in self.rows.iter().zip(reach) {
             let hindrance = match row.within(open) {
-                Some(Part::Waiting) => facts.asking(row),
+                Some(Part::Waiting) => reached.or_else(|| facts.limits(row, true)),
                 Some(Part::Ready) => facts.permitting(row),
                 Some(
                     Part::Excluded | Part::InFlight | Part::Baking | Part::Baked | Part::Lost | Part::Back,

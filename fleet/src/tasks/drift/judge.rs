@@ -26,7 +26,7 @@ pub(super) async fn judge(
     moment: Moment,
 ) -> Result<(), TaskError> {
     if group.changed {
-        let stands: Vec<Stand> = group.seats.values().filter_map(|held| held.stand.clone()).collect();
+        let stands: Vec<&Stand> = group.seats.values().filter_map(|held| held.stand.as_ref()).collect();
         let mut findings = assess(&stands, &group.differing);
         findings.extend(group.performance.clone());
         settle(tasks, manifest, bundle, findings, moment).await?;

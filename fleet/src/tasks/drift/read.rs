@@ -7,12 +7,14 @@ use muster_protocol::time::Timestamp;
 
 use super::{CURSOR, Monitored, TaskError, Tasks};
 use crate::drift::{Counted, Difference, Site, Stand, Watch, WindowAt};
+use crate::store::meta;
 use crate::store::watches::{self, Seat};
-use crate::store::windows::{self, Window, WindowFilter};
-use crate::store::{Page, meta};
+use crate::store::windows::{self, Window};
 
 /// Windows of one box read at once: more than are kept of it.
 const WINDOWS_MAX: u32 = 1000;
+/// Windows that a clock ahead of time may have begun.
+const AHEAD_MAX: u32 = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Reader {
@@ -115,6 +117,27 @@ impl Reader {
     }
 }
 
+/// The windows of one box from `from` on, or all that are kept, the oldest first. By the box, never by the bundle: a
+/// bundle has as many windows as it has boxes.
+async fn since(
+    tasks: &Tasks,
+    seat: &Seat,
+    from: Option<Timestamp>,
+    monitored: &Monitored,
+) -> Result<Vec<Window>, TaskError> {
+    let span = monitored.references(None).window().as_secs().max(1);
+    // A box whose clock is ahead has windows that are not due yet: they come first, and must not crowd out those that are.
+    let wanted = from.map_or(WINDOWS_MAX, |from| {
+        let windows = tasks.clocks.world.now().since(from).as_secs() / span;
+        u32::try_from(windows).unwrap_or(WINDOWS_MAX).saturating_add(AHEAD_MAX).min(WINDOWS_MAX)
+    });
+    let mut telemetry = tasks.store.read_telemetry().await?;
+    let mut found = windows::recent(&mut telemetry, &seat.device, &seat.slot, &seat.bundle, wanted).await?;
+    found.retain(|window| from.is_none_or(|from| window.from >= from));
+    found.reverse();
+    Ok(found)
+}
+
 /// The closed windows that were not read yet, and the earlier ones that they are compared with; both oldest first.
 async fn windows_of(
     tasks: &Tasks,
@@ -123,16 +146,9 @@ async fn windows_of(
     monitored: &Monitored,
 ) -> Result<(Vec<Counted>, Vec<Counted>), TaskError> {
     let needs = watch.needs(monitored.references(None).window());
-    let mut telemetry = tasks.store.read_telemetry().await?;
-    let filter = WindowFilter {
-        bundle: Some(seat.bundle),
-        device: Some(seat.device.clone()),
-        from: needs.recent_from,
-        ..WindowFilter::default()
-    };
     let now = tasks.clocks.world.now();
-    let mut recent = windows::list(&mut telemetry, &filter, &Page::first(WINDOWS_MAX)).await?;
-    recent.retain(|window| window.slot == seat.slot && window.from <= now);
+    let mut recent = since(tasks, seat, needs.recent_from, monitored).await?;
+    recent.retain(|window| window.from <= now);
     if recent.last().is_some_and(|last| !last.is_whole(&monitored.manifest.monitoring)) {
         recent.pop();
     }
@@ -157,16 +173,8 @@ async fn earlier(
     if from >= first {
         return Ok(false);
     }
-    let filter = WindowFilter {
-        bundle: Some(seat.bundle),
-        device: Some(seat.device.clone()),
-        from: Some(from),
-        before: Some(first.min(before)),
-        ..WindowFilter::default()
-    };
-    let mut telemetry = tasks.store.read_telemetry().await?;
-    let mut found = windows::list(&mut telemetry, &filter, &Page::first(WINDOWS_MAX)).await?;
-    found.retain(|window| window.slot == seat.slot);
+    let mut found = since(tasks, seat, Some(from), monitored).await?;
+    found.retain(|window| window.from < first.min(before));
     let any = !found.is_empty();
     let counted = |window: Window| Counted { from: window.from, streams: window.streams };
     seen.splice(0..0, found.into_iter().map(counted));
@@ -180,20 +188,13 @@ async fn learn(
     site: &mut Site,
     monitored: &Monitored,
 ) -> Result<(), TaskError> {
-    let mut telemetry = tasks.store.read_telemetry().await?;
     let wanted: BTreeSet<&WindowAt> = site.quiet.iter().collect();
-    let devices: BTreeSet<_> = wanted.iter().map(|at| &at.device).collect();
-    let span = wanted.iter().map(|at| at.from).min().zip(wanted.iter().map(|at| at.from).max());
+    let seats: BTreeSet<_> = wanted.iter().map(|at| (&at.device, &at.slot)).collect();
+    let first = wanted.iter().map(|at| at.from).min();
     let mut found = Vec::with_capacity(wanted.len());
-    for device in devices {
-        let filter = WindowFilter {
-            bundle: Some(*bundle),
-            device: Some(device.clone()),
-            from: span.map(|(first, _)| first),
-            before: span.map(|(_, last)| last.plus(monitored.references(None).window())),
-            ..WindowFilter::default()
-        };
-        for window in windows::list(&mut telemetry, &filter, &Page::first(WINDOWS_MAX)).await? {
+    for (device, slot) in seats {
+        let seat = Seat { bundle: *bundle, device: device.clone(), slot: slot.clone() };
+        for window in since(tasks, &seat, first, monitored).await? {
             let at = WindowAt { device: device.clone(), slot: window.slot, from: window.from };
             if wanted.contains(&at) {
                 found.push(Counted { from: window.from, streams: window.streams });

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use muster_fleet::drift::{Finding, FoundStream, Incident, Kind};
 use muster_fleet::store::incidents::{self, IncidentColumns};
-use muster_fleet::store::windows;
-use muster_protocol::drift::{Counter, Shift};
-use muster_protocol::ids::{DeviceId, IncidentId};
+use muster_fleet::store::{stats, windows};
+use muster_protocol::drift::{Counter, Reference, Shift};
+use muster_protocol::ids::{DeviceId, IncidentId, SlotName};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::message::{Health, Pane, Report};
 use muster_protocol::time::Timestamp;
@@ -143,6 +143,47 @@ async fn drift_is_shown_window_by_window() {
     let (from, to) = (start.plus(DAY), start.plus(DAY * 3));
     assert_eq!(api.see(&format!("{histogram}&device={device}&from={from}&to={to}")).await["windows"], 2);
     api.get(&format!("{histogram}&from=yesterday")).await.is_problem(400, "bad_query");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_monitored_score_says_how_well_it_promises_to_do() {
+    let api = Api::start().await;
+    let scores: Vec<f32> = (0..1000_u16).map(|i| f32::from(i) / 1250.0).collect();
+    let reference = Reference::numeric(&scores).unwrap();
+    let bundle = Bundle::monitoring("score", reference.clone(), "bundles/er-beds/1.json", b"1", |manifest| {
+        manifest["monitoring"]["streams"][0]["tensor"] = json!("y");
+        manifest["evaluation"] = json!({"metric": "brier", "threshold": 0.4, "sets": []});
+    });
+    Publisher::begin(api.fleet(), &[&bundle]).await;
+    let device = enrol(api.fleet(), 1, None).await;
+    let from = api.fleet().clocks.world.now().floor_to(DAY).minus(DAY);
+    let mut counter = Counter::new(&reference);
+    if let Counter::Numeric(counter) = &mut counter {
+        counter.observe_all(&scores);
+    }
+    let slot: SlotName = "er-beds".parse().unwrap();
+    let streams = vec![counter.counts()];
+    let pane = Pane { slot: slot.clone(), bundle: bundle.sha256(), from, to: from.plus(DAY), streams };
+    let hour = (device.clone(), slot, bundle.sha256(), stats::hour_of(from));
+    let sums = stats::Sums { requests: 1000, rows: 1000, ..stats::Sums::default() };
+    let mut tx = api.fleet().store.write_telemetry().await.unwrap();
+    windows::merge(&mut tx, &device, &pane, DAY, from).await.unwrap();
+    stats::add(&mut tx, [(&hour, &sums)]).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let answer = api.see("/api/v1/drift/performance?model=er-beds").await;
+    let told = &answer["bundles"][0];
+    assert_eq!((&told["waiting"], &told["days"]), (&json!(1000), &json!([])), "no label was ever needed");
+    let [day] = told["estimated"].as_array().unwrap().as_slice() else { panic!("{told}") };
+    assert_eq!((&day["from"], &day["windows"], &day["predictions"]), (&json!(from), &json!(1), &json!(1000)));
+    let sum = |of: &dyn Fn(f64) -> f64| scores.iter().map(|&p| of(f64::from(p))).sum::<f64>();
+    assert!((day["positives"].as_f64().unwrap() - sum(&|p| p)).abs() < 0.1, "{day}");
+    let right = sum(&|p| if p >= 0.4 { p } else { 1.0 - p }) / 1000.0;
+    for (field, exact) in [("loss", sum(&|p| p * (1.0 - p)) / 1000.0), ("accuracy", right)] {
+        let [value, low, high] = ["value", "low", "high"].map(|end| day[field][end].as_f64().unwrap());
+        assert!(low <= exact && exact <= high && (value - exact).abs() < 0.002, "{field}: {exact} {day}");
+    }
     api.stop().await;
 }
 
