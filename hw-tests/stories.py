@@ -116,6 +116,11 @@ class Stories:
 
         until("the rollout completes", completed, 120, 0.3)
 
+    def running(self) -> str:
+        """The bundle that the boxes run."""
+        other = self.other_bundle()
+        return next(bundle for bundle in self.bundles if bundle != other)
+
     def other_bundle(self) -> str:
         """The bundle that the boxes do not run."""
         running = {slot["current"]["path"] for box in self.lab.get("/api/v1/devices")["items"] for slot in box["slots"]}
@@ -290,10 +295,14 @@ class Stories:
         print(f"    {len(rollouts)} rollouts proven by their evidence and lived again from their journals")
 
     def bundle_revoked(self) -> None:
-        """A bundle that must not run stops on every box, says why, stays stopped after a restart, and comes back."""
-        lab, why = self.lab, "miscalibrated on portable films"
-        running = next(bundle for bundle in self.bundles if bundle != self.other_bundle())
-        lab.muster("release", "revoke", running, "--action", "stop", "--reason", why)
+        """A bundle that must not run stops at once, says why, and stays stopped over a restart, while an examination keeps
+        the boxes from going back to what they ran before. When it has ended they do, by themselves."""
+        lab, why, before = self.lab, "miscalibrated on portable films", self.running()
+        revoked = self.other_bundle()
+        self.finish(self.roll_out(revoked, 60))
+        for box in lab.boxes:
+            self.agent(box, "lease", "take", "ct-console", "--reason", "an examination is running", "--seconds", "600")
+        lab.muster("release", "revoke", revoked, "--action", "stop", "--reason", why)
         lab.muster("release", "publish", "--key", lab.targets_key)
         began = time.monotonic()
         for box in lab.boxes:
@@ -305,11 +314,19 @@ class Stories:
         lab.processes.remove(box.process)
         lab.start_box(box.name, report_s=DAY_S // 24)
         until(f"{box.name} is back and still refuses", lambda: why in self.refusal(box), 30)
-        lab.muster("release", "reinstate", running)
-        lab.publish_bundle(lab.dir / "bundles" / running.rsplit("/", 1)[1].removesuffix(".json"))
-        for box in lab.boxes:
-            until(f"{box.name} answers again", lambda box=box: self.refusal(box) == "", 60)
+        for each in lab.boxes:
+            until(f"{each.name} waits to go back", lambda box=each: self.waits_for(box) == "lease", 30)
+            if why not in self.refusal(each):
+                raise Failure(f"{each.name} answers in the middle of an examination: {self.refusal(each)}")
+            self.agent(each, "lease", "release", "ct-console")
+        for each in lab.boxes:
+            until(f"{each.name} answers with {before}", lambda box=each: self.runs(box, before), 60)
+            if refusal := self.refusal(each):
+                raise Failure(f"{each.name} runs {before} and does not answer: {refusal}")
+        lab.muster("release", "reinstate", revoked)
+        lab.publish_bundle(lab.dir / "bundles" / revoked.rsplit("/", 1)[1].removesuffix(".json"))
         print(f"    {len(lab.boxes)} boxes stopped {stopped_s:.1f} s after the catalogue was published, one of them across kill -9")
+        print("    and went back to the bundle before when the examination had ended")
 
     def refusal(self, box: Box) -> str:
         """What the box says to an application that asks its model; nothing if it answers."""

@@ -36,6 +36,15 @@ pub struct Place {
     state_dir: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub struct List {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     #[error("the configuration is wrong; without one, give the state folder with --state-dir")]

@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use hyper::Method;
 use muster_protocol::capture::CaptureState;
 use serde_json::json;
 
 use super::local::Local;
-use super::{CommandError, Place, say};
+use super::{CommandError, List, Place, say};
 use crate::capture::{self, Captured};
 use crate::disk::{self, DiskError};
 
@@ -34,15 +34,6 @@ Example:
         #[command(flatten)]
         place: Place,
     },
-}
-
-#[derive(Debug, Args)]
-pub struct List {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    place: Place,
 }
 
 pub fn run(command: &CapturesCommand) -> Result<(), CommandError> {

@@ -6,7 +6,7 @@ use muster_protocol::ids::SlotName;
 use serde_json::{Value, json};
 
 use super::local::Local;
-use super::{CommandError, Place, say};
+use super::{CommandError, List, Place, say};
 
 #[derive(Debug, Subcommand)]
 pub enum ConsentCommand {
@@ -26,15 +26,6 @@ pub enum ConsentCommand {
         after_help = "Example:\n  sudo -u muster muster-agent consent withdraw deterioration --by 'ward 3'"
     )]
     Withdraw(Say),
-}
-
-#[derive(Debug, Args)]
-pub struct List {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    place: Place,
 }
 
 #[derive(Debug, Args)]

@@ -1,12 +1,12 @@
 //! `muster-agent lease`: an application at this box says "not now", for a while.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use hyper::Method;
 use muster_protocol::ids::LeaseOwner;
 use serde_json::{Value, json};
 
 use super::local::Local;
-use super::{CommandError, Place, say};
+use super::{CommandError, List, Place, say};
 
 #[derive(Debug, Subcommand)]
 pub enum LeaseCommand {
@@ -40,15 +40,6 @@ Example:
         #[command(flatten)]
         place: Place,
     },
-}
-
-#[derive(Debug, Args)]
-pub struct List {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    place: Place,
 }
 
 pub fn run(command: &LeaseCommand) -> Result<(), CommandError> {

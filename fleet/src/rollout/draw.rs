@@ -116,7 +116,7 @@ fn take<'a>(
 fn in_order<'a>(bundle: &Digest, devices: Vec<Drawn<'a>>) -> Vec<Drawn<'a>> {
     let mut strata: BTreeMap<(&str, &SiteName), Vec<(u64, Drawn<'a>)>> = BTreeMap::new();
     for (id, device) in devices {
-        let hardware = device.telling_hardware();
+        let hardware = device.hardware.telling();
         strata.entry((hardware, &device.site)).or_default().push((draw(bundle, id), (id, device)));
     }
     // Within a class sites take turns, in proportion.
@@ -164,7 +164,7 @@ mod tests {
             let site = if n < 10 { "north".to_owned() } else { format!("south-{n}") };
             let mut view = DeviceView::at(site.parse().unwrap());
             let class = if n < 10 { "x86_64-npu" } else { "x86_64" };
-            view.hardware.insert(class.parse().unwrap());
+            view.hardware = BTreeSet::from([class.parse().unwrap()]).into();
             if n < 2 {
                 view.tags.insert("redundancy".parse().unwrap(), "line-1".parse().unwrap());
             }
@@ -189,7 +189,7 @@ mod tests {
             let stages = stages(&plan(&[Size::Count(2), Size::Percent(100.0)]), &bundle(n), &fleet());
             let canaries = stages.iter().filter(|(_, stage)| **stage == 0).map(|(id, _)| id);
             let fleet = fleet();
-            let classes: BTreeSet<&str> = canaries.map(|id| fleet.devices[id].telling_hardware()).collect();
+            let classes: BTreeSet<&str> = canaries.map(|id| fleet.devices[id].hardware.telling()).collect();
             assert_eq!(classes.len(), 2);
         }
     }

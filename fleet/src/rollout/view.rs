@@ -1,14 +1,15 @@
 //! What the engine sees of the world: the fleet as reported, for one slot and one bundle. Unknown is a state of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use muster_protocol::ids::{DeviceId, HardwareClass, RolloutId, SiteName, TagValue};
+use muster_protocol::ids::{DeviceId, RolloutId, SiteName, TagValue};
 use muster_protocol::message::up::{BundleRef, ReadyFor};
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::AgentVersion;
 use serde::{Deserialize, Serialize};
 
 use super::filter::{Tags, Traits};
+use super::hardware::Hardware;
 use super::site::{Freeze, Lease, SiteView};
 use super::{Cause, Rollout};
 use crate::gate::{DeviceEvidence, Stratum};
@@ -46,7 +47,7 @@ pub struct DeviceView {
     pub name: String,
     pub site: SiteName,
     pub tags: Tags,
-    pub hardware: BTreeSet<HardwareClass>,
+    pub hardware: Hardware,
     pub agent: Option<AgentVersion>,
     pub online: bool,
     /// Since when it is there, or away.
@@ -119,7 +120,7 @@ impl DeviceView {
             name: String::new(),
             site,
             tags: Tags::new(),
-            hardware: BTreeSet::new(),
+            hardware: Hardware::default(),
             agent: None,
             online: true,
             presence_since: Timestamp::default(),
@@ -149,13 +150,7 @@ impl DeviceView {
 
     /// Its site and its most telling hardware class: what canaries are drawn and compared by.
     pub fn stratum(&self) -> Stratum {
-        Stratum { site: Some(self.site.clone()), hardware: self.telling_hardware().to_owned() }
-    }
-
-    /// The hardware class that says most; nothing if it has told none.
-    pub fn telling_hardware(&self) -> &str {
-        let longest = self.hardware.iter().max_by_key(|class| (class.as_str().len(), class.as_str()));
-        longest.map_or("", HardwareClass::as_str)
+        Stratum { site: Some(self.site.clone()), hardware: self.hardware.telling().to_owned() }
     }
 
     /// Whether what its order wants is still what the rollout asked for, and no newer one's to change.

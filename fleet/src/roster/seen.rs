@@ -75,7 +75,11 @@ impl Seen {
         DeviceView {
             name: self.name.clone(),
             tags: self.tags.clone(),
-            hardware: self.fitness.as_ref().map(|fitness| fitness.hardware.clone()).unwrap_or_default(),
+            hardware: self
+                .fitness
+                .as_ref()
+                .map(|fitness| fitness.hardware.clone().into())
+                .unwrap_or_default(),
             agent: self.fitness.as_ref().map(|fitness| fitness.agent),
             online: self.online,
             presence_since: self.presence_since,

@@ -250,7 +250,7 @@ impl Fleet {
                 name: known.name.clone(),
                 site: known.site.clone(),
                 tags: known.tags.clone(),
-                hardware: BTreeSet::from([known.hardware.clone()]),
+                hardware: BTreeSet::from([known.hardware.clone()]).into(),
                 agent: None,
                 online: known.online,
                 presence_since: known.presence_since,

@@ -1,14 +1,15 @@
 //! What the gate is shown: every exposed device, and others of the cohort that do not run the bundle, so that what happens to
 //! everybody is not blamed on it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use muster_protocol::ids::{DeviceId, SiteName};
+use muster_protocol::ids::DeviceId;
 use muster_protocol::time::Timestamp;
 
 use super::Decision;
 use super::look::{Look, Part, Row, hours};
 use crate::gate::{self, Control, DeviceEvidence, Evidence, GateReport, Install, Silence, Stratum};
+use crate::rollout::mark::mark;
 use crate::rollout::view::DeviceView;
 use crate::rollout::{Member, Progress};
 
@@ -100,19 +101,19 @@ impl Look<'_> {
         open: usize,
         exposed: &[(DeviceId, Stratum, DeviceEvidence)],
     ) -> (Vec<(DeviceId, Stratum, Control)>, Vec<String>) {
-        let near: BTreeSet<&SiteName> =
-            exposed.iter().filter_map(|(_, stratum, _)| stratum.site.as_ref()).collect();
+        let sites = exposed.iter().filter_map(|(_, stratum, _)| stratum.site.as_ref());
+        let near: BTreeSet<u64> = sites.map(|site| mark(site.as_str())).collect();
         let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
-        let mut classes: BTreeSet<&str> = BTreeSet::new();
+        let mut classes: BTreeMap<u64, &str> = BTreeMap::new();
         for row in &self.rows {
             let (Some(device), Some(part)) = (row.device, row.part()) else { continue };
             if row.within(open).is_some_and(|part| part != Part::Excluded) {
-                classes.insert(device.telling_hardware());
+                classes.entry(device.hardware.mark()).or_insert_with(|| device.hardware.telling());
             }
             if part.is_exposed() || device.current.as_ref() == Some(&self.rollout.bundle) {
                 continue;
             }
-            if near.contains(&device.site) {
+            if near.contains(&mark(device.site.as_str())) {
                 here.push((row.id, device));
             } else {
                 elsewhere.push((row.id, device));
@@ -126,7 +127,9 @@ impl Look<'_> {
             let control = Control { silence, vitals: device.evidence.vitals };
             (id.clone(), device.stratum(), control)
         });
-        (controls.collect(), classes.into_iter().map(str::to_owned).collect())
+        let mut strata: Vec<String> = classes.into_values().map(str::to_owned).collect();
+        strata.sort();
+        (controls.collect(), strata)
     }
 }
 
