@@ -21,21 +21,15 @@ mod postgres;
 #[path = "ingest/raw.rs"]
 mod raw;
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use muster_fleet::broker::Insider;
 use muster_fleet::clock::Clocks;
 use muster_fleet::config::PostgresUrl;
-use muster_fleet::ingest::{Ingest, Load};
-use muster_fleet::link::{Link, Way};
-use muster_fleet::rollup::Retention;
+use muster_fleet::ingest::Load;
 use muster_fleet::store::{Store, reports, slices};
-use tokio::sync::Notify;
 
-use boxes::Boxes;
+use boxes::{Boxes, ingest};
 use postgres::Postgres;
 use raw::Raw;
 
@@ -117,27 +111,21 @@ async fn measure(
     let kept = slices::kept(&mut db).await.unwrap();
     let rows = kept.iter().find(|kept| kept.kind == slices::Kind::Reports).map_or(0, |kept| kept.rows);
     assert_eq!(rows, taken + size as u64, "every report is kept");
-    let newest = reports::health_of(&mut db, boxes.first()).await.unwrap();
+    let newest = reports::health_of(&mut db, boxes.devices().next().unwrap()).await.unwrap();
     assert!(newest.is_some());
     drop(db);
     store.close().await;
     let per_second = |took: Duration| taken as f64 / took.as_secs_f64();
     println!(
-        "{name}: {taken} reports of {} bytes on average from {size} boxes: {:.0} a second taken in, {:.0} inserted raw; \
-         closing took {:.2} s",
+        "{name}: {taken} reports of {} bytes on average from {size} boxes with {} models each: {:.0} a second taken in, \
+         {:.0} inserted raw; closing took {:.2} s",
         bytes / taken,
+        boxes.models().len(),
         per_second(core),
         per_second(inserted),
         closing.as_secs_f64(),
     );
     per_second(core) / per_second(inserted)
-}
-
-/// As the server makes it, with a link that nobody runs: what is acknowledged is not sent.
-fn ingest(store: &Store, clocks: Clocks) -> Ingest {
-    let insider = Insider { client_id: "bench".to_owned(), password: String::new() };
-    let (_, publisher, _) = Link::new(Way::Inside { broker: SocketAddr::from(([127, 0, 0, 1], 1)), insider });
-    Ingest::new(store.clone(), publisher, clocks, Arc::new(Notify::new()), Retention::default())
 }
 
 /// The most memory that this process has had.

@@ -1,12 +1,17 @@
 //! Made-up boxes with what they report: figures of the machine and two models twice a minute, and every ten minutes a
 //! pane of each model's ten monitored columns and a block of matured labels.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use muster_fleet::broker::Insider;
 use muster_fleet::clock::Clocks;
 use muster_fleet::enrolment::{Boots, Identity, Key, Standing, Suspicion};
-use muster_fleet::link::Inbound;
+use muster_fleet::ingest::Ingest;
+use muster_fleet::link::{Inbound, Link, Way};
+use muster_fleet::rollup::Retention;
 use muster_fleet::store::{Store, bundles, devices, identities};
 use muster_protocol::drift::{Counter, Counts, Reference};
 use muster_protocol::enrol::{Facts, Fingerprint};
@@ -17,12 +22,20 @@ use muster_protocol::message::{Capabilities, Health, Hello, LabelBlock, ModelSta
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Up;
 use serde_json::json;
+use tokio::sync::Notify;
 
 const SPAN: Duration = Duration::from_secs(30);
 /// Reports between two panes.
 const PANE_EVERY: u64 = 20;
 const STREAMS: usize = 10;
 const MODELS: usize = 2;
+
+/// As the server makes it, with a link that nobody runs: what is acknowledged is not sent.
+pub(crate) fn ingest(store: &Store, clocks: Clocks) -> Ingest {
+    let insider = Insider { client_id: "bench".to_owned(), password: String::new() };
+    let (_, publisher, _) = Link::new(Way::Inside { broker: SocketAddr::from(([127, 0, 0, 1], 1)), insider });
+    Ingest::new(store.clone(), publisher, clocks, Arc::new(Notify::new()), Retention::default())
+}
 
 pub(crate) struct Boxes {
     all: Vec<(DeviceId, BootId)>,
@@ -62,8 +75,12 @@ impl Boxes {
         Self { all, models, counts: vec![counter.counts(); STREAMS], start, sequence: 0 }
     }
 
-    pub(crate) fn first(&self) -> &DeviceId {
-        &self.all[0].0
+    pub(crate) fn models(&self) -> &[(SlotName, Digest)] {
+        &self.models
+    }
+
+    pub(crate) fn devices(&self) -> impl Iterator<Item = &DeviceId> {
+        self.all.iter().map(|(device, _)| device)
     }
 
     /// The next report of every box, as bytes from the broker.

@@ -8,11 +8,13 @@ use muster_protocol::ids::{DeviceId, Digest};
 use muster_protocol::message::report::LATENCY_BOUNDS_US;
 
 use super::{Family, Kind, OTHER, Point, Value, bounded};
-use crate::drift::Incident;
+use crate::drift::{self, Incident};
 use crate::enrolment::StandingName;
 use crate::fleet::Fleet;
 use crate::gate::Verdict;
 use crate::ingest::IngestCounters;
+use crate::retrain::RunState;
+use crate::rollout::{Phase, Progress};
 use crate::roster::Shared;
 use crate::store::{
     Control, Page, StoreError, Telemetry, bundles, devices, identities, incidents, rollouts, runs, slices,
@@ -35,7 +37,7 @@ pub async fn collect(fleet: &Fleet) -> Result<Vec<Family>, StoreError> {
     let mut control = fleet.store.read().await?;
     register(&mut all, &mut control).await?;
     models(&mut all, &mut control, running).await?;
-    drift(&mut all, &mut control).await?;
+    incidents_open(&mut all, &mut control).await?;
     rollout_phases(&mut all, &mut control).await?;
     drop(control);
     gates(&mut all, &fleet.board.all().await);
@@ -114,10 +116,12 @@ async fn models(
     Ok(())
 }
 
-async fn drift(all: &mut Vec<Family>, db: &mut Control) -> Result<(), StoreError> {
-    let mut kinds: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+async fn incidents_open(all: &mut Vec<Family>, db: &mut Control) -> Result<(), StoreError> {
+    let states = ["open", "acknowledged"];
+    let mut kinds: BTreeMap<(&str, &str), u64> =
+        states.iter().flat_map(|state| drift::Kind::ALL.map(|kind| ((*state, kind.name()), 0))).collect();
     let mut drifting: BTreeMap<String, BTreeSet<DeviceId>> = BTreeMap::new();
-    for state in ["open", "acknowledged"] {
+    for state in states {
         let found = incidents::list::<Incident>(db, None, Some(state), &Page::first(INCIDENTS_MAX)).await?;
         for incident in found.into_iter().map(|found| found.document) {
             *kinds.entry((state, incident.kind.name())).or_default() += 1;
@@ -139,9 +143,9 @@ async fn drift(all: &mut Vec<Family>, db: &mut Control) -> Result<(), StoreError
 }
 
 async fn rollout_phases(all: &mut Vec<Family>, db: &mut Control) -> Result<(), StoreError> {
-    let phases = rollouts::counts(db).await?;
+    let phases = all_of(&Phase::NAMES, rollouts::counts(db).await?);
     all.push(Family::new("muster_rollouts", Kind::Gauge, "Rollouts by phase.").by("phase", phases));
-    let states = runs::counts(db).await?;
+    let states = all_of(&RunState::NAMES, runs::counts(db).await?);
     all.push(Family::new("muster_runs", Kind::Gauge, "Retraining runs by state.").by("state", states));
     Ok(())
 }
@@ -149,7 +153,7 @@ async fn rollout_phases(all: &mut Vec<Family>, db: &mut Control) -> Result<(), S
 /// Of rollouts that can still change something.
 fn gates(all: &mut Vec<Family>, rollouts: &[Shared]) {
     let mut verdicts = BTreeMap::from([("pass", 0), ("insufficient", 0), ("fail", 0)]);
-    let mut progress: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut progress: BTreeMap<&str, u64> = Progress::NAMES.iter().map(|name| (*name, 0)).collect();
     for shared in rollouts.iter().filter(|shared| shared.rollout.phase.is_open()) {
         if let Some(gate) = shared.rollout.record().and_then(|record| record.gate.as_ref()) {
             let verdict = match gate.verdict {
@@ -241,6 +245,13 @@ fn served(all: &mut Vec<Family>, ingest: &IngestCounters) {
         value: Value::Counts { bounds: bounds.clone(), counts: sums.latency.to_vec() },
     }));
     all.push(latency);
+}
+
+/// With a zero for each that there is none of: a rule that warns of it must find the series before there is one.
+fn all_of(names: &[&str], counts: Vec<(String, u64)>) -> BTreeMap<String, u64> {
+    let mut all: BTreeMap<String, u64> = names.iter().map(|name| ((*name).to_owned(), 0)).collect();
+    all.extend(counts);
+    all
 }
 
 fn named<'a>(groups: impl IntoIterator<Item = (&'a str, u64)>) -> impl Iterator<Item = (String, u64)> {

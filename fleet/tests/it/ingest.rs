@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use muster_fleet::clock::TrustClock;
 use muster_fleet::rollup::{Rollup, Step};
 use muster_fleet::store::{
     Page, devices, events, heads, labels, log, orders, outbox, positions, reports, rollups, sources, stats,
@@ -166,7 +167,7 @@ async fn reports_become_windows_sums_and_label_days_exactly_once() {
     Publisher::begin(&server.fleet, &[&bundle]).await;
     let mut device = Device::connect(&server, 1, 1).await;
     device.hello().await;
-    let day = Timestamp::from_seconds(1_795_046_400).floor_to(DAY);
+    let day = yesterday();
     for sequence in [1, 2, 2, 1, 3] {
         let report = report(&device, &bundle, sequence, day);
         device.say(Up::Report, report.encode().unwrap()).await;
@@ -195,7 +196,7 @@ async fn reports_become_windows_sums_and_label_days_exactly_once() {
 async fn rollups_and_positions_survive_crashes_exactly() {
     let dir = tempfile::tempdir().unwrap();
     let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
-    let day = Timestamp::from_seconds(1_795_046_400).floor_to(DAY);
+    let day = yesterday();
     let span = (day, day.plus(DAY));
     let mut server = Server::start(dir.path()).await;
     Publisher::begin(&server.fleet, &[&bundle]).await;
@@ -245,7 +246,7 @@ async fn what_a_box_gave_up_is_counted_once() {
     let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
     let mut device = Device::connect(&server, 1, 1).await;
     device.hello().await;
-    let day = Timestamp::from_seconds(1_795_046_400).floor_to(DAY);
+    let day = yesterday();
     for (sequence, held_from, position, lost) in [
         (1, 1, 1, 0),
         (5, 4, 1, 0), // 2 and 3 are gone, 4 is still to come
@@ -301,7 +302,12 @@ async fn presence(server: &Server, id: &DeviceId) -> Presence {
     devices::get(&mut server.read().await, id).await.unwrap().unwrap().presence
 }
 
-fn report(device: &Device, bundle: &Bundle, sequence: u64, day: Timestamp) -> Report {
+/// A day that is over. What is much older than this is not put where it was measured.
+pub(crate) fn yesterday() -> Timestamp {
+    TrustClock.now().minus(DAY).floor_to(DAY)
+}
+
+pub(crate) fn report(device: &Device, bundle: &Bundle, sequence: u64, day: Timestamp) -> Report {
     let mut counter = Counter::new(&age_reference());
     let Counter::Numeric(numeric) = &mut counter else { unreachable!("the reference is numeric") };
     numeric.observe_all(&[1.0; 10]);

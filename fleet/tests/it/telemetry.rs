@@ -24,7 +24,7 @@ const DAY: Duration = Duration::from_hours(24);
 
 /// Runs a test on both databases, each new and empty.
 #[expect(clippy::future_not_send, reason = "a test waits on its own thread")]
-async fn on_both(test: impl AsyncFn(&Store)) {
+pub(crate) async fn on_both(test: impl AsyncFn(&Store)) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     test(&store).await;
