@@ -298,9 +298,10 @@ impl Ingest {
             };
             acks.push((device, ack));
         }
-        page.write(&book, &mut telemetry, moment.at, load).await?;
+        let unfit = page.write(&book, &mut telemetry, moment.at, load).await?;
         telemetry.commit().await?;
         count(&self.counters.reports, page.reports());
+        self.counters.unfit_panes.fetch_add(unfit, Ordering::Relaxed);
         self.counters.serve(served);
         control.commit().await?;
         self.heard.note(members, moment.at);

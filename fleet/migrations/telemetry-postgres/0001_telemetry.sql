@@ -42,6 +42,7 @@ create table marks (
     value bigint not null
 );
 
+-- Rows of sums are written over and over: with room left in its page a new version of a row needs no new entry in any index.
 create table hour_stats (
     device   text   not null,
     slot     text   not null,
@@ -56,7 +57,7 @@ create table hour_stats (
     l8 bigint not null, l9 bigint not null, l10 bigint not null, l11 bigint not null,
     l12 bigint not null, l13 bigint not null, l14 bigint not null, l15 bigint not null,
     primary key (device, slot, bundle, hour)
-);
+) with (fillfactor = 70);
 create index hour_stats_by_bundle on hour_stats (bundle, hour);
 create index hour_stats_by_hour on hour_stats (hour);
 
@@ -68,7 +69,7 @@ create table health_hours (
     temperatures  bigint not null,
     temperature_sum double precision not null,
     primary key (device, hour)
-);
+) with (fillfactor = 70);
 create index health_hours_by_hour on health_hours (hour);
 
 create table windows (
@@ -82,7 +83,9 @@ create table windows (
     counts     bytea  not null,
     primary key (device, slot, bundle, world_from)
 );
-create index windows_by_bundle on windows (bundle, world_from);
+-- With all of the key in it, so that looking one up by this index is as good as by the key: until the table was analysed
+-- PostgreSQL cannot tell which of them is the better one.
+create index windows_by_bundle on windows (bundle, world_from, device, slot);
 create index windows_by_update on windows (updated);
 
 create table label_days (
@@ -101,6 +104,6 @@ create table label_days (
     diff_sum         double precision not null,
     diff_sum_sq      double precision not null,
     primary key (device, slot, bundle, day, against)
-);
+) with (fillfactor = 70);
 create index label_days_by_bundle on label_days (bundle, day);
 create index label_days_by_day on label_days (day);

@@ -2,27 +2,29 @@
 //!
 //! ```text
 //!   report ─▶ Page ── commit ─▶ Book ── every five minutes ─▶ rollups, positions, health
-//!                                     └ at once, or every five seconds while messages wait ─▶ sums of hours
+//!                                     └ at once, or every fifteen seconds while messages wait ─▶ sums of hours
 //! ```
 //! All of it can be read again from the reports, so a lost book loses nothing: after a crash the boxes' positions are looked
 //! up when they speak, and what no rollup holds yet is added up again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};
-use muster_protocol::message::{Health, Report};
+use muster_protocol::message::{Health, LabelBlock, Pane, Report};
 use muster_protocol::time::Timestamp;
 
 use super::Load;
 use super::hours::Hours;
 use super::take::{Place, place};
 use crate::rollup::{Rollup, Step};
+use crate::store::panes::{self, NewPane};
 use crate::store::positions::{self, Safe};
 use crate::store::reports::{self, HealthAt, NewReport, Unrolled};
 use crate::store::rollups::Rollups;
 use crate::store::sources::{self, Source};
 use crate::store::stats::Sums;
-use crate::store::{Control, StoreError, Telemetry, TelemetryTx, stats};
+use crate::store::{Control, StoreError, Telemetry, TelemetryTx, labels, stats};
 
 /// Devices whose positions are remembered. Beyond it everything is forgotten and looked up again.
 const DEVICES_MAX: usize = 200_000;
@@ -57,6 +59,8 @@ pub(super) struct Page {
     reports: Vec<NewReport>,
     rollups: Rollups,
     health: BTreeMap<i64, HealthAt>,
+    panes: Vec<NewPane>,
+    labels: Vec<(DeviceId, LabelBlock)>,
     hours: Hours,
     served: BTreeMap<(SlotName, Digest), Sums>,
     /// Boots whose states or events were written.
@@ -209,6 +213,16 @@ impl Page {
         Ok(Place::Next)
     }
 
+    /// Takes a pane of a report that was taken.
+    pub(super) fn pane(&mut self, device: &DeviceId, pane: &Pane, window: Duration) {
+        self.panes.push(NewPane { device: device.clone(), pane: pane.clone(), window });
+    }
+
+    /// Takes the labels of a report that was taken.
+    pub(super) fn labels(&mut self, device: &DeviceId, blocks: &[LabelBlock]) {
+        self.labels.extend(blocks.iter().map(|block| (device.clone(), block.clone())));
+    }
+
     fn health(&mut self, box_id: i64, received: Timestamp, health: &Health) {
         self.health.insert(box_id, HealthAt { received, health: health.clone() });
     }
@@ -277,15 +291,18 @@ impl Page {
         self.reports.last().map_or(book.last_id, |report| report.id)
     }
 
-    /// Writes it all: a few statements, however many reports. Sums of hours may wait while messages do.
+    /// Writes it all: a few statements, however many reports. Sums of hours may wait while messages do. Returns how many panes
+    /// do not fit those before them.
     pub(super) async fn write(
         &mut self,
         book: &Book,
         tx: &mut TelemetryTx,
         received: Timestamp,
         load: Load,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         reports::append(tx, &self.reports, received).await?;
+        let unfit = panes::add(tx, &self.panes, received).await?;
+        labels::add(tx, &self.labels).await?;
         self.settled = match load {
             Load::Light => true,
             Load::Heavy => book.owed.are_due(book.settled, received),
@@ -301,7 +318,7 @@ impl Page {
                 sources::lose(tx, source).await?;
             }
         }
-        Ok(())
+        Ok(unfit)
     }
 
     fn known<'a>(&'a self, book: &'a Book, device: &DeviceId, boot: &BootId) -> Option<&'a Source> {

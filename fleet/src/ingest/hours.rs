@@ -15,7 +15,7 @@ use crate::store::stats::{self, HourSums};
 use crate::store::{StoreError, TelemetryTx};
 
 /// Longest time that sums wait while messages do.
-const EVERY: Duration = Duration::from_secs(5);
+const EVERY: Duration = Duration::from_secs(15);
 /// Rows that may wait; with more they are written at once.
 const OWED_MAX: usize = 100_000;
 

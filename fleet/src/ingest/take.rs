@@ -20,10 +20,9 @@ use crate::store::devices::Greeting;
 use crate::store::events::NewEvent;
 use crate::store::log::{Actor, NewEntry};
 use crate::store::outbox::Message;
-use crate::store::windows::Merged;
 use crate::store::{
-    Control, ControlTx, StoreError, TelemetryTx, bundles, certificates, devices, events, identities, labels,
-    log, orders, outbox, positions, windows,
+    Control, ControlTx, StoreError, TelemetryTx, bundles, certificates, devices, events, identities, log,
+    orders, outbox, positions,
 };
 
 /// Bundles whose monitoring is remembered.
@@ -282,9 +281,7 @@ impl Taker<'_> {
         for pane in &report.panes {
             self.pane(device, pane).await?;
         }
-        for block in &report.labels {
-            labels::add(self.telemetry, device, block).await?;
-        }
+        self.page.labels(device, &report.labels);
         Ok(())
     }
 
@@ -296,15 +293,14 @@ impl Taker<'_> {
     }
 
     async fn pane(&mut self, device: &DeviceId, pane: &Pane) -> Result<(), StoreError> {
-        let merged = match self.windows.of(self.control, &pane.bundle).await? {
+        match self.windows.of(self.control, &pane.bundle).await? {
             Some(monitored) if monitored.streams == pane.streams.len() => {
-                windows::merge(self.telemetry, device, pane, monitored.window, self.moment.at).await?
+                self.page.pane(device, pane, monitored.window);
             }
-            Some(_) | None => Merged::Unfit,
-        };
-        if merged == Merged::Unfit {
-            count(&self.counters.unfit_panes, 1);
-            tracing::debug!(device.id = %device, bundle = %pane.bundle, "a pane that fits no bundle known here");
+            Some(_) | None => {
+                count(&self.counters.unfit_panes, 1);
+                tracing::debug!(device.id = %device, bundle = %pane.bundle, "a pane that fits no bundle known here");
+            }
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use muster_protocol::time::Timestamp;
 use sqlx::QueryBuilder;
 
 use super::convert::{column, parse, time};
+use super::rows::{self, Rows};
 use super::sql::{among, on};
 use super::{Result, StoreError, Telemetry, TelemetryTx};
 
@@ -65,35 +66,24 @@ pub fn hour_of(at: Timestamp) -> Timestamp {
     at.floor_to(HOUR)
 }
 
-/// Rows of one statement: six parameters each.
-const CHUNK: usize = 500;
-
-const ADD_UP: &str = " on conflict (device, hour) do update set reports = health_hours.reports + excluded.reports, \
+const ADD: (&str, &str) = (
+    "insert into health_hours (device, hour, reports, memory_sum, temperatures, temperature_sum)",
+    "on conflict (device, hour) do update set reports = health_hours.reports + excluded.reports, \
      memory_sum = health_hours.memory_sum + excluded.memory_sum, \
      temperatures = health_hours.temperatures + excluded.temperatures, \
-     temperature_sum = health_hours.temperature_sum + excluded.temperature_sum";
+     temperature_sum = health_hours.temperature_sum + excluded.temperature_sum",
+);
 
 /// Adds what a batch of reports told. Call once a report.
 pub async fn add(tx: &mut TelemetryTx, hours: &HealthHours) -> Result<()> {
-    let rows: Vec<_> = hours.iter().collect();
-    for chunk in rows.chunks(CHUNK) {
-        on!(tx, |sql| {
-            let mut add = QueryBuilder::new(
-                "insert into health_hours (device, hour, reports, memory_sum, temperatures, temperature_sum) ",
-            );
-            add.push_values(chunk, |mut row, ((device, hour), sums)| {
-                row.push_bind(device.as_str())
-                    .push_bind(hour.as_millis())
-                    .push_bind(sums.reports)
-                    .push_bind(sums.memory_mib)
-                    .push_bind(sums.temperatures)
-                    .push_bind(sums.temperature_c);
-            });
-            add.push(ADD_UP);
-            add.build().execute(sql).await.map(drop)
-        })
-        .map_err(StoreError::query("adding to hours of health"))?;
-    }
+    let rows = Rows::default()
+        .texts(hours.keys().map(|(device, _)| device.as_str()))
+        .numbers(hours.keys().map(|(_, hour)| hour.as_millis()))
+        .numbers(hours.values().map(|sums| sums.reports))
+        .reals(hours.values().map(|sums| sums.memory_mib))
+        .numbers(hours.values().map(|sums| sums.temperatures))
+        .reals(hours.values().map(|sums| sums.temperature_c));
+    rows::write(tx, ADD, &rows).await.map_err(StoreError::query("adding to hours of health"))?;
     for (device, _) in hours.keys() {
         tx.touch(device);
     }

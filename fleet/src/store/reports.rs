@@ -6,15 +6,12 @@ use muster_protocol::ids::DeviceId;
 use muster_protocol::message::{Health, ModelStats, Report};
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::QueryBuilder;
 
 use super::convert::{column, count, from_json, parse, time, to_json};
+use super::rows::{self, Rows};
 use super::slices::{self, Kind, Mark, Slice};
 use super::sql::on;
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
-
-/// Rows of one statement: six parameters each.
-const CHUNK: usize = 500;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReportEntry {
@@ -92,24 +89,16 @@ pub async fn append(tx: &mut TelemetryTx, reports: &[NewReport], received: Times
     let Some(last) = reports.last() else { return Ok(()) };
     let slice = Slice::of(Kind::Reports, received);
     slices::ensure(tx, slice).await?;
+    let rows = Rows::default()
+        .numbers(reports.iter().map(|report| report.id))
+        .numbers(reports.iter().map(|report| report.source))
+        .numbers(reports.iter().map(|report| column(report.sequence)))
+        .numbers(reports.iter().map(|_| received.as_millis()))
+        .numbers(reports.iter().map(|report| report.measured.as_millis()))
+        .bytes(reports.iter().map(|report| report.payload.as_slice()));
     let table = slice.table();
-    for chunk in reports.chunks(CHUNK) {
-        on!(tx, |sql| {
-            let mut add = QueryBuilder::new(format!(
-                "insert into {table} (id, source, sequence, received, measured, payload) "
-            ));
-            add.push_values(chunk, |mut row, report| {
-                row.push_bind(report.id)
-                    .push_bind(report.source)
-                    .push_bind(column(report.sequence))
-                    .push_bind(received.as_millis())
-                    .push_bind(report.measured.as_millis())
-                    .push_bind(report.payload.as_slice());
-            });
-            add.build().execute(sql).await.map(drop)
-        })
-        .map_err(StoreError::query("writing reports"))?;
-    }
+    let into = format!("insert into {table} (id, source, sequence, received, measured, payload)");
+    rows::write(tx, (&into, ""), &rows).await.map_err(StoreError::query("writing reports"))?;
     let payload = reports.iter().map(|report| slices::bytes_of(report.payload.len())).sum();
     slices::grew(tx, slice, slices::bytes_of(reports.len()), payload, last.id).await
 }
@@ -288,21 +277,16 @@ pub async fn remember_health(
     tx: &mut TelemetryTx,
     boxes: impl IntoIterator<Item = (i64, &HealthAt)> + Send,
 ) -> Result<()> {
-    let rows =
-        boxes.into_iter().map(|(id, at)| Ok((id, at.received, to_json("device's health", &at.health)?)));
-    let rows: Vec<(i64, Timestamp, String)> = rows.collect::<Result<_>>()?;
-    for chunk in rows.chunks(CHUNK) {
-        on!(tx, |sql| {
-            let mut set = QueryBuilder::new("insert into box_health (box, received, health) ");
-            set.push_values(chunk, |mut row, (id, received, health)| {
-                row.push_bind(*id).push_bind(received.as_millis()).push_bind(health.as_str());
-            });
-            set.push(
-                " on conflict (box) do update set received = excluded.received, health = excluded.health",
-            );
-            set.build().execute(sql).await.map(drop)
-        })
-        .map_err(StoreError::query("remembering the health of boxes"))?;
+    let (mut ids, mut received, mut healths) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, at) in boxes {
+        ids.push(id);
+        received.push(at.received.as_millis());
+        healths.push(to_json("device's health", &at.health)?);
     }
-    Ok(())
+    let rows = Rows::default().numbers(ids).numbers(received).texts(healths);
+    let set = (
+        "insert into box_health (box, received, health)",
+        "on conflict (box) do update set received = excluded.received, health = excluded.health",
+    );
+    rows::write(tx, set, &rows).await.map_err(StoreError::query("remembering the health of boxes"))
 }

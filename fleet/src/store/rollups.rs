@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 
 use muster_protocol::ids::DeviceId;
 use muster_protocol::time::Timestamp;
-use sqlx::QueryBuilder;
 
 use super::convert::time;
+use super::rows::{self, Rows};
 use super::slices::{self, Kind, Mark, Slice};
 use super::sql::on;
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx, reports};
 use crate::rollup::{Rollup, Step};
 
-/// Rows of one statement.
-const CHUNK: usize = 200;
+/// Rollups that are added to what is there at once.
+const CHUNK: usize = 1000;
 
 /// Rollups by box and start.
 pub type Rollups = BTreeMap<(i64, Timestamp), Rollup>;
@@ -61,20 +61,16 @@ async fn merge(tx: &mut TelemetryTx, step: Step, rollups: &Rollups) -> Result<()
 
 async fn merge_chunk(tx: &mut TelemetryTx, slice: Slice, chunk: &[(i64, Timestamp, &Rollup)]) -> Result<()> {
     let table = slice.table();
-    let held: Vec<(i64, i64, Vec<u8>)> = on!(tx, |sql| {
-        let mut get =
-            QueryBuilder::new(format!("select box, starts, payload from {table} where (box, starts) in ("));
-        get.push_values(chunk, |mut row, (box_id, starts, _)| {
-            row.push_bind(*box_id).push_bind(starts.as_millis());
-        });
-        get.push(")");
-        get.build_query_as().fetch_all(sql).await
-    })
-    .map_err(StoreError::query("reading rollups"))?;
+    let keys = Rows::default()
+        .numbers(chunk.iter().map(|(box_id, ..)| *box_id))
+        .numbers(chunk.iter().map(|(_, starts, _)| starts.as_millis()));
+    let get = format!("select box, starts, payload from {table} where (box, starts) in (");
+    let held: Vec<(i64, i64, Vec<u8>)> =
+        rows::read(tx, (&get, ")"), &keys).await.map_err(StoreError::query("reading rollups"))?;
     let held: BTreeMap<(i64, i64), Vec<u8>> =
         held.into_iter().map(|(box_id, starts, payload)| ((box_id, starts), payload)).collect();
     let mut payload_bytes = 0;
-    let mut rows = Vec::with_capacity(chunk.len());
+    let mut payloads = Vec::with_capacity(chunk.len());
     for (box_id, starts, rollup) in chunk {
         let mut sum = (*rollup).clone();
         if let Some(payload) = held.get(&(*box_id, starts.as_millis())) {
@@ -84,18 +80,14 @@ async fn merge_chunk(tx: &mut TelemetryTx, slice: Slice, chunk: &[(i64, Timestam
         let payload = postcard::to_stdvec(&sum)
             .map_err(|source| StoreError::Encode { what: "rollup", source: Box::new(source) })?;
         payload_bytes += slices::bytes_of(payload.len());
-        rows.push((*box_id, starts.as_millis(), payload));
+        payloads.push(payload);
     }
-    on!(tx, |sql| {
-        let mut set = QueryBuilder::new(format!("insert into {table} (box, starts, payload) "));
-        set.push_values(&rows, |mut row, (box_id, starts, payload)| {
-            row.push_bind(*box_id).push_bind(*starts).push_bind(payload.as_slice());
-        });
-        set.push(" on conflict (box, starts) do update set payload = excluded.payload");
-        set.build().execute(sql).await.map(drop)
-    })
-    .map_err(StoreError::query("writing rollups"))?;
-    let new = slices::bytes_of(rows.len()) - slices::bytes_of(held.len());
+    let rows = keys.bytes(payloads.iter().map(Vec::as_slice));
+    let set = format!("insert into {table} (box, starts, payload)");
+    rows::write(tx, (&set, "on conflict (box, starts) do update set payload = excluded.payload"), &rows)
+        .await
+        .map_err(StoreError::query("writing rollups"))?;
+    let new = slices::bytes_of(chunk.len()) - slices::bytes_of(held.len());
     slices::grew(tx, slice, new, payload_bytes, 0).await
 }
 

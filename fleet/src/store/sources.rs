@@ -5,16 +5,15 @@
 
 use muster_protocol::ids::{BootId, DeviceId};
 use muster_protocol::time::Timestamp;
-use sqlx::QueryBuilder;
 
 use super::convert::{column, count, parse, time};
+use super::rows::{self, Rows};
 use super::slices::{self, Kind, Mark, Slice};
 use super::sql::on;
 use super::{Result, StoreError, Telemetry, TelemetryTx};
 
 /// Boots remembered of each device: a box that restarts all day must not fill the database.
 const BOOTS_MAX: i64 = 64;
-const CHUNK: usize = 500;
 
 /// One boot of one box.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,22 +126,19 @@ pub async fn lose(tx: &mut TelemetryTx, source: &Source) -> Result<()> {
     Ok(())
 }
 
+const REMEMBER: (&str, &str) = (
+    "with safe (id, contiguous, updated) as (",
+    ") update sources set contiguous = (select contiguous from safe where safe.id = sources.id), \
+     updated = (select updated from safe where safe.id = sources.id) where id in (select id from safe)",
+);
+
 /// Remembers positions, before the reports that show them leave.
 pub async fn remember(tx: &mut TelemetryTx, positions: &[(i64, u64)], at: Timestamp) -> Result<()> {
-    for chunk in positions.chunks(CHUNK) {
-        on!(tx, |sql| {
-            let mut set = QueryBuilder::new("with safe (id, contiguous) as (");
-            set.push_values(chunk, |mut row, (id, contiguous)| {
-                row.push_bind(*id).push_bind(column(*contiguous));
-            });
-            set.push(") update sources set updated = ").push_bind(at.as_millis());
-            set.push(", contiguous = (select contiguous from safe where safe.id = sources.id)");
-            set.push(" where id in (select id from safe)");
-            set.build().execute(sql).await.map(drop)
-        })
-        .map_err(StoreError::query("remembering positions"))?;
-    }
-    Ok(())
+    let rows = Rows::default()
+        .numbers(positions.iter().map(|(id, _)| *id))
+        .numbers(positions.iter().map(|(_, contiguous)| column(*contiguous)))
+        .numbers(positions.iter().map(|_| at.as_millis()));
+    rows::write(tx, REMEMBER, &rows).await.map_err(StoreError::query("remembering positions"))
 }
 
 const FORGET: &str = "delete from sources where device = $1 and updated < \

@@ -67,6 +67,8 @@ impl TelemetryDatabase {
     pub(super) async fn server(server: &PostgresUrl) -> Result<Self> {
         let failed = |source| StoreError::Connect { server: server.clone(), source };
         let options: PgConnectOptions = server.as_str().parse().map_err(failed)?;
+        // A plan that is kept is one for the tables as they were then: of an hour that had just begun, or of an empty fleet.
+        let options = options.options([("plan_cache_mode", "force_custom_plan")]);
         let pool = |connections: u32| {
             PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT)
         };

@@ -10,6 +10,7 @@ use muster_protocol::time::Timestamp;
 use sqlx::QueryBuilder;
 
 use super::convert::{column, count, parse, time};
+use super::rows::{self, Rows};
 use super::slices::{self, Mark};
 use super::sql::{among, on};
 use super::{Result, StoreError, Telemetry, TelemetryTx};
@@ -75,10 +76,13 @@ pub fn hour_of(from: Timestamp) -> Timestamp {
 /// The columns of the histogram, its first bucket first.
 const LATENCY: [&str; LATENCY_BUCKETS] =
     ["l0", "l1", "l2", "l3", "l4", "l5", "l6", "l7", "l8", "l9", "l10", "l11", "l12", "l13", "l14", "l15"];
-/// Rows of one statement: 24 parameters each.
-const CHUNK: usize = 200;
-const ADD: &str = "insert into hour_stats (device, slot, bundle, hour, requests, row_count, failures, refused, \
-     l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15) ";
+/// What is added up, beside the histogram.
+const COUNTS: [(&str, fn(&Sums) -> u64); 4] = [
+    ("requests", |sums| sums.requests),
+    ("row_count", |sums| sums.rows),
+    ("failures", |sums| sums.failures),
+    ("refused", |sums| sums.refused),
+];
 
 /// Adds what a batch of reports counted. Call once a report.
 pub async fn add<'a>(
@@ -86,29 +90,26 @@ pub async fn add<'a>(
     hours: impl IntoIterator<Item = (&'a HourKey, &'a Sums)> + Send,
 ) -> Result<()> {
     let hours: Vec<_> = hours.into_iter().collect();
-    for chunk in hours.chunks(CHUNK) {
-        on!(tx, |sql| {
-            let mut add = QueryBuilder::new(ADD);
-            add.push_values(chunk, |mut row, ((device, slot, bundle, hour), sums)| {
-                row.push_bind(device.as_str())
-                    .push_bind(slot.as_str())
-                    .push_bind(bundle.to_string())
-                    .push_bind(hour.as_millis());
-                for count in
-                    [sums.requests, sums.rows, sums.failures, sums.refused].iter().chain(&sums.latency)
-                {
-                    row.push_bind(column(*count));
-                }
-            });
-            add.push(" on conflict (device, slot, bundle, hour) do update set ");
-            let mut sums = add.separated(", ");
-            for name in ["requests", "row_count", "failures", "refused"].iter().chain(&LATENCY) {
-                sums.push(format_args!("{name} = hour_stats.{name} + excluded.{name}"));
-            }
-            add.build().execute(sql).await.map(drop)
-        })
-        .map_err(StoreError::query("adding to the sums of hours"))?;
+    let mut rows = Rows::default()
+        .texts(hours.iter().map(|((device, ..), _)| device.as_str()))
+        .texts(hours.iter().map(|((_, slot, ..), _)| slot.as_str()))
+        .texts(hours.iter().map(|((_, _, bundle, _), _)| bundle.to_string()))
+        .numbers(hours.iter().map(|((.., hour), _)| hour.as_millis()));
+    let (mut into, mut adds) = (String::new(), Vec::new());
+    for (name, of) in COUNTS {
+        rows = rows.numbers(hours.iter().map(|(_, sums)| column(of(sums))));
+        into.extend([", ", name]);
+        adds.push(format!("{name} = hour_stats.{name} + excluded.{name}"));
     }
+    for (bucket, name) in LATENCY.into_iter().enumerate() {
+        let of = |sums: &Sums| sums.latency.get(bucket).copied().unwrap_or(0);
+        rows = rows.numbers(hours.iter().map(|(_, sums)| column(of(sums))));
+        into.extend([", ", name]);
+        adds.push(format!("{name} = hour_stats.{name} + excluded.{name}"));
+    }
+    let into = format!("insert into hour_stats (device, slot, bundle, hour{into})");
+    let adds = format!("on conflict (device, slot, bundle, hour) do update set {}", adds.join(", "));
+    rows::write(tx, (&into, &adds), &rows).await.map_err(StoreError::query("adding to the sums of hours"))?;
     for ((device, ..), _) in hours {
         tx.touch(device);
     }

@@ -1,4 +1,4 @@
-//! Panes of counts, merged into the windows that drift is tested on.
+//! The windows that drift is tested on, as [`super::panes`] merged them.
 //!
 //! Counts add exactly and in any order, so a window is complete when its panes are. Nobody here knows which panes are
 //! still to come; `panes` and `updated` let the mind judge.
@@ -8,16 +8,12 @@ use std::time::Duration;
 use muster_protocol::drift::Counts;
 use muster_protocol::ids::{DeviceId, Digest, SlotName};
 use muster_protocol::manifest::Monitoring;
-use muster_protocol::message::Pane;
 use muster_protocol::time::Timestamp;
 
 use super::heads::{self, Head};
 use super::sql::on;
 use super::watches::Seat;
-use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
-
-/// Windows kept of each device, slot and bundle.
-pub const KEPT: i64 = 400;
+use super::{Page, Result, StoreError, Telemetry};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
@@ -54,14 +50,6 @@ pub struct WindowKey {
     pub device: DeviceId,
     pub slot: SlotName,
     pub bundle: Digest,
-}
-
-/// What became of a pane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Merged {
-    Merged,
-    /// Its counts do not fit those of the same bundle that are here: other streams, or too many rows.
-    Unfit,
 }
 
 impl Window {
@@ -101,74 +89,6 @@ impl TryFrom<Row> for Window {
         let Seat { device, slot, bundle } = seat;
         Ok(Self { device, slot, bundle, from, to, panes, updated, streams: decode(&row.counts)? })
     }
-}
-
-const HELD: &str =
-    "select counts from windows where device = $1 and slot = $2 and bundle = $3 and world_from = $4";
-const SET: &str = "insert into windows (device, slot, bundle, world_from, world_to, panes, updated, counts) \
-     values ($1, $2, $3, $4, $5, 1, $6, $7) on conflict (device, slot, bundle, world_from) do update set \
-     world_to = case when windows.world_to > excluded.world_to then windows.world_to else excluded.world_to end, \
-     panes = windows.panes + 1, updated = excluded.updated, counts = excluded.counts";
-const TRIM: &str = "delete from windows where device = $1 and slot = $2 and bundle = $3 and world_from <= \
-     (select world_from from windows where device = $1 and slot = $2 and bundle = $3 \
-      order by world_from desc limit 1 offset $4)";
-
-/// Adds a pane to the window of length `window` in which it began. Call once a pane.
-pub async fn merge(
-    tx: &mut TelemetryTx,
-    device: &DeviceId,
-    pane: &Pane,
-    window: Duration,
-    at: Timestamp,
-) -> Result<Merged> {
-    let from = pane.from.floor_to(window).as_millis();
-    let (slot, bundle) = (pane.slot.as_str(), pane.bundle.to_string());
-    let held: Option<(Vec<u8>,)> = on!(tx, |sql| sqlx::query_as(HELD)
-        .bind(device.as_str())
-        .bind(slot)
-        .bind(&bundle)
-        .bind(from)
-        .fetch_optional(sql)
-        .await)
-    .map_err(StoreError::query("reading a window"))?;
-    let begins = held.is_none();
-    let streams = match held {
-        None => pane.streams.clone(),
-        Some((bytes,)) => {
-            let mut sum = decode(&bytes)?;
-            if !add(&mut sum, &pane.streams) {
-                return Ok(Merged::Unfit);
-            }
-            sum
-        }
-    };
-    let encoded = postcard::to_stdvec(&streams)
-        .map_err(|source| StoreError::Encode { what: "window", source: Box::new(source) })?;
-    on!(tx, |sql| sqlx::query(SET)
-        .bind(device.as_str())
-        .bind(slot)
-        .bind(&bundle)
-        .bind(from)
-        .bind(pane.to.as_millis())
-        .bind(at.as_millis())
-        .bind(encoded)
-        .execute(sql)
-        .await
-        .map(drop))
-    .map_err(StoreError::query("writing a window"))?;
-    if !begins {
-        return Ok(Merged::Merged);
-    }
-    on!(tx, |sql| sqlx::query(TRIM)
-        .bind(device.as_str())
-        .bind(slot)
-        .bind(&bundle)
-        .bind(KEPT)
-        .execute(sql)
-        .await
-        .map(drop))
-    .map_err(StoreError::query("dropping old windows"))?;
-    Ok(Merged::Merged)
 }
 
 const LIST: &str = "select device, slot, bundle, world_from, world_to, panes, updated, counts from windows \
@@ -221,10 +141,6 @@ pub async fn recent(
     .collect()
 }
 
-fn add(sum: &mut [Counts], streams: &[Counts]) -> bool {
-    sum.len() == streams.len() && sum.iter_mut().zip(streams).all(|(sum, pane)| sum.merge(pane).is_ok())
-}
-
-fn decode(bytes: &[u8]) -> Result<Vec<Counts>> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Counts>> {
     postcard::from_bytes(bytes).map_err(|error| StoreError::corrupt("window", &error))
 }

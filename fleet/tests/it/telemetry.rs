@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muster_fleet::rollup::{Bound, Retention, Rollup, Step};
+use muster_fleet::store::panes::NewPane;
 use muster_fleet::store::reports::{HealthAt, NewReport, ReportEntry};
 use muster_fleet::store::slices::Kind;
 use muster_fleet::store::{
-    Page, Store, heads, health, labels, reports, rollups, slices, sources, stats, windows,
+    Page, Store, heads, health, labels, panes, reports, rollups, slices, sources, stats, windows,
 };
 use muster_protocol::drift::Counter;
 use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};
@@ -279,8 +280,10 @@ async fn sums_add_up_and_leave_with_the_worlds_time() {
             let keys = [0, 1]
                 .map(|hour| (device(1), slot.clone(), bundle, stats::hour_of(noon().plus(HOUR * hour))));
             stats::add(&mut tx, keys.iter().map(|key| (key, &sums))).await.unwrap();
-            labels::add(&mut tx, &device(1), &block(bundle, Some(b"old"))).await.unwrap();
-            labels::add(&mut tx, &device(2), &block(bundle, None)).await.unwrap();
+            // Some come together, some one after the other.
+            let told = [(device(1), block(bundle, Some(b"old"))), (device(2), block(bundle, None))];
+            let told = if round == 0 { [&told[..], &told[..]].concat() } else { told.to_vec() };
+            labels::add(&mut tx, &told).await.unwrap();
             tx.commit().await.unwrap();
         }
         let (one, two) = (device(1), device(2));
@@ -302,14 +305,14 @@ async fn sums_add_up_and_leave_with_the_worlds_time() {
         let day = noon().floor_to(DAY);
         assert_eq!(heads::predictions(&mut db, &bundle, day, 9).await.unwrap(), [(day, 80)]);
         let totals = heads::labels(&mut db, &bundle, day, 9).await.unwrap();
-        assert_eq!(totals.iter().map(|day| (day.n, day.loss_sum)).collect::<Vec<_>>(), [(8, 2.0)]);
+        assert_eq!(totals.iter().map(|day| (day.n, day.loss_sum)).collect::<Vec<_>>(), [(12, 3.0)]);
         let both = [&one, &two];
         let filter = labels::LabelFilter { bundle: &bundle, slot: &slot, devices: &both, since: day };
         let first = labels::list(&mut db, filter, &Page::first(1)).await.unwrap();
         let rest = labels::list(&mut db, filter, &Page::after(first[0].key(), 9)).await.unwrap();
         let devices: BTreeSet<_> =
             first.iter().chain(&rest).map(|day| (day.device.clone(), day.n, day.paired.is_some())).collect();
-        assert_eq!(devices, BTreeSet::from([(one.clone(), 4, true), (two.clone(), 4, false)]));
+        assert_eq!(devices, BTreeSet::from([(one.clone(), 6, true), (two.clone(), 6, false)]));
         drop(db);
         let mut tx = store.write_telemetry().await.unwrap();
         assert!(slices::trim_due(&mut tx, noon(), DAY).await.unwrap());
@@ -360,15 +363,14 @@ async fn panes_become_windows() {
             to: noon().plus(HOUR * (hour + 1)),
             streams: vec![counts.clone()],
         };
+        let new = |n: u8, pane: Pane| NewPane { device: device(n), pane, window: DAY };
         let mut tx = store.write_telemetry().await.unwrap();
         for hour in [0, 1, 24] {
             let at = noon().plus(HOUR * hour);
-            let merged = windows::merge(&mut tx, &device(1), &pane(hour), DAY, at).await.unwrap();
-            assert_eq!(merged, windows::Merged::Merged);
+            assert_eq!(panes::add(&mut tx, &[new(1, pane(hour))], at).await.unwrap(), 0);
         }
         let other = Pane { streams: vec![], ..pane(0) };
-        let unfit = windows::merge(&mut tx, &device(1), &other, DAY, noon()).await.unwrap();
-        assert_eq!(unfit, windows::Merged::Unfit);
+        assert_eq!(panes::add(&mut tx, &[new(1, other.clone())], noon()).await.unwrap(), 1);
         tx.commit().await.unwrap();
         let mut db = store.read_telemetry().await.unwrap();
         let filter = windows::WindowFilter { bundle: Some(bundle), ..windows::WindowFilter::default() };
@@ -384,6 +386,20 @@ async fn panes_become_windows() {
         assert_eq!(updated.iter().map(|head| head.panes).collect::<Vec<_>>(), [2]);
         let next = heads::updated(&mut db, noon(), &Page::after(updated[0].clone(), 9)).await.unwrap();
         assert_eq!(next.iter().map(|head| head.from).collect::<Vec<_>>(), [rest[0].from]);
+        drop(db);
+        // What comes at once: two panes of a window, one that does not fit, and more than a year of another box.
+        let mut at_once = vec![new(2, pane(0)), new(2, other), new(2, pane(1))];
+        at_once.extend((0..402).map(|day| new(3, pane(24 * day))));
+        let mut tx = store.write_telemetry().await.unwrap();
+        assert_eq!(panes::add(&mut tx, &at_once, noon()).await.unwrap(), 1);
+        tx.commit().await.unwrap();
+        let mut db = store.read_telemetry().await.unwrap();
+        let two = windows::recent(&mut db, &device(2), &slot, &bundle, 9).await.unwrap();
+        assert_eq!(rows(&two), [(2, 20)]);
+        let three = windows::recent(&mut db, &device(3), &slot, &bundle, 999).await.unwrap();
+        assert_eq!((three.len(), three[399].from), (400, noon().floor_to(DAY).plus(DAY * 2)));
+        let one = windows::recent(&mut db, &device(1), &slot, &bundle, 9).await.unwrap();
+        assert_eq!(one.len(), 2);
     })
     .await;
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use muster_fleet::drift::{Finding, FoundStream, Incident, Kind};
 use muster_fleet::store::incidents::{self, IncidentColumns};
-use muster_fleet::store::{stats, windows};
+use muster_fleet::store::panes::{self, NewPane};
+use muster_fleet::store::stats;
 use muster_protocol::drift::{Counter, Reference, Shift};
 use muster_protocol::ids::{DeviceId, IncidentId, SlotName};
 use muster_protocol::message::up::BundleRef;
@@ -79,8 +80,8 @@ async fn day(api: &Api, device: &DeviceId, bundle: &Bundle, from: Timestamp, mid
         streams: vec![counter.counts()],
     };
     let mut tx = api.fleet().store.write_telemetry().await.unwrap();
-    let merged = windows::merge(&mut tx, device, &pane, DAY, from).await.unwrap();
-    assert_eq!(merged, windows::Merged::Merged);
+    let pane = NewPane { device: device.clone(), pane, window: DAY };
+    assert_eq!(panes::add(&mut tx, &[pane], from).await.unwrap(), 0);
     tx.commit().await.unwrap();
 }
 
@@ -168,7 +169,7 @@ async fn a_monitored_score_says_how_well_it_promises_to_do() {
     let hour = (device.clone(), slot, bundle.sha256(), stats::hour_of(from));
     let sums = stats::Sums { requests: 1000, rows: 1000, ..stats::Sums::default() };
     let mut tx = api.fleet().store.write_telemetry().await.unwrap();
-    windows::merge(&mut tx, &device, &pane, DAY, from).await.unwrap();
+    panes::add(&mut tx, &[NewPane { device: device.clone(), pane, window: DAY }], from).await.unwrap();
     stats::add(&mut tx, [(&hour, &sums)]).await.unwrap();
     tx.commit().await.unwrap();
 
