@@ -135,6 +135,10 @@ async fn measure(
         per_second(inserted),
         closing.as_secs_f64(),
     );
+    for one in kept {
+        let each = one.bytes.checked_div(one.rows).unwrap_or_default();
+        println!("{name}: {} rows of {}, {each} bytes each as they are counted", one.rows, one.kind.as_str());
+    }
     per_second(core) / per_second(inserted)
 }
 

@@ -218,20 +218,24 @@ impl Known {
             is_news = true;
             redraw_all = true;
         }
+        let mut evidence = touched.evidence;
         match touched.devices {
             Whom::Anybody => {
-                self.seen = load::everybody(control, clocks).await?;
+                let all = load::everybody(control, clocks).await?;
+                self.joining(all.keys()).for_each(|device| evidence.add(device));
+                self.seen = all;
                 redraw_all = true;
             }
             Whom::These(devices) => {
                 let found = seats::of(control, &devices).await?;
+                self.joining(found.iter().map(|seat| &seat.device)).for_each(|device| evidence.add(device));
                 self.replace(&devices, found, clocks);
             }
         }
         let heads = self.watch_what_can_change(control).await?;
         is_news |= heads.is_news;
         redraw_all |= heads.redraw_all;
-        let shown = self.take_evidence(control, telemetry, &touched.evidence, &heads.new).await?;
+        let shown = self.take_evidence(control, telemetry, &evidence, &heads.new).await?;
         redraw_all |= shown.is_none();
         let grounds = &self.grounds;
         for watch in self.watches.values_mut() {
@@ -251,6 +255,11 @@ impl Known {
             self.redraw(&shown);
         }
         Ok(is_news)
+    }
+
+    /// Those that were no members before: what they showed meanwhile was not looked at.
+    fn joining<'a>(&self, devices: impl Iterator<Item = &'a DeviceId>) -> impl Iterator<Item = &'a DeviceId> {
+        devices.filter(|device| !self.seen.contains_key(*device))
     }
 
     /// Puts `found` in the place of all `asked`. Returns how many lines of views that changed.

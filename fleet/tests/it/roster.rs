@@ -420,3 +420,27 @@ async fn how_boxes_are_outlives_a_look_at_all_of_them() {
     kept.sync().await.unwrap();
     assert_eq!(shown(&kept), (Some((1.0, 3.0)), Inputs::Drifting));
 }
+
+/// A box that comes back into the fleet is seen as it became while it was no member.
+#[tokio::test]
+async fn what_a_box_showed_while_it_was_no_member_is_seen_when_it_is_one_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, clocks) = (Store::open(dir.path()).await.unwrap(), Clocks::default());
+    let mut tx = store.write().await.unwrap();
+    identity(&mut tx, 0, Standing::Active).await;
+    devices::hello(&mut tx, &id(0), &hello(0, 0), at(1)).await.unwrap();
+    begin(&mut tx, 2, clocks.moment()).await;
+    tx.commit().await.unwrap();
+    let mut kept = roster(&store, clocks);
+    kept.sync().await.unwrap();
+    commit(&store, clocks, &Deed::Stand(0, 3)).await;
+    commit(&store, clocks, &Deed::Health(0, 3)).await;
+    commit(&store, clocks, &Deed::Inputs(0, 2)).await;
+    kept.sync().await.unwrap();
+    assert_eq!(kept.len(), 0);
+    commit(&store, clocks, &Deed::Stand(0, 0)).await;
+    kept.sync().await.unwrap();
+    let evidence = &kept.watches().next().unwrap().view.devices[&id(0)].evidence;
+    let memory = evidence.vitals.memory_mib.map(|shift| (shift.before, shift.since));
+    assert_eq!((memory, evidence.inputs), (Some((1.0, 3.0)), Inputs::Drifting));
+}
