@@ -11,7 +11,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
-    reason = "a measurement that cannot go on stops and says where"
+    clippy::cast_precision_loss,
+    reason = "a measurement that cannot go on stops and says where; counts of a run fit 53 bits"
 )]
 
 #[path = "ingest/boxes.rs"]

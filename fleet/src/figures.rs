@@ -30,9 +30,12 @@ pub enum Kind {
     Histogram,
 }
 
+/// Names of labels with their values.
+pub type Labels = Vec<(&'static str, String)>;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Point {
-    pub labels: Vec<(&'static str, String)>,
+    pub labels: Labels,
     pub value: Value,
 }
 

@@ -95,12 +95,11 @@ impl Push {
             };
             match &pushed {
                 Ok(()) if failing => tracing::info!("the collector takes figures again"),
-                Ok(()) => {}
                 // Said once, and again when it is over: a collector may be away for days.
                 Err(error) if !failing => {
                     tracing::warn!(error = error as &dyn std::error::Error, "figures were not sent");
                 }
-                Err(_) => {}
+                Ok(()) | Err(_) => {}
             }
             failing = pushed.is_err();
         }

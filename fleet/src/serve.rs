@@ -130,13 +130,8 @@ async fn serve(
         Arc::new(Registrar::new(store.clone(), pki.clone(), admission.clone(), clocks, places.clone()));
 
     let (link, publisher, incoming) = Link::new(way);
-    let ingest = Ingest::new(
-        store.clone(),
-        publisher.clone(),
-        clocks,
-        registrar.retired(),
-        config.telemetry.retention,
-    );
+    let retention = config.telemetry.retention;
+    let ingest = Ingest::new(store.clone(), publisher.clone(), clocks, registrar.retired(), retention);
     let counters = ingest.counters();
     let quit = stop.child_token();
     let mut parts = JoinSet::new();

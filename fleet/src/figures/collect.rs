@@ -1,5 +1,6 @@
 //! Asks everybody for their figures.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use muster_protocol::ids::{DeviceId, Digest};
 use muster_protocol::message::report::LATENCY_BOUNDS_US;
 
-use super::{Family, Kind, OTHER, Point, Value, bounded};
+use super::{Family, Kind, Labels, OTHER, Point, Value, bounded};
 use crate::drift::{self, Incident};
 use crate::enrolment::StandingName;
 use crate::fleet::Fleet;
@@ -91,24 +92,29 @@ async fn models(
     running: Vec<stats::Running>,
 ) -> Result<(), StoreError> {
     let mut names: BTreeMap<Digest, (String, String)> = BTreeMap::new();
-    let mut groups: BTreeMap<String, (Vec<(&'static str, String)>, u64)> = BTreeMap::new();
+    let mut groups: BTreeMap<String, (Labels, u64)> = BTreeMap::new();
     for stats::Running { slot, bundle, devices } in running {
-        if !names.contains_key(&bundle) {
-            let found = bundles::get(db, &bundle).await?;
-            let of = found.map(|found| (found.path.model().to_string(), found.path.version().to_string()));
-            names.insert(bundle, of.unwrap_or_default());
-        }
-        let (model, version) = names.get(&bundle).cloned().unwrap_or_default();
+        let (model, version) = match names.entry(bundle) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(unknown) => {
+                let found = bundles::get(db, &bundle).await?;
+                let of =
+                    found.map(|found| (found.path.model().to_string(), found.path.version().to_string()));
+                unknown.insert(of.unwrap_or_default()).clone()
+            }
+        };
         let key = format!("{slot} {model} {version}");
         groups
             .insert(key, (vec![("slot", slot.to_string()), ("model", model), ("version", version)], devices));
     }
-    let add = |sum: &mut (Vec<(&'static str, String)>, u64), more: (_, u64)| sum.1 += more.1;
+    let add = |sum: &mut (Labels, u64), more: (Labels, u64)| sum.1 += more.1;
     let help = "Devices by the bundles that they told of in the last two hours of world time.";
     let mut family = Family::new("muster_model_devices", Kind::Gauge, help);
     for (name, (mut labels, devices)) in bounded(groups, |group| group.1, add) {
         if name == OTHER {
-            labels.iter_mut().for_each(|(_, value)| OTHER.clone_into(value));
+            for (_, value) in &mut labels {
+                OTHER.clone_into(value);
+            }
         }
         family.points.push(Point { labels, value: Value::Number(devices) });
     }
@@ -135,7 +141,7 @@ async fn incidents_open(all: &mut Vec<Family>, db: &mut Control) -> Result<(), S
         value: Value::Number(n),
     }));
     all.push(family);
-    let drifting = bounded(drifting, |devices| devices.len() as u64, |sum, more| sum.extend(more));
+    let drifting = bounded(drifting, |devices| devices.len() as u64, Extend::extend);
     let drifting = drifting.into_iter().map(|(model, devices)| (model, devices.len() as u64));
     let help = "Devices with an incident that is not closed, by model.";
     all.push(Family::new("muster_drifting_devices", Kind::Gauge, help).by("model", drifting));

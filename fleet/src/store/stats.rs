@@ -76,8 +76,10 @@ pub fn hour_of(from: Timestamp) -> Timestamp {
 /// The columns of the histogram, its first bucket first.
 const LATENCY: [&str; LATENCY_BUCKETS] =
     ["l0", "l1", "l2", "l3", "l4", "l5", "l6", "l7", "l8", "l9", "l10", "l11", "l12", "l13", "l14", "l15"];
+type Count = fn(&Sums) -> u64;
+
 /// What is added up, beside the histogram.
-const COUNTS: [(&str, fn(&Sums) -> u64); 4] = [
+const COUNTS: [(&str, Count); 4] = [
     ("requests", |sums| sums.requests),
     ("row_count", |sums| sums.rows),
     ("failures", |sums| sums.failures),

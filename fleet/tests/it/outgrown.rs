@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use muster_fleet::config::{Config, PostgresUrl};
 use muster_fleet::store::{Page, rollups, windows};
+use muster_protocol::ids::DeviceId;
 use muster_protocol::message::Report;
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Up;
@@ -24,8 +25,8 @@ async fn start(data: TempDir, database: &PostgresUrl) -> Api {
 }
 
 /// What a person sees of a device: reports and requests of each span of five minutes, and how it is.
-async fn seen(api: &Api, device: &Device, day: Timestamp) -> (Vec<(u64, u64)>, Value) {
-    let path = format!("/api/v1/devices/{}", device.id);
+async fn seen(api: &Api, device: &DeviceId, day: Timestamp) -> (Vec<(u64, u64)>, Value) {
+    let path = format!("/api/v1/devices/{device}");
     let telemetry =
         api.see(&format!("{path}/telemetry?from={day}&to={}", day.plus(Duration::from_hours(2)))).await;
     let items = telemetry["items"].as_array().unwrap().iter();
@@ -53,11 +54,11 @@ async fn a_box_reports_into_postgresql_and_a_killed_server_goes_on_there() {
             assert_eq!(device.ack().await.report, sequence);
         }
         let all = vec![(1, 100); usize::try_from(sequence).unwrap()];
-        assert_eq!(seen(&api, &device, day).await, (all.clone(), json!(sequence)));
+        assert_eq!(seen(&api, &device.id, day).await, (all.clone(), json!(sequence)));
         let data = api.kill().await;
         assert!(data.path().join("fleet.db").is_file() && !data.path().join("telemetry.db").exists());
         api = start(data, &database).await;
-        assert_eq!(seen(&api, &device, day).await, (all.clone(), json!(sequence)));
+        assert_eq!(seen(&api, &device.id, day).await, (all.clone(), json!(sequence)));
         // What the killed one had in memory only is rolled up by this one.
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while rollups::rolled(&mut api.fleet().store.read_telemetry().await.unwrap()).await.unwrap()
@@ -66,7 +67,7 @@ async fn a_box_reports_into_postgresql_and_a_killed_server_goes_on_there() {
             assert!(tokio::time::Instant::now() < deadline, "the rollups were not written");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert_eq!(seen(&api, &device, day).await.0, all);
+        assert_eq!(seen(&api, &device.id, day).await.0, all);
     }
     let mut db = api.fleet().store.read_telemetry().await.unwrap();
     let merged = windows::list(&mut db, &windows::WindowFilter::default(), &Page::first(9)).await.unwrap();

@@ -24,7 +24,6 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// Runs a test on both databases, each new and empty.
-#[expect(clippy::future_not_send, reason = "a test waits on its own thread")]
 pub(crate) async fn on_both(test: impl AsyncFn(&Store)) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
@@ -137,7 +136,7 @@ async fn rollups_add_up_across_closings() {
         let known = boots(store, &[(1, 1)]).await;
         for (id, cpu, minute) in [(1, 10, 1), (2, 30, 2), (3, 80, 7)] {
             let at = noon().plus(minutes(minute));
-            take(store, (id, known[0].id), &report(1, id as u64, cpu, at), at).await;
+            take(store, (id, known[0].id), &report(1, u64::try_from(id).unwrap(), cpu, at), at).await;
         }
         // The first two are rolled up one by one; the third is not yet.
         for (id, cpu) in [(1, 10_u8), (2, 30)] {
