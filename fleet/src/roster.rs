@@ -149,6 +149,11 @@ impl Roster {
         self.known.as_ref()?.watches.get(id)
     }
 
+    /// Shows nobody anything until the next change here: who looks waits for it.
+    pub fn take_down(&self) {
+        self.board.withdraw();
+    }
+
     /// Changes watches in place: nobody else looks at them meanwhile.
     pub fn change<T>(&mut self, id: &RolloutId, change: impl FnOnce(&mut Watch) -> T) -> Option<T> {
         let known = self.known.as_mut()?;
