@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::Stdio;
 
 use muster_fleet::config::OtlpConfig;
-use muster_protocol::ids::DeviceId;
 use muster_protocol::message::report::LATENCY_BOUNDS_US;
 use muster_protocol::topic::Up;
 use serde_json::{Value, json};
@@ -19,8 +18,8 @@ use crate::interop;
 use crate::publisher::{Bundle, Publisher};
 use crate::server::{PATIENCE, config};
 
-/// One box reports a hundred requests of one model, 10 minutes of a day.
-async fn report_once(api: &Api) -> DeviceId {
+/// One box reports a hundred requests of one model, 10 minutes of a day. It is online for as long as it is held.
+async fn report_once(api: &Api) -> Device {
     let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
     Publisher::begin(api.fleet(), &[&bundle]).await;
     let mut device = Device::connect(&api.server, 1, 1).await;
@@ -28,7 +27,7 @@ async fn report_once(api: &Api) -> DeviceId {
     let day = yesterday();
     device.say(Up::Report, report(&device, &bundle, 1, day).encode().unwrap()).await;
     assert_eq!(device.ack().await.report, 1);
-    device.id
+    device
 }
 
 /// How much a bound of the histogram lets through: all requests took longer than the second and not longer than the third.
@@ -96,7 +95,7 @@ async fn prometheus_reads_metrics() {
         );
         for (sample, labels, _) in samples(name) {
             assert!(name.starts_with("muster_") && sample.starts_with(name), "{sample} of {name}");
-            let names_a_box = |(label, of): (&String, &String)| label == "device" || of == device.as_str();
+            let names_a_box = |(label, of): (&String, &String)| label == "device" || of == device.id.as_str();
             assert!(!labels.iter().any(names_a_box), "{sample} {labels:?}");
         }
     }
@@ -165,7 +164,7 @@ async fn a_busy_collector_is_told_again_at_once() {
 async fn a_collector_hears_what_prometheus_reads() {
     let mut collector = Collector::start(0, 1).await;
     let api = start_with(&collector).await;
-    report_once(&api).await;
+    let _device = report_once(&api).await;
     let metrics = loop {
         let mut heard = collector.next().await;
         if heard["metrics"]["muster_ingest_reports_total"]["points"][0]["value"] == 1 {
