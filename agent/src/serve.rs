@@ -9,6 +9,7 @@
 //! `{"error": "…"}`; no `Content-Type` is demanded; health bodies are never empty, because clients differ in what they
 //! look at. Plain HTTP without a login, and therefore loopback only. What they may say about *when* is in `house`.
 
+mod body;
 mod error;
 mod house;
 mod infer;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use body::Intake;
 pub use house::{Desk, NotTaken, Said, Word};
 pub use slots::{Served, ServedError, SlotLimits, Slots, WorldNow};
 
@@ -34,12 +36,19 @@ pub const CONSENT_KEY: &str = "consent.key";
 pub struct ServeConfig {
     /// Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// Of one request, after it was inflated.
     pub body_bytes_max: usize,
+    /// Of all requests that are held at one moment.
+    pub bodies_bytes_max: usize,
 }
 
 impl Default for ServeConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8001)), body_bytes_max: 16 * 1024 * 1024 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8001)),
+            body_bytes_max: 64 * 1024 * 1024,
+            bodies_bytes_max: 256 * 1024 * 1024,
+        }
     }
 }
 
@@ -92,7 +101,8 @@ pub async fn start(
     let bind = |source| ServeError::Bind { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(bind)?;
     let addr = listener.local_addr().map_err(bind)?;
-    let router = routes::router(slots, state, desk, config.body_bytes_max);
+    let router =
+        routes::router(slots, state, desk, Intake::new(config.body_bytes_max, config.bodies_bytes_max));
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         // Small answers must not wait for more to say.

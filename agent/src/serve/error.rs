@@ -41,9 +41,8 @@ impl From<InferError> for Refusal {
     fn from(error: InferError) -> Self {
         match &error {
             InferError::NotFinite { .. } => Self::bad(error.to_string()),
-            InferError::Busy | InferError::Stopped => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-            }
+            InferError::Busy => Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
+            InferError::Stopped => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             InferError::TimedOut => Self::new(StatusCode::GATEWAY_TIMEOUT, error.to_string()),
             InferError::Failed(_) => {
                 // The runtime's own words are for the log; they name files and operators.

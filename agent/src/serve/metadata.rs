@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::slots::{Serving, Slots};
 
 pub(super) fn server() -> Value {
-    json!({ "name": "muster-agent", "version": env!("CARGO_PKG_VERSION"), "extensions": ["model_repository"] })
+    json!({ "name": "muster-agent", "version": env!("CARGO_PKG_VERSION"), "extensions": ["model_repository", "binary_tensor_data"] })
 }
 
 pub(super) fn model(name: &str, serving: &Serving) -> Value {

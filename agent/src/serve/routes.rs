@@ -3,41 +3,51 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{FromRef, Path, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use muster_protocol::manifest::Signature;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
+use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use super::body::{self, Intake, Received};
 use super::error::Refusal;
 use super::house::{Desk, Word};
 use super::metadata::IndexRequest;
 use super::slots::Slots;
 use super::{house, infer, labels, metadata};
+use crate::oip;
 
 /// Longest life of a request, sending it included; above the model's own patience.
 const REQUEST_TIME: Duration = Duration::from_mins(1);
+/// Shorter answers fit one packet as they are.
+const COMPRESSED_BYTES_MIN: u64 = 1024;
 
 #[derive(Clone)]
 struct App {
     slots: Slots,
     state: watch::Receiver<Value>,
     desk: Desk,
+    intake: Intake,
+}
+
+impl FromRef<App> for Intake {
+    fn from_ref(app: &App) -> Self {
+        app.intake.clone()
+    }
 }
 
 type Answer = Result<Response, Refusal>;
-type Body = Result<Bytes, BytesRejection>;
 
-pub(super) fn router(
-    slots: Slots,
-    state: watch::Receiver<Value>,
-    desk: Desk,
-    body_bytes_max: usize,
-) -> Router {
+pub(super) fn router(slots: Slots, state: watch::Receiver<Value>, desk: Desk, intake: Intake) -> Router {
+    // Who asks for it pays with its own time, so it costs as little as it can.
+    let compress = CompressionLayer::new().quality(CompressionLevel::Fastest);
     Router::new()
         .route("/v2", get(server))
         .route("/v2/", get(server))
@@ -60,9 +70,10 @@ pub(super) fn router(
         .route("/muster/v1/consents/{slot}", put(give_consent).delete(withdraw_consent))
         .fallback(no_path)
         .method_not_allowed_fallback(no_method)
-        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(compress.compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN)))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIME))
-        .with_state(App { slots, state, desk })
+        .with_state(App { slots, state, desk, intake })
 }
 
 async fn server() -> Response {
@@ -99,27 +110,30 @@ async fn model_version_ready(
     say_ready(&app, &model, Some(&version))
 }
 
-async fn model_infer(State(app): State<App>, Path(model): Path<String>, body: Body) -> Answer {
-    let answer = infer::infer(&app.slots, &model, None, &received(body)?).await?;
-    Ok(json_bytes(answer))
+async fn model_infer(
+    State(app): State<App>,
+    Path(model): Path<String>,
+    headers: HeaderMap,
+    body: Received,
+) -> Answer {
+    answer(&app, &model, None, &headers, &body).await
 }
 
 async fn model_version_infer(
     State(app): State<App>,
     Path((model, version)): Path<(String, String)>,
-    body: Body,
+    headers: HeaderMap,
+    body: Received,
 ) -> Answer {
-    let answer = infer::infer(&app.slots, &model, Some(&version), &received(body)?).await?;
-    Ok(json_bytes(answer))
+    answer(&app, &model, Some(&version), &headers, &body).await
 }
 
-async fn index(State(app): State<App>, body: Body) -> Answer {
-    let body = received(body)?;
+async fn index(State(app): State<App>, body: Received) -> Answer {
     // Clients send nothing where they ask for everything.
-    let request = if body.trim_ascii().is_empty() {
+    let request = if body.bytes.trim_ascii().is_empty() {
         IndexRequest::default()
     } else {
-        serde_json::from_slice(&body)
+        serde_json::from_slice(&body.bytes)
             .map_err(|error| Refusal::bad(format!("the body is not an index request: {error}")))?
     };
     Ok(axum::Json(metadata::index(&app.slots, &request)).into_response())
@@ -130,8 +144,8 @@ async fn loading() -> Refusal {
     Refusal::new(StatusCode::FORBIDDEN, sentence)
 }
 
-async fn take_labels(State(app): State<App>, body: Body) -> Answer {
-    let tally = labels::accept(&app.slots, &received(body)?).await?;
+async fn take_labels(State(app): State<App>, body: Received) -> Answer {
+    let tally = labels::accept(&app.slots, &body.bytes).await?;
     Ok(axum::Json(tally).into_response())
 }
 
@@ -144,8 +158,8 @@ async fn leases(State(app): State<App>) -> Answer {
     app.desk.ask(Word::Leases).await
 }
 
-async fn take_lease(State(app): State<App>, Path(owner): Path<String>, body: Body) -> Answer {
-    app.desk.ask(house::take(&owner, &received(body)?)?).await
+async fn take_lease(State(app): State<App>, Path(owner): Path<String>, body: Received) -> Answer {
+    app.desk.ask(house::take(&owner, &body.bytes)?).await
 }
 
 async fn release_lease(State(app): State<App>, Path(owner): Path<String>) -> Answer {
@@ -160,20 +174,20 @@ async fn give_consent(
     State(app): State<App>,
     Path(slot): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    body: Received,
 ) -> Answer {
     app.desk.admits(&headers)?;
-    app.desk.ask(house::give(&slot, &received(body)?)?).await
+    app.desk.ask(house::give(&slot, &body.bytes)?).await
 }
 
 async fn withdraw_consent(
     State(app): State<App>,
     Path(slot): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    body: Received,
 ) -> Answer {
     app.desk.admits(&headers)?;
-    app.desk.ask(house::withdraw(&slot, &received(body)?)?).await
+    app.desk.ask(house::withdraw(&slot, &body.bytes)?).await
 }
 
 async fn no_path() -> Refusal {
@@ -194,16 +208,16 @@ fn say_ready(app: &App, name: &str, version: Option<&str>) -> Answer {
     Ok(axum::Json(json!({ "name": name, "ready": true })).into_response())
 }
 
-fn received(body: Body) -> Result<Bytes, Refusal> {
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the body is larger than this server takes; send fewer rows at once",
-        ),
-        status => Refusal::new(status, "the body could not be read to its end"),
-    })
-}
-
-fn json_bytes(body: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+async fn answer(
+    app: &App,
+    name: &str,
+    version: Option<&str>,
+    headers: &HeaderMap,
+    body: &Received,
+) -> Answer {
+    let json_bytes = body::json_bytes(headers)?;
+    let read = |signature: &Signature| oip::parse(&body.bytes, json_bytes, signature);
+    let answered = infer::infer(&app.slots, name, version, None, read).await?;
+    let infer::Answered { id, version, outputs, wanted } = answered;
+    Ok(body::answer(oip::write(name, version.as_str(), id.as_deref(), outputs, &wanted)))
 }

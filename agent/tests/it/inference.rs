@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod binary;
 mod engine;
 mod labelling;
 mod protocol;
@@ -94,7 +95,11 @@ impl Box {
         let slots = Slots::new(world_now, SlotLimits::default());
         let (_, state) = watch::channel(json!({ "observed_generation": 7 }));
         let stop = CancellationToken::new();
-        let config = ServeConfig { listen: ([127, 0, 0, 1], 0).into(), body_bytes_max: 64 * 1024 };
+        let config = ServeConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            body_bytes_max: 64 * 1024,
+            ..ServeConfig::default()
+        };
         let server =
             serve::start(config, slots.clone(), state, Desk::new("key").0, stop.clone()).await.unwrap();
         let url = format!("http://{}", server.addr);
