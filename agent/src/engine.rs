@@ -27,7 +27,7 @@ use muster_protocol::manifest::InferencePrecision;
 use crate::stopwatch::Stopwatch;
 
 pub use installed::{Installed, mapped_libraries};
-pub use model::{Answer, InferError, Model, Spent};
+pub use model::{Answer, InferError, Model};
 
 /// Requests that may wait for one model, where nothing else is said.
 pub const WAITING: usize = 64;

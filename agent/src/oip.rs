@@ -12,8 +12,10 @@ mod response;
 mod rest;
 mod tensor;
 
+pub(crate) use binary::write as binary_form;
 pub use malformed::Malformed;
 pub use request::{Form, ID_BYTES_MAX, Request, Wanted};
+pub(crate) use request::{Offered, OfferedRequest, Payload};
 pub use response::{ReadError, Response, read, select, write};
 pub use rest::parse;
 pub use tensor::{NamedTensor, Tensor, Values};

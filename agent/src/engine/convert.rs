@@ -4,7 +4,8 @@ use muster_protocol::manifest::{Datatype, Signature};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor as Native, TensorElementType, TensorRef};
 
-use super::model::{Answer, Spent};
+use super::model::Answer;
+use crate::measure::Spent;
 use crate::oip::{NamedTensor, Tensor, Values, each, make};
 use crate::stopwatch::Stopwatch;
 

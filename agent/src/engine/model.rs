@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::queue::{Full, Queue, Waiting};
 use super::{EngineError, convert};
+use crate::measure::Spent;
 use crate::oip::NamedTensor;
 use crate::stopwatch::{Stopwatch, millis};
 
@@ -62,19 +63,6 @@ impl Waiting for Job {
 pub struct Answer {
     pub outputs: Vec<NamedTensor>,
     pub spent: Spent,
-}
-
-/// Where the time of one run went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spent {
-    /// Waiting for a session.
-    pub queue: Duration,
-    /// Handing the inputs to the runtime.
-    pub input: Duration,
-    /// In the runtime.
-    pub run: Duration,
-    /// Taking the outputs from it.
-    pub output: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]

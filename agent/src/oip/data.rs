@@ -1,83 +1,62 @@
 //! The `data` of a tensor: JSON numbers or texts, flat or nested, in row-major order.
 //!
-//! The element type is only known from a sibling field that may come later, so numbers are kept as JSON wrote them and
-//! converted when the whole tensor has been read.
+//! The element type stands in a sibling field that may come later, so the text is kept as it was sent until that is
+//! known, and then read once, straight into elements of their type: numbers that wait take no room of their own.
 
 use std::fmt;
 
 use muster_protocol::manifest::Datatype;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer as _, Error, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::element::Element;
 use super::{Values, make};
 
 /// One element as JSON wrote it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Scalar {
+pub(crate) enum Scalar<'a> {
     Bool(bool),
     Unsigned(u64),
     Signed(i64),
     Float(f64),
+    Text(&'a str),
 }
 
-/// One of the two is empty.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Data {
-    scalars: Vec<Scalar>,
-    texts: Vec<String>,
+/// Reads every element; the error is the position of the first that does not fit `datatype`.
+pub(super) fn values(data: &RawValue, datatype: Datatype) -> Result<Values, usize> {
+    Ok(make!(datatype, elements(data.get())?))
 }
 
-impl Data {
-    pub(super) fn len(&self) -> usize {
-        self.scalars.len() + self.texts.len()
-    }
-
-    /// Converts every element; the error is the position of the first that does not fit `datatype`.
-    pub(super) fn into_values(self, datatype: Datatype) -> Result<Values, usize> {
-        let Self { scalars, texts } = self;
-        let wrong = if datatype == Datatype::Bytes { !scalars.is_empty() } else { !texts.is_empty() };
-        if wrong { Err(0) } else { Ok(make!(datatype, convert(scalars)?, texts texts)) }
-    }
-}
-
-fn convert<T: Element>(scalars: Vec<Scalar>) -> Result<Vec<T>, usize> {
-    scalars.into_iter().enumerate().map(|(at, scalar)| T::from_scalar(scalar).ok_or(at)).collect()
-}
-
-impl<'de> Deserialize<'de> for Data {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut data = Self::default();
-        deserializer.deserialize_seq(Elements(&mut data))?;
-        Ok(data)
-    }
+fn elements<T: Element>(text: &str) -> Result<Vec<T>, usize> {
+    let mut elements = Vec::new();
+    let read = serde_json::Deserializer::from_str(text).deserialize_seq(Elements(&mut elements));
+    if read.is_ok() { Ok(elements) } else { Err(elements.len()) }
 }
 
 /// Reads an element or a list of these, at any depth (`serde_json` bounds it), into one flat list.
-struct Elements<'a>(&'a mut Data);
+struct Elements<'a, T>(&'a mut Vec<T>);
 
-impl Elements<'_> {
-    fn push<E: Error>(self, scalar: Scalar) -> Result<(), E> {
-        if !self.0.texts.is_empty() {
-            return Err(E::custom("numbers and texts in one tensor"));
-        }
-        self.0.scalars.push(scalar);
+impl<T: Element> Elements<'_, T> {
+    fn push<E: Error>(self, scalar: Scalar<'_>) -> Result<(), E> {
+        let element = T::from_scalar(scalar).ok_or_else(|| E::custom("not of the tensor's type"))?;
+        self.0.push(element);
         Ok(())
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Elements<'_> {
+impl<'de, T: Element> DeserializeSeed<'de> for Elements<'_, T> {
     type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Elements<'_> {
+impl<'de, T: Element> Visitor<'de> for Elements<'_, T> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("numbers or texts, flat or in nested lists (no null)")
+        f.write_str("numbers or texts, flat or in nested lists")
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
@@ -97,11 +76,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        if !self.0.scalars.is_empty() {
-            return Err(E::custom("numbers and texts in one tensor"));
-        }
-        self.0.texts.push(value.to_owned());
-        Ok(())
+        self.push(Scalar::Text(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
@@ -115,8 +90,8 @@ mod tests {
     use super::*;
 
     fn check(json: &str, datatype: Datatype, expect: &Result<Values, usize>) {
-        let data: Data = serde_json::from_str(json).unwrap();
-        assert_eq!(&data.into_values(datatype), expect, "{json}");
+        let data: &RawValue = serde_json::from_str(json).unwrap();
+        assert_eq!(&values(data, datatype), expect, "{json}");
     }
 
     #[test]
@@ -150,11 +125,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_refused() {
-        for wrong in ["7", "\"a\"", "[\"a\", 1]", "[1, \"a\"]", "[null]", "[{}]", "[1"] {
-            assert!(serde_json::from_str::<Data>(wrong).is_err(), "{wrong}");
+    fn what_is_no_list_of_elements_is_refused_where_it_stands() {
+        for (wrong, at) in [
+            ("7", 0),
+            ("\"a\"", 0),
+            ("{}", 0),
+            ("null", 0),
+            ("[1, \"a\"]", 1),
+            ("[[1, 2], [3, null]]", 3),
+            ("[1, {}]", 1),
+        ] {
+            check(wrong, Datatype::Fp32, &Err(at));
         }
-        let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
-        assert!(serde_json::from_str::<Data>(&deep).is_err());
+        check("[\"a\", 1]", Datatype::Bytes, &Err(1));
+        let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+        check(&deep, Datatype::Fp32, &Err(0));
     }
 }

@@ -24,7 +24,7 @@ pub(crate) trait Element: Clone + Default {
     }
 
     /// None where what JSON wrote does not fit.
-    fn from_scalar(scalar: Scalar) -> Option<Self>;
+    fn from_scalar(scalar: Scalar<'_>) -> Option<Self>;
 
     /// What is written of it in JSON.
     type Json<'a>: Serialize
@@ -70,13 +70,13 @@ macro_rules! integers {
             }
 
             /// Whole numbers only: 1.0 is one, as many clients write every number with a point, 1.5 is refused.
-            fn from_scalar(scalar: Scalar) -> Option<Self> {
+            fn from_scalar(scalar: Scalar<'_>) -> Option<Self> {
                 match scalar {
                     Scalar::Unsigned(value) => Self::try_from(value).ok(),
                     Scalar::Signed(value) => Self::try_from(value).ok(),
                     #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and below 2^53")]
                     Scalar::Float(value) if value.fract() == 0.0 && value.abs() < 9e15 => Self::try_from(value as i64).ok(),
-                    Scalar::Float(_) | Scalar::Bool(_) => None,
+                    Scalar::Float(_) | Scalar::Bool(_) | Scalar::Text(_) => None,
                 }
             }
 
@@ -94,12 +94,12 @@ impl Element for bool {
         Some(f64::from(u8::from(*self)))
     }
 
-    fn from_scalar(scalar: Scalar) -> Option<Self> {
+    fn from_scalar(scalar: Scalar<'_>) -> Option<Self> {
         match scalar {
             Scalar::Bool(value) => Some(value),
             Scalar::Unsigned(0) => Some(false),
             Scalar::Unsigned(1) => Some(true),
-            Scalar::Unsigned(_) | Scalar::Signed(_) | Scalar::Float(_) => None,
+            Scalar::Unsigned(_) | Scalar::Signed(_) | Scalar::Float(_) | Scalar::Text(_) => None,
         }
     }
 
@@ -118,9 +118,9 @@ impl Element for f64 {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a float tensor holds what a float can")]
-    fn from_scalar(scalar: Scalar) -> Option<Self> {
+    fn from_scalar(scalar: Scalar<'_>) -> Option<Self> {
         match scalar {
-            Scalar::Bool(_) => None,
+            Scalar::Bool(_) | Scalar::Text(_) => None,
             Scalar::Unsigned(value) => Some(value as f64),
             Scalar::Signed(value) => Some(value as f64),
             Scalar::Float(value) => Some(value),
@@ -144,7 +144,7 @@ macro_rules! floats {
                 <$float>::is_finite(*self)
             }
 
-            fn from_scalar(scalar: Scalar) -> Option<Self> {
+            fn from_scalar(scalar: Scalar<'_>) -> Option<Self> {
                 f64::from_scalar(scalar).map($round)
             }
 
@@ -171,9 +171,11 @@ impl Element for String {
         None
     }
 
-    /// Texts are read apart from numbers.
-    fn from_scalar(_: Scalar) -> Option<Self> {
-        None
+    fn from_scalar(scalar: Scalar<'_>) -> Option<Self> {
+        match scalar {
+            Scalar::Text(text) => Some(text.to_owned()),
+            Scalar::Bool(_) | Scalar::Unsigned(_) | Scalar::Signed(_) | Scalar::Float(_) => None,
+        }
     }
 
     type Json<'a> = &'a str;

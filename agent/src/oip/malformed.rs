@@ -28,6 +28,8 @@ pub enum Malformed {
         "a body that is one tensor and nothing else cannot tell the shape {expected:?} of input '{name}'; send it with a JSON header"
     )]
     RawShape { name: String, expected: Vec<i64> },
+    #[error("the request has {found} raw tensors for {expected} inputs; send one for each, or none")]
+    RawCount { found: usize, expected: usize },
     #[error("the tensors lie in shared memory, which this server does not read; send them in the body")]
     SharedMemory,
     #[error("this server does not name classes; ask for the output '{0}' without 'classification'")]

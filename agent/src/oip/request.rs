@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use muster_protocol::manifest::{Signature, Tensor as Declared};
+use serde_json::value::RawValue;
 
 use super::binary::{self, Unfit};
-use super::data::Data;
+use super::data;
 use super::malformed::Malformed;
 use super::{NamedTensor, Tensor, Values};
 
@@ -63,7 +64,7 @@ pub(crate) struct Offered<'a> {
 pub(crate) enum Payload<'a> {
     None,
     /// As JSON wrote it.
-    Json(Data),
+    Json(&'a RawValue),
     /// In the protocol's binary form.
     Binary(&'a [u8]),
     /// Typed already, or the first element that does not fit.
@@ -139,16 +140,11 @@ fn checked(input: Offered<'_>, declared: &Declared) -> Result<Tensor, Malformed>
         Payload::Binary(bytes) => binary::read(bytes, declared.datatype, count.unwrap_or(usize::MAX))
             .map_err(|unfit| unfit_bytes(unfit, &name, &shape, bytes.len(), declared))?,
         Payload::Json(data) => {
-            let found = data.len();
-            check_count(&name, &shape, count, found)?;
-            data.into_values(declared.datatype).map_err(|index| element(&name, index, declared))?
+            data::values(data, declared.datatype).map_err(|index| element(&name, index, declared))?
         }
-        Payload::Typed(values) => {
-            let values = values.map_err(|index| element(&name, index, declared))?;
-            check_count(&name, &shape, count, values.len())?;
-            values
-        }
+        Payload::Typed(values) => values.map_err(|index| element(&name, index, declared))?,
     };
+    check_count(&name, &shape, count, values.len())?;
     if values.is_empty() {
         return Err(Malformed::Empty { name });
     }

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use muster_protocol::manifest::Datatype;
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
-use super::data::Data;
+use super::data;
 use super::element::Element;
 use super::request::{Form, Wanted};
 use super::{NamedTensor, Tensor, Values, binary, each};
@@ -98,34 +99,35 @@ pub enum ReadError {
 }
 
 #[derive(Deserialize)]
-struct RawResponse {
-    outputs: Vec<RawOutput>,
+struct RawResponse<'a> {
+    #[serde(borrow)]
+    outputs: Vec<RawOutput<'a>>,
 }
 
 #[derive(Deserialize)]
-struct RawOutput {
+struct RawOutput<'a> {
     name: String,
     shape: Vec<usize>,
     datatype: Datatype,
-    data: Data,
+    #[serde(borrow)]
+    data: &'a RawValue,
 }
 
 /// Reads a response's outputs.
 pub fn read(body: &[u8]) -> Result<Vec<NamedTensor>, ReadError> {
-    let raw: RawResponse = serde_json::from_slice(body).map_err(ReadError::Json)?;
-    raw.outputs
-        .into_iter()
-        .map(|RawOutput { name, shape, datatype, data }| {
-            let count = shape.iter().try_fold(1_usize, |product, &length| product.checked_mul(length));
-            if count != Some(data.len()) {
-                return Err(ReadError::Count { name, found: data.len(), shape });
-            }
-            match data.into_values(datatype) {
-                Ok(values) => Ok(NamedTensor { name, tensor: Tensor { shape, values } }),
-                Err(index) => Err(ReadError::Element { name, index }),
-            }
-        })
-        .collect()
+    let raw: RawResponse<'_> = serde_json::from_slice(body).map_err(ReadError::Json)?;
+    let outputs = raw.outputs.into_iter().map(|RawOutput { name, shape, datatype, data }| {
+        let values = match data::values(data, datatype) {
+            Ok(values) => values,
+            Err(index) => return Err(ReadError::Element { name, index }),
+        };
+        let count = shape.iter().try_fold(1_usize, |product, &length| product.checked_mul(length));
+        if count != Some(values.len()) {
+            return Err(ReadError::Count { name, found: values.len(), shape });
+        }
+        Ok(NamedTensor { name, tensor: Tensor { shape, values } })
+    });
+    outputs.collect()
 }
 
 #[cfg(test)]
@@ -192,6 +194,6 @@ mod tests {
         check("hello", "not an inference response");
         check(r#"{"outputs":[{"name":"y","shape":[2],"datatype":"FP32","data":[1]}]}"#, "1 elements");
         check(r#"{"outputs":[{"name":"y","shape":[1],"datatype":"INT8","data":[999]}]}"#, "element 0");
-        check(r#"{"outputs":[{"name":"y","shape":[1],"datatype":"FP32","data":[null]}]}"#, "no null");
+        check(r#"{"outputs":[{"name":"y","shape":[1],"datatype":"FP32","data":[null]}]}"#, "element 0");
     }
 }

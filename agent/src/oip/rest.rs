@@ -11,9 +11,9 @@ use std::time::Duration;
 use muster_protocol::manifest::{Datatype, Signature};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use super::Values;
-use super::data::Data;
 use super::malformed::Malformed;
 use super::request::{Form, Offered, OfferedRequest, Payload, Request, Wanted};
 
@@ -30,19 +30,21 @@ pub fn parse(body: &[u8], json_bytes: Option<u64>, signature: &Signature) -> Res
 }
 
 #[derive(Deserialize)]
-struct RawRequest {
+struct RawRequest<'a> {
     id: Option<String>,
-    inputs: Vec<RawInput>,
+    #[serde(borrow)]
+    inputs: Vec<RawInput<'a>>,
     outputs: Option<Vec<RawOutput>>,
     parameters: Option<Parameters>,
 }
 
 #[derive(Deserialize)]
-struct RawInput {
+struct RawInput<'a> {
     name: String,
     shape: Vec<i64>,
     datatype: String,
-    data: Option<Data>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
     parameters: Option<Parameters>,
 }
 
@@ -66,7 +68,7 @@ struct Parameters {
 }
 
 fn mixed(json: &[u8], tensors: &[u8], signature: &Signature) -> Result<Request, Malformed> {
-    let raw: RawRequest = serde_json::from_slice(json).map_err(|error| explain(json, error))?;
+    let raw: RawRequest<'_> = serde_json::from_slice(json).map_err(|error| explain(json, error))?;
     let parameters = raw.parameters.unwrap_or_default();
     let form = form(parameters.binary_data_output.unwrap_or(false));
     let timeout = parameters.timeout.filter(|&micros| micros > 0).map(Duration::from_micros);
@@ -77,9 +79,9 @@ fn mixed(json: &[u8], tensors: &[u8], signature: &Signature) -> Result<Request, 
 }
 
 /// Gives each input its part of the tensors, which lie in the order of the inputs.
-fn offered(raw: Vec<RawInput>, mut tensors: &[u8]) -> Result<Vec<Offered<'_>>, Malformed> {
+fn offered<'a>(raw: Vec<RawInput<'a>>, mut tensors: &'a [u8]) -> Result<Vec<Offered<'a>>, Malformed> {
     let found = tensors.len();
-    let sizes = |input: &RawInput| input.parameters.as_ref()?.binary_data_size;
+    let sizes = |input: &RawInput<'_>| input.parameters.as_ref()?.binary_data_size;
     let expected = raw.iter().filter_map(sizes).try_fold(0_u64, u64::checked_add);
     if expected != u64::try_from(found).ok() {
         let expected =
@@ -237,7 +239,10 @@ mod tests {
         );
         refuse(r#"{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,NaN]}"#, "NaN or Infinity");
         refuse(r#"{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,-Infinity]}"#, "NaN or Infinity");
-        refuse(r#"{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,null]}"#, "no null");
+        refuse(
+            r#"{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,null]}"#,
+            "element 1 of input 'x' is not a FP32",
+        );
         refuse(
             r#"{"name":"x","shape":[1,2],"datatype":"FP32","parameters":{"binary_data_size":8}}"#,
             "0 bytes of tensors behind its JSON; the 'binary_data_size' of the inputs add up to 8",

@@ -66,7 +66,7 @@ pub(crate) use each;
 /// Makes a vector of the datatype's element type with the same expression, inferred.
 macro_rules! make {
     ($datatype:expr, $vector:expr) => {
-        make!($datatype, $vector, texts $vector)
+        $crate::oip::make!($datatype, $vector, texts $vector)
     };
     ($datatype:expr, $vector:expr, texts $texts:expr) => {
         match $datatype {
@@ -168,7 +168,10 @@ impl Values {
 
     /// `len` zeros, or empty texts.
     pub fn zeros(datatype: Datatype, len: usize) -> Self {
-        make!(datatype, vec![Default::default(); len])
+        fn zeros<T: Element>(len: usize) -> Vec<T> {
+            vec![T::default(); len]
+        }
+        make!(datatype, zeros(len))
     }
 
     fn slice(&self, start: usize, end: usize) -> Option<Self> {

@@ -41,6 +41,10 @@ impl Intake {
         Self { bytes_max, pieces: Arc::new(Semaphore::new(pieces)) }
     }
 
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// Room for `bytes` until the answer is dropped.
     pub(super) fn hold(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
         if bytes > self.bytes_max {

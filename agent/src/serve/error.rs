@@ -22,6 +22,11 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, sentence)
     }
 
+    pub(super) fn loading() -> Self {
+        let sentence = "the fleet's order decides what is loaded on this box; start a rollout instead";
+        Self::new(StatusCode::FORBIDDEN, sentence)
+    }
+
     pub(super) fn unknown_model(name: &str) -> Self {
         let name: String = name.chars().take(80).collect();
         Self::new(

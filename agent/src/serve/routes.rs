@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRef, Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{any, get, post, put};
 use muster_protocol::manifest::Signature;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower_http::CompressionLevel;
@@ -19,13 +20,13 @@ use tower_http::timeout::TimeoutLayer;
 use super::body::{self, Intake, Received};
 use super::error::Refusal;
 use super::house::{Desk, Word};
-use super::metadata::IndexRequest;
 use super::slots::Slots;
-use super::{house, infer, labels, metadata};
+use super::words::Statistics;
+use super::{grpc, house, infer, labels, metadata, metrics};
 use crate::oip;
 
 /// Longest life of a request, sending it included; above the model's own patience.
-const REQUEST_TIME: Duration = Duration::from_mins(1);
+pub(super) const REQUEST_TIME: Duration = Duration::from_mins(1);
 /// Shorter answers fit one packet as they are.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
 
@@ -59,9 +60,20 @@ pub(super) fn router(slots: Slots, state: watch::Receiver<Value>, desk: Desk, in
         .route("/v2/models/{model}/versions/{version}/ready", get(model_version_ready))
         .route("/v2/models/{model}/infer", post(model_infer))
         .route("/v2/models/{model}/versions/{version}/infer", post(model_version_infer))
-        .route("/v2/repository/index", post(index))
+        .route("/v2/models/{model}/config", get(config))
+        .route("/v2/models/{model}/versions/{version}/config", get(config_version))
+        .route("/v2/models/stats", get(all_statistics))
+        .route("/v2/models/{model}/stats", get(statistics))
+        .route("/v2/models/{model}/versions/{version}/stats", get(statistics_version))
+        .route("/v2/repository/index", get(index).post(index))
         .route("/v2/repository/models/{model}/load", post(loading))
         .route("/v2/repository/models/{model}/unload", post(loading))
+        .route("/v2/models/{model}/trace/setting", any(absent))
+        .route("/v2/trace/{*rest}", any(absent))
+        .route("/v2/logging", any(absent))
+        .route("/v2/systemsharedmemory/{*rest}", any(absent))
+        .route("/v2/cudasharedmemory/{*rest}", any(absent))
+        .route("/metrics", get(show_metrics))
         .route("/muster/v1/labels", post(take_labels))
         .route("/muster/v1/state", get(show_state))
         .route("/muster/v1/leases", get(leases))
@@ -128,20 +140,67 @@ async fn model_version_infer(
     answer(&app, &model, Some(&version), &headers, &body).await
 }
 
+async fn config(State(app): State<App>, Path(model): Path<String>) -> Answer {
+    let (serving, _) = infer::find(&app.slots, &model, None)?;
+    Ok(axum::Json(metadata::config(&model, &serving)).into_response())
+}
+
+async fn config_version(State(app): State<App>, Path((model, version)): Path<(String, String)>) -> Answer {
+    let (serving, _) = infer::find(&app.slots, &model, Some(&version))?;
+    Ok(axum::Json(metadata::config(&model, &serving)).into_response())
+}
+
+async fn all_statistics(State(app): State<App>) -> Response {
+    axum::Json(Statistics { model_stats: metadata::all_statistics(&app.slots) }).into_response()
+}
+
+async fn statistics(State(app): State<App>, Path(model): Path<String>) -> Answer {
+    let (serving, _) = infer::find(&app.slots, &model, None)?;
+    let model_stats = vec![metadata::statistics(&model, &serving)];
+    Ok(axum::Json(Statistics { model_stats }).into_response())
+}
+
+async fn statistics_version(
+    State(app): State<App>,
+    Path((model, version)): Path<(String, String)>,
+) -> Answer {
+    let (serving, _) = infer::find(&app.slots, &model, Some(&version))?;
+    let model_stats = vec![metadata::statistics(&model, &serving)];
+    Ok(axum::Json(Statistics { model_stats }).into_response())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct IndexRequest {
+    /// Only what is ready.
+    ready: bool,
+}
+
 async fn index(State(app): State<App>, body: Received) -> Answer {
     // Clients send nothing where they ask for everything.
-    let request = if body.bytes.trim_ascii().is_empty() {
+    let IndexRequest { ready } = if body.bytes.trim_ascii().is_empty() {
         IndexRequest::default()
     } else {
         serde_json::from_slice(&body.bytes)
             .map_err(|error| Refusal::bad(format!("the body is not an index request: {error}")))?
     };
-    Ok(axum::Json(metadata::index(&app.slots, &request)).into_response())
+    Ok(axum::Json(metadata::index(&app.slots, ready)).into_response())
 }
 
 async fn loading() -> Refusal {
-    let sentence = "the fleet's order decides what is loaded on this box; start a rollout instead";
-    Refusal::new(StatusCode::FORBIDDEN, sentence)
+    Refusal::loading()
+}
+
+/// Extensions of other servers that clients ask for by name.
+async fn absent() -> Refusal {
+    Refusal::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "shared memory, tracing and logging are not supported by this server",
+    )
+}
+
+async fn show_metrics(State(app): State<App>) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&app.slots)).into_response()
 }
 
 async fn take_labels(State(app): State<App>, body: Received) -> Answer {
@@ -190,8 +249,13 @@ async fn withdraw_consent(
     app.desk.ask(house::withdraw(&slot, &body.bytes)?).await
 }
 
-async fn no_path() -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path; the protocol's paths begin with /v2")
+async fn no_path(headers: HeaderMap) -> Response {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content_type.is_some_and(|value| value.starts_with("application/grpc")) {
+        return grpc::unimplemented();
+    }
+    let sentence = "there is nothing at this path; the protocol's paths begin with /v2";
+    Refusal::new(StatusCode::NOT_FOUND, sentence).into_response()
 }
 
 async fn no_method() -> Refusal {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use muster_protocol::drift::Floor;
@@ -18,7 +19,7 @@ use muster_protocol::time::Timestamp;
 use crate::capture::Taps;
 use crate::engine::Model;
 use crate::labels::{Predictions, RingLimits};
-use crate::measure::{MeasureError, Panes, Stats};
+use crate::measure::{MeasureError, Panes, Stats, Tally};
 
 /// Tells the world time.
 pub type WorldNow = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -108,6 +109,8 @@ pub(super) struct Serving {
 struct Meter {
     panes: Mutex<Panes>,
     stats: Mutex<Stats>,
+    tally: Mutex<Tally>,
+    in_flight: AtomicUsize,
 }
 
 /// What a request finds under a model's name.
@@ -161,7 +164,7 @@ impl Slots {
         let panes = panes.floor(self.0.limits.floor);
         let mut table = self.0.write();
         let place = table.slots.entry(slot.clone()).or_insert_with(|| self.new_slot(slot));
-        let fresh = || Arc::new(Meter { panes: Mutex::new(panes), stats: Mutex::default() });
+        let fresh = || Arc::new(Meter::new(panes));
         let meter = Arc::clone(place.meters.entry(bundle.sha256).or_insert_with(fresh));
         place.stopped = None;
         let replaced = place.current.replace(Arc::new(Serving { model, manifest, bundle, meter }));
@@ -332,6 +335,16 @@ impl Slots {
         names.into_iter().map(|slot| (slot.clone(), current(slot))).collect()
     }
 
+    /// All that is loaded, by name: what serves and what would after going back.
+    pub(super) fn loaded(&self) -> Vec<(SlotName, Arc<Serving>)> {
+        let table = self.0.read();
+        let both = table.slots.iter().flat_map(|(slot, place)| {
+            let loaded = place.current.iter().chain(&place.previous);
+            loaded.map(|serving| (slot.clone(), Arc::clone(serving)))
+        });
+        both.collect()
+    }
+
     fn new_slot(&self, slot: &SlotName) -> Slot {
         let predictions = Predictions::new(slot.clone(), self.0.limits.ring, self.0.limits.floor);
         let (current, previous, stopped, meters) = Default::default();
@@ -339,7 +352,36 @@ impl Slots {
     }
 }
 
+impl Meter {
+    fn new(panes: Panes) -> Self {
+        let (stats, tally, in_flight) = Default::default();
+        Self { panes: Mutex::new(panes), stats, tally, in_flight }
+    }
+}
+
+/// A request that is being answered; it ends when this is dropped, however it ends.
+pub(super) struct InFlight<'a>(&'a AtomicUsize);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Serving {
+    pub(super) fn begin(&self) -> InFlight<'_> {
+        self.meter.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(&self.meter.in_flight)
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.meter.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
+        lock(&self.meter.tally)
+    }
+
     pub(super) fn stats(&self) -> MutexGuard<'_, Stats> {
         lock(&self.meter.stats)
     }

@@ -2,21 +2,11 @@
 
 use std::io::Write as _;
 
-use muster_protocol::manifest::Manifest;
 use serde_json::{Value, json};
 
-use super::{Box, bundle, load, logistic};
+use super::{Box, logistic, whole};
 
 const JSON_BYTES: &str = "inference-header-content-length";
-
-/// A manifest that promises all that the model has.
-fn whole(file: &str) -> muster_agent::serve::Served {
-    let model = load(file);
-    let mut manifest: Value = serde_json::to_value(super::manifest("1", 2, "y", "regression")).unwrap();
-    manifest["signature"] = serde_json::to_value(model.signature()).unwrap();
-    let manifest = Manifest::parse(manifest.to_string().as_bytes()).unwrap();
-    muster_agent::serve::Served::new(model, manifest, bundle("1"), None).unwrap()
-}
 
 struct Answer {
     status: u16,
