@@ -1,7 +1,9 @@
-//! What must hold of an inference request that an application sends, whatever its body and header say.
+//! What must hold of an inference request that an application sends, whatever its body and header say. The reader is
+//! `oip` at the root: the fuzzer compiles it in, the agent's tests name their own.
 
-use muster_agent::oip::{self, Form, NamedTensor, Wanted};
 use muster_protocol::manifest::{Datatype, Signature, Tensor};
+
+use crate::oip::{self, Form, NamedTensor, Wanted};
 
 fn signature(inputs: &[(&str, Datatype, &[i64])]) -> Signature {
     let tensor = |&(name, datatype, shape): &(&str, Datatype, &[i64])| Tensor {
@@ -16,7 +18,7 @@ fn signature(inputs: &[(&str, Datatype, &[i64])]) -> Signature {
 
 /// The first byte chooses the model, the next two say what the header `Inference-Header-Content-Length` does: all ones
 /// that there is none.
-pub fn oip(data: &[u8]) -> bool {
+pub fn request(data: &[u8]) -> bool {
     let Some(([model, low, high], body)) = data.split_first_chunk::<3>() else { return false };
     let signature = match model % 4 {
         0 => signature(&[("x", Datatype::Fp32, &[-1, 2]), ("k", Datatype::Int64, &[1])]),
@@ -35,7 +37,11 @@ pub fn oip(data: &[u8]) -> bool {
         assert_eq!(tensor.shape.len(), declared.shape.len());
         let fits = |(&found, &wanted): (&usize, &i64)| wanted < 0 || i64::try_from(found) == Ok(wanted);
         assert!(tensor.shape.iter().zip(&declared.shape).all(fits), "a shape that the model does not take");
-        assert_eq!(tensor.values.len(), tensor.shape.iter().product::<usize>(), "the runtime would read beyond");
+        assert_eq!(
+            tensor.values.len(),
+            tensor.shape.iter().product::<usize>(),
+            "the runtime would read beyond"
+        );
         assert!(!tensor.values.is_empty());
         assert_eq!(tensor.values.first_not_finite(), None);
     }
@@ -46,7 +52,9 @@ pub fn oip(data: &[u8]) -> bool {
     }
 
     // What was taken comes back the same, in JSON and in binary form.
-    let all = |form| signature.inputs.iter().map(|input| Wanted { name: input.name.clone(), form }).collect::<Vec<_>>();
+    let all = |form| {
+        signature.inputs.iter().map(|input| Wanted { name: input.name.clone(), form }).collect::<Vec<_>>()
+    };
     let written = oip::write("m", "1", request.id.as_deref(), request.inputs.clone(), &all(Form::Json));
     assert_eq!(oip::read(&written.json).expect("what we wrote is read"), request.inputs);
     let binary = oip::write("m", "1", None, request.inputs.clone(), &all(Form::Binary));

@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
@@ -37,6 +37,8 @@ use tensors::{ModelInferRequest, ModelInferResponse};
 
 /// Room for the names and shapes around the tensors.
 const FRAME_BYTES: usize = 64 * 1024;
+const OUT_OF_RANGE: &str = "11";
+const RESOURCE_EXHAUSTED: HeaderValue = HeaderValue::from_static("8");
 const SERVICE: &str = "inference.GRPCInferenceService";
 
 #[derive(Clone)]
@@ -218,7 +220,13 @@ where
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Deflate);
         match tokio::time::timeout(REQUEST_TIME, grpc.unary(service, request)).await {
-            Ok(answer) => answer.map(Body::new),
+            Ok(mut answer) => {
+                // What is too large has another status in tonic than everywhere else.
+                if answer.headers().get(Status::GRPC_STATUS).is_some_and(|code| code == OUT_OF_RANGE) {
+                    answer.headers_mut().insert(Status::GRPC_STATUS, RESOURCE_EXHAUSTED);
+                }
+                answer.map(Body::new)
+            }
             Err(_) => Status::deadline_exceeded("the request did not end in time").into_http(),
         }
     })
@@ -285,7 +293,7 @@ mod tests {
     fn deadlines_are_digits_and_a_unit() {
         let check = |text: &'static str, expect: Option<Duration>| {
             let mut headers = HeaderMap::new();
-            headers.insert("grpc-timeout", axum::http::HeaderValue::from_static(text));
+            headers.insert("grpc-timeout", HeaderValue::from_static(text));
             assert_eq!(deadline(&headers), expect, "{text}");
         };
         check("250m", Some(Duration::from_millis(250)));

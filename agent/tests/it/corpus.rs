@@ -7,7 +7,7 @@ use std::path::Path;
 
 #[expect(unreachable_pub, reason = "the fuzzer compiles the same file")]
 #[path = "../../../fuzz/src/oip.rs"]
-mod oip;
+mod check;
 
 #[test]
 fn the_corpus_of_inference_requests_holds() {
@@ -15,7 +15,7 @@ fn the_corpus_of_inference_requests_holds() {
     let mut kinds = [0; 2];
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let accepted = oip::oip(&fs::read(&path).unwrap());
+        let accepted = check::request(&fs::read(&path).unwrap());
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(!name.starts_with("ok-") || accepted, "{} was refused", path.display());
         assert!(!name.starts_with("no-") || !accepted, "{} was accepted", path.display());

@@ -83,7 +83,8 @@ fn line(version: &str, file: &str) -> Served {
 fn whole(file: &str) -> Served {
     let model = load(file);
     let signature = model.signature().clone();
-    Served::new(model, Manifest { signature, ..manifest("1", 1, "y", "regression") }, bundle("1"), None).unwrap()
+    Served::new(model, Manifest { signature, ..manifest("1", 1, "y", "regression") }, bundle("1"), None)
+        .unwrap()
 }
 
 /// A box's server with a world clock that the test turns.

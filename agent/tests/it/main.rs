@@ -5,3 +5,6 @@ mod corpus;
 mod inference;
 mod life;
 mod privacy;
+
+// Where the fuzzer has it too.
+use muster_agent::oip;
