@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,12 +15,46 @@ pub struct IdError {
     rule: &'static str,
 }
 
+/// What every name is, whatever it is kept in.
+macro_rules! text {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+/// A name that people or their systems give. Shared by its clones: a fleet's boxes say the same few again and again.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $valid:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
+
+        text!($name);
 
         impl $name {
             pub fn as_str(&self) -> &str {
@@ -33,42 +68,67 @@ macro_rules! id {
             fn from_str(text: &str) -> Result<Self, IdError> {
                 let valid: fn(&str) -> bool = $valid;
                 if valid(text) {
-                    Ok(Self(text.to_owned()))
+                    Ok(Self(text.into()))
                 } else {
                     Err(IdError { what: $what, text: text.chars().take(80).collect(), rule: $rule })
                 }
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = IdError;
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.as_str().to_owned()
+            }
+        }
+    };
+}
 
-            fn try_from(text: String) -> Result<Self, IdError> {
-                text.parse()
+/// A name that Muster makes: a prefix and 128 random bits. All are of one length and lie in place, so that a walk over a
+/// fleet of a hundred thousand need not fetch each from somewhere else.
+macro_rules! minted {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name([u8; $prefix.len() + RANDOM_CHARS]);
+
+        text!($name);
+
+        impl $name {
+            /// Makes an id out of randomness that the caller brings.
+            pub fn mint(random: [u8; ID_RANDOM_BYTES]) -> Self {
+                let mut bytes = [0; $prefix.len() + RANDOM_CHARS];
+                let (prefix, rest) = bytes.split_at_mut($prefix.len());
+                prefix.copy_from_slice($prefix.as_bytes());
+                rest.copy_from_slice(&crockford(random));
+                Self(bytes)
+            }
+
+            pub fn as_str(&self) -> &str {
+                // All of it is ASCII.
+                std::str::from_utf8(&self.0).unwrap_or_default()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let wrong = || IdError {
+                    what: $what,
+                    text: text.chars().take(80).collect(),
+                    rule: concat!("write ", $prefix, " and 26 characters of lower-case Crockford base 32"),
+                };
+                if !prefixed(text, $prefix) {
+                    return Err(wrong());
+                }
+                text.as_bytes().try_into().map(Self).map_err(|_| wrong())
             }
         }
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
-            }
-        }
-
-        impl AsRef<str> for $name {
-            fn as_ref(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                id.as_str().to_owned()
             }
         }
     };
@@ -79,29 +139,28 @@ const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// Random bytes in an id after its prefix; 26 characters in Crockford's base 32.
 pub const ID_RANDOM_BYTES: usize = 16;
+const RANDOM_CHARS: usize = 26;
 
-id!(
+minted!(
     /// One box. Also its certificate's common name and its topic segment.
-    DeviceId, "device id", "write d- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "d-")
+    DeviceId, "device id", "d-"
 );
-id!(RolloutId, "rollout id", "write ro- and 26 characters of lower-case Crockford base 32", |t| prefixed(
-    t, "ro-"
-));
-id!(
+minted!(RolloutId, "rollout id", "ro-");
+minted!(
     /// One retraining run.
-    RunId, "run id", "write run- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "run-")
+    RunId, "run id", "run-"
 );
-id!(
+minted!(
     /// Why a retraining was asked for; follows the loop to the last device.
-    TriggerId, "trigger id", "write trg- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "trg-")
+    TriggerId, "trigger id", "trg-"
 );
-id!(
+minted!(
     /// One open (or closed) drift alarm.
-    IncidentId, "incident id", "write inc- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "inc-")
+    IncidentId, "incident id", "inc-"
 );
-id!(
+minted!(
     /// A process's life on a box: sequence numbers count within one boot.
-    BootId, "boot id", "write b- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "b-")
+    BootId, "boot id", "b-"
 );
 id!(
     /// What a model is called in its bundles' target paths.
@@ -154,44 +213,22 @@ id!(
             && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
     }
 );
-id!(
+minted!(
     /// One enrolment file: what it allows is kept at the fleet under this name.
-    EnrolmentId, "enrolment id", "write en- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "en-")
+    EnrolmentId, "enrolment id", "en-"
 );
 
-id!(
+minted!(
     /// One "not now" that a person took for a box or a site.
-    LeaseId, "lease id", "write le- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "le-")
+    LeaseId, "lease id", "le-"
 );
-id!(
+minted!(
     /// One wish of the fleet that a site keep some rows of its own.
-    CaptureId, "capture id", "write cap- and 26 characters of lower-case Crockford base 32", |t| prefixed(t, "cap-")
+    CaptureId, "capture id", "cap-"
 );
 id!(
     /// What a saved question about boxes is called.
     CohortName, "cohort name", "use 1 to 64 of a-z, 0-9 and '-', starting with a letter", |t| name(t, 64)
-);
-
-macro_rules! minted {
-    ($($name:ident = $prefix:literal),* $(,)?) => { $(
-        impl $name {
-            /// Makes an id out of randomness that the caller brings.
-            pub fn mint(random: [u8; ID_RANDOM_BYTES]) -> Self {
-                Self(format!(concat!($prefix, "{}"), crockford(random)))
-            }
-        }
-    )* };
-}
-minted!(
-    DeviceId = "d-",
-    RolloutId = "ro-",
-    RunId = "run-",
-    TriggerId = "trg-",
-    IncidentId = "inc-",
-    BootId = "b-",
-    EnrolmentId = "en-",
-    LeaseId = "le-",
-    CaptureId = "cap-"
 );
 
 /// SHA-256 of content, 64 lower-case hexadecimal digits. The name of every blob and bundle.
@@ -376,18 +413,18 @@ fn name(text: &str, longest: usize) -> bool {
 
 fn prefixed(text: &str, prefix: &str) -> bool {
     text.strip_prefix(prefix)
-        .is_some_and(|rest| rest.len() == 26 && rest.bytes().all(|b| CROCKFORD.contains(&b)))
+        .is_some_and(|rest| rest.len() == RANDOM_CHARS && rest.bytes().all(|b| CROCKFORD.contains(&b)))
 }
 
 /// 128 bits as 26 characters, most significant first.
-fn crockford(random: [u8; ID_RANDOM_BYTES]) -> String {
+fn crockford(random: [u8; ID_RANDOM_BYTES]) -> [u8; RANDOM_CHARS] {
     let mut value = u128::from_be_bytes(random);
-    let mut text = [0_u8; 26];
+    let mut text = [0_u8; RANDOM_CHARS];
     for place in text.iter_mut().rev() {
         *place = CROCKFORD[usize::try_from(value & 31).unwrap_or_default()];
         value >>= 5;
     }
-    text.iter().map(|&b| char::from(b)).collect()
+    text
 }
 
 #[cfg(test)]

@@ -207,7 +207,8 @@ mod tests {
     fn a_stage_adds_whom_it_names_and_those_who_cannot_come_last() {
         let named = Size::Devices([device(3)].into());
         let mut fleet = fleet();
-        fleet.devices.get_mut(&device(4)).unwrap().unfit = Some(crate::rollout::Cause::new("npu", "too old"));
+        fleet.devices.get_mut(&device(4)).unwrap().unfit =
+            Some(Box::new(crate::rollout::Cause::new("npu", "too old")));
         let stages = stages(&plan(&[named, Size::Count(3), Size::Percent(100.0)]), &bundle(1), &fleet);
         let of =
             |stage| stages.iter().filter(|(_, s)| **s == stage).map(|(id, _)| id.clone()).collect::<Vec<_>>();

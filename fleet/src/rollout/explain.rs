@@ -46,7 +46,7 @@ type Said = (Code, String, String, Option<Timestamp>);
 
 impl<'a> Explainer<'a> {
     pub fn new(rollout: &'a Rollout, members: &'a Members, view: &'a FleetView, now: Timestamp) -> Self {
-        let rows = rows(members, view);
+        let rows = rows(&rollout.bundle, members, view);
         let facts = Facts::gather(rollout, view, now, &rows);
         Self { rollout, now, rows, facts }
     }

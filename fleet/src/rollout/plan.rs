@@ -392,7 +392,7 @@ impl Plan {
             }
             gate::decidable(&stage.gate, reached).map_err(|why| stage.wrong(&why))?;
         }
-        let shut = shut_sites(fleet, cohort.iter().map(|(_, device)| &device.site).collect());
+        let shut = shut_sites(fleet, cohort.iter().map(|(_, device)| &*device.site).collect());
         if self.timing == Timing::AsSitesAllow && !shut.is_empty() {
             let sites: Vec<&str> = shut.iter().map(|site| site.as_str()).collect();
             warnings.push(Warning::new("shut_site", format!("windows never open at {}", sites.join(", "))));

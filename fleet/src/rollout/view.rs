@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::filter::{Tags, Traits};
 use super::hardware::Hardware;
+use super::mark::MarkedSite;
 use super::site::{Freeze, Lease, SiteView};
 use super::{Cause, Rollout};
 use crate::gate::{DeviceEvidence, Stratum};
@@ -45,7 +46,7 @@ pub enum BundleStanding {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceView {
     pub name: String,
-    pub site: SiteName,
+    pub site: MarkedSite,
     pub tags: Tags,
     pub hardware: Hardware,
     pub agent: Option<AgentVersion>,
@@ -62,16 +63,16 @@ pub struct DeviceView {
     /// What it is doing about its wish.
     pub doing: Doing,
     /// Why the bundle can never run there: wrong hardware, an agent too old.
-    pub unfit: Option<Cause>,
+    pub unfit: Option<Box<Cause>>,
     /// The bundle failed there before, in whatever rollout.
-    pub bad: Option<Cause>,
+    pub bad: Option<Box<Cause>>,
     pub claim: Claim,
     /// It is being interrupted for another slot.
     pub busy_elsewhere: bool,
     /// Leases on this box alone, its own application's among them.
     pub leases: Vec<Lease>,
     /// What it has shown of the bundle under test, or, before it has it, of itself.
-    pub evidence: DeviceEvidence,
+    pub evidence: Box<DeviceEvidence>,
 }
 
 /// Which rollout of the slot the device belongs to now.
@@ -118,7 +119,7 @@ impl DeviceView {
     pub fn at(site: SiteName) -> Self {
         Self {
             name: String::new(),
-            site,
+            site: site.into(),
             tags: Tags::new(),
             hardware: Hardware::default(),
             agent: None,
@@ -133,7 +134,7 @@ impl DeviceView {
             claim: Claim::Free,
             busy_elsewhere: false,
             leases: Vec::new(),
-            evidence: DeviceEvidence::default(),
+            evidence: Box::default(),
         }
     }
 
@@ -150,7 +151,7 @@ impl DeviceView {
 
     /// Its site and its most telling hardware class: what canaries are drawn and compared by.
     pub fn stratum(&self) -> Stratum {
-        Stratum { site: Some(self.site.clone()), hardware: self.hardware.telling().to_owned() }
+        Stratum { site: Some(SiteName::clone(&self.site)), hardware: self.hardware.telling().to_owned() }
     }
 
     /// Whether what its order wants is still what the rollout asked for, and no newer one's to change.

@@ -222,14 +222,14 @@ impl Watch {
         around: &Surroundings<'_>,
     ) -> DeviceView {
         let mut line = seen.line(&self.rollout.slot, leases);
-        line.unfit = self.unfit(seen);
+        line.unfit = self.unfit(seen).map(Box::new);
         // A retry forgives what failed before it.
         let forgiven = self.rollout.retried;
         let bad = self.bad.get(id).filter(|bad| forgiven.is_none_or(|retried| bad.at >= retried));
-        line.bad = bad.map(|bad| bad.cause.clone());
+        line.bad = bad.map(|bad| Box::new(bad.cause.clone()));
         line.busy_elsewhere |= around.interrupted_elsewhere(&self.rollout, id);
         if let Some(shown) = self.evidence.get(id) {
-            line.evidence.clone_from(shown);
+            line.evidence = Box::new(shown.clone());
         }
         line.claim = claim(&self.rollout, &around.0, id, &line);
         line.way_back = way_back(&self.rollout, &around.0, id, &line);

@@ -248,7 +248,7 @@ impl Fleet {
             let unfit = saved.unfit.as_ref().filter(|class| **class == known.hardware);
             let mut view = DeviceView {
                 name: known.name.clone(),
-                site: known.site.clone(),
+                site: known.site.clone().into(),
                 tags: known.tags.clone(),
                 hardware: BTreeSet::from([known.hardware.clone()]).into(),
                 agent: None,
@@ -258,12 +258,13 @@ impl Fleet {
                 current,
                 way_back: None,
                 doing,
-                unfit: unfit.map(|class| Cause::new("unfit", format!("it does not run on {class}"))),
+                unfit: unfit
+                    .map(|class| Box::new(Cause::new("unfit", format!("it does not run on {class}")))),
                 bad: None,
                 claim: Claim::Free,
                 busy_elsewhere: self.is_busy_elsewhere(&rollout.slot, id),
                 leases: known.leases.iter().filter(|lease| lease.until > now).cloned().collect(),
-                evidence,
+                evidence: Box::new(evidence),
             };
             view.claim = claim(rollout, &contenders, id, &view);
             view.way_back = way_back(rollout, &contenders, id, &view);

@@ -199,7 +199,7 @@ fn windows_and_leases_are_kept(look: &Look<'_>) -> Holds {
             _ => (&site.rules.download, "fetch"),
         };
         hold(!keeps || open.is_open(&site.rules.zone, look.now), "windows_and_leases_are_kept", || {
-            format!("{} may {what} while {} allows it not", device.name, device.site)
+            format!("{} may {what} while {} allows it not", device.name, *device.site)
         })?;
     }
     Ok(())

@@ -35,6 +35,7 @@ mod campaign;
 mod coverage;
 mod fleet;
 mod invariants;
+mod mutants;
 mod nature;
 mod operators;
 mod rng;
@@ -52,6 +53,11 @@ fn sixty_fleets_keep_the_invariants() {
 #[test]
 fn what_failed_once_does_not_fail_again() {
     campaign::regressions();
+}
+
+#[test]
+fn every_deliberate_bug_still_fits_the_source() {
+    mutants::fit();
 }
 
 #[test]

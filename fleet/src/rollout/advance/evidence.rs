@@ -55,7 +55,7 @@ impl Look<'_> {
 
     fn shown(&self, row: &Row<'_>, member: &Member) -> DeviceEvidence {
         let progress = &member.progress;
-        let shown = row.device.map(|device| device.evidence.clone()).unwrap_or_default();
+        let shown = row.device.map(|device| DeviceEvidence::clone(&device.evidence)).unwrap_or_default();
         let before = progress.from().filter(|from| **from != self.rollout.bundle);
         let paired = if before.is_some() { shown.paired.or(Some(Vec::new())) } else { None };
         // Going back by itself costs the hour it happened in.
@@ -108,12 +108,12 @@ impl Look<'_> {
         for row in &self.rows {
             let (Some(device), Some(part)) = (row.device, row.part()) else { continue };
             if row.within(open).is_some_and(|part| part != Part::Excluded) {
-                classes.entry(device.hardware.mark()).or_insert_with(|| device.hardware.telling());
+                classes.entry(row.hardware_mark()).or_insert_with(|| device.hardware.telling());
             }
-            if part.is_exposed() || device.current.as_ref() == Some(&self.rollout.bundle) {
+            if part.is_exposed() || row.runs_it() {
                 continue;
             }
-            if near.contains(&mark(device.site.as_str())) {
+            if near.contains(&row.site_mark()) {
                 here.push((row.id, device));
             } else {
                 elsewhere.push((row.id, device));

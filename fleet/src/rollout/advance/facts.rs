@@ -11,6 +11,7 @@ use muster_protocol::time::Timestamp;
 use super::hindrance::Hindrance;
 use super::look::{Part, Row, hours};
 use crate::rollout::calendar::{Hours, Zone};
+use crate::rollout::mark::MarkedSite;
 use crate::rollout::view::{BundleStanding, Claim, Doing, FleetView};
 use crate::rollout::{Freeze, Lease, Phase, Progress, Rollout, SiteRules, SiteView, StagePlan, Timing};
 
@@ -22,13 +23,13 @@ pub(in crate::rollout) struct Facts<'a> {
     view: &'a FleetView,
     now: Timestamp,
     open: usize,
-    sites: BTreeMap<&'a SiteName, Site<'a>>,
+    sites: BTreeMap<MarkedSite, Site<'a>>,
     /// For sites without rules.
     plain: Site<'a>,
     in_flight: usize,
-    in_flight_at: BTreeMap<&'a SiteName, usize>,
+    in_flight_at: BTreeMap<&'a MarkedSite, usize>,
     /// Boxes of a site that are interrupted for another slot: they take its places too.
-    busy_at: BTreeMap<&'a SiteName, usize>,
+    busy_at: BTreeMap<&'a MarkedSite, usize>,
     /// Of each redundancy group, who keeps its partners waiting.
     groups: BTreeMap<&'a TagValue, Vec<Trouble<'a>>>,
     asked_in_hour: u32,
@@ -65,7 +66,8 @@ impl<'a> Facts<'a> {
         rows: &[Row<'a>],
     ) -> Self {
         let open = rollout.open_stage();
-        let sites = view.sites.iter().map(|(name, site)| (name, Site::of(site, now))).collect();
+        let sites =
+            view.sites.iter().map(|(name, site)| (name.clone().into(), Site::of(site, now))).collect();
         let mut facts = Self {
             rollout,
             view,
@@ -146,11 +148,11 @@ impl<'a> Facts<'a> {
         self.rollout.plan.stages.get(stage).map(StagePlan::bake).unwrap_or_default()
     }
 
-    fn site(&self, name: &SiteName) -> &Site<'a> {
+    fn site(&self, name: &MarkedSite) -> &Site<'a> {
         self.sites.get(name).unwrap_or(&self.plain)
     }
 
-    fn site_cap(&self, name: &SiteName) -> Option<u32> {
+    fn site_cap(&self, name: &MarkedSite) -> Option<u32> {
         let of_site = self.site(name).rules.and_then(|rules| rules.in_flight_max);
         match (self.rollout.plan.in_flight_per_site_max, of_site) {
             (Some(plan), Some(site)) => Some(plan.min(site)),
@@ -248,7 +250,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Until when a device of the site may switch, if its window closes at all.
-    pub(super) fn window_end(&self, name: &SiteName) -> Option<Timestamp> {
+    pub(super) fn window_end(&self, name: &MarkedSite) -> Option<Timestamp> {
         let site = self.site(name);
         match self.opening(site, site.rules?, true) {
             Opening::Open { until } | Opening::Closed { until } => until,
@@ -256,7 +258,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Whether the site wants somebody at the box to agree.
-    pub(super) fn consent(&self, name: &SiteName) -> muster_protocol::trust::Consent {
+    pub(super) fn consent(&self, name: &MarkedSite) -> muster_protocol::trust::Consent {
         self.site(name).rules.map(|rules| rules.consent).unwrap_or_default()
     }
 
@@ -289,7 +291,7 @@ impl<'a> Facts<'a> {
         }
         let site = &row.device?.site;
         let max = self.site_cap(site)?;
-        let taken = |map: &BTreeMap<&SiteName, usize>| map.get(site).copied().unwrap_or(0);
+        let taken = |map: &BTreeMap<&MarkedSite, usize>| map.get(site).copied().unwrap_or(0);
         let now = taken(&self.in_flight_at) + taken(&self.busy_at);
         (now >= max as usize).then_some(Hindrance::SiteInFlight { site, now, max })
     }

@@ -30,6 +30,10 @@ pub(in crate::rollout) struct Row<'a> {
     /// `None` if it is no member of the fleet any more.
     pub(in crate::rollout) device: Option<&'a DeviceView>,
     online: bool,
+    /// Whether it last proved to run the rollout's bundle.
+    runs_it: bool,
+    /// Marks of its site and of its most telling hardware class.
+    marks: (u64, u64),
     /// Stage and part; `None` if it is no member.
     place: Option<(usize, Part)>,
     before: Option<&'a Member>,
@@ -53,9 +57,16 @@ pub(super) enum Part {
 }
 
 impl<'a> Row<'a> {
-    fn new(id: &'a DeviceId, before: Option<&'a Member>, device: Option<&'a DeviceView>) -> Self {
+    fn new(
+        bundle: &BundleRef,
+        id: &'a DeviceId,
+        before: Option<&'a Member>,
+        device: Option<&'a DeviceView>,
+    ) -> Self {
         let online = device.is_some_and(|device| device.online);
-        Self { id, device, online, place: before.map(place), before, after: None }
+        let runs_it = device.is_some_and(|device| device.current.as_ref() == Some(bundle));
+        let marks = device.map_or((0, 0), |device| (device.site.mark(), device.hardware.mark()));
+        Self { id, device, online, runs_it, marks, place: before.map(place), before, after: None }
     }
 
     pub(in crate::rollout) fn member(&self) -> Option<&Member> {
@@ -73,6 +84,18 @@ impl<'a> Row<'a> {
 
     pub(in crate::rollout) fn is_online(&self) -> bool {
         self.online
+    }
+
+    pub(super) fn runs_it(&self) -> bool {
+        self.runs_it
+    }
+
+    pub(super) fn site_mark(&self) -> u64 {
+        self.marks.0
+    }
+
+    pub(super) fn hardware_mark(&self) -> u64 {
+        self.marks.1
     }
 
     pub(super) fn set(&mut self, member: Member) {
@@ -127,7 +150,11 @@ fn place(member: &Member) -> (usize, Part) {
 }
 
 /// Every device that is a member, or in the fleet, or both; in the order of their ids.
-pub(in crate::rollout) fn rows<'a>(members: &'a Members, fleet: &'a FleetView) -> Vec<Row<'a>> {
+pub(in crate::rollout) fn rows<'a>(
+    bundle: &BundleRef,
+    members: &'a Members,
+    fleet: &'a FleetView,
+) -> Vec<Row<'a>> {
     let mut rows = Vec::with_capacity(members.len().max(fleet.devices.len()));
     let (mut members, mut devices) = (members.iter().peekable(), fleet.devices.iter().peekable());
     loop {
@@ -141,10 +168,10 @@ pub(in crate::rollout) fn rows<'a>(members: &'a Members, fleet: &'a FleetView) -
         let device = if order.is_ge() { devices.next() } else { None };
         match (member, device) {
             (Some((id, member)), device) => {
-                rows.push(Row::new(id, Some(member), device.map(|(_, device)| device)));
+                rows.push(Row::new(bundle, id, Some(member), device.map(|(_, device)| device)));
             }
             (None, Some((id, device))) => {
-                rows.push(Row::new(id, None, Some(device)));
+                rows.push(Row::new(bundle, id, None, Some(device)));
             }
             (None, None) => {}
         }
@@ -158,7 +185,7 @@ impl<'a> Look<'a> {
         view: &'a FleetView,
         now: Timestamp,
     ) -> Self {
-        Self { rollout, view, now, rows: rows(members, view), out: Advance::default() }
+        Self { rollout, view, now, rows: rows(&rollout.bundle, members, view), out: Advance::default() }
     }
 
     pub(super) fn look_at(&mut self, time: Timestamp) {

@@ -64,7 +64,7 @@ impl Look<'_> {
         let mut sites = BTreeSet::new();
         for row in &self.rows {
             if row.within(open).is_some_and(Part::is_pending) {
-                sites.extend(row.device.map(|device| &device.site));
+                sites.extend(row.device.map(|device| &*device.site));
             }
         }
         sites

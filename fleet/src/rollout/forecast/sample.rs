@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_protocol::ids::DeviceId;
+use muster_protocol::ids::{DeviceId, SiteName};
 
 use super::super::draw::draw;
 use super::super::plan::{Plan, Size};
@@ -31,7 +31,7 @@ impl Sample {
             if intent.plan.selector.matches(&device.traits(id)) {
                 strata.entry(device.stratum()).or_default().push(id);
                 let lacks = u64::from(device.current.as_ref() != Some(intent.bundle));
-                *lacking.entry(device.site.clone()).or_default() += lacks;
+                *lacking.entry(SiteName::clone(&device.site)).or_default() += lacks;
             }
         }
         let cohort: usize = strata.values().map(Vec::len).sum();

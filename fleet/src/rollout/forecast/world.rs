@@ -73,7 +73,7 @@ impl<'a> World<'a> {
         let mut view = sample.view.clone();
         let mut events = BinaryHeap::new();
         for (id, device) in &mut view.devices {
-            device.evidence = DeviceEvidence::default();
+            *device.evidence = DeviceEvidence::default();
             device.doing = Doing::Nothing;
             let until = begun.plus(random.presence(device.online));
             events.push(Reverse((until, id.clone(), Event::ComesOrGoes)));

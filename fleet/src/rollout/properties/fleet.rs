@@ -252,7 +252,7 @@ impl Fleet {
             }
             Step::ListAsBad(n) => {
                 if let Some(device) = view.devices.get_mut(&id(n % count)) {
-                    device.bad = Some(Cause::new("golden_mismatch", "differs"));
+                    device.bad = Some(Box::new(Cause::new("golden_mismatch", "differs")));
                 }
             }
             Step::Leave(n) => {

@@ -83,7 +83,7 @@ fn places_in_flight_are_never_exceeded(seen: &Seen<'_>) {
     assert!(in_flight().count() <= rollout.plan.in_flight_max as usize, "in flight");
     let mut at: BTreeMap<_, u32> = BTreeMap::new();
     for device in in_flight().filter_map(|(id, _)| seen.view.devices.get(id)) {
-        *at.entry(&device.site).or_default() += 1;
+        *at.entry(&*device.site).or_default() += 1;
     }
     for (site, count) in at {
         let rules = seen.view.sites.get(site).and_then(|site| site.rules.in_flight_max);
