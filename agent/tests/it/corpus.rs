@@ -1,7 +1,5 @@
 //! The fuzzer's corpus of inference requests, replayed; the others are in `protocol/tests/corpus.rs`.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs;
 use std::path::Path;
 

@@ -89,7 +89,7 @@ async fn every_element_type_goes_through_the_runtime_and_back() {
         .zip(sizes)
         .map(|(datatype, size)| {
             // One is a one in each of these types, and so is a float that begins with two zero bytes.
-            let one = vec![1_u8, 0, 0, 0, 0, 0, 0, 0];
+            let one = [1_u8, 0, 0, 0, 0, 0, 0, 0];
             tensors.extend(one[..size].repeat(2));
             json!({ "name": datatype.to_lowercase(), "datatype": datatype, "shape": [1, 2], "parameters": { "binary_data_size": size * 2 } })
         })

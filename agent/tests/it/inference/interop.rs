@@ -1,4 +1,4 @@
-//! Other people's clients: Triton's and KServe's own, from PyPI, against this server with real models on OpenVINO.
+//! Other people's clients, Triton's and that of `KServe`, against this server with real models on `OpenVINO`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
