@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRef, Path, State};
+use axum::extract::{FromRef, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post, put};
 use muster_protocol::manifest::Signature;
@@ -15,7 +16,6 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 use tower_http::decompression::RequestDecompressionLayer;
-use tower_http::timeout::TimeoutLayer;
 
 use super::body::{self, Intake, Received};
 use super::error::Refusal;
@@ -84,8 +84,23 @@ pub(super) fn router(slots: Slots, state: watch::Receiver<Value>, desk: Desk, in
         .method_not_allowed_fallback(no_method)
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
         .layer(compress.compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN)))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIME))
+        .layer(middleware::from_fn(in_time_and_in_words))
         .with_state(App { slots, state, desk, intake })
+}
+
+/// Every answer comes in time, and every refusal has its sentence: those of the router itself too.
+async fn in_time_and_in_words(request: Request, next: Next) -> Response {
+    let Ok(answer) = tokio::time::timeout(REQUEST_TIME, next.run(request)).await else {
+        let sentence = format!("the request did not end within {} s", REQUEST_TIME.as_secs());
+        return Refusal::new(StatusCode::REQUEST_TIMEOUT, sentence).into_response();
+    };
+    let status = answer.status();
+    let is_json = answer.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json");
+    if (status.is_client_error() || status.is_server_error()) && !is_json {
+        return Refusal::new(status, "the path or the headers of this request cannot be read")
+            .into_response();
+    }
+    answer
 }
 
 async fn server() -> Response {
@@ -284,4 +299,48 @@ async fn answer(
     let answered = infer::infer(&app.slots, name, version, None, read).await?;
     let infer::Answered { id, version, outputs, wanted } = answered;
     Ok(body::answer(oip::write(name, version.as_str(), id.as_deref(), outputs, &wanted)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::body::Body;
+    use http_body_util::BodyExt as _;
+    use muster_protocol::time::Timestamp;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::serve::SlotLimits;
+
+    async fn refused(path: &str, body: Body) -> (StatusCode, String) {
+        let slots = Slots::new(Arc::new(|| Timestamp::from_millis(0)), SlotLimits::default());
+        let router =
+            router(slots, watch::channel(Value::Null).1, Desk::new("key").0, Intake::new(1024, 1024));
+        let request = Request::post(path).body(body).unwrap();
+        let answer = router.oneshot(request).await.unwrap();
+        let status = answer.status();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        (status, body["error"].as_str().unwrap().to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        let (sender, receiver) = tokio::io::duplex(64);
+        let body = Body::from_stream(tokio_util::io::ReaderStream::new(receiver));
+        let (status, sentence) = refused("/v2/models/m/infer", body).await;
+        assert_eq!((status, sentence.contains("60 s")), (StatusCode::REQUEST_TIMEOUT, true), "{sentence}");
+        drop(sender);
+    }
+
+    #[tokio::test]
+    async fn the_routers_own_refusals_have_a_sentence() {
+        let check = async |path: &str, status: u16| {
+            assert_eq!(refused(path, Body::empty()).await.0.as_u16(), status, "{path}");
+        };
+        check("/v2/models/%ff/infer", 400).await;
+        check("/v2/health/live", 405).await;
+        check("/elsewhere", 404).await;
+    }
 }
