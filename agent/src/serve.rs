@@ -19,6 +19,7 @@ mod listen;
 mod metadata;
 mod metrics;
 mod routes;
+mod serving;
 mod slots;
 mod words;
 
@@ -33,7 +34,8 @@ use tokio_util::sync::CancellationToken;
 use body::Intake;
 pub use house::{Desk, NotTaken, Said, Word};
 use listen::Listener;
-pub use slots::{Served, ServedError, SlotLimits, Slots, WorldNow};
+pub use serving::{Served, ServedError};
+pub use slots::{SlotLimits, Slots, WorldNow};
 
 /// Whoever can read this file of the state folder may consent.
 pub const CONSENT_KEY: &str = "consent.key";

@@ -83,7 +83,7 @@ impl Intake {
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(Received { bytes, _held: held })
+        Ok(Received { bytes, held })
     }
 }
 
@@ -98,7 +98,7 @@ fn too_large(bytes_max: usize) -> Refusal {
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) bytes: Vec<u8>,
-    _held: OwnedSemaphorePermit,
+    pub(super) held: OwnedSemaphorePermit,
 }
 
 impl<S: Sync> FromRequest<S> for Received

@@ -179,7 +179,7 @@ async fn model_infer(app: Grpc, request: tonic::Request<ModelInferRequest>) -> A
 fn find(
     app: &Grpc,
     ModelName { name, version }: &ModelName,
-) -> Result<std::sync::Arc<super::slots::Serving>, Refusal> {
+) -> Result<std::sync::Arc<super::serving::Serving>, Refusal> {
     let version = Some(version.as_str()).filter(|version| !version.is_empty());
     infer::find(&app.slots, name, version).map(|(serving, _)| serving)
 }

@@ -8,7 +8,8 @@ use muster_protocol::ids::BundleVersion;
 use muster_protocol::manifest::Signature;
 
 use super::error::Refusal;
-use super::slots::{Lookup, Serving, Slots, lock};
+use super::serving::Serving;
+use super::slots::{Lookup, Slots, lock};
 use crate::engine::{Answer, InferError};
 use crate::labels::{Prediction, Predictions};
 use crate::measure::Outcome;

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Refusal;
 use super::infer::find;
-use super::slots::{Serving, Slots, lock};
+use super::serving::Serving;
+use super::slots::{Slots, lock};
 use crate::labels::{Found, Prediction, Settled};
 use crate::oip::{NamedTensor, Tensor};
 

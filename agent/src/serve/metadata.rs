@@ -6,7 +6,8 @@ use muster_protocol::ids::SlotName;
 use muster_protocol::manifest::{Datatype, Tensor};
 use muster_protocol::message::Provider;
 
-use super::slots::{Serving, Slots};
+use super::serving::Serving;
+use super::slots::Slots;
 use super::words::{
     ConfigInput, ConfigOutput, DataType, IndexEntry, InferStatistics, InstanceGroup, Kind, ModelConfig,
     ModelMetadata, ModelStatistics, ServerMetadata, StatisticDuration, TensorMetadata,

@@ -143,7 +143,7 @@ async fn model_infer(
     headers: HeaderMap,
     body: Received,
 ) -> Answer {
-    answer(&app, &model, None, &headers, &body).await
+    answer(&app, &model, None, &headers, body).await
 }
 
 async fn model_version_infer(
@@ -152,7 +152,7 @@ async fn model_version_infer(
     headers: HeaderMap,
     body: Received,
 ) -> Answer {
-    answer(&app, &model, Some(&version), &headers, &body).await
+    answer(&app, &model, Some(&version), &headers, body).await
 }
 
 async fn config(State(app): State<App>, Path(model): Path<String>) -> Answer {
@@ -292,10 +292,11 @@ async fn answer(
     name: &str,
     version: Option<&str>,
     headers: &HeaderMap,
-    body: &Received,
+    Received { bytes, held: _held }: Received,
 ) -> Answer {
     let json_bytes = body::json_bytes(headers)?;
-    let read = |signature: &Signature| oip::parse(&body.bytes, json_bytes, signature);
+    // Its room is held until the answer is there; the body itself goes as soon as it is read.
+    let read = move |signature: &Signature| oip::parse(&bytes, json_bytes, signature);
     let answered = infer::infer(&app.slots, name, version, None, read).await?;
     let infer::Answered { id, version, outputs, wanted } = answered;
     Ok(body::answer(oip::write(name, version.as_str(), id.as_deref(), outputs, &wanted)))

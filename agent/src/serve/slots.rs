@@ -1,25 +1,20 @@
 //! Who serves in which slot. Swapping is one pointer: a request keeps the model that it began with.
-//!
-//! Beside each bundle stands its meter (stats and panes). A meter outlives its bundle until everything in it has been
-//! reported, and is found again when the bundle comes back, so a pane is never counted in two pieces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use muster_protocol::drift::Floor;
 use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::limits::{LABEL_BLOCKS_PER_REPORT_MAX, PANES_PER_REPORT_MAX, SLOTS_MAX};
-use muster_protocol::manifest::{Manifest, ReferenceFile, Signature};
+use muster_protocol::manifest::Signature;
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::message::{LabelBlock, ModelStats, Pane};
 use muster_protocol::time::Timestamp;
 
+use super::serving::{Meter, Served, Serving};
 use crate::capture::Taps;
-use crate::engine::Model;
 use crate::labels::{Predictions, RingLimits};
-use crate::measure::{MeasureError, Panes, Stats, Tally};
 
 /// Tells the world time.
 pub type WorldNow = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -63,56 +58,6 @@ struct Slot {
     predictions: Arc<Mutex<Predictions>>,
 }
 
-/// A loaded model with the manifest that it keeps to: checked, ready to be activated.
-#[derive(Debug)]
-pub struct Served {
-    model: Model,
-    manifest: Manifest,
-    bundle: BundleRef,
-    panes: Panes,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ServedError {
-    #[error("the manifest's {side} '{name}' is not one of the model's: {known}")]
-    UnknownTensor { side: &'static str, name: String, known: String },
-    #[error("the model's input '{0}' is not in the manifest")]
-    MissingInput(String),
-    #[error("the manifest's {side} '{name}' differs from the model's in datatype or shape")]
-    OtherTensor { side: &'static str, name: String },
-    #[error(transparent)]
-    Measure(#[from] MeasureError),
-}
-
-impl ServedError {
-    /// Stable word for events and states.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::UnknownTensor { .. } | Self::MissingInput(_) | Self::OtherTensor { .. } => {
-                "signature_mismatch"
-            }
-            Self::Measure(_) => "reference_mismatch",
-        }
-    }
-}
-
-/// What answers in a slot, and what counts it.
-#[derive(Debug)]
-pub(super) struct Serving {
-    pub(super) model: Model,
-    pub(super) manifest: Manifest,
-    pub(super) bundle: BundleRef,
-    meter: Arc<Meter>,
-}
-
-#[derive(Debug)]
-struct Meter {
-    panes: Mutex<Panes>,
-    stats: Mutex<Stats>,
-    tally: Mutex<Tally>,
-    in_flight: AtomicUsize,
-}
-
 /// What a request finds under a model's name.
 pub(super) enum Lookup {
     Serving(Arc<Serving>, Arc<Mutex<Predictions>>),
@@ -121,24 +66,6 @@ pub(super) enum Lookup {
     /// What was there must not answer any more, for this reason.
     Stopped(String),
     Unknown,
-}
-
-impl Served {
-    /// Pairs a model with its manifest; refused where the two do not agree.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the reference is used up: nobody needs it after its bins are copied"
-    )]
-    pub fn new(
-        model: Model,
-        manifest: Manifest,
-        bundle: BundleRef,
-        reference: Option<ReferenceFile>,
-    ) -> Result<Self, ServedError> {
-        agree(&manifest.signature, model.signature())?;
-        let panes = Panes::new(bundle.sha256, &manifest, reference.as_ref())?;
-        Ok(Self { model, manifest, bundle, panes })
-    }
 }
 
 impl fmt::Debug for Slots {
@@ -352,45 +279,6 @@ impl Slots {
     }
 }
 
-impl Meter {
-    fn new(panes: Panes) -> Self {
-        let (stats, tally, in_flight) = Default::default();
-        Self { panes: Mutex::new(panes), stats, tally, in_flight }
-    }
-}
-
-/// A request that is being answered; it ends when this is dropped, however it ends.
-pub(super) struct InFlight<'a>(&'a AtomicUsize);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Serving {
-    pub(super) fn begin(&self) -> InFlight<'_> {
-        self.meter.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(&self.meter.in_flight)
-    }
-
-    pub(super) fn in_flight(&self) -> usize {
-        self.meter.in_flight.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
-        lock(&self.meter.tally)
-    }
-
-    pub(super) fn stats(&self) -> MutexGuard<'_, Stats> {
-        lock(&self.meter.stats)
-    }
-
-    pub(super) fn panes(&self) -> MutexGuard<'_, Panes> {
-        lock(&self.meter.panes)
-    }
-}
-
 impl Slot {
     /// Meters whose bundle is neither current nor previous go once they hold nothing; the bound is for a box that
     /// swaps faster than it reports.
@@ -432,32 +320,4 @@ impl Shared {
 /// A thread that panicked while counting left a count behind, nothing worse: go on with it.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The manifest may promise fewer outputs than the model has, and fix dimensions that the model leaves free.
-fn agree(manifest: &Signature, model: &Signature) -> Result<(), ServedError> {
-    let sides = [("input", &manifest.inputs, &model.inputs), ("output", &manifest.outputs, &model.outputs)];
-    for (side, promised, real) in sides {
-        for tensor in promised {
-            let Some(found) = real.iter().find(|found| found.name == tensor.name) else {
-                let known =
-                    real.iter().map(|found| format!("'{}'", found.name)).collect::<Vec<_>>().join(", ");
-                return Err(ServedError::UnknownTensor { side, name: tensor.name.clone(), known });
-            };
-            let fits = |(&promised, &real): (&i64, &i64)| {
-                promised == real || promised < 0 && side == "output" || real < 0
-            };
-            // Scikit-learn exports leave out an output's shape altogether.
-            let shapes = found.shape.is_empty() && side == "output"
-                || found.shape.len() == tensor.shape.len() && tensor.shape.iter().zip(&found.shape).all(fits);
-            if found.datatype != tensor.datatype || !shapes {
-                return Err(ServedError::OtherTensor { side, name: tensor.name.clone() });
-            }
-        }
-    }
-    match model.inputs.iter().find(|input| manifest.inputs.iter().all(|promised| promised.name != input.name))
-    {
-        Some(missing) => Err(ServedError::MissingInput(missing.name.clone())),
-        None => Ok(()),
-    }
 }
