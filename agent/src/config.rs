@@ -5,7 +5,7 @@
 //!
 //! An unknown key is refused, because a misspelt key would otherwise be a setting that silently is not set.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use muster_protocol::time::WorldScale;
 use muster_protocol::trust::Consent;
 use serde::Deserialize;
 
+use crate::engine::WAITING;
+use crate::serve::ServeConfig;
+
 /// Folder of the inference runtime, where the configuration names none.
 pub const RUNTIME_VARIABLE: &str = "MUSTER_RUNTIME";
 /// Scale of the world's time as JSON, where the configuration has none.
@@ -21,6 +24,9 @@ pub const CLOCK_VARIABLE: &str = "MUSTER_WORLD_CLOCK";
 
 const RUNTIME_DEFAULT: &str = ".muster/runtime";
 const NAME_BYTES_MAX: usize = 64;
+const MIB: usize = 1024 * 1024;
+const SERVE_MB_MAX: usize = 16 * 1024;
+const WAITING_MAX: usize = 4096;
 
 /// Everything the agent must be told, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +34,9 @@ pub struct Config {
     /// What people call the box; else as it was enrolled.
     pub name: Option<String>,
     pub state_dir: PathBuf,
-    pub listen: SocketAddr,
+    pub serve: ServeConfig,
+    /// Requests that may wait for one model.
+    pub waiting_max: usize,
     pub runtime_dir: PathBuf,
     /// World time between reports.
     pub report_every: Duration,
@@ -129,6 +137,11 @@ enum House {
 #[serde(deny_unknown_fields, default)]
 struct Serve {
     listen: SocketAddr,
+    grpc: Option<SocketAddr>,
+    unix: Option<PathBuf>,
+    request_mb: usize,
+    requests_mb: usize,
+    waiting: usize,
 }
 
 #[derive(Deserialize, Default)]
@@ -160,7 +173,10 @@ impl Default for Download {
 
 impl Default for Serve {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8001)) }
+        let ServeConfig { listen, grpc, unix, request_bytes_max, requests_bytes_max } =
+            ServeConfig::default();
+        let (request_mb, requests_mb) = (request_bytes_max / MIB, requests_bytes_max / MIB);
+        Self { listen, grpc, unix, request_mb, requests_mb, waiting: WAITING }
     }
 }
 
@@ -211,14 +227,37 @@ impl Config {
             let rule = "write 5 to 1000: a site may tell less than the default of 5, and never more";
             return wrong("report.k", &file.report.k.to_string(), rule);
         };
-        if !file.serve.listen.ip().is_loopback() {
-            let rule = "this version serves applications on the box only; write 127.0.0.1:PORT";
-            return wrong("serve.listen", &file.serve.listen.to_string(), rule);
+        let serve = file.serve;
+        for (key, address) in [("serve.listen", Some(serve.listen)), ("serve.grpc", serve.grpc)] {
+            if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+                let rule = "this version serves applications on the box only; write 127.0.0.1:PORT";
+                return wrong(key, &address.to_string(), rule);
+            }
+        }
+        for (key, value, max) in [
+            ("serve.request_mb", serve.request_mb, SERVE_MB_MAX),
+            ("serve.requests_mb", serve.requests_mb, SERVE_MB_MAX),
+            ("serve.waiting", serve.waiting, WAITING_MAX),
+        ] {
+            if value == 0 || value > max {
+                return wrong(
+                    key,
+                    &value.to_string(),
+                    "write at least 1; 16384 megabytes and 4096 requests are the most",
+                );
+            }
         }
         Ok(Self {
             name: file.name,
             state_dir: beside.join(file.state_dir),
-            listen: file.serve.listen,
+            serve: ServeConfig {
+                listen: serve.listen,
+                grpc: serve.grpc,
+                unix: serve.unix.map(|path| beside.join(path)),
+                request_bytes_max: serve.request_mb * MIB,
+                requests_bytes_max: serve.requests_mb * MIB,
+            },
+            waiting_max: serve.waiting,
             runtime_dir,
             report_every: Duration::from_secs(file.report.every_s),
             floor,
@@ -262,7 +301,7 @@ mod tests {
         assert_eq!(config.name.as_deref(), Some("er-1"));
         assert_eq!(parse("state_dir = 'state'", &Environment::default()).unwrap().name, None);
         assert_eq!(config.runtime_dir, Path::new(".muster/runtime"));
-        assert_eq!(config.listen, "127.0.0.1:8001".parse().unwrap());
+        assert_eq!((config.serve, config.waiting_max), (ServeConfig::default(), WAITING));
         assert_eq!(config.report_every, Duration::from_secs(30));
         assert_eq!(config.scale, WorldScale::default());
         assert_eq!(config.consent, Consent::NotNeeded);
@@ -271,6 +310,22 @@ mod tests {
         assert_eq!(policy.unwrap().capture_policy.unwrap(), Path::new("/etc/muster/capture.toml"));
         let asked = parse(&format!("{GOOD}\n[activation]\nconsent = \"ask\""), &Environment::default());
         assert_eq!(asked.unwrap().consent, Consent::Ask);
+    }
+
+    #[test]
+    fn where_and_how_much_is_served() {
+        let text = format!(
+            "{GOOD}\n[serve]\ngrpc = \"127.0.0.1:0\"\nunix = \"oip.sock\"\nrequest_mb = 1\nrequests_mb = 2\nwaiting = 3"
+        );
+        let config = parse(&text, &Environment::default()).unwrap();
+        let expect = ServeConfig {
+            grpc: Some("127.0.0.1:0".parse().unwrap()),
+            unix: Some("/etc/muster/oip.sock".into()),
+            request_bytes_max: MIB,
+            requests_bytes_max: 2 * MIB,
+            ..ServeConfig::default()
+        };
+        assert_eq!((config.serve, config.waiting_max), (expect, 3));
     }
 
     #[test]
@@ -303,6 +358,9 @@ mod tests {
         check(&format!("{GOOD}\n[fleet]\nmqtt = \"mqtt://127.0.0.1:1883\""), "fleet");
         check(&GOOD.replace("name = \"er-1\"", "name = \"\""), "'name'");
         check(&format!("{GOOD}\n[serve]\nlisten = \"0.0.0.0:80\""), "serve.listen");
+        check(&format!("{GOOD}\n[serve]\ngrpc = \"0.0.0.0:80\""), "serve.grpc");
+        check(&format!("{GOOD}\n[serve]\nrequest_mb = 0"), "serve.request_mb");
+        check(&format!("{GOOD}\n[serve]\nwaiting = 5000"), "serve.waiting");
         check(&format!("{GOOD}\n[report]\nevery_s = 0"), "report.every_s");
         check(&format!("{GOOD}\n[report]\nk = 4"), "report.k");
         check(&format!("{GOOD}\n[capture]\nrows = 5"), "rows");

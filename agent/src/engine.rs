@@ -16,6 +16,7 @@ mod convert;
 mod installed;
 mod library;
 mod model;
+mod queue;
 mod session;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +27,10 @@ use muster_protocol::manifest::InferencePrecision;
 use crate::stopwatch::Stopwatch;
 
 pub use installed::{Installed, mapped_libraries};
-pub use model::{InferError, Model};
+pub use model::{Answer, InferError, Model};
+
+/// Requests that may wait for one model, where nothing else is said.
+pub const WAITING: usize = 64;
 
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -41,6 +45,8 @@ pub struct LoadSpec {
     pub want: ProviderChoice,
     /// One-thread sessions, which is also how many requests run at once.
     pub sessions: usize,
+    /// Requests that may wait for a session; more are turned away at once.
+    pub waiting_max: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -58,7 +64,8 @@ impl LoadSpec {
     /// OpenVINO preferred, and as many sessions as there are cores, at most two.
     pub fn new(model_path: impl Into<PathBuf>, precision: InferencePrecision) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { model_path: model_path.into(), precision, want: ProviderChoice::Auto, sessions: cores.min(2) }
+        let (want, sessions) = (ProviderChoice::Auto, cores.min(2));
+        Self { model_path: model_path.into(), precision, want, sessions, waiting_max: WAITING }
     }
 }
 
@@ -129,7 +136,7 @@ impl Engine {
     pub fn load(&self, spec: &LoadSpec) -> Result<Model, EngineError> {
         let watch = Stopwatch::start();
         let (sessions, signature, provider) = session::open(&self.library, spec)?;
-        Model::new(sessions, signature, provider, watch.elapsed())
+        Model::new(sessions, spec.waiting_max, signature, provider, watch.elapsed())
     }
 
     /// [`Engine::load`] on a thread of its own, so that nothing else waits for it.
