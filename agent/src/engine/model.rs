@@ -101,6 +101,9 @@ impl Model {
                     // A receiver that is gone has given up; there is nobody to tell.
                     drop(answer.send(ran.map_err(InferError::Failed)));
                 }
+                // To free it takes milliseconds, which belong to whatever answers now.
+                super::give_way();
+                drop(session);
             };
             let thread = std::thread::Builder::new().name("infer".to_owned());
             thread.spawn(work).map_err(EngineError::Thread)?;
