@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui interop oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-inference peers bench-drift bench-watch drift-campaign openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui interop oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference peers bench-drift bench-watch drift-campaign openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -17,7 +17,7 @@ test: doctor packages build interop lint unit python-test ui-test stories ## Run
 doctor: ## Say what this machine lacks, and the command that installs it
 	@scripts/doctor.sh
 
-packages: ## Install the Debian packages that the tests need (Mosquitto, Chromium, OpenSSL)
+packages: ## Install the Debian packages that the tests need (Mosquitto, Chromium, OpenSSL, PostgreSQL)
 	@scripts/packages.sh
 
 build: doctor runtime python ui ## Build everything that runs
@@ -70,6 +70,9 @@ bench-rollout: ## Measure the rollout engine on fleets of 1,000 to 100,000 boxes
 
 bench-watch: ## Measure what watching 10,000 boxes for drift costs the fleet server
 	@cargo bench --quiet --profile fast --package muster-fleet --bench drift
+
+bench-ingest: packages ## Measure how fast reports of 10,000 boxes are committed, beside the same bytes inserted raw
+	@cargo bench --quiet --profile fast --package muster-fleet --bench ingest
 
 bench-inference: ## Measure what asking over a socket costs beside asking the model in the process
 	@cargo bench --quiet --profile fast -p muster-agent --bench inference

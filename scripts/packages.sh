@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that the tests need: Chromium for the dashboard, Mosquitto and its clients for the wire,
-# OpenSSL to read and sign beside us.
+# OpenSSL to read and sign beside us, PostgreSQL for telemetry.
 set -eu
 
 wanted=
@@ -10,6 +10,10 @@ command -v openssl >/dev/null 2>&1 || wanted="$wanted openssl"
 broker=
 [ -x /usr/sbin/mosquitto ] || broker=mosquitto
 wanted="$wanted${broker:+ $broker}"
+database=
+set -- /usr/lib/postgresql/*/bin/initdb
+[ -x "$1" ] || database=postgresql
+wanted="$wanted${database:+ $database}"
 [ -n "$wanted" ] || exit 0
 
 install="apt-get install -y --no-install-recommends$wanted"
@@ -29,4 +33,8 @@ $sudo $install >/dev/null
 # The package starts a broker on 1883. The tests start their own, on free ports.
 if [ -n "$broker" ] && [ -d /run/systemd/system ]; then
     $sudo systemctl disable --now --quiet mosquitto
+fi
+# Nor do they need the package's own cluster: they make theirs, in folders of their own.
+if [ -n "$database" ] && [ -d /run/systemd/system ]; then
+    $sudo systemctl disable --now --quiet postgresql
 fi

@@ -20,7 +20,8 @@ use muster_fleet::clock::Clocks;
 use muster_fleet::orders::Orders;
 use muster_fleet::roster::Board;
 use muster_fleet::signer::Signer;
-use muster_fleet::store::{Store, bundles, devices, windows};
+use muster_fleet::store::panes::{self, NewPane};
+use muster_fleet::store::{Store, bundles, devices};
 use muster_fleet::tasks::Tasks;
 use muster_fleet::tasks::drift::Watchers;
 use muster_protocol::drift::{Counter, Counts, Reference, Rule};
@@ -127,6 +128,7 @@ impl World {
         let from = self.start.plus(DAY * day);
         let mut tx = self.tasks.store.write_telemetry().await.unwrap();
         let at = self.tasks.clocks.trust.now();
+        let mut panes = Vec::with_capacity(self.devices.len());
         for (place, device) in self.devices.iter().enumerate() {
             let streams = (0..STREAMS)
                 .map(|stream| self.count(((u64::from(day) << 24) + place as u64) * 64 + stream as u64));
@@ -137,9 +139,9 @@ impl World {
                 to: from.plus(DAY),
                 streams: streams.collect(),
             };
-            let merged = windows::merge(&mut tx, device, &pane, DAY, at).await.unwrap();
-            assert_eq!(merged, windows::Merged::Merged);
+            panes.push(NewPane { device: device.clone(), pane, window: DAY });
         }
+        assert_eq!(panes::add(&mut tx, &panes, at).await.unwrap(), 0);
         tx.commit().await.unwrap();
     }
 

@@ -24,6 +24,7 @@ mod root;
 mod run;
 mod signers;
 mod site;
+mod telemetry;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -112,6 +113,9 @@ enum Noun {
     /// Saved questions about boxes, such as all of a ward.
     #[command(subcommand)]
     Cohort(cohort::Verb),
+    /// What is kept of what boxes report.
+    #[command(subcommand)]
+    Telemetry(telemetry::Verb),
     /// Drift incidents.
     #[command(subcommand)]
     Drift(drift::Verb),
@@ -179,6 +183,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Thaw(args) => site::thaw(context, args).await,
         Noun::Capture(verb) => capture::run(context, verb).await,
         Noun::Cohort(verb) => cohort::run(context, verb).await,
+        Noun::Telemetry(verb) => telemetry::run(context, verb).await,
         Noun::Drift(verb) => drift::run(context, verb).await,
         Noun::Run(verb) => run::run(context, verb).await,
         Noun::Policy(verb) => policy::run(context, verb).await,

@@ -12,6 +12,8 @@
 //! [mqtt]
 //! listen = "127.0.0.1:8883"     # mutual TLS, so any address will do
 //! public = "mqtts://fleet.hospital.example:8883"    # what boxes are told; else the first name and the port
+//! [telemetry]                   # how much is kept: config/telemetry.rs
+//! reports = { bytes = 2_400_000_000, hours = 6 }
 //! [clock]                       # a rehearsal's scaled world; all processes must be given the same
 //! wall_start = "2026-11-24T02:00:00Z"
 //! world_start = "2026-01-01T00:00:00Z"
@@ -29,6 +31,7 @@
 //! ```
 
 mod door;
+mod telemetry;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -40,6 +43,7 @@ use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 pub use door::DoorConfig;
+pub use telemetry::{OtlpConfig, PostgresUrl, TelemetryConfig};
 
 /// A clock for all processes of a rehearsal, as JSON.
 const WORLD_CLOCK: &str = "MUSTER_WORLD_CLOCK";
@@ -52,6 +56,7 @@ pub struct Config {
     pub http: SocketAddr,
     pub door: DoorConfig,
     pub mqtt: MqttConfig,
+    pub telemetry: TelemetryConfig,
     pub world: WorldScale,
 }
 
@@ -85,6 +90,7 @@ impl Default for Config {
             http: SocketAddr::from(([127, 0, 0, 1], 8480)),
             door: DoorConfig::default(),
             mqtt: MqttConfig::default(),
+            telemetry: TelemetryConfig::default(),
             world: WorldScale::default(),
         }
     }
@@ -190,6 +196,14 @@ pub enum ConfigError {
          name first in [server] names, or set [door] public"
     )]
     UnreachableDoor { address: SocketAddr, name: String },
+    #[error("[telemetry] {name}: write at least one byte and one hour, and {days} days at most")]
+    Kept { name: &'static str, days: u64 },
+    #[error(
+        "[telemetry] otlp: write endpoint = \"https://host:4318/v1/metrics\", every_s from 1 to 3600, and 16 headers at most"
+    )]
+    Otlp,
+    #[error("[telemetry] database: write postgres://user@host/database")]
+    Database,
     #[error("[mqtt] {0} has no meaning without [mqtt] broker")]
     NoBroker(&'static str),
 }
@@ -202,6 +216,7 @@ struct File {
     http: Listen,
     door: door::Door,
     mqtt: Mqtt,
+    telemetry: telemetry::Telemetry,
     clock: Option<WorldScale>,
 }
 
@@ -259,6 +274,7 @@ impl Config {
                 ca: file.mqtt.ca,
                 on_crl: file.mqtt.on_crl,
             },
+            telemetry: file.telemetry.into(),
             world: file.clock.or(clock).unwrap_or_default(),
         };
         config.check()?;
@@ -273,6 +289,7 @@ impl Config {
         self.check_names()?;
         self.door.check(&self.names)?;
         self.check_mqtt()?;
+        self.telemetry.check()?;
         if !(self.world.factor.is_finite() && self.world.factor > 0.0) {
             return Err(ConfigError::Factor(self.world.factor));
         }

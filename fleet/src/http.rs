@@ -23,6 +23,7 @@ mod identities;
 mod incidents;
 mod leases;
 mod log;
+mod metrics;
 mod overview;
 mod page;
 mod parts;
@@ -33,6 +34,7 @@ mod rollouts;
 mod runs;
 mod sites;
 mod survey;
+mod telemetry;
 mod time;
 mod triggers;
 mod trust;
@@ -127,6 +129,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(runs::router())
         .merge(triggers::router())
         .merge(log::router())
+        .merge(telemetry::router())
         .layer(middleware::from_fn(guard::within));
     // Uploads and streams last as long as they last.
     let lasting = OpenApiRouter::new().merge(blobs::router()).merge(events::router());

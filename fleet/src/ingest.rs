@@ -1,8 +1,9 @@
 //! Takes in what devices say: decode → one transaction → commit → acknowledge.
 //!
 //! ```text
-//!   broker ─▶ link ─▶ up to 200 at once ─▶ decode ─▶ telemetry commit ─▶ control commit ─▶ acks ─▶ broker
+//!   broker ─▶ link ─▶ up to 500 at once ─▶ decode ─▶ telemetry commit ─▶ control commit ─▶ acks ─▶ broker
 //!                                             └ malformed: counted, named in the log now and then
+//!   every five minutes: rollups, positions ─▶ telemetry commit ─▶ what is too much or too old is dropped
 //! ```
 //! Batches grow with the load: what came while one was being written is the next, and nobody waits for a batch to fill.
 //! An acknowledgement is sent only after both commits. The telemetry commits first; if the control commit then fails,
@@ -11,7 +12,10 @@
 //! Only members are listened to, by the register and not by the broker: a broker may be someone else's, and its list of
 //! revoked certificates late. Never trusts a device further than its own rows.
 
+mod book;
 mod decode;
+mod hours;
+mod keep;
 mod take;
 mod words;
 
@@ -24,17 +28,23 @@ use bytes::Bytes;
 use muster_protocol::ids::{BootId, DeviceId};
 use muster_protocol::message::{Ack, Message as _, VERSION};
 use muster_protocol::topic::{Down, Topic};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clocks;
+use crate::clock::{Clocks, Moment};
 use crate::enrolment::StandingName;
 use crate::link::{Delivery, Inbound, Outbound, Publisher};
-use crate::store::{Store, StoreError, positions};
+use crate::rollup::Retention;
+use crate::store::stats::Sums;
+use crate::store::{Store, StoreError};
+use book::{Book, Page};
 use decode::Fact;
-use take::{Members, Taken, Windows};
+use keep::Keeper;
+use take::{Heard, Members, Taken, Windows};
 
-const BATCH: usize = 200;
+const BATCH: usize = 500;
+/// How often it is asked whether rollups are to be closed.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Tries of one batch before it is given up; devices then send it again.
 const TRIES: u32 = 3;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -57,6 +67,36 @@ pub struct IngestCounters {
     pub held_back: AtomicU64,
     /// Panes whose bundle or streams are not known here.
     pub unfit_panes: AtomicU64,
+    /// Reports that were kept.
+    pub reports: AtomicU64,
+    /// Messages that wait to be taken in, as of the last batch.
+    pub waiting: AtomicU64,
+    /// Rollups that are not written yet.
+    pub open_rollups: AtomicU64,
+    served: watch::Sender<Served>,
+}
+
+/// What reports told of requests, by slot and model.
+type Served = BTreeMap<(String, String), Sums>;
+
+/// Slots and models that are counted apart; what comes beyond them is counted as `other`.
+const SERVED_MAX: usize = 50;
+
+impl IngestCounters {
+    /// What models answered as reports told it, by slot and model.
+    pub fn served(&self) -> BTreeMap<(String, String), Sums> {
+        self.served.borrow().clone()
+    }
+
+    fn serve(&self, told: Vec<((String, String), Sums)>) {
+        self.served.send_modify(|served| {
+            for (of, sums) in told {
+                let is_apart = served.contains_key(&of) || served.len() < SERVED_MAX;
+                let of = if is_apart { of } else { ("other".to_owned(), "other".to_owned()) };
+                served.entry(of).or_default().merge(&sums);
+            }
+        });
+    }
 }
 
 #[derive(Debug)]
@@ -66,23 +106,43 @@ pub struct Ingest {
     clocks: Clocks,
     counters: Arc<IngestCounters>,
     windows: Windows,
+    /// None until the first batch, or after a failure: read from the database then.
+    book: Option<Book>,
+    heard: Heard,
+    keeper: Keeper,
     /// Told when a key was retired.
     retired: Arc<Notify>,
     malformed_named: Option<tokio::time::Instant>,
     stranger_named: Option<tokio::time::Instant>,
 }
 
+/// Whether more messages wait than are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    Light,
+    Heavy,
+}
+
 /// Whose positions moved, or should be told again.
 type Touched = BTreeSet<(DeviceId, BootId)>;
 
 impl Ingest {
-    pub fn new(store: Store, publisher: Publisher, clocks: Clocks, retired: Arc<Notify>) -> Self {
+    pub fn new(
+        store: Store,
+        publisher: Publisher,
+        clocks: Clocks,
+        retired: Arc<Notify>,
+        retention: Retention,
+    ) -> Self {
         Self {
             store,
             publisher,
             clocks,
             counters: Arc::new(IngestCounters::default()),
             windows: Windows::default(),
+            book: None,
+            heard: Heard::default(),
+            keeper: Keeper::new(retention),
             retired,
             malformed_named: None,
             stranger_named: None,
@@ -95,26 +155,66 @@ impl Ingest {
 
     pub async fn run(mut self, mut messages: mpsc::Receiver<Inbound>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let came = tokio::select! {
                 () = stop.cancelled() => return,
+                _ = look.tick() => {
+                    self.keep().await;
+                    continue;
+                }
                 came = messages.recv_many(&mut batch, BATCH) => came,
             };
             if came == 0 {
                 return;
             }
-            self.take_in(&batch).await;
+            self.counters.waiting.store(messages.len() as u64, Ordering::Relaxed);
+            let load = if messages.is_empty() { Load::Light } else { Load::Heavy };
+            let acks = self.take_in(&batch, load).await;
+            self.acknowledge(acks).await;
             batch.clear();
         }
     }
 
-    async fn take_in(&mut self, batch: &[Inbound]) {
+    /// Closes rollups if it is time, and drops what is too much or too old.
+    pub async fn keep(&mut self) {
+        let moment = self.clocks.moment();
+        let full = self.book.as_ref().is_some_and(Book::is_full);
+        if !full && !self.keeper.is_due(moment) {
+            return;
+        }
+        if let Err(error) = self.close(moment).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "rollups cannot be written; trying again"
+            );
+        }
+    }
+
+    async fn close(&mut self, moment: Moment) -> Result<(), StoreError> {
+        let mut book = self.book().await?;
+        self.keeper.close(&self.store, &mut book, moment).await?;
+        self.book = Some(book);
+        Ok(())
+    }
+
+    /// The memory, taken out; whoever fails with it does not put it back, and it is read anew.
+    async fn book(&mut self) -> Result<Book, StoreError> {
+        match self.book.take() {
+            Some(book) => Ok(book),
+            None => Book::open(&mut self.store.read_telemetry().await?).await,
+        }
+    }
+
+    /// Takes a batch in: all of it is committed, or none. Returns what may be acknowledged.
+    pub async fn take_in(&mut self, batch: &[Inbound], load: Load) -> Vec<(DeviceId, Ack)> {
         count(&self.counters.messages, batch.len());
         count(&self.counters.batches, 1);
         let facts: Vec<(DeviceId, Fact)> = batch.iter().filter_map(|inbound| self.decode(inbound)).collect();
         for attempt in 1..=TRIES {
-            match self.commit(&facts).await {
-                Ok(acks) => return self.acknowledge(acks).await,
+            match self.commit(&facts, load).await {
+                Ok(acks) => return acks,
                 Err(error) if error.is_transient() && attempt < TRIES => {
                     tokio::time::sleep(RETRY_PAUSE * attempt).await;
                 }
@@ -124,10 +224,11 @@ impl Ingest {
                         messages = facts.len(),
                         "cannot take messages in; devices will repeat them"
                     );
-                    return;
+                    break;
                 }
             }
         }
+        Vec::new()
     }
 
     fn decode(&mut self, inbound: &Inbound) -> Option<(DeviceId, Fact)> {
@@ -145,12 +246,19 @@ impl Ingest {
     }
 
     /// All facts in their order, in one transaction of each database. Returns what may be acknowledged.
-    async fn commit(&mut self, facts: &[(DeviceId, Fact)]) -> Result<Vec<(DeviceId, Ack)>, StoreError> {
+    async fn commit(
+        &mut self,
+        facts: &[(DeviceId, Fact)],
+        load: Load,
+    ) -> Result<Vec<(DeviceId, Ack)>, StoreError> {
+        let mut book = self.book().await?;
         let moment = self.clocks.moment();
         let mut control = self.store.write().await?;
         let mut telemetry = self.store.write_telemetry().await?;
         let mut touched = Touched::new();
-        let (mut members, mut retired, mut stranger) = (Members::new(), false, None);
+        let everybody: BTreeSet<&DeviceId> = facts.iter().map(|(device, _)| device).collect();
+        let mut members = Members::look_up(&mut control, &everybody, &self.heard, moment.at).await?;
+        let (mut page, mut retired, mut stranger) = (Page::default(), false, None);
         for (device, fact) in facts {
             let mut taker = take::Taker {
                 control: &mut control,
@@ -158,6 +266,9 @@ impl Ingest {
                 counters: &self.counters,
                 windows: &mut self.windows,
                 members: &mut members,
+                book: &book,
+                page: &mut page,
+                clocks: self.clocks,
                 retired: &mut retired,
                 moment,
             };
@@ -169,19 +280,34 @@ impl Ingest {
                 Taken::NotAMember(standing) => stranger = Some((device, standing)),
             }
         }
-        let mut acks = BTreeMap::new();
+        let mut served = Vec::new();
+        for ((slot, bundle), sums) in page.served() {
+            let model = self.windows.model(&mut control, &bundle).await?;
+            served.push(((slot.to_string(), model), sums));
+        }
+        let safe = page.safe(&book, &mut control, &touched).await?;
+        let mut acks = Vec::with_capacity(touched.len());
         for (device, boot) in touched {
+            let of_boot = safe.get(&(device.clone(), boot.clone())).copied().unwrap_or_default();
             let ack = Ack {
                 v: VERSION,
-                event: positions::get(&mut control, &device, &boot, positions::Stream::Event).await?,
-                state: positions::get(&mut control, &device, &boot, positions::Stream::State).await?,
-                report: positions::of_reports(&mut telemetry, &device, &boot).await?,
-                boot: boot.clone(),
+                event: of_boot.event,
+                state: of_boot.state,
+                report: page.position(&book, &mut telemetry, &device, &boot).await?,
+                boot,
             };
-            acks.insert((device, boot), ack);
+            acks.push((device, ack));
         }
+        let unfit = page.write(&book, &mut telemetry, moment.at, load).await?;
         telemetry.commit().await?;
+        count(&self.counters.reports, page.reports());
+        self.counters.unfit_panes.fetch_add(unfit, Ordering::Relaxed);
+        self.counters.serve(served);
         control.commit().await?;
+        self.heard.note(members, moment.at);
+        book.take_over(page, moment.at);
+        self.counters.open_rollups.store(book.open_rollups() as u64, Ordering::Relaxed);
+        self.book = Some(book);
         if retired {
             self.retired.notify_one();
         }
@@ -191,7 +317,7 @@ impl Ingest {
             let state = standing.map_or("unknown", StandingName::as_str);
             tracing::warn!(device.id = %device, state, "a device that is no member speaks, and is not listened to");
         }
-        Ok(acks.into_iter().map(|((device, _), ack)| (device, ack)).collect())
+        Ok(acks)
     }
 
     async fn acknowledge(&self, acks: Vec<(DeviceId, Ack)>) {

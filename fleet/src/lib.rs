@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   doors   http · door · cli · builder · offline                where the world comes in
-//!   deeds   ingest · intake · registrar · orders · tasks         load → decide → save → say
+//!   deeds   ingest · intake · registrar · orders · tasks · figures         load → decide → save → say
 //!   hands   store · blob · pki · admission · broker · link · deliver · signer · publisher · oms    touch one thing each
-//!   mind    rollout · enrolment · gate · drift · retrain         decide; pure; no clock, no I/O
+//!   mind    rollout · enrolment · gate · drift · retrain · rollup    decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
@@ -22,6 +22,7 @@ pub mod deliver;
 pub mod door;
 pub mod drift;
 pub mod enrolment;
+pub mod figures;
 pub mod fleet;
 pub mod gate;
 pub mod http;
@@ -32,11 +33,13 @@ pub mod mint;
 pub mod offline;
 pub mod oms;
 pub mod orders;
+pub mod otlp;
 pub mod pki;
 pub mod publisher;
 pub mod registrar;
 pub mod retrain;
 pub mod rollout;
+pub mod rollup;
 pub mod roster;
 pub mod say;
 pub mod serve;

@@ -282,6 +282,10 @@ pub struct Moment {
 }
 
 impl RunState {
+    /// What [`Self::name`] can be.
+    pub const NAMES: [&'static str; 7] =
+        ["collecting", "queued", "claimed", "succeeded", "rejected", "failed", "cancelled"];
+
     pub fn name(&self) -> &'static str {
         match self {
             Self::Collecting { .. } => "collecting",

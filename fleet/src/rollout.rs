@@ -326,6 +326,21 @@ impl Phase {
         }
     }
 
+    /// What [`Self::name`] can be.
+    pub const NAMES: [&'static str; 11] = [
+        "proposed",
+        "scheduled",
+        "running",
+        "paused",
+        "held",
+        "rolling_back",
+        "rolled_back",
+        "aborting",
+        "aborted",
+        "superseded",
+        "completed",
+    ];
+
     pub fn name(&self) -> &'static str {
         match self {
             Self::Proposed { .. } => "proposed",
@@ -361,6 +376,21 @@ impl Phase {
 }
 
 impl Progress {
+    /// What [`Self::name`] can be.
+    pub const NAMES: [&'static str; 11] = [
+        "waiting",
+        "excluded",
+        "offered",
+        "ready",
+        "permitted",
+        "baking",
+        "done",
+        "failed",
+        "reverted",
+        "returning",
+        "returned",
+    ];
+
     pub fn name(&self) -> &'static str {
         match self {
             Self::Waiting => "waiting",

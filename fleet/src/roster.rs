@@ -29,7 +29,7 @@ use crate::store::bad_bundles::Bad;
 use crate::store::{Control, Page, Store, StoreError, Telemetry, Touched, Whom, rollouts, seats};
 
 pub use board::Board;
-pub use load::{evidence, members, view};
+pub use load::{members, view};
 pub use seen::Seen;
 pub use watch::{Shared, Watch};
 
@@ -72,9 +72,11 @@ struct Known {
 }
 
 /// What became of the rollouts since the last look.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Heads {
     is_news: bool,
+    /// Those that were not watched before.
+    new: BTreeSet<RolloutId>,
     /// Claims may have moved: every device's line must be drawn anew.
     redraw_all: bool,
 }
@@ -147,6 +149,11 @@ impl Roster {
         self.known.as_ref()?.watches.get(id)
     }
 
+    /// Shows nobody anything until the next change here: who looks waits for it.
+    pub fn take_down(&self) {
+        self.board.withdraw();
+    }
+
     /// Changes watches in place: nobody else looks at them meanwhile.
     pub fn change<T>(&mut self, id: &RolloutId, change: impl FnOnce(&mut Watch) -> T) -> Option<T> {
         let known = self.known.as_mut()?;
@@ -216,20 +223,24 @@ impl Known {
             is_news = true;
             redraw_all = true;
         }
+        let mut evidence = touched.evidence;
         match touched.devices {
             Whom::Anybody => {
-                self.seen = load::everybody(control, clocks).await?;
+                let all = load::everybody(control, clocks).await?;
+                self.joining(all.keys()).for_each(|device| evidence.add(device));
+                self.seen = all;
                 redraw_all = true;
             }
             Whom::These(devices) => {
                 let found = seats::of(control, &devices).await?;
+                self.joining(found.iter().map(|seat| &seat.device)).for_each(|device| evidence.add(device));
                 self.replace(&devices, found, clocks);
             }
         }
-        let heads = self.watch_what_can_change(control, telemetry).await?;
+        let heads = self.watch_what_can_change(control).await?;
         is_news |= heads.is_news;
         redraw_all |= heads.redraw_all;
-        let shown = self.take_evidence(control, telemetry, &touched.evidence).await?;
+        let shown = self.take_evidence(control, telemetry, &evidence, &heads.new).await?;
         redraw_all |= shown.is_none();
         let grounds = &self.grounds;
         for watch in self.watches.values_mut() {
@@ -249,6 +260,11 @@ impl Known {
             self.redraw(&shown);
         }
         Ok(is_news)
+    }
+
+    /// Those that were no members before: what they showed meanwhile was not looked at.
+    fn joining<'a>(&self, devices: impl Iterator<Item = &'a DeviceId>) -> impl Iterator<Item = &'a DeviceId> {
+        devices.filter(|device| !self.seen.contains_key(*device))
     }
 
     /// Puts `found` in the place of all `asked`. Returns how many lines of views that changed.
@@ -291,41 +307,40 @@ impl Known {
         changed
     }
 
-    /// Returns the devices that have shown something new; nothing if that may be anybody.
+    /// Of all devices for rollouts that are `new`, and where anybody may have shown something. Returns the devices that
+    /// have shown something new; nothing if that may be anybody.
     async fn take_evidence(
         &mut self,
         control: &mut Control,
         telemetry: &mut Telemetry,
         whom: &Whom,
+        new: &BTreeSet<RolloutId>,
     ) -> Result<Option<BTreeSet<DeviceId>>> {
-        let mut new = BTreeSet::new();
-        for watch in self.watches.values_mut() {
-            match whom {
-                Whom::Anybody => watch.show_all(evidence(telemetry, &watch.rollout, None).await?),
-                Whom::These(devices) => {
-                    for device in devices.iter().filter(|device| self.seen.contains_key(*device)) {
-                        let mut shown = evidence(telemetry, &watch.rollout, Some(device)).await?;
-                        let mut shown = shown.remove(device).unwrap_or_default();
-                        let member = watch.members.get(device);
-                        shown.vitals = vitals::vitals(telemetry, &watch.rollout, device, member).await?;
-                        shown.inputs = load::inputs(control, &watch.rollout, device, member).await?;
-                        if watch.show(device, shown) {
-                            new.insert(device.clone());
-                        }
-                    }
+        let mut shown = BTreeSet::new();
+        for (id, watch) in &mut self.watches {
+            let (devices, all): (Vec<&DeviceId>, bool) = match whom {
+                Whom::These(devices) if !new.contains(id) => {
+                    (devices.iter().filter(|device| self.seen.contains_key(*device)).collect(), false)
+                }
+                Whom::These(_) | Whom::Anybody => (self.seen.keys().collect(), true),
+            };
+            let mut found = load::shown(control, telemetry, watch, &devices).await?;
+            if all {
+                watch.show_all(found);
+                continue;
+            }
+            for device in devices {
+                if watch.show(device, found.remove(device).unwrap_or_default()) {
+                    shown.insert(device.clone());
                 }
             }
         }
-        Ok(if *whom == Whom::Anybody { None } else { Some(new) })
+        Ok(if *whom == Whom::Anybody { None } else { Some(shown) })
     }
 
     /// Open rollouts, and of each slot the newest one that has begun, if it completed: it still serves stragglers, and its
     /// success can be taken back.
-    async fn watch_what_can_change(
-        &mut self,
-        control: &mut Control,
-        telemetry: &mut Telemetry,
-    ) -> Result<Heads> {
+    async fn watch_what_can_change(&mut self, control: &mut Control) -> Result<Heads> {
         let mut heads = Heads::default();
         let mut decided: BTreeSet<SlotName> = BTreeSet::new();
         let mut watched = BTreeSet::new();
@@ -342,8 +357,9 @@ impl Known {
                 if let Some(watch) = self.watches.get_mut(&id) {
                     heads.redraw_all |= watch.follow(loaded);
                 } else if can_change(&loaded.document.phase, decided.contains(&loaded.document.slot)) {
-                    let watch = load::watch(control, telemetry, loaded).await?;
+                    let watch = load::watch(control, loaded).await?;
                     self.watches.insert(id.clone(), watch);
+                    heads.new.insert(id.clone());
                     heads.redraw_all = true;
                 } else {
                     let slot = loaded.document.slot;

@@ -31,6 +31,7 @@ use crate::intake::Intake;
 use crate::link::{Link, Way};
 use crate::mint::{self, MintError};
 use crate::orders::Orders;
+use crate::otlp::{OtlpError, Push};
 use crate::pki::{Pki, PkiError};
 use crate::registrar::{self, Places, Registrar, RegistrarError};
 use crate::roster::Board;
@@ -80,6 +81,8 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    #[error("figures cannot be sent to the collector that [telemetry] otlp names")]
+    Otlp(#[from] OtlpError),
     #[error("a part of the server ended by itself; see the log")]
     Ended,
 }
@@ -92,7 +95,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     config.check()?;
     let _lock = DataLock::take(&config.data)?;
-    let store = Store::open(&config.data).await?;
+    let store = Store::open_with(&config.data, config.telemetry.database.as_ref()).await?;
     let served = serve(config, store.clone(), stop, ready).await;
     store.close().await;
     served
@@ -127,7 +130,8 @@ async fn serve(
         Arc::new(Registrar::new(store.clone(), pki.clone(), admission.clone(), clocks, places.clone()));
 
     let (link, publisher, incoming) = Link::new(way);
-    let ingest = Ingest::new(store.clone(), publisher.clone(), clocks, registrar.retired());
+    let retention = config.telemetry.retention;
+    let ingest = Ingest::new(store.clone(), publisher.clone(), clocks, registrar.retired(), retention);
     let counters = ingest.counters();
     let quit = stop.child_token();
     let mut parts = JoinSet::new();
@@ -176,6 +180,10 @@ async fn serve(
         addresses,
         stop: quit.clone(),
     });
+    if let Some(collector) = &fleet.config.telemetry.otlp {
+        let push = Push::new(collector.clone(), fleet.clone())?;
+        parts.spawn(push.run(quit.clone()));
+    }
     // Whoever started us may not care to know.
     drop(ready.send(fleet.clone()));
     let closing = quit.clone();

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!   fleet.db       control plane: devices, identities, catalogue, orders, rollouts, runs, the log, the outbox     Control, ControlTx
-//!   telemetry.db   reports, windows of counts, matured labels                                         Telemetry, TelemetryTx
+//!   telemetry.db   reports, rollups, windows of counts, matured labels                                Telemetry, TelemetryTx
 //! ```
+//! Telemetry may stand in PostgreSQL instead ([`sql`]).
+//!
 //! One aggregate a file; functions take a connection, so that a deed that writes several of them does so at once, and
 //! return domain types: a row never leaves this folder. What leaves the process with a commit goes through
 //! [`outbox`]; whoever waits for news is told by [`Changes`] after the commit, never before.
@@ -37,13 +39,19 @@ mod open;
 pub mod orders;
 pub mod outbox;
 mod page;
+pub mod panes;
 pub mod policies;
 pub mod positions;
 pub mod reports;
 pub mod rollouts;
+pub mod rollups;
+mod rows;
 pub mod runs;
 pub mod seats;
 pub mod sites;
+pub mod slices;
+pub mod sources;
+mod sql;
 pub mod stats;
 pub mod tags;
 pub mod triggers;
@@ -62,7 +70,9 @@ pub use documents::{Saved, Versioned};
 pub use error::StoreError;
 pub use page::{LIMIT_MAX, NewestFirst, Page};
 
+use crate::config::PostgresUrl;
 use open::Database;
+use sql::TelemetryDatabase;
 
 pub type Result<T> = std::result::Result<T, StoreError>;
 
@@ -70,7 +80,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 #[derive(Clone, Debug)]
 pub struct Store {
     control: Database,
-    telemetry: Database,
+    telemetry: TelemetryDatabase,
     changes: Changes,
 }
 
@@ -90,7 +100,7 @@ pub struct ControlTx {
 
 /// A consistent view of the telemetry.
 #[derive(Debug)]
-pub struct Telemetry(Transaction<'static, Sqlite>);
+pub struct Telemetry(sql::Transaction);
 
 /// A write to the telemetry: all of it or, if dropped, nothing. There is one at a time.
 #[derive(Debug)]
@@ -103,9 +113,16 @@ pub struct TelemetryTx {
 impl Store {
     /// Opens the databases in `dir`, makes them if there are none, and brings their tables up to date.
     pub async fn open(dir: &Path) -> Result<Self> {
+        Self::open_with(dir, None).await
+    }
+
+    /// As [`Self::open`], with telemetry in a PostgreSQL database if one is named.
+    pub async fn open_with(dir: &Path, telemetry: Option<&PostgresUrl>) -> Result<Self> {
         let control = Database::open(&dir.join("fleet.db"), &sqlx::migrate!("migrations/control")).await?;
-        let telemetry =
-            Database::open(&dir.join("telemetry.db"), &sqlx::migrate!("migrations/telemetry")).await?;
+        let telemetry = match telemetry {
+            None => TelemetryDatabase::file(&dir.join("telemetry.db")).await?,
+            Some(server) => TelemetryDatabase::server(server).await?,
+        };
         Ok(Self { control, telemetry, changes: Changes::default() })
     }
 
@@ -174,6 +191,11 @@ impl ControlTx {
         self.touched.devices.add(device);
     }
 
+    /// What the rollout engine knows that the device has shown may have changed.
+    fn shows(&mut self, device: &DeviceId) {
+        self.touched.evidence.add(device);
+    }
+
     fn touch_everybody(&mut self) {
         self.touched.devices = Whom::Anybody;
     }
@@ -204,8 +226,12 @@ impl Control {
 }
 
 impl Telemetry {
-    fn sql(&mut self) -> &mut SqliteConnection {
-        &mut self.0
+    fn sql(&mut self) -> sql::Connection<'_> {
+        self.0.connection()
+    }
+
+    fn flavour(&self) -> sql::Flavour {
+        self.0.flavour()
     }
 }
 

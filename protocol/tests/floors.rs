@@ -21,13 +21,14 @@ const AGENT: &[&[&str]] = &[
 ];
 
 const FLEET: &[&[&str]] = &[
-    &["clock", "mint", "addresses", "gate"],
+    &["clock", "mint", "addresses", "gate", "rollup"],
     &["config", "rollout", "drift", "enrolment", "pki", "admission"],
     &["retrain", "store", "blob", "broker", "publisher", "client", "oms"],
     &["link", "signer", "catalogue", "builder"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
     &["tasks", "fleet"],
-    &["http", "door"],
+    &["figures"],
+    &["http", "door", "otlp"],
     &["serve", "offline"],
 ];
 
@@ -37,6 +38,7 @@ const MINDS: &[&str] = &[
     "agent/src/reconcile",
     "fleet/src/gate",
     "fleet/src/rollout",
+    "fleet/src/rollup",
     "fleet/src/drift",
     "fleet/src/retrain",
     "fleet/src/enrolment",

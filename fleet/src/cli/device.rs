@@ -31,6 +31,7 @@ pub(super) enum Verb {
         /// Its id, as `muster device list` has it.
         id: String,
     },
+    Telemetry(super::telemetry::OfDevice),
     Tag(super::cohort::Tag),
     #[command(flatten)]
     Register(register::Verb),
@@ -70,6 +71,7 @@ const FIELDS: &[Column] = &[
     Column { title: "Next", cell: |d| text(d, "/waiting_on/next") },
     Column { title: "CPU %", cell: |d| text(d, "/health/cpu_percent") },
     Column { title: "Agent memory", cell: |d| mebibytes(d, "/health/agent_rss_bytes") },
+    Column { title: "Reports lost", cell: lost },
     Column { title: "Disk free", cell: |d| mebibytes(d, "/health/disk_free_bytes") },
 ];
 
@@ -90,6 +92,7 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             let answer = client.list("/api/v1/devices", &query).await?;
             context.output.list(&answer, "/id", COLUMNS)
         }
+        Verb::Telemetry(of) => super::telemetry::of_device(context, of).await,
         Verb::Tag(tag) => super::cohort::tag(context, tag).await,
         Verb::Register(verb) => register::run(context, verb).await,
         Verb::Show { id } => {
@@ -121,6 +124,13 @@ fn each_slot(device: &Value, pointer: &str) -> String {
 
 fn slots(device: &Value) -> impl Iterator<Item = &Value> {
     device.get("slots").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// What it gave up, and since when; empty if nothing.
+fn lost(device: &Value) -> String {
+    let lost = device.get("lost_reports").and_then(Value::as_array).into_iter().flatten();
+    let one = |lost: &Value| format!("{} since {}", text(lost, "/reports"), text(lost, "/since"));
+    lost.map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn mebibytes(item: &Value, pointer: &str) -> String {

@@ -41,6 +41,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub const ALL: [Self; 7] = [
+        Self::SiteDiffers,
+        Self::KnownSeason,
+        Self::DataQuality,
+        Self::DeviceFault,
+        Self::SiteChange,
+        Self::Performance,
+        Self::NewRegime,
+    ];
+
     /// Whether a policy may be asked to retrain: the others are nothing that training could mend.
     pub fn may_ask(self) -> bool {
         match self {

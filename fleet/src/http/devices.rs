@@ -1,12 +1,12 @@
 //! Boxes: who they are, what answers on them, what they wait for.
 
+mod telemetry;
 mod view;
 mod waiting;
 
 use axum::extract::State;
 use muster_protocol::ids::{DeviceId, ModelName, SiteName};
-use muster_protocol::message::report::LATENCY_BOUNDS_US;
-use muster_protocol::message::{ModelStats, Presence};
+use muster_protocol::message::Presence;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -17,9 +17,10 @@ use super::extract::{Id, Json, Query};
 use super::page::{List, Paging, parsed};
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::time::Time;
+use crate::rollup::Rollup;
 use crate::store::devices::{self, Device, DeviceFilter, DeviceKey};
 use crate::store::reports::ReportEntry;
-use crate::store::{Control, Page, events, reports};
+use crate::store::{Control, Page, events, reports, sources};
 
 use view::{DeviceView, phase_name};
 
@@ -33,7 +34,7 @@ const PHASES: [&str; 7] =
     ["empty", "downloading", "verifying", "self_testing", "activating", "running", "failed"];
 
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).merge(telemetry::router())
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -67,6 +68,16 @@ pub(super) struct DeviceDetail {
     recent_events: Vec<EventView>,
     /// The oldest first.
     telemetry: Vec<TelemetryPoint>,
+    /// Reports that it gave up because its spool was full, by boot, the newest first.
+    lost_reports: Vec<LostReports>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct LostReports {
+    boot: String,
+    reports: u64,
+    /// When the first of them was missed.
+    since: Time,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -94,15 +105,15 @@ struct TelemetryPoint {
 
 impl From<ReportEntry> for TelemetryPoint {
     fn from(report: ReportEntry) -> Self {
-        let sum = |count: fn(&ModelStats) -> u64| report.models.iter().map(count).sum();
+        let rollup = Rollup::of(&report.health, &report.models);
         Self {
             at: report.received.into(),
             world_at: report.to.into(),
             cpu_percent: report.health.cpu_percent,
             agent_rss_bytes: report.health.agent_rss_bytes,
-            requests: sum(|stats| stats.requests),
-            failures: sum(|stats| stats.failures),
-            p95_us: p95(&report.models),
+            requests: rollup.requests,
+            failures: rollup.failures,
+            p95_us: rollup.p95_us(),
         }
     }
 }
@@ -145,7 +156,13 @@ async fn get(State(app): State<App>, Id(id): Id<DeviceId>) -> Answer<Json<Device
         kind: event.label,
         sentence: event.sentence,
     };
+    let lost = sources::lost_of(&mut telemetry, &id).await?.into_iter().map(|lost| LostReports {
+        boot: lost.boot.to_string(),
+        reports: lost.reports,
+        since: lost.since.into(),
+    });
     Ok(Json(DeviceDetail {
+        lost_reports: lost.collect(),
         device: DeviceView::load(&mut db, &mut telemetry, device).await?,
         recent_events: events.into_iter().map(event).collect(),
         telemetry: reports.into_iter().rev().map(TelemetryPoint::from).collect(),
@@ -209,51 +226,9 @@ fn phase_of(text: Option<String>) -> Answer<Option<String>> {
     }
 }
 
-fn p95(models: &[ModelStats]) -> Option<u32> {
-    let mut buckets = [0_u64; LATENCY_BOUNDS_US.len() + 1];
-    for (bucket, n) in models.iter().flat_map(|model| model.latency.iter().enumerate()) {
-        if let Some(sum) = buckets.get_mut(bucket) {
-            *sum += u64::from(*n);
-        }
-    }
-    let total: u64 = buckets.iter().sum();
-    let rank = (total * 95).div_ceil(100);
-    let mut seen = 0;
-    let bucket = buckets.iter().position(|n| {
-        seen += n;
-        total > 0 && seen >= rank
-    })?;
-    // What is slower than the last bound is shown as that bound: it is a lower one there.
-    LATENCY_BOUNDS_US.get(bucket).or(LATENCY_BOUNDS_US.last()).copied()
-}
-
 #[cfg(test)]
 mod tests {
-    use muster_protocol::ids::Digest;
-
     use super::*;
-
-    #[test]
-    fn percentiles_are_bucket_bounds() {
-        let check = |latency: &[u32], expect: Option<u32>| {
-            let stats = ModelStats {
-                slot: "er".parse().unwrap(),
-                bundle: Digest::of(b""),
-                requests: 0,
-                rows: 0,
-                failures: 0,
-                refused: 0,
-                latency: latency.to_vec(),
-            };
-            assert_eq!(p95(&[stats]), expect, "{latency:?}");
-        };
-        check(&[], None);
-        check(&[0, 0, 0], None);
-        check(&[100], Some(50));
-        check(&[94, 6], Some(100));
-        check(&[95, 5], Some(50));
-        check(&[0; 15].iter().copied().chain([9]).collect::<Vec<_>>(), Some(819_200));
-    }
 
     #[test]
     fn wrong_filters_are_refused() {

@@ -24,7 +24,7 @@ use super::parts::timeline;
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::time::Time;
 use crate::rollout::explain::Explainer;
-use crate::rollout::{Member, Rollout, WaitingOn, advance};
+use crate::rollout::{Member, Phase, Rollout, WaitingOn, advance};
 use crate::roster::Shared;
 use crate::store::{self, Control, NewestFirst, Page, Versioned, forecasts, rollouts};
 use crate::tasks::view::{members_of, seen};
@@ -32,20 +32,6 @@ use crate::tasks::view::{members_of, seen};
 use foresee::ForecastView;
 pub(super) use view::RolloutSummary;
 use view::{RolloutView, summary};
-
-const PHASES: [&str; 11] = [
-    "proposed",
-    "scheduled",
-    "running",
-    "paused",
-    "held",
-    "rolling_back",
-    "rolled_back",
-    "aborting",
-    "aborted",
-    "superseded",
-    "completed",
-];
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -101,8 +87,8 @@ async fn list(
     let RolloutQuery { model, phase, limit, cursor } = query;
     let model: Option<ModelName> = parsed("model", model.as_deref())?;
     let phase = phase.filter(|phase| !phase.is_empty());
-    if phase.as_deref().is_some_and(|phase| !PHASES.contains(&phase)) {
-        return Err(Problem::new(Code::BadQuery, format!("phase: write one of {}", PHASES.join(", "))));
+    if phase.as_deref().is_some_and(|phase| !Phase::NAMES.contains(&phase)) {
+        return Err(Problem::new(Code::BadQuery, format!("phase: write one of {}", Phase::NAMES.join(", "))));
     }
     let paging = Paging { limit, cursor };
     let mut db = app.fleet.store.read().await?;

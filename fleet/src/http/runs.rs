@@ -18,7 +18,7 @@ use super::page::{List, Paging, parsed};
 use super::parts::{WhyBody, because};
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use crate::mint;
-use crate::retrain::{Policy, Run, RunRefused, Trigger, TriggerOutcome, Why};
+use crate::retrain::{Policy, Run, RunRefused, RunState, Trigger, TriggerOutcome, Why};
 use crate::store::log::{Actor, Moment, NewEntry};
 use crate::store::{
     Control, ControlTx, NewestFirst, Saved, Versioned, bundles, log, policies, runs, triggers,
@@ -26,8 +26,6 @@ use crate::store::{
 use crate::tasks::runs::{self as task, Proposed};
 
 use view::RunView;
-
-const STATES: [&str; 7] = ["collecting", "queued", "claimed", "succeeded", "rejected", "failed", "cancelled"];
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -66,8 +64,11 @@ async fn list(State(app): State<App>, Query(query): Query<RunQuery>) -> Answer<J
     let RunQuery { model, state, limit, cursor } = query;
     let model: Option<ModelName> = parsed("model", model.as_deref())?;
     let state = state.filter(|state| !state.is_empty());
-    if state.as_deref().is_some_and(|state| !STATES.contains(&state)) {
-        return Err(Problem::new(Code::BadQuery, format!("state: write one of {}", STATES.join(", "))));
+    if state.as_deref().is_some_and(|state| !RunState::NAMES.contains(&state)) {
+        return Err(Problem::new(
+            Code::BadQuery,
+            format!("state: write one of {}", RunState::NAMES.join(", ")),
+        ));
     }
     let paging = Paging { limit, cursor };
     let mut db = app.fleet.store.read().await?;

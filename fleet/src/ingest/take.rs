@@ -3,41 +3,99 @@
 //! Events and reports are taken go-back-N: the next number only. `held_from` says that what is missing below it is gone
 //! for good, so that the position may jump over it. A state is whole: the newest wins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use muster_protocol::ids::{BootId, DeviceId, Digest};
 use muster_protocol::message::{Event, Hello, Pane, Presence, Report, Sentence, State, Status};
+use muster_protocol::time::Timestamp;
 use muster_protocol::topic::{Down, Topic};
 
+use super::book::{Book, Page};
 use super::decode::Fact;
 use super::{IngestCounters, count, words};
-use crate::clock::Moment;
+use crate::clock::{Clocks, Moment};
 use crate::enrolment::{Identity, Standing, StandingName};
 use crate::store::devices::Greeting;
 use crate::store::events::NewEvent;
 use crate::store::log::{Actor, NewEntry};
 use crate::store::outbox::Message;
-use crate::store::windows::Merged;
 use crate::store::{
-    Control, ControlTx, StoreError, TelemetryTx, bundles, certificates, devices, events, health, identities,
-    labels, log, orders, outbox, positions, reports, stats, windows,
+    Control, ControlTx, StoreError, TelemetryTx, bundles, certificates, devices, events, identities, log,
+    orders, outbox, positions,
 };
 
 /// Bundles whose monitoring is remembered.
 const WINDOWS_MAX: usize = 256;
+/// A box that catches up sends many messages at once; that it speaks is noted so often.
+const HEARD_EVERY: Duration = Duration::from_secs(10);
+const HEARD_MAX: usize = 200_000;
+/// Longest time that a report may have waited on its box.
+const LATE_MAX: Duration = Duration::from_hours(30 * 24);
 
 /// How the panes of each bundle are merged. A bundle never changes, so neither does this.
 #[derive(Debug, Default)]
 pub(super) struct Windows(BTreeMap<Digest, Monitored>);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Monitored {
+    model: String,
     window: Duration,
     streams: usize,
 }
 
-pub(super) type Members = BTreeMap<DeviceId, Option<StandingName>>;
+/// Who speaks in this batch, looked up at once.
+#[derive(Debug)]
+pub(super) struct Members {
+    standings: BTreeMap<DeviceId, StandingName>,
+    /// Those that said hello, now or earlier.
+    known: BTreeSet<DeviceId>,
+    /// Of whom it was noted in this batch that they spoke.
+    noted: BTreeSet<DeviceId>,
+}
+
+/// When it was last noted of devices that they spoke.
+#[derive(Debug, Default)]
+pub(super) struct Heard(HashMap<DeviceId, Timestamp>);
+
+impl Heard {
+    fn lately(&self, device: &DeviceId, at: Timestamp) -> bool {
+        self.0.get(device).is_some_and(|noted| at.since(*noted) < HEARD_EVERY)
+    }
+
+    /// What a batch noted is committed.
+    pub(super) fn note(&mut self, members: Members, at: Timestamp) {
+        if self.0.len() > HEARD_MAX {
+            self.0.clear();
+        }
+        self.0.extend(members.noted.into_iter().map(|device| (device, at)));
+    }
+}
+
+impl Members {
+    /// Looks everybody up, and notes that those who are members spoke.
+    pub(super) async fn look_up(
+        tx: &mut ControlTx,
+        devices: &BTreeSet<&DeviceId>,
+        heard: &Heard,
+        at: Timestamp,
+    ) -> Result<Self, StoreError> {
+        // Asked anew each time: who was revoked a moment ago is not listened to.
+        let standings = identities::standings(tx, devices.iter().copied()).await?;
+        let members = standings.iter().filter(|(_, standing)| is_heard(**standing)).map(|(device, _)| device);
+        let (mut known, mut silent) = (BTreeSet::new(), Vec::new());
+        for device in members {
+            if heard.lately(device, at) {
+                known.insert(device.clone());
+            } else {
+                silent.push(device);
+            }
+        }
+        let noted = devices::seen(tx, silent, at).await?;
+        known.extend(noted.iter().cloned());
+        Ok(Self { standings, known, noted })
+    }
+}
 
 /// What became of a fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +113,10 @@ pub(super) struct Taker<'a> {
     pub(super) telemetry: &'a mut TelemetryTx,
     pub(super) counters: &'a IngestCounters,
     pub(super) windows: &'a mut Windows,
-    /// Where the devices of this batch stand, as far as they were looked up.
     pub(super) members: &'a mut Members,
+    pub(super) book: &'a Book,
+    pub(super) page: &'a mut Page,
+    pub(super) clocks: Clocks,
     /// Whether a key was retired, so that its certificates must get onto the list of revoked ones.
     pub(super) retired: &'a mut bool,
     pub(super) moment: Moment,
@@ -64,7 +124,7 @@ pub(super) struct Taker<'a> {
 
 /// Where a numbered message stands to those committed before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Next,
     Duplicate,
     /// One before it is still missing.
@@ -74,7 +134,7 @@ enum Place {
 impl Taker<'_> {
     /// Takes a fact of a member in.
     pub(super) async fn take(&mut self, device: &DeviceId, fact: &Fact) -> Result<Taken, StoreError> {
-        let standing = self.standing(device).await?;
+        let standing = self.members.standings.get(device).copied();
         match standing {
             // It shows that it is there and how it is; what it measured stays on the box, unacknowledged, until a person
             // has released it and it can be believed, or has revoked it.
@@ -90,9 +150,10 @@ impl Taker<'_> {
         }
         if let Fact::Hello(hello) = fact {
             self.hello(device, hello).await?;
+            self.members.known.insert(device.clone());
             return Ok(Taken::Acknowledge(hello.boot.clone()));
         }
-        if !devices::seen(self.control, device, self.moment.at).await? {
+        if !self.members.known.contains(device) {
             count(&self.counters.strangers, 1);
             return Ok(Taken::Silently);
         }
@@ -117,15 +178,6 @@ impl Taker<'_> {
         }
     }
 
-    async fn standing(&mut self, device: &DeviceId) -> Result<Option<StandingName>, StoreError> {
-        if let Some(known) = self.members.get(device) {
-            return Ok(*known);
-        }
-        let standing = identities::standing(self.control, device).await?.map(|standing| standing.name());
-        self.members.insert(device.clone(), standing);
-        Ok(standing)
-    }
-
     async fn hello(&mut self, device: &DeviceId, hello: &Hello) -> Result<(), StoreError> {
         let Some(identity) = self.identify(device, hello).await? else { return Ok(()) };
         // A box chooses what it is called, and a person where it belongs: cohorts are drawn by site.
@@ -142,7 +194,8 @@ impl Taker<'_> {
             Greeting::Late => return Ok(()),
         }
         positions::trim(self.control, device).await?;
-        positions::trim_reports(self.telemetry, device).await?;
+        self.page.wrote(device, &hello.boot);
+        self.page.trim(self.telemetry, device).await?;
         // The broker may have lost the order, or the box its memory of it.
         if identity.standing == Standing::Active
             && let Some(order) = orders::get(self.control, device).await?
@@ -198,6 +251,7 @@ impl Taker<'_> {
             count(&self.counters.duplicates, 1);
             return Ok(());
         }
+        self.page.wrote(device, &state.boot);
         // A state of an earlier boot says nothing of now; it is acknowledged so that the box can forget it.
         devices::state(self.control, device, state).await?;
         positions::set(self.control, device, &state.boot, stream, state.sequence, self.moment.at).await
@@ -206,9 +260,10 @@ impl Taker<'_> {
     async fn event(&mut self, device: &DeviceId, event: &Event) -> Result<(), StoreError> {
         let stream = positions::Stream::Event;
         let contiguous = positions::get(self.control, device, &event.boot, stream).await?;
-        if self.place(contiguous, event.sequence, event.held_from) != Place::Next {
+        if self.counted(place(contiguous, event.sequence, event.held_from)) != Place::Next {
             return Ok(());
         }
+        self.page.wrote(device, &event.boot);
         let (label, kind) = words::names(&event.kind);
         let sentence = Sentence::from(words::sentence(&event.kind));
         let new = NewEvent { event, received: self.moment.at, label, sentence: sentence.as_str() };
@@ -218,43 +273,39 @@ impl Taker<'_> {
     }
 
     async fn report(&mut self, device: &DeviceId, report: &Report) -> Result<(), StoreError> {
-        let contiguous = positions::of_reports(self.telemetry, device, &report.boot).await?;
-        if self.place(contiguous, report.sequence, report.held_from) != Place::Next {
+        let when = (self.measured(report), self.moment.at);
+        let place = self.page.take(self.book, self.telemetry, device, report, when).await?;
+        if self.counted(place) != Place::Next {
             return Ok(());
         }
-        let at = self.moment.at;
-        reports::add(self.telemetry, device, report, at).await?;
-        health::add(self.telemetry, device, report.to, &report.health).await?;
-        for model in &report.models {
-            stats::add(self.telemetry, device, report.from, model).await?;
-        }
-        stats::trim(self.telemetry, device, report.to).await?;
         for pane in &report.panes {
             self.pane(device, pane).await?;
         }
-        for block in &report.labels {
-            labels::add(self.telemetry, device, block).await?;
-        }
-        labels::trim(self.telemetry, device, report.to).await?;
-        positions::set_of_reports(self.telemetry, device, &report.boot, report.sequence, at).await
+        self.page.labels(device, &report.labels);
+        Ok(())
+    }
+
+    /// When a report's span ended, in real time: what waited on the box for hours belongs into the hours when it was
+    /// measured. A box whose clock is wrong puts nothing into the future, nor further back than boxes keep reports.
+    fn measured(&self, report: &Report) -> Timestamp {
+        let at = self.moment.at;
+        self.clocks.world.real(report.to).clamp(at.minus(LATE_MAX), at)
     }
 
     async fn pane(&mut self, device: &DeviceId, pane: &Pane) -> Result<(), StoreError> {
-        let merged = match self.windows.of(self.control, &pane.bundle).await? {
+        match self.windows.of(self.control, &pane.bundle).await? {
             Some(monitored) if monitored.streams == pane.streams.len() => {
-                windows::merge(self.telemetry, device, pane, monitored.window, self.moment.at).await?
+                self.page.pane(device, pane, monitored.window);
             }
-            Some(_) | None => Merged::Unfit,
-        };
-        if merged == Merged::Unfit {
-            count(&self.counters.unfit_panes, 1);
-            tracing::debug!(device.id = %device, bundle = %pane.bundle, "a pane that fits no bundle known here");
+            Some(_) | None => {
+                count(&self.counters.unfit_panes, 1);
+                tracing::debug!(device.id = %device, bundle = %pane.bundle, "a pane that fits no bundle known here");
+            }
         }
         Ok(())
     }
 
-    fn place(&self, contiguous: u64, sequence: u64, held_from: u64) -> Place {
-        let place = place(contiguous, sequence, held_from);
+    fn counted(&self, place: Place) -> Place {
         match place {
             Place::Next => {}
             Place::Duplicate => count(&self.counters.duplicates, 1),
@@ -282,23 +333,37 @@ impl Taker<'_> {
 }
 
 impl Windows {
-    async fn of(&mut self, db: &mut Control, bundle: &Digest) -> Result<Option<Monitored>, StoreError> {
-        if let Some(monitored) = self.0.get(bundle) {
-            return Ok(Some(*monitored));
+    async fn of(&mut self, db: &mut Control, bundle: &Digest) -> Result<Option<&Monitored>, StoreError> {
+        if !self.0.contains_key(bundle) {
+            let Some(found) = bundles::get(db, bundle).await? else { return Ok(None) };
+            let monitoring = &found.manifest.monitoring;
+            let monitored = Monitored {
+                model: found.path.model().to_string(),
+                window: Duration::from_secs(monitoring.window_s),
+                streams: monitoring.streams.len(),
+            };
+            if self.0.len() >= WINDOWS_MAX {
+                self.0.clear();
+            }
+            self.0.insert(*bundle, monitored);
         }
-        let Some(found) = bundles::get(db, bundle).await? else { return Ok(None) };
-        let monitoring = &found.manifest.monitoring;
-        let monitored =
-            Monitored { window: Duration::from_secs(monitoring.window_s), streams: monitoring.streams.len() };
-        if self.0.len() >= WINDOWS_MAX {
-            self.0.clear();
-        }
-        self.0.insert(*bundle, monitored);
-        Ok(Some(monitored))
+        Ok(self.0.get(bundle))
+    }
+
+    /// The bundle's model, as far as it is known here.
+    pub(super) async fn model(&mut self, db: &mut Control, bundle: &Digest) -> Result<String, StoreError> {
+        Ok(self.of(db, bundle).await?.map_or_else(|| "unknown".to_owned(), |known| known.model.clone()))
     }
 }
 
-fn place(contiguous: u64, sequence: u64, held_from: u64) -> Place {
+fn is_heard(standing: StandingName) -> bool {
+    match standing {
+        StandingName::Active | StandingName::Quarantined => true,
+        StandingName::Pending | StandingName::Rejected | StandingName::Revoked => false,
+    }
+}
+
+pub(super) fn place(contiguous: u64, sequence: u64, held_from: u64) -> Place {
     let contiguous = contiguous.max(held_from.saturating_sub(1));
     if sequence <= contiguous {
         Place::Duplicate

@@ -32,6 +32,15 @@ impl Board {
         hung.as_ref()?.get(id).cloned()
     }
 
+    /// All watched rollouts; nothing if they were not looked at in time.
+    pub async fn all(&self) -> Vec<Shared> {
+        let mut board = self.0.subscribe();
+        let Ok(Ok(hung)) = tokio::time::timeout(PATIENCE, board.wait_for(Option::is_some)).await else {
+            return Vec::new();
+        };
+        hung.iter().flat_map(|hung| hung.values().cloned()).collect()
+    }
+
     /// As [`Self::see`], of one that will be watched as soon as it was looked at.
     pub async fn expect(&self, id: &RolloutId) -> Option<Shared> {
         let is_there = |hung: &Option<Hung>| hung.as_ref().is_some_and(|hung| hung.contains_key(id));

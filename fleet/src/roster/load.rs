@@ -7,19 +7,20 @@ use muster_protocol::drift::Phase;
 use muster_protocol::ids::DeviceId;
 
 use super::watch::{Surroundings, Watch};
-use super::{Grounds, Result, Seen};
+use super::{Grounds, Result, Seen, vitals};
 use crate::clock::Clocks;
 use crate::drift::{StreamWatch, Watch as Watched};
 use crate::gate::{DeviceEvidence, Inputs, PairedDay};
 use crate::rollout::journal::Input;
-use crate::rollout::{FleetView, Freeze, Lease, Member, Members, Rollout, SiteView};
+use crate::rollout::{FleetView, Freeze, Lease, Members, Rollout, SiteView};
 use crate::store::leases::Scope;
-use crate::store::watches::Seat;
 use crate::store::{
     self, Control, LIMIT_MAX, Page, Telemetry, Versioned, bad_bundles, freezes, journal, labels, leases,
     rollouts, seats, stats, watches,
 };
 
+/// Devices that are asked about by one question.
+const AT_ONCE: usize = 200;
 /// Entries of a journal read at once: the first of them may hold a whole fleet.
 const ENTRIES: u32 = 64;
 
@@ -60,20 +61,14 @@ pub(super) async fn sites(control: &mut Control, clocks: Clocks) -> Result<Groun
     Ok(grounds)
 }
 
-/// A rollout with its members and the view that its journal ends with; nobody's line is drawn anew yet.
-pub(super) async fn watch(
-    control: &mut Control,
-    telemetry: &mut Telemetry,
-    loaded: Versioned<Rollout>,
-) -> Result<Watch> {
+/// A rollout with its members and the view that its journal ends with; nobody's line is drawn anew yet, and nobody has
+/// shown anything.
+pub(super) async fn watch(control: &mut Control, loaded: Versioned<Rollout>) -> Result<Watch> {
     let rollout = &loaded.document;
     let members = members(control, rollout).await?;
     let bad = bad_bundles::of(control, &rollout.bundle.sha256).await?;
     let journalled = journalled(control, rollout).await?;
-    let shown = evidence(telemetry, rollout, None).await?;
-    let mut watch = Watch::begin(loaded, members, bad, journalled);
-    watch.show_all(shown);
-    Ok(watch)
+    Ok(Watch::begin(loaded, members, bad, journalled))
 }
 
 /// The view that the rollout's journal ends with; nothing if it has none that is whole.
@@ -119,11 +114,13 @@ pub async fn view(
     let loaded = Versioned { revision: 0, document: rollout.clone() };
     let bad = bad_bundles::of(control, &rollout.bundle.sha256).await?;
     let mut watch = Watch::begin(loaded, Members::new(), bad, None);
-    watch.show_all(evidence(telemetry, rollout, None).await?);
+    let everybody = everybody(control, clocks).await?;
+    let devices: Vec<&DeviceId> = everybody.keys().collect();
+    watch.show_all(shown(control, telemetry, &watch, &devices).await?);
     let grounds = sites(control, clocks).await?;
     watch.stand_on(&grounds, None);
     let alone = Surroundings::none();
-    for (id, seen) in everybody(control, clocks).await? {
+    for (id, seen) in everybody {
         let leases = grounds.leases.get(&id).map_or(&[][..], Vec::as_slice);
         let line = watch.line(&id, &seen, leases, &alone);
         watch.put(&id, Some(line));
@@ -131,79 +128,86 @@ pub async fn view(
     Ok(std::sync::Arc::unwrap_or_clone(watch.view))
 }
 
-/// Whether a device's inputs are still those that the bundle under test was made for, by that bundle's own reference.
-pub(super) async fn inputs(
+/// What devices have shown of a rollout's bundle since it began: how it went, how they are, and what their inputs are like.
+/// Who has shown nothing is left out.
+pub(super) async fn shown(
+    control: &mut Control,
+    telemetry: &mut Telemetry,
+    watch: &Watch,
+    devices: &[&DeviceId],
+) -> Result<BTreeMap<DeviceId, DeviceEvidence>> {
+    let mut shown: BTreeMap<DeviceId, DeviceEvidence> = BTreeMap::new();
+    for some in devices.chunks(AT_ONCE) {
+        went(telemetry, &watch.rollout, some, &mut shown).await?;
+        for (device, vitals) in vitals::vitals(telemetry, &watch.rollout, &watch.members, some).await? {
+            shown.entry(device).or_default().vitals = vitals;
+        }
+        for (device, inputs) in inputs(control, &watch.rollout, &watch.members, some).await? {
+            shown.entry(device).or_default().inputs = inputs;
+        }
+    }
+    shown.retain(|_, shown| *shown != DeviceEvidence::default());
+    Ok(shown)
+}
+
+/// Whether devices' inputs are still those that the bundle under test was made for, by that bundle's own reference.
+async fn inputs(
     control: &mut Control,
     rollout: &Rollout,
-    device: &DeviceId,
-    member: Option<&Member>,
-) -> Result<Inputs> {
-    if member.is_none_or(|member| member.progress.activated().is_none()) {
-        return Ok(Inputs::Unknown);
+    members: &Members,
+    devices: &[&DeviceId],
+) -> Result<Vec<(DeviceId, Inputs)>> {
+    let activated =
+        |device: &&DeviceId| members.get(*device).is_some_and(|member| member.progress.activated().is_some());
+    let running: Vec<&DeviceId> = devices.iter().copied().filter(activated).collect();
+    if running.is_empty() {
+        return Ok(Vec::new());
     }
-    let (bundle, slot) = (rollout.bundle.sha256, rollout.slot.clone());
-    let seat = Seat { bundle, device: device.clone(), slot };
-    let Some(watch) = watches::get::<Watched>(control, &seat).await? else { return Ok(Inputs::Unknown) };
+    let of = (&rollout.slot, &rollout.bundle.sha256);
+    let found = watches::of::<Watched>(control, &running, of).await?;
+    Ok(found.into_iter().map(|(device, watch)| (device, judged(&watch))).collect())
+}
+
+fn judged(watch: &Watched) -> Inputs {
     // A site that differs from the training data for good is judged by what is normal there.
     let drifts = |stream: &StreamWatch| {
         let against = if stream.own.last.is_some() { &stream.own } else { &stream.training };
         matches!(against.alarm.phase(), Phase::Raised { .. })
     };
-    Ok(if watch.read_until.is_none() {
+    if watch.read_until.is_none() {
         Inputs::Unknown
     } else if watch.streams.values().any(drifts) {
         Inputs::Drifting
     } else {
         Inputs::Quiet
-    })
+    }
 }
 
-/// What devices have shown of the rollout's bundle since it began; all of them, or one.
-pub async fn evidence(
+async fn went(
     telemetry: &mut Telemetry,
     rollout: &Rollout,
-    device: Option<&DeviceId>,
-) -> Result<BTreeMap<DeviceId, DeviceEvidence>> {
-    let mut evidence: BTreeMap<DeviceId, DeviceEvidence> = BTreeMap::new();
-    let bundle = rollout.bundle.sha256;
-    let filter = stats::StatsFilter {
-        bundle,
-        device: device.cloned(),
-        since: rollout.created.floor_to(Duration::from_hours(1)),
-    };
-    let mut page = Page::first(LIMIT_MAX);
-    loop {
-        let found = stats::list(telemetry, &filter, &page).await?;
-        let full = found.len() == LIMIT_MAX as usize;
-        let last = found.last().map(|hour| (hour.device.clone(), hour.slot.clone(), hour.hour));
-        for hour in found.into_iter().filter(|hour| hour.slot == rollout.slot) {
-            let device = evidence.entry(hour.device).or_default();
-            device.hours += 1.0;
-            device.failed_hours += f64::from(u8::from(hour.failures > 0));
-            let longest = device.latency.len().max(hour.latency.len());
-            device.latency.resize(longest, 0);
-            for (sum, count) in device.latency.iter_mut().zip(&hour.latency) {
-                *sum += count;
-            }
-        }
-        match last {
-            Some(last) if full => page = Page::after(last, LIMIT_MAX),
-            Some(_) | None => break,
-        }
+    devices: &[&DeviceId],
+    shown: &mut BTreeMap<DeviceId, DeviceEvidence>,
+) -> Result<()> {
+    let (bundle, slot) = (&rollout.bundle.sha256, &rollout.slot);
+    for (device, lived) in stats::exposure(telemetry, devices, (slot, bundle), rollout.created).await? {
+        let device = shown.entry(device).or_default();
+        #[expect(clippy::cast_precision_loss, reason = "hours of a rollout")]
+        let hours = |n: u64| n as f64;
+        device.hours = hours(lived.hours);
+        device.failed_hours = hours(lived.failed_hours);
+        device.latency = lived.latency;
     }
-    let filter = labels::LabelFilter {
-        bundle,
-        device: device.cloned(),
-        since: rollout.created.floor_to(Duration::from_hours(24)),
-    };
+    let since = rollout.created.floor_to(Duration::from_hours(24));
+    let filter = labels::LabelFilter { bundle, slot, devices, since };
     let mut page = Page::first(LIMIT_MAX);
     loop {
-        let found = labels::list(telemetry, &filter, &page).await?;
+        let found = labels::list(telemetry, filter, &page).await?;
         let full = found.len() == LIMIT_MAX as usize;
         let last = found.last().map(labels::LabelDay::key);
-        for day in found.into_iter().filter(|day| day.slot == rollout.slot) {
+        for day in found {
             let Some(paired) = day.paired else { continue };
-            evidence.entry(day.device).or_default().paired.get_or_insert_default().push(PairedDay {
+            shown.entry(day.device).or_default().paired.get_or_insert_default().push(PairedDay {
                 n: paired.n,
                 diff_sum: paired.diff_sum,
                 diff_sum_sq: paired.diff_sum_sq,
@@ -212,7 +216,7 @@ pub async fn evidence(
         }
         match last {
             Some(last) if full => page = Page::after(last, LIMIT_MAX),
-            Some(_) | None => return Ok(evidence),
+            Some(_) | None => return Ok(()),
         }
     }
 }

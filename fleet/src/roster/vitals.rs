@@ -3,6 +3,7 @@
 //! The hour of the change itself belongs to neither side. A box without the bundle is compared around the moment at which
 //! the stage opened, so that what happens to everybody shows in both.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_protocol::ids::DeviceId;
@@ -11,7 +12,7 @@ use muster_protocol::time::Timestamp;
 
 use super::Result;
 use crate::gate::{Shift, Vitals};
-use crate::rollout::{Member, Rollout};
+use crate::rollout::{Members, Rollout};
 use crate::store::{Telemetry, health, stats};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -20,32 +21,73 @@ const BEFORE: Duration = Duration::from_hours(24);
 /// Answers that an hour's percentile needs.
 const REQUESTS_MIN: u64 = 20;
 
-/// Nothing where no stage's gate asks for it: reading it costs two queries a device.
+/// Of devices of which anything is known; of nobody where no stage's gate asks for it.
 pub(super) async fn vitals(
     telemetry: &mut Telemetry,
     rollout: &Rollout,
-    device: &DeviceId,
-    member: Option<&Member>,
-) -> Result<Vitals> {
-    let asked = rollout.plan.stages.iter().any(|stage| {
+    members: &Members,
+    devices: &[&DeviceId],
+) -> Result<BTreeMap<DeviceId, Vitals>> {
+    let opened = rollout.record().and_then(|record| record.opened);
+    let changed = |device: &DeviceId| {
+        let activated = members.get(device).and_then(|member| member.progress.activated());
+        activated.or(opened)
+    };
+    let mut sides: BTreeMap<&DeviceId, Sides> =
+        devices.iter().filter_map(|device| Some((*device, Sides::of(changed(device)?)))).collect();
+    let Some(since) = sides.values().map(|sides| sides.since).min() else { return Ok(BTreeMap::new()) };
+    if !is_asked(rollout) {
+        return Ok(BTreeMap::new());
+    }
+    let asked: Vec<&DeviceId> = sides.keys().copied().collect();
+    for hour in health::hours(telemetry, &asked, since).await? {
+        let Some(sides) = sides.get_mut(&hour.device) else { continue };
+        sides.memory_mib.push((hour.hour, hour.memory_mib));
+        sides.temperature_c.extend(hour.temperature_c.map(|celsius| (hour.hour, celsius)));
+    }
+    for hour in stats::latency(telemetry, &asked, &rollout.slot, since).await? {
+        let Some(sides) = sides.get_mut(&hour.device) else { continue };
+        sides.latency_ms.extend(p95_ms(&hour.latency).map(|ms| (hour.hour, ms)));
+    }
+    Ok(sides.into_iter().map(|(device, sides)| (device.clone(), sides.vitals())).collect())
+}
+
+fn is_asked(rollout: &Rollout) -> bool {
+    rollout.plan.stages.iter().any(|stage| {
         let gate = &stage.gate;
         let rises = [gate.latency_rise_ms_max, gate.memory_rise_mib_max, gate.temperature_rise_c_max];
         rises.iter().any(Option::is_some)
-    });
-    let activated = member.and_then(|member| member.progress.activated());
-    let opened = rollout.record().and_then(|record| record.opened);
-    let (true, Some(changed)) = (asked, activated.or(opened)) else { return Ok(Vitals::default()) };
-    let since = changed.minus(BEFORE);
-    let told = health::hours(telemetry, device, since).await?;
-    let answered = stats::of_device(telemetry, device, &rollout.slot, since).await?;
-    let memory = told.iter().map(|hour| (hour.hour, hour.memory_mib));
-    let temperature = told.iter().filter_map(|hour| Some((hour.hour, hour.temperature_c?)));
-    let latency = answered.iter().filter_map(|(hour, latency)| Some((*hour, p95_ms(latency)?)));
-    Ok(Vitals {
-        latency_ms: shift(latency, changed),
-        memory_mib: shift(memory, changed),
-        temperature_c: shift(temperature, changed),
     })
+}
+
+/// A device's hours on both sides of its change.
+#[derive(Debug)]
+struct Sides {
+    changed: Timestamp,
+    since: Timestamp,
+    latency_ms: Vec<(Timestamp, f64)>,
+    memory_mib: Vec<(Timestamp, f64)>,
+    temperature_c: Vec<(Timestamp, f64)>,
+}
+
+impl Sides {
+    fn of(changed: Timestamp) -> Self {
+        let since = changed.minus(BEFORE).floor_to(HOUR);
+        let (latency_ms, memory_mib, temperature_c) = Default::default();
+        Self { changed, since, latency_ms, memory_mib, temperature_c }
+    }
+
+    fn vitals(self) -> Vitals {
+        // Devices are asked about together, so that some are told of more hours than theirs.
+        let shift = |hours: Vec<(Timestamp, f64)>| {
+            shift(hours.into_iter().filter(|(hour, _)| *hour >= self.since), self.changed)
+        };
+        Vitals {
+            latency_ms: shift(self.latency_ms),
+            memory_mib: shift(self.memory_mib),
+            temperature_c: shift(self.temperature_c),
+        }
+    }
 }
 
 /// The median of the whole hours before the change, and of those since. Nothing if a side has none.

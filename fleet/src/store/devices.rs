@@ -1,11 +1,14 @@
 //! Devices: who they are, whether they are here, what they last said of themselves.
 
+use std::collections::BTreeSet;
+
 use muster_protocol::ids::{BootId, DeviceId, SiteName};
 use muster_protocol::message::{Capabilities, Hello, Presence, State, Status};
 use muster_protocol::time::Timestamp;
 
 use super::convert::{column, count, from_json, parse, time, to_json};
 use super::{Control, ControlTx, Page, Result, StoreError};
+use crate::enrolment::StandingName;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Device {
@@ -163,6 +166,37 @@ pub async fn presence_counts(db: &mut Control) -> Result<PresenceCounts> {
     Ok(counts)
 }
 
+/// Members of one site that are alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteGroup {
+    pub site: SiteName,
+    pub standing: StandingName,
+    pub online: bool,
+    pub devices: u64,
+}
+
+const BY_SITE: &str = "select identities.site, identities.state, coalesce(devices.presence, 'offline') as presence, count(*) \
+     from identities left join devices on devices.id = identities.device \
+     group by identities.site, identities.state, coalesce(devices.presence, 'offline') order by 1, 2, 3 limit $1";
+
+/// How many are where, how they stand, and whether they are here.
+pub async fn by_site(db: &mut Control) -> Result<Vec<SiteGroup>> {
+    let rows: Vec<(String, String, String, i64)> = sqlx::query_as(BY_SITE)
+        .bind(i64::from(super::LIMIT_MAX))
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("counting devices by site"))?;
+    let group = |(site, state, presence, n): (String, String, String, i64)| {
+        Ok(SiteGroup {
+            site: parse("device's site", &site)?,
+            standing: parse("identity's state", &state)?,
+            online: presence_of(&presence)? == Presence::Online,
+            devices: count(n),
+        })
+    };
+    rows.into_iter().map(group).collect()
+}
+
 const HELLO: &str = "insert into devices (id, name, site, agent_version, capabilities, first_seen, last_seen, presence, \
      presence_since, boot, connection, order_applied, root) \
      values ($1, $2, $3, $4, $5, $6, $6, 'online', $6, $7, $8, $9, $10) \
@@ -265,17 +299,35 @@ pub async fn state(tx: &mut ControlTx, id: &DeviceId, state: &State) -> Result<b
     Ok(done.rows_affected() == 1)
 }
 
-const SEEN: &str = "update devices set last_seen = $2 where id = $1";
+/// Devices of one statement.
+const CHUNK: usize = 500;
 
-/// Notes that the device spoke. Returns whether it is known.
-pub async fn seen(tx: &mut ControlTx, id: &DeviceId, at: Timestamp) -> Result<bool> {
-    let done = sqlx::query(SEEN)
-        .bind(id.as_str())
-        .bind(at.as_millis())
-        .execute(tx.sql())
-        .await
-        .map_err(StoreError::query("noting that a device spoke"))?;
-    Ok(done.rows_affected() == 1)
+/// Notes that devices spoke. Returns those of them that are known.
+pub async fn seen(
+    tx: &mut ControlTx,
+    devices: impl IntoIterator<Item = &DeviceId>,
+    at: Timestamp,
+) -> Result<BTreeSet<DeviceId>> {
+    let devices: Vec<&str> = devices.into_iter().map(DeviceId::as_str).collect();
+    let mut known = BTreeSet::new();
+    for chunk in devices.chunks(CHUNK) {
+        let mut set = sqlx::QueryBuilder::new("update devices set last_seen = ");
+        set.push_bind(at.as_millis()).push(" where id in (");
+        let mut list = set.separated(", ");
+        for device in chunk {
+            list.push_bind(*device);
+        }
+        set.push(") returning id");
+        let rows: Vec<(String,)> = set
+            .build_query_as()
+            .fetch_all(tx.sql())
+            .await
+            .map_err(StoreError::query("noting that devices spoke"))?;
+        for (id,) in rows {
+            known.insert(parse("device id", &id)?);
+        }
+    }
+    Ok(known)
 }
 
 struct Connection {

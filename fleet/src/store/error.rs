@@ -2,11 +2,21 @@
 
 use std::path::PathBuf;
 
+use crate::config::PostgresUrl;
+
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("cannot open the database {}; check that the folder is writable and the disk is not full", path.display())]
     Open {
         path: PathBuf,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error(
+        "cannot connect to {server}; check that it runs, and that this server's user may make tables there"
+    )]
+    Connect {
+        server: PostgresUrl,
         #[source]
         source: sqlx::Error,
     },
@@ -43,12 +53,12 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Query { source, .. } => {
-                // SQLITE_BUSY and SQLITE_LOCKED.
                 let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
                 matches!(source, sqlx::Error::PoolTimedOut | sqlx::Error::Io(_))
-                    || code.is_some_and(|code| code == "5" || code == "6")
+                    || code.is_some_and(|code| passes(&code))
             }
             Self::Open { .. }
+            | Self::Connect { .. }
             | Self::Migrate { .. }
             | Self::Persist { .. }
             | Self::Corrupt { .. }
@@ -63,4 +73,11 @@ impl StoreError {
     pub(super) fn corrupt(what: &'static str, reason: &dyn std::fmt::Display) -> Self {
         Self::Corrupt { what, reason: reason.to_string() }
     }
+}
+
+/// SQLite is busy or locked; PostgreSQL has lost the connection, is shutting down, or asks to repeat the transaction.
+fn passes(code: &str) -> bool {
+    code == "5"
+        || code == "6"
+        || (code.len() == 5 && ["08", "40", "53", "57P"].iter().any(|class| code.starts_with(class)))
 }

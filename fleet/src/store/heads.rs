@@ -5,6 +5,7 @@ use muster_protocol::manifest::Monitoring;
 use muster_protocol::time::Timestamp;
 
 use super::convert::{count, parse, time};
+use super::sql::on;
 use super::watches::Seat;
 use super::windows::is_whole;
 use super::{Page, Result, StoreError, Telemetry};
@@ -29,8 +30,9 @@ impl Head {
     }
 }
 
+/// The columns of a window that are not its counts.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct Row {
     device: String,
     slot: String,
     bundle: String,
@@ -64,19 +66,19 @@ const UPDATED: &str = "select device, slot, bundle, world_from, world_to, panes,
 /// Windows by the time of their last pane, from `since` on.
 pub async fn updated(db: &mut Telemetry, since: Timestamp, page: &Page<Head>) -> Result<Vec<Head>> {
     let after = page.after.as_ref();
-    sqlx::query_as::<_, Row>(UPDATED)
+    on!(db, |sql| sqlx::query_as::<_, Row>(UPDATED)
         .bind(after.map_or(since, |head| head.updated).as_millis())
         .bind(after.map_or("", |head| head.seat.device.as_str()))
         .bind(after.map_or("", |head| head.seat.slot.as_str()))
         .bind(after.map_or_else(String::new, |head| head.seat.bundle.to_string()))
         .bind(after.map_or(i64::MIN, |head| head.from.as_millis()))
         .bind(page.limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("listing what windows got"))?
-        .into_iter()
-        .map(Head::try_from)
-        .collect()
+        .fetch_all(sql)
+        .await)
+    .map_err(StoreError::query("listing what windows got"))?
+    .into_iter()
+    .map(Head::try_from)
+    .collect()
 }
 
 /// Matured labels of one world day, all boxes together.
@@ -90,7 +92,7 @@ pub struct LabelTotals {
     pub loss_sum_sq: f64,
 }
 
-const LABELS: &str = "select day, sum(n), sum(label_sum), sum(prediction_sum), sum(loss_sum), sum(loss_sum_sq) \
+const LABELS: &str = "select day, cast(sum(n) as bigint), sum(label_sum), sum(prediction_sum), sum(loss_sum), sum(loss_sum_sq) \
      from label_days where bundle = $1 and day >= $2 group by day order by day limit $3";
 
 /// A bundle's labels by the day of the prediction, the oldest first.
@@ -100,13 +102,13 @@ pub async fn labels(
     since: Timestamp,
     limit: u32,
 ) -> Result<Vec<LabelTotals>> {
-    let rows: Vec<(i64, i64, f64, f64, f64, f64)> = sqlx::query_as(LABELS)
+    let rows: Vec<(i64, i64, f64, f64, f64, f64)> = on!(db, |sql| sqlx::query_as(LABELS)
         .bind(bundle.to_string())
         .bind(since.as_millis())
         .bind(Page::<()>::first(limit).limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("adding up matured labels"))?;
+        .fetch_all(sql)
+        .await)
+    .map_err(StoreError::query("adding up matured labels"))?;
     let totals = |(day, n, label_sum, prediction_sum, loss_sum, loss_sum_sq)| LabelTotals {
         day: time(day),
         n: count(n),
@@ -118,7 +120,7 @@ pub async fn labels(
     Ok(rows.into_iter().map(totals).collect())
 }
 
-const PREDICTIONS: &str = "select (hour / $3) * $3, sum(row_count) from model_stats \
+const PREDICTIONS: &str = "select (hour / $3) * $3, cast(sum(row_count) as bigint) from hour_stats \
      where bundle = $1 and hour >= $2 group by 1 order by 1 limit $4";
 
 /// Rows that a bundle has answered, by world day, the oldest first.
@@ -129,13 +131,13 @@ pub async fn predictions(
     limit: u32,
 ) -> Result<Vec<(Timestamp, u64)>> {
     const DAY_MS: i64 = 86_400_000;
-    let rows: Vec<(i64, i64)> = sqlx::query_as(PREDICTIONS)
+    let rows: Vec<(i64, i64)> = on!(db, |sql| sqlx::query_as(PREDICTIONS)
         .bind(bundle.to_string())
         .bind(since.as_millis())
         .bind(DAY_MS)
         .bind(Page::<()>::first(limit).limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("adding up predictions"))?;
+        .fetch_all(sql)
+        .await)
+    .map_err(StoreError::query("adding up predictions"))?;
     Ok(rows.into_iter().map(|(day, rows)| (time(day), count(rows))).collect())
 }

@@ -1,7 +1,7 @@
 //! Identities: which key is which device, and where it stands. A row is written whole: writers take turns, so whoever
 //! loads, decides and saves within one transaction overwrites nobody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::enrol::Fingerprint;
 use muster_protocol::ids::{DeviceId, Digest};
@@ -120,6 +120,35 @@ pub async fn standing(db: &mut Control, device: &DeviceId) -> Result<Option<Stan
         .map_err(StoreError::query("reading where a device stands"))?;
     row.map(|(state, reason)| Ok(parse::<StandingName>("identity's state", &state)?.because(reason)))
         .transpose()
+}
+
+/// Devices of one statement.
+const CHUNK: usize = 500;
+
+/// Where devices stand; those that never enrolled are left out.
+pub async fn standings(
+    db: &mut Control,
+    devices: impl IntoIterator<Item = &DeviceId>,
+) -> Result<BTreeMap<DeviceId, StandingName>> {
+    let devices: Vec<&str> = devices.into_iter().map(DeviceId::as_str).collect();
+    let mut found = BTreeMap::new();
+    for chunk in devices.chunks(CHUNK) {
+        let mut get = sqlx::QueryBuilder::new("select device, state from identities where device in (");
+        let mut list = get.separated(", ");
+        for device in chunk {
+            list.push_bind(*device);
+        }
+        get.push(")");
+        let rows: Vec<(String, String)> = get
+            .build_query_as()
+            .fetch_all(db.sql())
+            .await
+            .map_err(StoreError::query("reading where devices stand"))?;
+        for (device, state) in rows {
+            found.insert(parse("device id", &device)?, parse("identity's state", &state)?);
+        }
+    }
+    Ok(found)
 }
 
 #[derive(Clone, Copy, Debug, Default)]

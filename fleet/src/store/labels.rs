@@ -2,13 +2,18 @@
 //!
 //! A day's pairs may have been made against more than one earlier bundle, so that bundle is part of the key.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_protocol::ids::{DeviceId, Digest, SlotName};
 use muster_protocol::message::LabelBlock;
+use muster_protocol::message::report::PairedLoss;
 use muster_protocol::time::Timestamp;
+use sqlx::QueryBuilder;
 
 use super::convert::{column, count, parse, time};
+use super::rows::{self, Rows};
+use super::sql::{among, on};
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
 
 /// World time after which days are dropped.
@@ -39,21 +44,59 @@ pub struct PairedDay {
     pub diff_sum_sq: f64,
 }
 
-#[derive(Clone, Debug)]
-pub struct LabelFilter {
-    pub bundle: Digest,
-    pub device: Option<DeviceId>,
+#[derive(Clone, Copy, Debug)]
+pub struct LabelFilter<'a> {
+    pub bundle: &'a Digest,
+    pub slot: &'a SlotName,
+    pub devices: &'a [&'a DeviceId],
     /// Days that start here or later.
     pub since: Timestamp,
 }
 
-/// Lists go by device, slot, day, and the digest of the bundle paired with, empty where there was none.
-pub type LabelKey = (DeviceId, SlotName, Timestamp, String);
+/// Lists go by device, day, and the digest of the bundle paired with, empty where there was none.
+pub type LabelKey = (DeviceId, Timestamp, String);
 
 impl LabelDay {
+    fn of(device: &DeviceId, block: &LabelBlock) -> Self {
+        let paired = |pairs: &PairedLoss| PairedDay {
+            against: pairs.bundle,
+            n: pairs.n,
+            loss_sum: pairs.loss_sum,
+            diff_sum: pairs.diff_sum,
+            diff_sum_sq: pairs.diff_sum_sq,
+        };
+        Self {
+            device: device.clone(),
+            slot: block.slot.clone(),
+            bundle: block.bundle,
+            day: block.day,
+            n: block.n,
+            label_sum: block.label_sum,
+            prediction_sum: block.prediction_sum,
+            loss_sum: block.loss_sum,
+            loss_sum_sq: block.loss_sum_sq,
+            paired: block.against.as_ref().map(paired),
+        }
+    }
+
+    /// Adds another of the same key.
+    fn add(&mut self, other: &Self) {
+        self.n = self.n.saturating_add(other.n);
+        self.label_sum += other.label_sum;
+        self.prediction_sum += other.prediction_sum;
+        self.loss_sum += other.loss_sum;
+        self.loss_sum_sq += other.loss_sum_sq;
+        if let (Some(sum), Some(more)) = (&mut self.paired, &other.paired) {
+            sum.n = sum.n.saturating_add(more.n);
+            sum.loss_sum += more.loss_sum;
+            sum.diff_sum += more.diff_sum;
+            sum.diff_sum_sq += more.diff_sum_sq;
+        }
+    }
+
     pub fn key(&self) -> LabelKey {
         let against = self.paired.as_ref().map_or_else(String::new, |paired| paired.against.to_string());
-        (self.device.clone(), self.slot.clone(), self.day, against)
+        (self.device.clone(), self.day, against)
     }
 }
 
@@ -105,75 +148,84 @@ impl TryFrom<Row> for LabelDay {
     }
 }
 
-const ADD: &str = "insert into label_days (device, slot, bundle, day, against, n, label_sum, prediction_sum, loss_sum, \
-     loss_sum_sq, pairs, against_loss_sum, diff_sum, diff_sum_sq) \
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
-     on conflict (device, slot, bundle, day, against) do update set n = label_days.n + excluded.n, \
+const ADD: (&str, &str) = (
+    "insert into label_days (device, slot, bundle, day, against, n, label_sum, prediction_sum, loss_sum, loss_sum_sq, \
+     pairs, against_loss_sum, diff_sum, diff_sum_sq)",
+    "on conflict (device, slot, bundle, day, against) do update set n = label_days.n + excluded.n, \
      label_sum = label_days.label_sum + excluded.label_sum, \
      prediction_sum = label_days.prediction_sum + excluded.prediction_sum, \
      loss_sum = label_days.loss_sum + excluded.loss_sum, loss_sum_sq = label_days.loss_sum_sq + excluded.loss_sum_sq, \
      pairs = label_days.pairs + excluded.pairs, \
      against_loss_sum = label_days.against_loss_sum + excluded.against_loss_sum, \
-     diff_sum = label_days.diff_sum + excluded.diff_sum, diff_sum_sq = label_days.diff_sum_sq + excluded.diff_sum_sq";
+     diff_sum = label_days.diff_sum + excluded.diff_sum, diff_sum_sq = label_days.diff_sum_sq + excluded.diff_sum_sq",
+);
 
-/// Adds a block to its day. Call once a block.
-pub async fn add(tx: &mut TelemetryTx, device: &DeviceId, block: &LabelBlock) -> Result<()> {
-    let pairs = block.against.as_ref();
-    sqlx::query(ADD)
-        .bind(device.as_str())
-        .bind(block.slot.as_str())
-        .bind(block.bundle.to_string())
-        .bind(block.day.as_millis())
-        .bind(pairs.map_or_else(String::new, |pairs| pairs.bundle.to_string()))
-        .bind(column(block.n))
-        .bind(block.label_sum)
-        .bind(block.prediction_sum)
-        .bind(block.loss_sum)
-        .bind(block.loss_sum_sq)
-        .bind(pairs.map_or(0, |pairs| column(pairs.n)))
-        .bind(pairs.map_or(0.0, |pairs| pairs.loss_sum))
-        .bind(pairs.map_or(0.0, |pairs| pairs.diff_sum))
-        .bind(pairs.map_or(0.0, |pairs| pairs.diff_sum_sq))
-        .execute(tx.sql())
-        .await
-        .map_err(StoreError::query("adding matured labels"))?;
-    tx.touch(device);
+/// Adds blocks to their days. Call once a block.
+pub async fn add(tx: &mut TelemetryTx, blocks: &[(DeviceId, LabelBlock)]) -> Result<()> {
+    let mut days: BTreeMap<(SlotName, Digest, LabelKey), LabelDay> = BTreeMap::new();
+    for (device, block) in blocks {
+        let day = LabelDay::of(device, block);
+        let key = (day.slot.clone(), day.bundle, day.key());
+        match days.get_mut(&key) {
+            Some(sum) => sum.add(&day),
+            None => drop(days.insert(key, day)),
+        }
+    }
+    let pairs = |of: fn(&PairedDay) -> f64| {
+        days.values().map(move |day| day.paired.as_ref().map_or(0.0, of)).collect::<Vec<_>>()
+    };
+    let rows = Rows::default()
+        .texts(days.values().map(|day| day.device.as_str()))
+        .texts(days.values().map(|day| day.slot.as_str()))
+        .texts(days.values().map(|day| day.bundle.to_string()))
+        .numbers(days.values().map(|day| day.day.as_millis()))
+        .texts(days.keys().map(|(_, _, (.., against))| against.as_str()))
+        .numbers(days.values().map(|day| column(day.n)))
+        .reals(days.values().map(|day| day.label_sum))
+        .reals(days.values().map(|day| day.prediction_sum))
+        .reals(days.values().map(|day| day.loss_sum))
+        .reals(days.values().map(|day| day.loss_sum_sq))
+        .numbers(days.values().map(|day| day.paired.as_ref().map_or(0, |pairs| column(pairs.n))))
+        .reals(pairs(|pairs| pairs.loss_sum))
+        .reals(pairs(|pairs| pairs.diff_sum))
+        .reals(pairs(|pairs| pairs.diff_sum_sq));
+    rows::write(tx, ADD, &rows).await.map_err(StoreError::query("adding matured labels"))?;
+    for (device, _) in blocks {
+        tx.touch(device);
+    }
     Ok(())
 }
 
-const TRIM: &str = "delete from label_days where device = $1 and day < $2";
+const TRIM: &str = "delete from label_days where day < $1";
 
-/// Drops days of a device that are too old.
-pub async fn trim(tx: &mut TelemetryTx, device: &DeviceId, world_now: Timestamp) -> Result<()> {
-    sqlx::query(TRIM)
-        .bind(device.as_str())
-        .bind(world_now.minus(KEPT).as_millis())
-        .execute(tx.sql())
-        .await
+/// Drops days that are too old.
+pub async fn trim(tx: &mut TelemetryTx, world_now: Timestamp) -> Result<()> {
+    on!(tx, |sql| sqlx::query(TRIM).bind(world_now.minus(KEPT).as_millis()).execute(sql).await.map(drop))
         .map_err(StoreError::query("dropping old labels"))?;
     Ok(())
 }
 
 const LIST: &str = "select device, slot, bundle, day, against, n, label_sum, prediction_sum, loss_sum, loss_sum_sq, \
-     pairs, against_loss_sum, diff_sum, diff_sum_sq from label_days \
-     where bundle = $1 and ($2 is null or device = $2) and day >= $3 and (device, slot, day, against) > ($4, $5, $6, $7) \
-     order by device, slot, day, against limit $8";
+     pairs, against_loss_sum, diff_sum, diff_sum_sq from label_days where bundle = ";
 
-pub async fn list(db: &mut Telemetry, filter: &LabelFilter, page: &Page<LabelKey>) -> Result<Vec<LabelDay>> {
-    let after = page.after.as_ref();
-    sqlx::query_as::<_, Row>(LIST)
-        .bind(filter.bundle.to_string())
-        .bind(filter.device.as_ref().map(DeviceId::as_str))
-        .bind(filter.since.as_millis())
-        .bind(after.map_or("", |key| key.0.as_str()))
-        .bind(after.map_or("", |key| key.1.as_str()))
-        .bind(after.map_or(i64::MIN, |key| key.2.as_millis()))
-        .bind(after.map_or("", |key| key.3.as_str()))
-        .bind(page.limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("listing matured labels"))?
-        .into_iter()
-        .map(LabelDay::try_from)
-        .collect()
+pub async fn list(
+    db: &mut Telemetry,
+    filter: LabelFilter<'_>,
+    page: &Page<LabelKey>,
+) -> Result<Vec<LabelDay>> {
+    let rows: Vec<Row> = on!(db, |sql| {
+        let mut ask = QueryBuilder::new(LIST);
+        ask.push_bind(filter.bundle.to_string());
+        ask.push(" and slot = ").push_bind(filter.slot.as_str());
+        ask.push(" and day >= ").push_bind(filter.since.as_millis());
+        among(&mut ask, filter.devices);
+        if let Some((device, day, against)) = &page.after {
+            ask.push(" and (device, day, against) > (").push_bind(device.as_str());
+            ask.push(", ").push_bind(day.as_millis()).push(", ").push_bind(against.as_str()).push(")");
+        }
+        ask.push(" order by device, day, against limit ").push_bind(page.limit());
+        ask.build_query_as().fetch_all(sql).await
+    })
+    .map_err(StoreError::query("listing matured labels"))?;
+    rows.into_iter().map(LabelDay::try_from).collect()
 }

@@ -1,19 +1,23 @@
-//! Reports as they came, the last [`KEPT_PER_DEVICE`] of each device, and each device's latest health.
-
-use std::collections::BTreeMap;
+//! Reports as they came, packed, in slices of an hour; and how each box was last.
+//!
+//! What a report measured of data (panes, labels) stands in tables of its own; here is what a person looks at.
 
 use muster_protocol::ids::DeviceId;
 use muster_protocol::message::{Health, ModelStats, Report};
 use muster_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use super::convert::{column, from_json, parse, time, to_json};
+use super::convert::{column, count, from_json, parse, time, to_json};
+use super::rows::{self, Rows};
+use super::slices::{self, Kind, Mark, Slice};
+use super::sql::on;
 use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
-
-pub const KEPT_PER_DEVICE: i64 = 500;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReportEntry {
     pub received: Timestamp,
+    /// End of its span in real time, and never later than its receipt.
+    pub measured: Timestamp,
     /// World time.
     pub from: Timestamp,
     pub to: Timestamp,
@@ -27,127 +31,262 @@ pub struct HealthAt {
     pub health: Health,
 }
 
+/// A report to be kept.
+#[derive(Clone, Debug)]
+pub struct NewReport {
+    /// Higher than that of every report before it.
+    pub id: i64,
+    pub source: i64,
+    pub sequence: u64,
+    pub measured: Timestamp,
+    pub payload: Vec<u8>,
+}
+
+/// What is packed of a report.
+#[derive(Serialize, Deserialize)]
+struct Packed<H, M> {
+    from: Timestamp,
+    to: Timestamp,
+    health: H,
+    models: M,
+}
+
 #[derive(sqlx::FromRow)]
 struct Row {
     received: i64,
-    world_from: i64,
-    world_to: i64,
-    health: String,
-    models: String,
+    measured: i64,
+    payload: Vec<u8>,
 }
 
 impl TryFrom<Row> for ReportEntry {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self> {
+        let packed: Packed<Health, Vec<ModelStats>> = unpack(&row.payload)?;
         Ok(Self {
             received: time(row.received),
-            from: time(row.world_from),
-            to: time(row.world_to),
-            health: from_json("report's health", &row.health)?,
-            models: from_json("report's models", &row.models)?,
+            measured: time(row.measured),
+            from: packed.from,
+            to: packed.to,
+            health: packed.health,
+            models: packed.models,
         })
     }
 }
 
-const ADD: &str = "insert into reports (device, boot, sequence, received, world_from, world_to, health, models) \
-     values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (device, boot, sequence) do nothing";
-const TRIM: &str = "delete from reports where device = $1 and world_to < \
-     (select world_to from reports where device = $1 order by world_to desc, received desc limit 1 offset $2)";
-const LATEST: &str = "insert into latest_health (device, received, health) values ($1, $2, $3) \
-     on conflict (device) do update set received = excluded.received, health = excluded.health";
-
-pub async fn add(
-    tx: &mut TelemetryTx,
-    device: &DeviceId,
-    report: &Report,
-    received: Timestamp,
-) -> Result<()> {
-    let health = to_json("report's health", &report.health)?;
-    sqlx::query(ADD)
-        .bind(device.as_str())
-        .bind(report.boot.as_str())
-        .bind(column(report.sequence))
-        .bind(received.as_millis())
-        .bind(report.from.as_millis())
-        .bind(report.to.as_millis())
-        .bind(&health)
-        .bind(to_json("report's models", &report.models)?)
-        .execute(tx.sql())
-        .await
-        .map_err(StoreError::query("writing a report"))?;
-    sqlx::query(TRIM)
-        .bind(device.as_str())
-        .bind(KEPT_PER_DEVICE)
-        .execute(tx.sql())
-        .await
-        .map_err(StoreError::query("dropping old reports"))?;
-    sqlx::query(LATEST)
-        .bind(device.as_str())
-        .bind(received.as_millis())
-        .bind(health)
-        .execute(tx.sql())
-        .await
-        .map_err(StoreError::query("writing a device's health"))?;
-    Ok(())
+pub fn pack(report: &Report) -> Result<Vec<u8>> {
+    let packed = Packed { from: report.from, to: report.to, health: &report.health, models: &report.models };
+    postcard::to_stdvec(&packed)
+        .map_err(|source| StoreError::Encode { what: "report", source: Box::new(source) })
 }
 
-const LIST: &str = "select received, world_from, world_to, health, models from reports \
-     where device = $1 and (world_to, received) < ($2, $3) order by world_to desc, received desc limit $4";
+fn unpack(payload: &[u8]) -> Result<Packed<Health, Vec<ModelStats>>> {
+    postcard::from_bytes(payload).map_err(|error| StoreError::corrupt("report", &error))
+}
 
-/// The newest first; the key is (end of span, time of receipt).
+/// Keeps reports that were received together.
+pub async fn append(tx: &mut TelemetryTx, reports: &[NewReport], received: Timestamp) -> Result<()> {
+    let Some(last) = reports.last() else { return Ok(()) };
+    let slice = Slice::of(Kind::Reports, received);
+    slices::ensure(tx, slice).await?;
+    let rows = Rows::default()
+        .numbers(reports.iter().map(|report| report.id))
+        .numbers(reports.iter().map(|report| report.source))
+        .numbers(reports.iter().map(|report| column(report.sequence)))
+        .numbers(reports.iter().map(|_| received.as_millis()))
+        .numbers(reports.iter().map(|report| report.measured.as_millis()))
+        .bytes(reports.iter().map(|report| report.payload.as_slice()));
+    let table = slice.table();
+    let into = format!("insert into {table} (id, source, sequence, received, measured, payload)");
+    rows::write(tx, (&into, ""), &rows).await.map_err(StoreError::query("writing reports"))?;
+    let payload = reports.iter().map(|report| slices::bytes_of(report.payload.len())).sum();
+    slices::grew(tx, slice, slices::bytes_of(reports.len()), payload, last.id).await
+}
+
+const OF_DEVICE: &str = "source in (select id from sources where device = $1)";
+
+/// The newest first; the key is (when it was measured, when it was received).
 pub async fn list(
     db: &mut Telemetry,
     device: &DeviceId,
     page: &Page<(Timestamp, Timestamp)>,
 ) -> Result<Vec<ReportEntry>> {
-    let (to, received) =
-        page.after.map_or((i64::MAX, 0), |(to, received)| (to.as_millis(), received.as_millis()));
-    sqlx::query_as::<_, Row>(LIST)
+    let (before, received) =
+        page.after.map_or((i64::MAX, 0), |(at, received)| (at.as_millis(), received.as_millis()));
+    let mut found = Vec::new();
+    for held in slices::held(db, Kind::Reports).await?.into_iter().rev() {
+        let table = Slice { kind: Kind::Reports, starts: time(held.starts) }.table();
+        let rows: Vec<Row> = on!(db, |sql| sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "select received, measured, payload from {table} where {OF_DEVICE} and (measured, received) < ($2, $3) \
+             order by measured desc, received desc limit $4"
+        )))
         .bind(device.as_str())
-        .bind(to)
+        .bind(before)
         .bind(received)
         .bind(page.limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("listing reports"))?
-        .into_iter()
-        .map(ReportEntry::try_from)
-        .collect()
+        .fetch_all(sql)
+        .await)
+        .map_err(StoreError::query("listing reports"))?;
+        found.extend(rows);
+    }
+    // What waited on the box came late, so the slices do not follow each other by what was measured.
+    found.sort_by_key(|row| std::cmp::Reverse((row.measured, row.received)));
+    found.truncate(page.limit.clamp(1, super::LIMIT_MAX) as usize);
+    found.into_iter().map(ReportEntry::try_from).collect()
 }
 
-const HEALTH: &str =
-    "select device, received, health from latest_health where device > $1 order by device limit $2";
-
-/// Each device's latest health, by device id.
-pub async fn latest_health(
+/// Reports measured in `[from, to)`, the oldest first.
+pub async fn between(
     db: &mut Telemetry,
-    page: &Page<DeviceId>,
-) -> Result<BTreeMap<DeviceId, HealthAt>> {
-    let rows: Vec<(String, i64, String)> = sqlx::query_as(HEALTH)
-        .bind(page.after.as_ref().map_or("", DeviceId::as_str))
-        .bind(page.limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("reading the devices' health"))?;
-    rows.into_iter()
-        .map(|(device, received, health)| {
-            let health = from_json("device's health", &health)?;
-            Ok((parse("device id", &device)?, HealthAt { received: time(received), health }))
-        })
-        .collect()
+    device: &DeviceId,
+    (from, to): (Timestamp, Timestamp),
+    limit: u32,
+) -> Result<Vec<ReportEntry>> {
+    read(db, device, (from, to), 0, limit).await
 }
 
-const HEALTH_OF: &str = "select received, health from latest_health where device = $1";
+/// As [`between`], only those that are not in the rollups yet.
+pub(super) async fn not_rolled(
+    db: &mut Telemetry,
+    device: &DeviceId,
+    span: (Timestamp, Timestamp),
+) -> Result<Vec<ReportEntry>> {
+    let rolled = slices::mark(db, Mark::Rolled).await?;
+    read(db, device, span, rolled, super::LIMIT_MAX).await
+}
 
-pub async fn health_of(db: &mut Telemetry, device: &DeviceId) -> Result<Option<HealthAt>> {
-    let row: Option<(i64, String)> = sqlx::query_as(HEALTH_OF)
+async fn read(
+    db: &mut Telemetry,
+    device: &DeviceId,
+    (from, to): (Timestamp, Timestamp),
+    after: i64,
+    limit: u32,
+) -> Result<Vec<ReportEntry>> {
+    let limit = Page::<()>::first(limit).limit();
+    let mut found: Vec<Row> = Vec::new();
+    // Nothing is received before it was measured.
+    let held = slices::held(db, Kind::Reports).await?;
+    let may_hold =
+        |held: &slices::Held| held.last_id > after && time(held.starts).plus(Kind::Reports.span()) > from;
+    for held in held.into_iter().filter(may_hold) {
+        let table = Slice { kind: Kind::Reports, starts: time(held.starts) }.table();
+        let rows: Vec<Row> = on!(db, |sql| sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "select received, measured, payload from {table} where {OF_DEVICE} and measured >= $2 and measured < $3 \
+             and id > $4 order by measured, received limit $5"
+        )))
         .bind(device.as_str())
-        .fetch_optional(db.sql())
-        .await
-        .map_err(StoreError::query("reading a device's health"))?;
+        .bind(from.as_millis())
+        .bind(to.as_millis())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(sql)
+        .await)
+        .map_err(StoreError::query("reading reports"))?;
+        found.extend(rows);
+    }
+    found.sort_by_key(|row| (row.measured, row.received));
+    found.truncate(usize::try_from(limit).unwrap_or(0));
+    found.into_iter().map(ReportEntry::try_from).collect()
+}
+
+/// A report that is not in the rollups yet, with the box it is of.
+#[derive(Debug)]
+pub struct Unrolled {
+    pub id: i64,
+    pub source: i64,
+    pub device: DeviceId,
+    pub box_id: i64,
+    pub sequence: u64,
+    pub entry: ReportEntry,
+}
+
+#[derive(sqlx::FromRow)]
+struct UnrolledRow {
+    id: i64,
+    source: i64,
+    device: String,
+    box_id: i64,
+    sequence: i64,
+    #[sqlx(flatten)]
+    report: Row,
+}
+
+impl TryFrom<UnrolledRow> for Unrolled {
+    type Error = StoreError;
+
+    fn try_from(row: UnrolledRow) -> Result<Self> {
+        let UnrolledRow { id, source, device, box_id, sequence, report } = row;
+        let device = parse("device id", &device)?;
+        Ok(Self { id, source, device, box_id, sequence: count(sequence), entry: report.try_into()? })
+    }
+}
+
+/// Reports that are not in the rollups yet, from the one after `after` on. What a restarted server must add up again.
+pub async fn unrolled(db: &mut Telemetry, after: i64, limit: u32) -> Result<Vec<Unrolled>> {
+    let after = after.max(slices::mark(db, Mark::Rolled).await?);
+    let limit = Page::<()>::first(limit).limit();
+    for held in slices::held(db, Kind::Reports).await?.into_iter().filter(|held| held.last_id > after) {
+        let table = Slice { kind: Kind::Reports, starts: time(held.starts) }.table();
+        let rows: Vec<UnrolledRow> = on!(db, |sql| sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "select report.id, report.source, device, sources.box as box_id, sequence, received, measured, payload \
+             from {table} report join sources on sources.id = report.source where report.id > $1 order by report.id limit $2"
+        )))
+        .bind(after)
+        .bind(limit)
+        .fetch_all(sql)
+        .await)
+        .map_err(StoreError::query("reading reports again"))?;
+        if rows.is_empty() {
+            continue;
+        }
+        return rows.into_iter().map(Unrolled::try_from).collect();
+    }
+    Ok(Vec::new())
+}
+
+const HEALTH_OF: &str =
+    "select received, health from box_health where box = (select min(box) from sources where device = $1)";
+
+/// As its newest report says, or, if it has been silent for longer than reports are kept, as it was then.
+pub async fn health_of(db: &mut Telemetry, device: &DeviceId) -> Result<Option<HealthAt>> {
+    for held in slices::held(db, Kind::Reports).await?.into_iter().rev() {
+        let table = Slice { kind: Kind::Reports, starts: time(held.starts) }.table();
+        let newest: Option<Row> = on!(db, |sql| sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "select received, measured, payload from {table} where {OF_DEVICE} order by id desc limit 1"
+        )))
+        .bind(device.as_str())
+        .fetch_optional(sql)
+        .await)
+        .map_err(StoreError::query("reading a device's newest report"))?;
+        if let Some(row) = newest {
+            let entry = ReportEntry::try_from(row)?;
+            return Ok(Some(HealthAt { received: entry.received, health: entry.health }));
+        }
+    }
+    let row: Option<(i64, String)> =
+        on!(db, |sql| sqlx::query_as(HEALTH_OF).bind(device.as_str()).fetch_optional(sql).await)
+            .map_err(StoreError::query("reading a device's health"))?;
     row.map(|(received, health)| {
         Ok(HealthAt { received: time(received), health: from_json("device's health", &health)? })
     })
     .transpose()
+}
+
+/// Remembers how boxes were, before the reports that show it leave.
+pub async fn remember_health(
+    tx: &mut TelemetryTx,
+    boxes: impl IntoIterator<Item = (i64, &HealthAt)> + Send,
+) -> Result<()> {
+    let (mut ids, mut received, mut healths) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, at) in boxes {
+        ids.push(id);
+        received.push(at.received.as_millis());
+        healths.push(to_json("device's health", &at.health)?);
+    }
+    let rows = Rows::default().numbers(ids).numbers(received).texts(healths);
+    let set = (
+        "insert into box_health (box, received, health)",
+        "on conflict (box) do update set received = excluded.received, health = excluded.health",
+    );
+    rows::write(tx, set, &rows).await.map_err(StoreError::query("remembering the health of boxes"))
 }

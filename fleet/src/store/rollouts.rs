@@ -69,6 +69,15 @@ pub async fn get<T: DeserializeOwned>(db: &mut Control, id: &RolloutId) -> Resul
         .transpose()
 }
 
+const COUNTS: &str = "select phase, count(*) from rollouts group by phase order by phase";
+
+/// How many there are by phase; those without any are left out.
+pub async fn counts(db: &mut Control) -> Result<Vec<(String, u64)>> {
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as(COUNTS).fetch_all(db.sql()).await.map_err(StoreError::query("counting rollouts"))?;
+    Ok(rows.into_iter().map(|(phase, n)| (phase, count(n))).collect())
+}
+
 const LIST: &str = "select revision, document from rollouts where ($1 is null or model = $1) \
      and ($2 is null or phase = $2) and (created < $3 or (created = $3 and id < $4)) \
      order by created desc, id desc limit $5";

@@ -5,7 +5,7 @@ use muster_protocol::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::convert::{column, time, to_json};
+use super::convert::{column, count, time, to_json};
 use super::documents::{DocumentRow, read_all};
 use super::{Control, ControlTx, NewestFirst, Page, Result, Saved, StoreError, Versioned};
 
@@ -97,6 +97,15 @@ pub async fn get<T: DeserializeOwned>(db: &mut Control, id: &RunId) -> Result<Op
         .map_err(StoreError::query("reading a run"))?
         .map(|row| row.read(WHAT))
         .transpose()
+}
+
+const COUNTS: &str = "select state, count(*) from runs group by state order by state";
+
+/// How many there are by state; those without any are left out.
+pub async fn counts(db: &mut Control) -> Result<Vec<(String, u64)>> {
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as(COUNTS).fetch_all(db.sql()).await.map_err(StoreError::query("counting runs"))?;
+    Ok(rows.into_iter().map(|(state, n)| (state, count(n))).collect())
 }
 
 const LIST: &str = "select revision, document from runs where ($1 is null or model = $1) \

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::convert::{from_json, parse, to_json};
+use super::sql::among;
 use super::{Control, ControlTx, Page, Result, StoreError};
 
 const WATCH: &str = "watch";
@@ -30,6 +31,7 @@ pub async fn put(tx: &mut ControlTx, seat: &Seat, document: &(impl Serialize + S
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("writing what is remembered of a box's windows"))?;
+    tx.shows(&seat.device);
     Ok(())
 }
 
@@ -44,6 +46,25 @@ pub async fn get<T: DeserializeOwned>(db: &mut Control, seat: &Seat) -> Result<O
         .await
         .map_err(StoreError::query("reading what is remembered of a box's windows"))?;
     row.map(|(document,)| from_json(WATCH, &document)).transpose()
+}
+
+/// What is remembered of the bundle in this slot of the devices.
+pub async fn of<T: DeserializeOwned>(
+    db: &mut Control,
+    devices: &[&DeviceId],
+    (slot, bundle): (&SlotName, &Digest),
+) -> Result<Vec<(DeviceId, T)>> {
+    let mut ask = sqlx::QueryBuilder::new("select device, document from watches where bundle = ");
+    ask.push_bind(bundle.to_string()).push(" and slot = ").push_bind(slot.as_str());
+    among(&mut ask, devices);
+    let rows: Vec<(String, String)> = ask
+        .build_query_as()
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("reading what is remembered of windows"))?;
+    rows.iter()
+        .map(|(device, document)| Ok((parse("device id", device)?, from_json(WATCH, document)?)))
+        .collect()
 }
 
 const LIST: &str = "select bundle, device, slot, document from watches where (bundle, device, slot) > ($1, $2, $3) \
@@ -83,6 +104,7 @@ pub async fn forget(tx: &mut ControlTx, seat: &Seat) -> Result<()> {
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("forgetting a box's windows"))?;
+    tx.shows(&seat.device);
     Ok(())
 }
 

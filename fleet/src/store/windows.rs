@@ -1,4 +1,4 @@
-//! Panes of counts, merged into the windows that drift is tested on.
+//! The windows that drift is tested on, as [`super::panes`] merged them.
 //!
 //! Counts add exactly and in any order, so a window is complete when its panes are. Nobody here knows which panes are
 //! still to come; `panes` and `updated` let the mind judge.
@@ -8,14 +8,12 @@ use std::time::Duration;
 use muster_protocol::drift::Counts;
 use muster_protocol::ids::{DeviceId, Digest, SlotName};
 use muster_protocol::manifest::Monitoring;
-use muster_protocol::message::Pane;
 use muster_protocol::time::Timestamp;
 
-use super::convert::{count, parse, time};
-use super::{Page, Result, StoreError, Telemetry, TelemetryTx};
-
-/// Windows kept of each device, slot and bundle.
-pub const KEPT: i64 = 400;
+use super::heads::{self, Head};
+use super::sql::on;
+use super::watches::Seat;
+use super::{Page, Result, StoreError, Telemetry};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
@@ -54,14 +52,6 @@ pub struct WindowKey {
     pub bundle: Digest,
 }
 
-/// What became of a pane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Merged {
-    Merged,
-    /// Its counts do not fit those of the same bundle that are here: other streams, or too many rows.
-    Unfit,
-}
-
 impl Window {
     /// No pane of it is still to come: there are as many as it has room for, or one went on to its end, because a box
     /// with few rows makes few panes.
@@ -86,13 +76,8 @@ pub(super) fn is_whole((from, to): (Timestamp, Timestamp), panes: u64, monitorin
 
 #[derive(sqlx::FromRow)]
 struct Row {
-    device: String,
-    slot: String,
-    bundle: String,
-    world_from: i64,
-    world_to: i64,
-    panes: i64,
-    updated: i64,
+    #[sqlx(flatten)]
+    head: heads::Row,
     counts: Vec<u8>,
 }
 
@@ -100,79 +85,10 @@ impl TryFrom<Row> for Window {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self> {
-        Ok(Self {
-            device: parse("device id", &row.device)?,
-            slot: parse("slot", &row.slot)?,
-            bundle: parse("bundle digest", &row.bundle)?,
-            from: time(row.world_from),
-            to: time(row.world_to),
-            panes: count(row.panes),
-            updated: time(row.updated),
-            streams: decode(&row.counts)?,
-        })
+        let Head { seat, from, to, panes, updated } = row.head.try_into()?;
+        let Seat { device, slot, bundle } = seat;
+        Ok(Self { device, slot, bundle, from, to, panes, updated, streams: decode(&row.counts)? })
     }
-}
-
-const HELD: &str =
-    "select counts from windows where device = $1 and slot = $2 and bundle = $3 and world_from = $4";
-const SET: &str = "insert into windows (device, slot, bundle, world_from, world_to, panes, updated, counts) \
-     values ($1, $2, $3, $4, $5, 1, $6, $7) on conflict (device, slot, bundle, world_from) do update set \
-     world_to = case when windows.world_to > excluded.world_to then windows.world_to else excluded.world_to end, \
-     panes = windows.panes + 1, updated = excluded.updated, counts = excluded.counts";
-const TRIM: &str = "delete from windows where device = $1 and slot = $2 and bundle = $3 and world_from <= \
-     (select world_from from windows where device = $1 and slot = $2 and bundle = $3 \
-      order by world_from desc limit 1 offset $4)";
-
-/// Adds a pane to the window of length `window` in which it began. Call once a pane.
-pub async fn merge(
-    tx: &mut TelemetryTx,
-    device: &DeviceId,
-    pane: &Pane,
-    window: Duration,
-    at: Timestamp,
-) -> Result<Merged> {
-    let from = pane.from.floor_to(window).as_millis();
-    let (slot, bundle) = (pane.slot.as_str(), pane.bundle.to_string());
-    let held: Option<(Vec<u8>,)> = sqlx::query_as(HELD)
-        .bind(device.as_str())
-        .bind(slot)
-        .bind(&bundle)
-        .bind(from)
-        .fetch_optional(tx.sql())
-        .await
-        .map_err(StoreError::query("reading a window"))?;
-    let streams = match held {
-        None => pane.streams.clone(),
-        Some((bytes,)) => {
-            let mut sum = decode(&bytes)?;
-            if !add(&mut sum, &pane.streams) {
-                return Ok(Merged::Unfit);
-            }
-            sum
-        }
-    };
-    let encoded = postcard::to_stdvec(&streams)
-        .map_err(|source| StoreError::Encode { what: "window", source: Box::new(source) })?;
-    sqlx::query(SET)
-        .bind(device.as_str())
-        .bind(slot)
-        .bind(&bundle)
-        .bind(from)
-        .bind(pane.to.as_millis())
-        .bind(at.as_millis())
-        .bind(encoded)
-        .execute(tx.sql())
-        .await
-        .map_err(StoreError::query("writing a window"))?;
-    sqlx::query(TRIM)
-        .bind(device.as_str())
-        .bind(slot)
-        .bind(&bundle)
-        .bind(KEPT)
-        .execute(tx.sql())
-        .await
-        .map_err(StoreError::query("dropping old windows"))?;
-    Ok(Merged::Merged)
 }
 
 const LIST: &str = "select device, slot, bundle, world_from, world_to, panes, updated, counts from windows \
@@ -182,7 +98,7 @@ const LIST: &str = "select device, slot, bundle, world_from, world_to, panes, up
 
 pub async fn list(db: &mut Telemetry, filter: &WindowFilter, page: &Page<WindowKey>) -> Result<Vec<Window>> {
     let after = page.after.as_ref();
-    sqlx::query_as::<_, Row>(LIST)
+    on!(db, |sql| sqlx::query_as::<_, Row>(LIST)
         .bind(filter.bundle.map(|digest| digest.to_string()))
         .bind(filter.device.as_ref().map(DeviceId::as_str))
         .bind(filter.from.map(Timestamp::as_millis))
@@ -193,12 +109,12 @@ pub async fn list(db: &mut Telemetry, filter: &WindowFilter, page: &Page<WindowK
         .bind(after.map_or("", |key| key.slot.as_str()))
         .bind(after.map_or_else(String::new, |key| key.bundle.to_string()))
         .bind(page.limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("listing windows"))?
-        .into_iter()
-        .map(Window::try_from)
-        .collect()
+        .fetch_all(sql)
+        .await)
+    .map_err(StoreError::query("listing windows"))?
+    .into_iter()
+    .map(Window::try_from)
+    .collect()
 }
 
 const RECENT: &str = "select device, slot, bundle, world_from, world_to, panes, updated, counts from windows \
@@ -212,23 +128,19 @@ pub async fn recent(
     bundle: &Digest,
     limit: u32,
 ) -> Result<Vec<Window>> {
-    sqlx::query_as::<_, Row>(RECENT)
+    on!(db, |sql| sqlx::query_as::<_, Row>(RECENT)
         .bind(device.as_str())
         .bind(slot.as_str())
         .bind(bundle.to_string())
         .bind(Page::<()>::first(limit).limit())
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("listing a device's windows"))?
-        .into_iter()
-        .map(Window::try_from)
-        .collect()
+        .fetch_all(sql)
+        .await)
+    .map_err(StoreError::query("listing a device's windows"))?
+    .into_iter()
+    .map(Window::try_from)
+    .collect()
 }
 
-fn add(sum: &mut [Counts], streams: &[Counts]) -> bool {
-    sum.len() == streams.len() && sum.iter_mut().zip(streams).all(|(sum, pane)| sum.merge(pane).is_ok())
-}
-
-fn decode(bytes: &[u8]) -> Result<Vec<Counts>> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Counts>> {
     postcard::from_bytes(bytes).map_err(|error| StoreError::corrupt("window", &error))
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use muster_fleet::config::Config;
 use muster_fleet::fleet::Fleet;
 use muster_fleet::http;
 use muster_fleet::store::devices;
@@ -24,15 +25,16 @@ use muster_protocol::ids::{BootId, DeviceId};
 use muster_protocol::message::up::{BundleRef, Phase, ProviderUse, Running, SlotState};
 use muster_protocol::message::{Capabilities, Hello, Provider, State, VERSION};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tower::ServiceExt as _;
 
-use crate::server::Server;
+use crate::server::{Server, config};
 
 /// A server and its router.
 pub(crate) struct Api {
     pub(crate) server: Server,
     router: Router,
-    _data: tempfile::TempDir,
+    data: TempDir,
 }
 
 pub(crate) struct Answer {
@@ -44,9 +46,14 @@ pub(crate) struct Answer {
 impl Api {
     pub(crate) async fn start() -> Self {
         let data = tempfile::tempdir().unwrap();
-        let server = Server::start(data.path()).await;
+        let config = config(data.path());
+        Self::start_with(data, config).await
+    }
+
+    pub(crate) async fn start_with(data: TempDir, config: Config) -> Self {
+        let server = Server::start_with(config).await;
         let router = http::router(server.fleet.clone());
-        Self { server, router, _data: data }
+        Self { server, router, data }
     }
 
     pub(crate) fn fleet(&self) -> &Arc<Fleet> {
@@ -55,6 +62,12 @@ impl Api {
 
     pub(crate) async fn stop(self) {
         self.server.stop().await;
+    }
+
+    /// Leaves the folder as it was at that moment.
+    pub(crate) async fn kill(self) -> TempDir {
+        self.server.kill().await;
+        self.data
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {

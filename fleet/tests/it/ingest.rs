@@ -3,8 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use muster_fleet::clock::TrustClock;
+use muster_fleet::rollup::{Rollup, Step};
 use muster_fleet::store::{
-    Page, devices, events, labels, log, orders, outbox, positions, reports, stats, windows,
+    Page, devices, events, heads, labels, log, orders, outbox, positions, reports, rollups, sources, stats,
+    windows,
 };
 use muster_protocol::drift::Counter;
 use muster_protocol::ids::{BootId, DeviceId};
@@ -164,7 +167,7 @@ async fn reports_become_windows_sums_and_label_days_exactly_once() {
     Publisher::begin(&server.fleet, &[&bundle]).await;
     let mut device = Device::connect(&server, 1, 1).await;
     device.hello().await;
-    let day = Timestamp::from_seconds(1_795_046_400).floor_to(DAY);
+    let day = yesterday();
     for sequence in [1, 2, 2, 1, 3] {
         let report = report(&device, &bundle, sequence, day);
         device.say(Up::Report, report.encode().unwrap()).await;
@@ -176,15 +179,91 @@ async fn reports_become_windows_sums_and_label_days_exactly_once() {
     let merged = windows::list(&mut db, &windows::WindowFilter::default(), &Page::first(10)).await.unwrap();
     let [window] = merged.as_slice() else { panic!("{} windows", merged.len()) };
     assert_eq!((window.from, window.panes, window.streams[0].rows()), (day, 3, 30));
-    let filter = stats::StatsFilter { bundle: bundle.sha256(), device: None, since: day };
-    let hours = stats::list(&mut db, &filter, &Page::first(10)).await.unwrap();
-    let [hour] = hours.as_slice() else { panic!("{} hours", hours.len()) };
-    assert_eq!((hour.requests, hour.failures, hour.latency[2]), (300, 3, 300));
-    let filter = labels::LabelFilter { bundle: bundle.sha256(), device: None, since: day };
-    let days = labels::list(&mut db, &filter, &Page::first(10)).await.unwrap();
+    let (slot, sha256) = ("beds".parse().unwrap(), bundle.sha256());
+    let lived = stats::exposure(&mut db, &[&device.id], (&slot, &sha256), day).await.unwrap();
+    let [(of, lived)] = lived.as_slice() else { panic!("{} devices", lived.len()) };
+    assert_eq!((of, lived.hours, lived.failed_hours, lived.latency[2]), (&device.id, 1, 1, 300));
+    assert_eq!(heads::predictions(&mut db, &sha256, day, 9).await.unwrap(), [(day, 300)]);
+    let filter = labels::LabelFilter { bundle: &sha256, slot: &slot, devices: &[&device.id], since: day };
+    let days = labels::list(&mut db, filter, &Page::first(10)).await.unwrap();
     let [labels] = days.as_slice() else { panic!("{} days", days.len()) };
     assert_eq!((labels.n, labels.loss_sum, labels.paired.as_ref().unwrap().diff_sum), (6, 1.5, -0.75));
     drop(db);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn rollups_and_positions_survive_crashes_exactly() {
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
+    let day = yesterday();
+    let span = (day, day.plus(DAY));
+    let mut server = Server::start(dir.path()).await;
+    Publisher::begin(&server.fleet, &[&bundle]).await;
+    let mut boot = None;
+    // Each server takes a report and a repeat, and is killed; the next one rolls up what the one before took.
+    for sequence in 1..=3_u64 {
+        let mut device = Device::connect(&server, 1, sequence).await;
+        device.boot = boot.get_or_insert_with(|| device.boot.clone()).clone();
+        device.hello().await;
+        for _ in 0..2 {
+            device.say(Up::Report, report(&device, &bundle, sequence, day).encode().unwrap()).await;
+            assert_eq!(device.ack().await.report, sequence);
+        }
+        let mut db = server.fleet.store.read_telemetry().await.unwrap();
+        for step in [Step::FiveMinutes, Step::Hour] {
+            let found = rollups::list(&mut db, &device.id, step, span, 100).await.unwrap();
+            let sum = |of: fn(&Rollup) -> u64| found.iter().map(|(_, rollup)| of(rollup)).sum::<u64>();
+            assert_eq!(sum(|rollup| u64::from(rollup.reports)), sequence, "{step:?}");
+            assert_eq!(sum(|rollup| rollup.requests), 100 * sequence, "{step:?}");
+        }
+        drop(db);
+        let id = device.id.clone();
+        server.kill().await;
+        server = Server::start(dir.path()).await;
+        let deadline = tokio::time::Instant::now() + crate::server::PATIENCE;
+        loop {
+            let mut db = server.fleet.store.read_telemetry().await.unwrap();
+            if rollups::rolled(&mut db).await.unwrap() == i64::try_from(sequence).unwrap() {
+                let hours = rollups::list(&mut db, &id, Step::Hour, span, 100).await.unwrap();
+                assert_eq!(hours.iter().map(|(_, rollup)| u64::from(rollup.reports)).sum::<u64>(), sequence);
+                break;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "the rollups were not written");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let mut db = server.fleet.store.read_telemetry().await.unwrap();
+    assert_eq!(rollups::last_report(&mut db).await.unwrap(), 3);
+    drop(db);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_box_gave_up_is_counted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
+    let mut device = Device::connect(&server, 1, 1).await;
+    device.hello().await;
+    let day = yesterday();
+    for (sequence, held_from, position, lost) in [
+        (1, 1, 1, 0),
+        (5, 4, 1, 0), // 2 and 3 are gone, 4 is still to come
+        (4, 4, 4, 2),
+        (4, 4, 4, 2), // a repeat
+        (5, 4, 5, 2),
+        (9, 9, 9, 5),
+    ] {
+        let mut report = report(&device, &bundle, sequence, day);
+        report.held_from = held_from;
+        device.say(Up::Report, report.encode().unwrap()).await;
+        assert_eq!(device.ack().await.report, position, "after {sequence}");
+        let mut db = server.fleet.store.read_telemetry().await.unwrap();
+        let found = sources::lost_of(&mut db, &device.id).await.unwrap();
+        assert_eq!(found.iter().map(|lost| lost.reports).sum::<u64>(), lost, "after {sequence}");
+        assert_eq!(sources::lost_by_all(&mut db).await.unwrap(), (lost, u64::from(lost > 0)));
+    }
     server.stop().await;
 }
 
@@ -223,7 +302,12 @@ async fn presence(server: &Server, id: &DeviceId) -> Presence {
     devices::get(&mut server.read().await, id).await.unwrap().unwrap().presence
 }
 
-fn report(device: &Device, bundle: &Bundle, sequence: u64, day: Timestamp) -> Report {
+/// A day that is over. What is much older than this is not put where it was measured.
+pub(crate) fn yesterday() -> Timestamp {
+    TrustClock.now().minus(DAY).floor_to(DAY)
+}
+
+pub(crate) fn report(device: &Device, bundle: &Bundle, sequence: u64, day: Timestamp) -> Report {
     let mut counter = Counter::new(&age_reference());
     let Counter::Numeric(numeric) = &mut counter else { unreachable!("the reference is numeric") };
     numeric.observe_all(&[1.0; 10]);

@@ -14,7 +14,7 @@ use crate::releases::{office, release};
 use crate::server::Server;
 
 /// The interpreter with python-tuf in it.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.muster/interop/bin/python");
     assert!(
         python.is_file(),
@@ -24,7 +24,7 @@ fn python() -> PathBuf {
     python
 }
 
-async fn run(script: &str, args: &[&str]) -> Result<Vec<u8>, String> {
+pub(crate) async fn run(script: &str, args: &[&str]) -> Result<Vec<u8>, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop").join(script);
     let mut command = tokio::process::Command::new(python());
     command.arg(script).args(args).stdin(Stdio::null()).kill_on_drop(true);

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a story that goes wrong should stop, and say where")]
 
+#[path = "../../benches/ingest/boxes.rs"]
+mod boxes;
 mod broker;
 mod builder;
 mod ceremonies;
@@ -15,7 +17,9 @@ mod device;
 mod door;
 mod drift;
 mod fake_fleet;
+mod figures;
 mod hand_out;
+mod heavy;
 mod http;
 mod ingest;
 mod intake;
@@ -25,7 +29,9 @@ mod mosquitto;
 mod offline;
 mod oms;
 mod onnx;
+mod outgrown;
 mod pipe;
+mod postgres;
 mod publisher;
 mod publishing;
 mod releases;
@@ -33,3 +39,4 @@ mod restart;
 mod roster;
 mod server;
 mod store;
+mod telemetry;

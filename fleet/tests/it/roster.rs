@@ -1,25 +1,32 @@
 //! The fleet in memory: whatever was touched in whatever order, it is what a fresh look at the database would see.
 
 use muster_fleet::catalogue::Catalogue;
-use muster_fleet::clock::Clocks;
+use muster_fleet::clock::{Clocks, Moment};
+use muster_fleet::drift::Watch;
 use muster_fleet::enrolment::{Boots, Identity, Key, Standing, Suspicion};
-use muster_fleet::gate::GateLimits;
+use muster_fleet::gate::{GateLimits, Inputs};
 use muster_fleet::rollout::filter::Tags;
-use muster_fleet::rollout::{Actor, Cause, Plan, Rollout, Selector, SiteRules, Size, StagePlan, Verb};
+use muster_fleet::rollout::{
+    Actor, Asked, Cause, Member, Plan, Progress, Rollout, Selector, SiteRules, Size, StagePlan, Verb,
+};
 use muster_fleet::roster::{Board, Roster};
 use muster_fleet::store::bad_bundles::{self, Bad};
 use muster_fleet::store::freezes::{self, HeldFreeze};
 use muster_fleet::store::leases::{self, HeldLease, Scope};
 use muster_fleet::store::orders::StoredOrder;
-use muster_fleet::store::{ControlTx, Store, devices, identities, log, orders, rollouts, sites, stats, tags};
+use muster_fleet::store::watches::{self, Seat};
+use muster_fleet::store::{
+    ControlTx, Store, devices, health, identities, log, orders, rollouts, sites, stats, tags,
+};
 use muster_fleet::tasks::runs;
 use muster_protocol::enrol::{Facts, Fingerprint};
 use muster_protocol::ids::{BootId, DeviceId, Digest, LeaseId, RolloutId, SiteName};
 use muster_protocol::message::up::{BundleRef, Phase, SlotState, State, Status};
-use muster_protocol::message::{Capabilities, Hello, ModelStats, Presence, VERSION};
+use muster_protocol::message::{Capabilities, Health, Hello, ModelStats, Presence, VERSION};
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::Want;
 use proptest::prelude::*;
+use serde_json::json;
 
 const DEVICES: u8 = 6;
 
@@ -33,6 +40,8 @@ enum Deed {
     Tag(u8, u8),
     Order(u8, u8),
     Stats(u8, u8),
+    Health(u8, u8),
+    Inputs(u8, u8),
     Lease(u8, bool),
     Site(u8, u8),
     Freeze(u8),
@@ -53,6 +62,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         (device(), 0..3_u8).prop_map(|(d, n)| Deed::Tag(d, n)),
         (device(), 0..4_u8).prop_map(|(d, n)| Deed::Order(d, n)),
         (device(), 0..4_u8).prop_map(|(d, n)| Deed::Stats(d, n)),
+        (device(), 0..4_u8).prop_map(|(d, n)| Deed::Health(d, n)),
+        (device(), 0..4_u8).prop_map(|(d, n)| Deed::Inputs(d, n)),
         (device(), any::<bool>()).prop_map(|(d, site)| Deed::Lease(d, site)),
         (0..3_u8, 0..3_u8).prop_map(|(s, n)| Deed::Site(s, n)),
         (0..3_u8).prop_map(Deed::Freeze),
@@ -140,7 +151,7 @@ fn state(n: u8, variant: u8) -> State {
 }
 
 /// Rollouts 0 and 1 want one slot, 2 and 3 another; 1 and 3 are more urgent.
-async fn begin(tx: &mut ControlTx, n: u8, moment: muster_fleet::clock::Moment) {
+async fn begin(tx: &mut ControlTx, n: u8, moment: Moment) {
     let id = RolloutId::mint([n + 1; 16]);
     if rollouts::get::<Rollout>(tx, &id).await.unwrap().is_some() {
         return;
@@ -152,7 +163,7 @@ async fn begin(tx: &mut ControlTx, n: u8, moment: muster_fleet::clock::Moment) {
         bake_s: 1,
         deadline_s: 2,
         exposure_device_hours_max: None,
-        gate: GateLimits::default(),
+        gate: GateLimits { memory_rise_mib_max: Some(9.0), ..GateLimits::default() },
     };
     let mut plan = Plan::of(vec![stage], Selector::default());
     plan.priority = if n.is_multiple_of(2) { 500 } else { 900 };
@@ -161,8 +172,23 @@ async fn begin(tx: &mut ControlTx, n: u8, moment: muster_fleet::clock::Moment) {
     let by = (Actor::Engine, String::new());
     let names = ("er-beds".parse().unwrap(), slot);
     let created = moment.world_at.plus(std::time::Duration::from_secs(n.into()));
-    let rollout = Rollout::start(id, names, bundle(n), plan, by, created).unwrap();
+    let mut rollout = Rollout::start(id, names, bundle(n), plan, by, created).unwrap();
+    rollout.stages[0].opened = Some(created);
     runs::create(tx, &rollout, log::Actor::Fleet, moment).await.unwrap();
+    let asked = Asked { at: created, from: None, via: None };
+    let member = Member { stage: 0, attempts: 1, progress: Progress::Activated { asked, at: created } };
+    for device in (0..DEVICES).filter(|device| device.is_multiple_of(2)) {
+        rollouts::put_device(tx, &rollout.id, &self::id(device), &member).await.unwrap();
+    }
+}
+
+/// What is remembered of a box's inputs after its newest window.
+fn inputs(drifts: bool) -> Watch {
+    let phase = if drifts { json!({"raised": {"quiet": 0}}) } else { json!("calm") };
+    let training = json!({"alarm": {"hits": [], "phase": phase}, "quiet": 0});
+    let against = json!({"alarm": {"hits": [], "phase": "calm"}, "quiet": 0});
+    let streams = json!({"age": {"training": training, "own": against}});
+    serde_json::from_value(json!({"read_until": "2026-11-24T02:00:00Z", "streams": streams})).unwrap()
 }
 
 async fn act(tx: &mut ControlTx, n: u8, verb: u8, now: Timestamp) {
@@ -175,8 +201,9 @@ async fn act(tx: &mut ControlTx, n: u8, verb: u8, now: Timestamp) {
     }
 }
 
-async fn commit(store: &Store, clocks: Clocks, deed: &Deed) {
-    let moment = clocks.moment();
+/// What a box told.
+async fn tell(store: &Store, moment: Moment, deed: &Deed) {
+    let mut tx = store.write_telemetry().await.unwrap();
     if let Deed::Stats(n, bundle_of) = deed {
         let stats = ModelStats {
             slot: "er-beds".parse().unwrap(),
@@ -187,10 +214,28 @@ async fn commit(store: &Store, clocks: Clocks, deed: &Deed) {
             refused: 0,
             latency: vec![1, 2, 3],
         };
-        let mut tx = store.write_telemetry().await.unwrap();
         let from = moment.world_at.plus(std::time::Duration::from_hours(1));
-        stats::add(&mut tx, &id(*n), from, &stats).await.unwrap();
-        return tx.commit().await.unwrap();
+        let mut sums = stats::Sums::default();
+        sums.add(&stats);
+        let hour = (id(*n), stats.slot, stats.bundle, stats::hour_of(from));
+        stats::add(&mut tx, [(&hour, &sums)]).await.unwrap();
+    }
+    if let Deed::Health(n, mib) = deed {
+        let mut told = health::HealthHours::default();
+        for (hours, used) in [(-3, 1), (4, u64::from(*mib))] {
+            let hour = health::hour_of(at(moment.world_at.as_millis() / 1000 + hours * 3600));
+            let health = Health { memory_used_bytes: used << 20, ..Health::default() };
+            told.entry((id(*n), hour)).or_default().add(&health);
+        }
+        health::add(&mut tx, &told).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+}
+
+async fn commit(store: &Store, clocks: Clocks, deed: &Deed) {
+    let moment = clocks.moment();
+    if matches!(deed, Deed::Stats(..) | Deed::Health(..)) {
+        return tell(store, moment, deed).await;
     }
     let mut tx = store.write().await.unwrap();
     match deed {
@@ -235,7 +280,12 @@ async fn commit(store: &Store, clocks: Clocks, deed: &Deed) {
             };
             orders::put(&mut tx, &order).await.unwrap();
         }
-        Deed::Stats(..) | Deed::Sync => {}
+        Deed::Inputs(n, of) => {
+            let slot = if *of < 2 { "er-beds" } else { "other" }.parse().unwrap();
+            let seat = Seat { bundle: bundle(*of).sha256, device: id(*n), slot };
+            watches::put(&mut tx, &seat, &inputs(of.is_multiple_of(2))).await.unwrap();
+        }
+        Deed::Stats(..) | Deed::Health(..) | Deed::Sync => {}
         Deed::Lease(n, of_site) => {
             let lease = HeldLease {
                 id: LeaseId::mint([n + 1; 16]),
@@ -343,4 +393,54 @@ async fn what_no_commit_told_of_is_found_by_the_sweep() {
     assert_eq!(tags(&kept), 0);
     kept.sweep().await.unwrap();
     assert_eq!(tags(&kept), 1);
+}
+
+/// Whoever is told that anybody may have shown something must not forget how boxes were, nor what their inputs were like.
+#[tokio::test]
+async fn how_boxes_are_outlives_a_look_at_all_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, clocks) = (Store::open(dir.path()).await.unwrap(), Clocks::default());
+    let mut tx = store.write().await.unwrap();
+    identity(&mut tx, 0, Standing::Active).await;
+    devices::hello(&mut tx, &id(0), &hello(0, 0), at(1)).await.unwrap();
+    begin(&mut tx, 2, clocks.moment()).await;
+    tx.commit().await.unwrap();
+    let mut kept = roster(&store, clocks);
+    kept.sync().await.unwrap();
+    let shown = |roster: &Roster| {
+        let evidence = &roster.watches().next().unwrap().view.devices[&id(0)].evidence;
+        (evidence.vitals.memory_mib.map(|shift| (shift.before, shift.since)), evidence.inputs)
+    };
+    assert_eq!(shown(&kept), (None, Inputs::Unknown));
+    commit(&store, clocks, &Deed::Health(0, 3)).await;
+    commit(&store, clocks, &Deed::Inputs(0, 2)).await;
+    kept.sync().await.unwrap();
+    assert_eq!(shown(&kept), (Some((1.0, 3.0)), Inputs::Drifting));
+    kept.forget();
+    kept.sync().await.unwrap();
+    assert_eq!(shown(&kept), (Some((1.0, 3.0)), Inputs::Drifting));
+}
+
+/// A box that comes back into the fleet is seen as it became while it was no member.
+#[tokio::test]
+async fn what_a_box_showed_while_it_was_no_member_is_seen_when_it_is_one_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, clocks) = (Store::open(dir.path()).await.unwrap(), Clocks::default());
+    let mut tx = store.write().await.unwrap();
+    identity(&mut tx, 0, Standing::Active).await;
+    devices::hello(&mut tx, &id(0), &hello(0, 0), at(1)).await.unwrap();
+    begin(&mut tx, 2, clocks.moment()).await;
+    tx.commit().await.unwrap();
+    let mut kept = roster(&store, clocks);
+    kept.sync().await.unwrap();
+    commit(&store, clocks, &Deed::Stand(0, 3)).await;
+    commit(&store, clocks, &Deed::Health(0, 3)).await;
+    commit(&store, clocks, &Deed::Inputs(0, 2)).await;
+    kept.sync().await.unwrap();
+    assert_eq!(kept.len(), 0);
+    commit(&store, clocks, &Deed::Stand(0, 0)).await;
+    kept.sync().await.unwrap();
+    let evidence = &kept.watches().next().unwrap().view.devices[&id(0)].evidence;
+    let memory = evidence.vitals.memory_mib.map(|shift| (shift.before, shift.since));
+    assert_eq!((memory, evidence.inputs), (Some((1.0, 3.0)), Inputs::Drifting));
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 /// What a hunk of a patch finds in its file.
 fn found_by(hunk: &str) -> String {
     let lines = hunk.lines().skip(1).filter(|line| !line.starts_with('+'));
-    lines.map(|line| format!("{}\n", line.get(1..).unwrap_or_default())).collect()
+    lines.map(|line| line.get(1..).unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
 pub(crate) fn fit() {

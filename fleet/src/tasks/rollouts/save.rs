@@ -66,6 +66,8 @@ pub(super) async fn save(
     let mut sentences = said(&rollout, answer);
     sentences.extend(refusals(&rollout, &refused, told));
     say(&mut tx, id, sentences, moment).await?;
+    // From the commit on nobody is shown what was before it.
+    roster.take_down();
     tx.commit().await?;
     let bundle = rollout.bundle.sha256;
     roster.mark(&bundle, &bad);

@@ -105,7 +105,7 @@ async fn only_members_are_listened_to() {
     assert_eq!(identities::get(&mut ward.server.read().await, &other).await.unwrap(), None);
     let metrics =
         String::from_utf8(ward.ask(axum::http::Method::GET, "/metrics", None).await.body.to_vec()).unwrap();
-    assert!(metrics.contains("muster_ingest_strangers_total 6"), "{metrics}");
+    assert!(metrics.contains("muster_ingest_not_taken_total{why=\"stranger\"} 6"), "{metrics}");
     assert!(metrics.contains("muster_identities{state=\"active\"} 1"), "{metrics}");
     ward.close().await;
 }

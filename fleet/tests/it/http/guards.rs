@@ -112,7 +112,8 @@ async fn machines_learn_how_it_is() {
     for line in [
         "muster_devices{presence=\"online\"} 1",
         "muster_rollouts{phase=\"held\"} 0",
-        "muster_ingest_malformed_total 0",
+        "muster_incidents{state=\"open\",kind=\"performance\"} 0",
+        "muster_ingest_not_taken_total{why=\"malformed\"} 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use muster_fleet::drift::{Finding, FoundStream, Incident, Kind};
 use muster_fleet::store::incidents::{self, IncidentColumns};
-use muster_fleet::store::{stats, windows};
+use muster_fleet::store::panes::{self, NewPane};
+use muster_fleet::store::stats;
 use muster_protocol::drift::{Counter, Reference, Shift};
 use muster_protocol::ids::{DeviceId, IncidentId, SlotName};
 use muster_protocol::message::up::BundleRef;
-use muster_protocol::message::{ModelStats, Pane};
+use muster_protocol::message::{Health, Pane, Report};
 use muster_protocol::time::Timestamp;
+use muster_protocol::topic::Up;
 use serde_json::{Value, json};
 
 use super::{Api, enrol};
@@ -78,8 +80,8 @@ async fn day(api: &Api, device: &DeviceId, bundle: &Bundle, from: Timestamp, mid
         streams: vec![counter.counts()],
     };
     let mut tx = api.fleet().store.write_telemetry().await.unwrap();
-    let merged = windows::merge(&mut tx, device, &pane, DAY, from).await.unwrap();
-    assert_eq!(merged, windows::Merged::Merged);
+    let pane = NewPane { device: device.clone(), pane, window: DAY };
+    assert_eq!(panes::add(&mut tx, &[pane], from).await.unwrap(), 0);
     tx.commit().await.unwrap();
 }
 
@@ -164,18 +166,11 @@ async fn a_monitored_score_says_how_well_it_promises_to_do() {
     let slot: SlotName = "er-beds".parse().unwrap();
     let streams = vec![counter.counts()];
     let pane = Pane { slot: slot.clone(), bundle: bundle.sha256(), from, to: from.plus(DAY), streams };
-    let stats = ModelStats {
-        slot,
-        bundle: bundle.sha256(),
-        requests: 1000,
-        rows: 1000,
-        failures: 0,
-        refused: 0,
-        latency: Vec::new(),
-    };
+    let hour = (device.clone(), slot, bundle.sha256(), stats::hour_of(from));
+    let sums = stats::Sums { requests: 1000, rows: 1000, ..stats::Sums::default() };
     let mut tx = api.fleet().store.write_telemetry().await.unwrap();
-    windows::merge(&mut tx, &device, &pane, DAY, from).await.unwrap();
-    stats::add(&mut tx, &device, from, &stats).await.unwrap();
+    panes::add(&mut tx, &[NewPane { device: device.clone(), pane, window: DAY }], from).await.unwrap();
+    stats::add(&mut tx, [(&hour, &sums)]).await.unwrap();
     tx.commit().await.unwrap();
 
     let answer = api.see("/api/v1/drift/performance?model=er-beds").await;
@@ -273,5 +268,65 @@ async fn the_log_is_read_back_and_onwards() {
     let onwards = api.see(&format!("/api/v1/log?subject=test&after={}", rest["items"][0]["id"])).await;
     assert_eq!(said(&onwards), ["entry 1", "entry 2"]);
     api.get("/api/v1/log?after=x").await.is_problem(400, "bad_query");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn telemetry_is_shown_by_the_report_and_by_the_span() {
+    let api = Api::start().await;
+    let mut device = crate::device::Device::connect(&api.server, 1, 1).await;
+    device.hello().await;
+    let now = api.fleet().clocks.trust.now();
+    // Two reports of one span of five minutes, and one of the span before.
+    let start = now.minus(Duration::from_mins(10)).floor_to(Duration::from_mins(5));
+    for (sequence, minute, cpu) in [(1, 1, 40.0), (2, 6, 10.0), (3, 7, 30.0)] {
+        let at = start.plus(Duration::from_mins(minute));
+        let report = Report {
+            boot: device.boot.clone(),
+            sequence,
+            held_from: 1,
+            from: at.minus(Duration::from_secs(30)),
+            to: at,
+            health: Health { cpu_percent: cpu, ..Health::default() },
+            models: vec![],
+            panes: vec![],
+            labels: vec![],
+        };
+        device.say(Up::Report, report.encode().unwrap()).await;
+        assert_eq!(device.ack().await.report, sequence);
+    }
+    let path = format!("/api/v1/devices/{}/telemetry", device.id);
+    let spans = api.see(&path).await;
+    assert_eq!(spans["step"], "5m");
+    let seen = |answer: &Value| -> Vec<(u64, Value)> {
+        let items = answer["items"].as_array().unwrap().iter();
+        items.map(|item| (item["reports"].as_u64().unwrap(), item["cpu_percent"].clone())).collect()
+    };
+    let values = |min: f64, mean: f64, max: f64| json!({ "min": min, "mean": mean, "max": max });
+    assert_eq!(seen(&spans), [(1, values(40.0, 40.0, 40.0)), (2, values(10.0, 20.0, 30.0))]);
+    let raw = api.see(&format!("{path}?step=raw")).await;
+    assert_eq!(seen(&raw).len(), 3);
+    let late = start.plus(Duration::from_mins(7));
+    assert_eq!(
+        seen(&api.see(&format!("{path}?step=raw&from={late}")).await),
+        [(1, values(30.0, 30.0, 30.0))]
+    );
+    api.get(&format!("{path}?step=2m")).await.is_problem(400, "bad_query");
+    api.get(&format!("{path}?from={now}&to={now}")).await.is_problem(400, "bad_query");
+    api.get(&format!("{path}?from=yesterday")).await.is_problem(400, "bad_query");
+    let nobody = muster_protocol::ids::DeviceId::mint([9; 16]);
+    api.get(&format!("/api/v1/devices/{nobody}/telemetry")).await.is_problem(404, "not_found");
+    let kept = api.see("/api/v1/telemetry").await;
+    assert_eq!((&kept["kept"][0]["kind"], &kept["kept"][0]["rows"]), (&json!("reports"), &json!(3)));
+    assert_eq!(kept["lost_reports"], 0);
+    let metrics = api.get("/metrics").await.text();
+    for line in [
+        "muster_telemetry_rows{kind=\"reports\"} 3",
+        "muster_ingest_reports_total 3",
+        "muster_site_devices{site=\"er-1\",state=\"active\",presence=\"online\"} 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+    assert!(!metrics.contains(device.id.as_str()));
     api.stop().await;
 }

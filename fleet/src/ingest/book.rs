@@ -1,0 +1,362 @@
+//! What ingest remembers between batches, and what a batch adds to it once it is committed.
+//!
+//! ```text
+//!   report ─▶ Page ── commit ─▶ Book ── every five minutes ─▶ rollups, positions, health
+//!                                     └ at once, or every fifteen seconds while messages wait ─▶ sums of hours
+//! ```
+//! All of it can be read again from the reports, so a lost book loses nothing: after a crash the boxes' positions are looked
+//! up when they speak, and what no rollup holds yet is added up again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};
+use muster_protocol::message::{Health, LabelBlock, Pane, Report};
+use muster_protocol::time::Timestamp;
+
+use super::Load;
+use super::hours::Hours;
+use super::take::{Place, place};
+use crate::rollup::{Rollup, Step};
+use crate::store::panes::{self, NewPane};
+use crate::store::positions::{self, Safe};
+use crate::store::reports::{self, HealthAt, NewReport, Unrolled};
+use crate::store::rollups::Rollups;
+use crate::store::sources::{self, Source};
+use crate::store::stats::Sums;
+use crate::store::{Control, StoreError, Telemetry, TelemetryTx, labels, stats};
+
+/// Devices whose positions are remembered. Beyond it everything is forgotten and looked up again.
+const DEVICES_MAX: usize = 200_000;
+/// Rollups that may be open; with more they are written at once.
+const OPEN_MAX: usize = 100_000;
+/// Reports that are read at once when they are added up again.
+const REREAD: u32 = 5_000;
+
+/// What was committed.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    sources: HashMap<DeviceId, Vec<Source>>,
+    /// Positions that moved since they were last remembered.
+    moved: BTreeMap<i64, u64>,
+    open: Rollups,
+    health: BTreeMap<i64, HealthAt>,
+    /// Of reports that are committed, and not in the sums yet.
+    owed: Hours,
+    /// When nothing was owed last.
+    settled: Timestamp,
+    /// States and events, of boots that spoke.
+    safe: HashMap<(DeviceId, BootId), Safe>,
+    /// The highest report.
+    last_id: i64,
+}
+
+/// What a batch adds. Dropped with the transaction if that fails.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    sources: BTreeMap<DeviceId, Vec<Source>>,
+    lost: BTreeSet<(DeviceId, BootId)>,
+    reports: Vec<NewReport>,
+    rollups: Rollups,
+    health: BTreeMap<i64, HealthAt>,
+    panes: Vec<NewPane>,
+    labels: Vec<(DeviceId, LabelBlock)>,
+    hours: Hours,
+    served: BTreeMap<(SlotName, Digest), Sums>,
+    /// Boots whose states or events were written.
+    written: BTreeSet<(DeviceId, BootId)>,
+    safe: BTreeMap<(DeviceId, BootId), Safe>,
+    /// Whether the sums were written with it.
+    settled: bool,
+    /// Devices of which boots were forgotten.
+    trimmed: BTreeSet<DeviceId>,
+}
+
+/// What is to be written when rollups are closed.
+#[derive(Debug)]
+pub(super) struct Closing<'a> {
+    pub(super) rollups: &'a Rollups,
+    pub(super) positions: Vec<(i64, u64)>,
+    pub(super) health: &'a BTreeMap<i64, HealthAt>,
+    pub(super) owed: &'a Hours,
+    pub(super) last_id: i64,
+}
+
+impl Book {
+    /// Begins where the last one ended, however it ended.
+    pub(super) async fn open(db: &mut Telemetry) -> Result<Self, StoreError> {
+        let summed = stats::summed(db).await?;
+        let mut book = Self { last_id: crate::store::rollups::last_report(db).await?, ..Self::default() };
+        let mut after = 0;
+        loop {
+            let again = reports::unrolled(db, after, REREAD).await?;
+            let Some(last) = again.last() else { return Ok(book) };
+            after = last.id;
+            for Unrolled { id, source, device, box_id, sequence, entry } in again {
+                if id > summed {
+                    book.owed.add(&device, (entry.from, entry.to), &entry.health, &entry.models);
+                }
+                // Once these reports are in the rollups, nothing else says how far their boots are safe.
+                book.moved.insert(source, sequence);
+                let rollup = Rollup::of(&entry.health, &entry.models);
+                fold(&mut book.open, box_id, entry.measured, &rollup);
+                book.health.insert(box_id, HealthAt { received: entry.received, health: entry.health });
+            }
+        }
+    }
+
+    /// Takes over what was committed.
+    pub(super) fn take_over(&mut self, page: Page, at: Timestamp) {
+        if self.sources.len() > DEVICES_MAX {
+            self.sources.clear();
+        }
+        if self.safe.len() > DEVICES_MAX {
+            self.safe.clear();
+        }
+        self.last_id = page.last_id(self);
+        if page.settled {
+            self.owed = Hours::default();
+            self.settled = at;
+        } else {
+            self.owed.merge(page.hours);
+        }
+        self.safe.extend(page.safe);
+        for (device, sources) in page.sources {
+            let known = self.sources.entry(device).or_default();
+            for source in sources {
+                self.moved.insert(source.id, source.contiguous);
+                known.retain(|known| known.id != source.id);
+                known.push(source);
+            }
+        }
+        for device in page.trimmed {
+            self.sources.remove(&device);
+        }
+        for ((box_id, starts), rollup) in page.rollups {
+            self.open.entry((box_id, starts)).or_default().add(&rollup);
+        }
+        self.health.extend(page.health);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.open.len() > OPEN_MAX
+    }
+
+    /// Rollups that are not written yet.
+    pub(super) fn open_rollups(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether sums wait to be written.
+    pub(super) fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    pub(super) fn closing(&self) -> Closing<'_> {
+        Closing {
+            rollups: &self.open,
+            positions: self.moved.iter().map(|(id, contiguous)| (*id, *contiguous)).collect(),
+            health: &self.health,
+            owed: &self.owed,
+            last_id: self.last_id,
+        }
+    }
+
+    /// What was [`Self::closing`] is committed.
+    pub(super) fn closed(&mut self) {
+        self.open.clear();
+        self.moved.clear();
+        self.health.clear();
+        self.owed = Hours::default();
+    }
+}
+
+impl Page {
+    /// Where a report stands to those before it; if it is the next one, it is taken.
+    pub(super) async fn take(
+        &mut self,
+        book: &Book,
+        tx: &mut TelemetryTx,
+        device: &DeviceId,
+        report: &Report,
+        (measured, received): (Timestamp, Timestamp),
+    ) -> Result<Place, StoreError> {
+        let source = self.source(book, tx, device, &report.boot, received).await?;
+        let place = place(source.contiguous, report.sequence, report.held_from);
+        if place != Place::Next {
+            return Ok(place);
+        }
+        let missed = report.sequence - 1 - source.contiguous;
+        source.contiguous = report.sequence;
+        if missed > 0 {
+            source.lost = source.lost.saturating_add(missed);
+            source.lost_since = source.lost_since.or(Some(received));
+        }
+        let (id, box_id) = (source.id, source.box_id);
+        if missed > 0 {
+            self.lost.insert((device.clone(), report.boot.clone()));
+        }
+        let number = self.last_id(book) + 1;
+        self.reports.push(NewReport {
+            id: number,
+            source: id,
+            sequence: report.sequence,
+            measured,
+            payload: reports::pack(report)?,
+        });
+        fold(&mut self.rollups, box_id, measured, &Rollup::of(&report.health, &report.models));
+        self.health(box_id, received, &report.health);
+        for model in &report.models {
+            self.served.entry((model.slot.clone(), model.bundle)).or_default().add(model);
+        }
+        self.hours.add(device, (report.from, report.to), &report.health, &report.models);
+        Ok(Place::Next)
+    }
+
+    /// Takes a pane of a report that was taken.
+    pub(super) fn pane(&mut self, device: &DeviceId, pane: &Pane, window: Duration) {
+        self.panes.push(NewPane { device: device.clone(), pane: pane.clone(), window });
+    }
+
+    /// Takes the labels of a report that was taken.
+    pub(super) fn labels(&mut self, device: &DeviceId, blocks: &[LabelBlock]) {
+        self.labels.extend(blocks.iter().map(|block| (device.clone(), block.clone())));
+    }
+
+    fn health(&mut self, box_id: i64, received: Timestamp, health: &Health) {
+        self.health.insert(box_id, HealthAt { received, health: health.clone() });
+    }
+
+    /// How far reports of this boot are safe, as of this batch.
+    pub(super) async fn position(
+        &self,
+        book: &Book,
+        db: &mut Telemetry,
+        device: &DeviceId,
+        boot: &BootId,
+    ) -> Result<u64, StoreError> {
+        if let Some(source) = self.known(book, device, boot) {
+            return Ok(source.contiguous);
+        }
+        Ok(sources::get(db, device, boot).await?.map_or(0, |source| source.contiguous))
+    }
+
+    /// What its reports tell of requests.
+    pub(super) fn served(&mut self) -> BTreeMap<(SlotName, Digest), Sums> {
+        std::mem::take(&mut self.served)
+    }
+
+    /// How many reports were taken.
+    pub(super) fn reports(&self) -> usize {
+        self.reports.len()
+    }
+
+    /// Forgets the boots of a device that were silent for longest.
+    pub(super) async fn trim(&mut self, tx: &mut TelemetryTx, device: &DeviceId) -> Result<(), StoreError> {
+        self.trimmed.insert(device.clone());
+        sources::trim(tx, device).await
+    }
+
+    /// Notes that a state or an event of this boot was written.
+    pub(super) fn wrote(&mut self, device: &DeviceId, boot: &BootId) {
+        self.written.insert((device.clone(), boot.clone()));
+    }
+
+    /// How far states and events of these boots are safe, asked of the database where it is not known.
+    pub(super) async fn safe(
+        &mut self,
+        book: &Book,
+        db: &mut Control,
+        boots: &BTreeSet<(DeviceId, BootId)>,
+    ) -> Result<BTreeMap<(DeviceId, BootId), Safe>, StoreError> {
+        let mut all = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for boot in boots {
+            match book.safe.get(boot) {
+                Some(safe) if !self.written.contains(boot) => {
+                    all.insert(boot.clone(), *safe);
+                }
+                Some(_) | None => unknown.push(boot),
+            }
+        }
+        let found = positions::of(db, unknown.iter().copied()).await?;
+        for boot in unknown {
+            self.safe.insert(boot.clone(), found.get(boot).copied().unwrap_or_default());
+        }
+        all.extend(self.safe.iter().map(|(boot, safe)| (boot.clone(), *safe)));
+        Ok(all)
+    }
+
+    fn last_id(&self, book: &Book) -> i64 {
+        self.reports.last().map_or(book.last_id, |report| report.id)
+    }
+
+    /// Writes it all: a few statements, however many reports. Sums of hours may wait while messages do. Returns how many panes
+    /// do not fit those before them.
+    pub(super) async fn write(
+        &mut self,
+        book: &Book,
+        tx: &mut TelemetryTx,
+        received: Timestamp,
+        load: Load,
+    ) -> Result<u64, StoreError> {
+        reports::append(tx, &self.reports, received).await?;
+        let unfit = panes::add(tx, &self.panes, received).await?;
+        labels::add(tx, &self.labels).await?;
+        self.settled = match load {
+            Load::Light => true,
+            Load::Heavy => book.owed.are_due(book.settled, received),
+        };
+        if self.settled && !(book.owed.is_empty() && self.hours.is_empty()) {
+            let mut all = book.owed.clone();
+            all.merge(std::mem::take(&mut self.hours));
+            all.write(tx, self.last_id(book)).await?;
+        }
+        for (device, boot) in &self.lost {
+            let sources = self.sources.get(device).into_iter().flatten();
+            for source in sources.filter(|source| source.boot == *boot) {
+                sources::lose(tx, source).await?;
+            }
+        }
+        Ok(unfit)
+    }
+
+    fn known<'a>(&'a self, book: &'a Book, device: &DeviceId, boot: &BootId) -> Option<&'a Source> {
+        let of = |sources: &'a Vec<Source>| sources.iter().find(|source| source.boot == *boot);
+        self.sources.get(device).and_then(of).or_else(|| book.sources.get(device).and_then(of))
+    }
+
+    async fn source(
+        &mut self,
+        book: &Book,
+        tx: &mut TelemetryTx,
+        device: &DeviceId,
+        boot: &BootId,
+        at: Timestamp,
+    ) -> Result<&mut Source, StoreError> {
+        let here = |sources: &Vec<Source>| sources.iter().position(|source| source.boot == *boot);
+        let index = if let Some(index) = self.sources.get(device).and_then(here) {
+            index
+        } else {
+            let source = match self.known(book, device, boot) {
+                Some(known) => known.clone(),
+                None => match sources::get(tx, device, boot).await? {
+                    Some(found) => found,
+                    None => sources::add(tx, device, boot, at).await?,
+                },
+            };
+            let sources = self.sources.entry(device.clone()).or_default();
+            sources.push(source);
+            sources.len() - 1
+        };
+        let sources = self.sources.entry(device.clone()).or_default();
+        // The index was found or made just now.
+        sources
+            .get_mut(index)
+            .ok_or(StoreError::Corrupt { what: "position", reason: "it was not kept".to_owned() })
+    }
+}
+
+fn fold(rollups: &mut Rollups, box_id: i64, measured: Timestamp, rollup: &Rollup) {
+    rollups.entry((box_id, measured.floor_to(Step::FiveMinutes.span()))).or_default().add(rollup);
+}
