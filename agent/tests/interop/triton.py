@@ -356,7 +356,8 @@ def grpc_cancelled(place):
 def grpc_stream(place):
     ended = queue.Queue()
     with tg.InferenceServerClient(place.grpc) as client:
-        client.start_stream(lambda result, error: ended.put((result, error)))
+        # Left to itself the client waits for ever for a server that does not end the stream.
+        client.start_stream(lambda result, error: ended.put((result, error)), stream_timeout=10)
         for name in ["m", "nobody", "m"]:
             client.async_stream_infer(name, [x(tg)], request_id=name)
         answers = [ended.get(timeout=20) for _ in range(3)]
