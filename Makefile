@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui interop oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference peers bench-drift bench-watch drift-campaign openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui interop oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference soak bench-models peers bench-drift bench-watch drift-campaign openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -76,6 +76,12 @@ bench-ingest: packages ## Measure how fast reports of 10,000 boxes are committed
 
 bench-inference: ## Measure what asking over a socket costs beside asking the model in the process
 	@cargo bench --quiet --profile fast -p muster-agent --bench inference
+
+bench-models: python ## Make the models that inference is measured with
+	@$(LOCAL)/python/bin/python agent/benches/models.py $(LOCAL)/bench-models
+
+soak: runtime bench-models ## Replace a model under load again and again: SWAPS (100), or for HOURS
+	@cargo bench --quiet --profile fast -p muster-agent --bench soak
 
 fuzz: ## Fuzz every reader of foreign bytes, SECONDS each (60)
 	@scripts/fuzz.sh $(or $(SECONDS),60)
