@@ -5,7 +5,7 @@
 //!
 //! An unknown key is refused, because a misspelt key would otherwise be a setting that silently is not set.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,9 +14,6 @@ use muster_protocol::time::WorldScale;
 use muster_protocol::trust::Consent;
 use serde::Deserialize;
 
-use crate::engine::WAITING;
-use crate::serve::ServeConfig;
-
 /// Folder of the inference runtime, where the configuration names none.
 pub const RUNTIME_VARIABLE: &str = "MUSTER_RUNTIME";
 /// Scale of the world's time as JSON, where the configuration has none.
@@ -24,7 +21,6 @@ pub const CLOCK_VARIABLE: &str = "MUSTER_WORLD_CLOCK";
 
 const RUNTIME_DEFAULT: &str = ".muster/runtime";
 const NAME_BYTES_MAX: usize = 64;
-const MIB: usize = 1024 * 1024;
 const SERVE_MB_MAX: usize = 16 * 1024;
 const WAITING_MAX: usize = 4096;
 
@@ -34,9 +30,7 @@ pub struct Config {
     /// What people call the box; else as it was enrolled.
     pub name: Option<String>,
     pub state_dir: PathBuf,
-    pub serve: ServeConfig,
-    /// Requests that may wait for one model.
-    pub waiting_max: usize,
+    pub serve: Serve,
     pub runtime_dir: PathBuf,
     /// World time between reports.
     pub report_every: Duration,
@@ -133,15 +127,21 @@ enum House {
     Ask,
 }
 
-#[derive(Deserialize)]
+/// Where and how much applications are served.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Serve {
-    listen: SocketAddr,
-    grpc: Option<SocketAddr>,
-    unix: Option<PathBuf>,
-    request_mb: usize,
-    requests_mb: usize,
-    waiting: usize,
+pub struct Serve {
+    pub listen: SocketAddr,
+    /// One more address.
+    pub grpc: Option<SocketAddr>,
+    /// A socket file.
+    pub unix: Option<PathBuf>,
+    /// Of one request, after it was inflated.
+    pub request_mb: usize,
+    /// Of all requests that are held at one moment.
+    pub requests_mb: usize,
+    /// Requests that may wait for one model.
+    pub waiting: usize,
 }
 
 #[derive(Deserialize, Default)]
@@ -173,10 +173,8 @@ impl Default for Download {
 
 impl Default for Serve {
     fn default() -> Self {
-        let ServeConfig { listen, grpc, unix, request_bytes_max, requests_bytes_max } =
-            ServeConfig::default();
-        let (request_mb, requests_mb) = (request_bytes_max / MIB, requests_bytes_max / MIB);
-        Self { listen, grpc, unix, request_mb, requests_mb, waiting: WAITING }
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8001));
+        Self { listen, grpc: None, unix: None, request_mb: 64, requests_mb: 256, waiting: 64 }
     }
 }
 
@@ -250,14 +248,7 @@ impl Config {
         Ok(Self {
             name: file.name,
             state_dir: beside.join(file.state_dir),
-            serve: ServeConfig {
-                listen: serve.listen,
-                grpc: serve.grpc,
-                unix: serve.unix.map(|path| beside.join(path)),
-                request_bytes_max: serve.request_mb * MIB,
-                requests_bytes_max: serve.requests_mb * MIB,
-            },
-            waiting_max: serve.waiting,
+            serve: Serve { unix: serve.unix.map(|path| beside.join(path)), ..serve },
             runtime_dir,
             report_every: Duration::from_secs(file.report.every_s),
             floor,
@@ -301,7 +292,7 @@ mod tests {
         assert_eq!(config.name.as_deref(), Some("er-1"));
         assert_eq!(parse("state_dir = 'state'", &Environment::default()).unwrap().name, None);
         assert_eq!(config.runtime_dir, Path::new(".muster/runtime"));
-        assert_eq!((config.serve, config.waiting_max), (ServeConfig::default(), WAITING));
+        assert_eq!(config.serve, Serve::default());
         assert_eq!(config.report_every, Duration::from_secs(30));
         assert_eq!(config.scale, WorldScale::default());
         assert_eq!(config.consent, Consent::NotNeeded);
@@ -318,14 +309,15 @@ mod tests {
             "{GOOD}\n[serve]\ngrpc = \"127.0.0.1:0\"\nunix = \"oip.sock\"\nrequest_mb = 1\nrequests_mb = 2\nwaiting = 3"
         );
         let config = parse(&text, &Environment::default()).unwrap();
-        let expect = ServeConfig {
+        let expect = Serve {
             grpc: Some("127.0.0.1:0".parse().unwrap()),
             unix: Some("/etc/muster/oip.sock".into()),
-            request_bytes_max: MIB,
-            requests_bytes_max: 2 * MIB,
-            ..ServeConfig::default()
+            request_mb: 1,
+            requests_mb: 2,
+            waiting: 3,
+            ..Serve::default()
         };
-        assert_eq!((config.serve, config.waiting_max), (expect, 3));
+        assert_eq!(config.serve, expect);
     }
 
     #[test]

@@ -39,7 +39,7 @@ use crate::activate::{Workbench, this_program};
 use crate::blobs::Blobs;
 use crate::capabilities;
 use crate::clock::{TrustClock, WorldClock};
-use crate::config::{Config, ConfigError, Environment};
+use crate::config::{self, Config, ConfigError, Environment};
 use crate::disk::{self, DiskError};
 use crate::download::{self, Slowest};
 use crate::engine::{Engine, EngineError};
@@ -48,7 +48,7 @@ use crate::identity::{self, Enrolment, Identity, IdentityError, StateDir};
 use crate::ledger::{Ledger, Recovered, SlotFiles};
 use crate::link::{self, LinkConfig};
 use crate::renew::{self, RenewConfig};
-use crate::serve::{self, Desk, ServeError, ServeHandle, SlotLimits, Slots};
+use crate::serve::{self, Desk, ServeConfig, ServeError, ServeHandle, SlotLimits, Slots};
 use crate::spool::{Bounds, Spool, SpoolError};
 use crate::trust::{StoreError, TrustStore};
 use agent::{Agent, Parts};
@@ -154,7 +154,7 @@ async fn live(config: Config) -> Result<(), RunError> {
     // Anew with every start: who was given it long ago is asked again for a reason.
     disk::write(&config.state_dir.join(serve::CONSENT_KEY), format!("{key}\n").as_bytes())?;
     let (desk, mut house) = Desk::new(&key);
-    let serving = serve::start(config.serve.clone(), slots.clone(), shown, desk, stop.clone());
+    let serving = serve::start(serve_config(&config.serve), slots.clone(), shown, desk, stop.clone());
     let serving = serving.await.map_err(RunError::Serve)?;
     let address = write_addresses(&config, &serving)?;
 
@@ -189,7 +189,7 @@ async fn live(config: Config) -> Result<(), RunError> {
         engine,
         runtime_dir: config.runtime_dir.clone(),
         exe,
-        waiting_max: config.waiting_max,
+        waiting_max: config.serve.waiting,
     };
     let parts = Parts {
         config,
@@ -234,6 +234,17 @@ async fn live(config: Config) -> Result<(), RunError> {
         tracing::warn!("applications still had requests open when the agent stopped");
     }
     Ok(())
+}
+
+fn serve_config(serve: &config::Serve) -> ServeConfig {
+    const MIB: usize = 1024 * 1024;
+    ServeConfig {
+        listen: serve.listen,
+        grpc: serve.grpc,
+        unix: serve.unix.clone(),
+        request_bytes_max: serve.request_mb.saturating_mul(MIB),
+        requests_bytes_max: serve.requests_mb.saturating_mul(MIB),
+    }
 }
 
 /// Where applications find the box, for its own commands and people; the answer is the address of REST.

@@ -10,6 +10,7 @@
 //! flight are answered first; a request that was given up while it waited is never run.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use muster_protocol::manifest::Signature;
@@ -33,6 +34,7 @@ pub struct Model(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     queue: Arc<Queue<Job>>,
+    running: Arc<AtomicUsize>,
     sessions: usize,
     signature: Signature,
     provider: ProviderUse,
@@ -88,15 +90,24 @@ impl Model {
         load: Duration,
     ) -> Result<Self, EngineError> {
         let queue = Arc::new(Queue::new(waiting_max));
-        let count = sessions.len();
-        let inner =
-            Inner { queue: Arc::clone(&queue), sessions: count, signature, provider, load_ms: millis(load) };
+        let running = Arc::new(AtomicUsize::new(0));
+        let inner = Inner {
+            queue: Arc::clone(&queue),
+            running: Arc::clone(&running),
+            sessions: sessions.len(),
+            signature,
+            provider,
+            load_ms: millis(load),
+        };
         for mut session in sessions {
-            let (queue, signature) = (Arc::clone(&queue), inner.signature.clone());
+            let (queue, running, signature) =
+                (Arc::clone(&queue), Arc::clone(&running), inner.signature.clone());
             let work = move || {
                 while let Some(Job { inputs, waits, answer }) = queue.pop() {
                     let queue = waits.elapsed();
+                    running.fetch_add(1, Ordering::Relaxed);
                     let ran = convert::run(&mut session, &inputs, &signature);
+                    running.fetch_sub(1, Ordering::Relaxed);
                     let ran = ran.map(|answer| Answer { spent: Spent { queue, ..answer.spent }, ..answer });
                     // A receiver that is gone has given up; there is nobody to tell.
                     drop(answer.send(ran.map_err(InferError::Failed)));
@@ -123,6 +134,11 @@ impl Model {
     /// How many requests run at once.
     pub fn sessions(&self) -> usize {
         self.0.sessions
+    }
+
+    /// How many requests run at this moment.
+    pub fn running(&self) -> usize {
+        self.0.running.load(Ordering::Relaxed)
     }
 
     /// How many requests wait for a session at this moment.

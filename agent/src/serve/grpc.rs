@@ -33,7 +33,7 @@ use super::words::{
     ConfigResponse, Index, IndexRequest, ModelMetadata, ModelName, ServerMetadata, Statistics,
 };
 use super::{infer, metadata};
-use tensors::{ModelInferRequest, ModelInferResponse};
+use tensors::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 
 /// Room for the names and shapes around the tensors.
 const FRAME_BYTES: usize = 64 * 1024;
@@ -94,6 +94,7 @@ pub(super) fn router(slots: Slots, intake: Intake) -> Router {
         .route(&method("ModelReady"), unary(model_ready))
         .route(&method("ModelMetadata"), unary(model))
         .route(&method("ModelInfer"), unary(model_infer))
+        .route(&method("ModelStreamInfer"), post(stream_infer))
         .route(&method("ModelConfig"), unary(config))
         .route(&method("ModelStatistics"), unary(statistics))
         .route(&method("RepositoryIndex"), unary(index))
@@ -166,7 +167,40 @@ async fn loading(_: Grpc, _: tonic::Request<Nothing>) -> Answer<Nothing> {
 
 async fn model_infer(app: Grpc, request: tonic::Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
     let deadline = deadline(request.metadata().as_ref());
-    let request = request.into_inner();
+    answer_one(&app, request.into_inner(), deadline).await
+}
+
+/// Requests one after the other on one call; each is answered before the next is read, and one that is refused ends
+/// nothing.
+async fn stream_infer(State(app): State<Grpc>, request: axum::extract::Request) -> Response {
+    let intake = app.intake.clone();
+    let answer = async move |(app, mut requests): (Grpc, tonic::Streaming<ModelInferRequest>)| {
+        let request = match requests.message().await {
+            Ok(request) => request?,
+            Err(broken) => return Some((Err(broken), (app, requests))),
+        };
+        let id = request.id.clone();
+        let (error_message, answer) = match answer_one(&app, request, None).await {
+            Ok(answer) => (String::new(), answer),
+            Err(refused) => {
+                (refused.message().to_owned(), ModelInferResponse { id, ..ModelInferResponse::default() })
+            }
+        };
+        let answer = ModelStreamInferResponse { error_message, infer_response: Some(answer) };
+        Some((Ok(answer), (app, requests)))
+    };
+    let service = tower::service_fn(move |request: tonic::Request<tonic::Streaming<ModelInferRequest>>| {
+        let answers = futures_util::stream::unfold((app.clone(), request.into_inner()), answer);
+        std::future::ready(Ok::<_, Status>(tonic::Response::new(answers)))
+    });
+    framed(&intake).streaming(service, request).await.map(Body::new)
+}
+
+async fn answer_one(
+    app: &Grpc,
+    request: ModelInferRequest,
+    deadline: Option<Duration>,
+) -> Answer<ModelInferResponse> {
     let _held = app.intake.hold(request.raw_input_contents.iter().map(Bytes::len).sum())?;
     let (name, version) = (request.model_name.clone(), request.model_version.clone());
     let version = Some(version.as_str()).filter(|version| !version.is_empty());
@@ -208,17 +242,12 @@ where
     F: Future<Output = Answer<A>> + Send + 'static,
 {
     post(async move |State(app): State<Grpc>, request: axum::extract::Request| {
-        let bytes_max = app.intake.bytes_max() + FRAME_BYTES;
+        let mut grpc = framed(&app.intake);
         let request = request.map(|body| Counted { body, intake: app.intake.clone(), held: None });
         let service = tower::service_fn(move |request| {
             let answer = handle(app.clone(), request);
             async move { answer.await.map(tonic::Response::new) }
         });
-        let mut grpc = tonic::server::Grpc::new(ProstCodec::<A, Q>::default())
-            .max_decoding_message_size(bytes_max)
-            .max_encoding_message_size(usize::MAX)
-            .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Deflate);
         match tokio::time::timeout(REQUEST_TIME, grpc.unary(service, request)).await {
             Ok(mut answer) => {
                 // What is too large has another status in tonic than everywhere else.
@@ -230,6 +259,18 @@ where
             Err(_) => Status::deadline_exceeded("the request did not end in time").into_http(),
         }
     })
+}
+
+fn framed<Q, A>(intake: &Intake) -> tonic::server::Grpc<ProstCodec<A, Q>>
+where
+    Q: Message + Default + 'static,
+    A: Message + 'static,
+{
+    tonic::server::Grpc::new(ProstCodec::default())
+        .max_decoding_message_size(intake.bytes_max() + FRAME_BYTES)
+        .max_encoding_message_size(usize::MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
 }
 
 /// How long the client will wait, as it says with the request: digits and a unit.
@@ -287,7 +328,11 @@ impl hyper::body::Body for Counted {
 
 #[cfg(test)]
 mod tests {
+    use muster_protocol::time::Timestamp;
+    use tower::ServiceExt as _;
+
     use super::*;
+    use crate::serve::SlotLimits;
 
     #[test]
     fn deadlines_are_digits_and_a_unit() {
@@ -304,5 +349,23 @@ mod tests {
             check(wrong, None);
         }
         assert_eq!(deadline(&HeaderMap::new()), None);
+    }
+
+    #[tokio::test]
+    async fn requests_that_do_not_fit_together_are_turned_away() {
+        let slots = Slots::new(std::sync::Arc::new(|| Timestamp::from_millis(0)), SlotLimits::default());
+        let intake = Intake::new(4096, 4096);
+        let status = async || {
+            let unknown_field = [&[0, 0, 0, 8, 3, 0x7a, 0x80, 0x10][..], &[7; 2048]].concat();
+            let request = axum::extract::Request::post("/inference.GRPCInferenceService/ServerReady");
+            let request = request.header("content-type", "application/grpc").body(Body::from(unknown_field));
+            let answer = router(slots.clone(), intake.clone()).oneshot(request.unwrap()).await.unwrap();
+            answer.headers().get("grpc-status").map(|code| code.to_str().unwrap().to_owned())
+        };
+        let held = intake.hold(4096).unwrap();
+        assert_eq!(status().await.as_deref(), Some("8"));
+        drop(held);
+        // Its status comes behind the answer.
+        assert_eq!(status().await, None);
     }
 }

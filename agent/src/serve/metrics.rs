@@ -63,6 +63,10 @@ pub(super) fn text(slots: &Slots) -> String {
     for (labels, serving, _) in &loaded {
         sample(&mut text, "muster_infer_waiting", labels, &serving.model.waiting());
     }
+    family(&mut text, "muster_infer_running", "gauge", "Requests that run in a session.");
+    for (labels, serving, _) in &loaded {
+        sample(&mut text, "muster_infer_running", labels, &serving.model.running());
+    }
     family(&mut text, "muster_infer_sessions", "gauge", "Requests that can run at once.");
     for (labels, serving, _) in &loaded {
         sample(&mut text, "muster_infer_sessions", labels, &serving.model.sessions());

@@ -8,6 +8,7 @@ that is a number, [-1, 2]; `text` answers t_out with t, BYTES [-1]; `slow` takes
 import asyncio
 import json
 import pathlib
+import queue
 import subprocess
 import sys
 import tempfile
@@ -349,6 +350,21 @@ def grpc_cancelled(place):
             time.sleep(0.01)
         expect(ended and ended[0] is not None and "CANCELLED" in str(ended[0].status()), ended)
         scored(client.infer("m", [x(tg)]).as_numpy("score"))
+
+
+@check
+def grpc_stream(place):
+    ended = queue.Queue()
+    with tg.InferenceServerClient(place.grpc) as client:
+        # Left to itself the client waits for ever for a server that does not end the stream.
+        client.start_stream(lambda result, error: ended.put((result, error)), stream_timeout=10)
+        for name in ["m", "nobody", "m"]:
+            client.async_stream_infer(name, [x(tg)], request_id=name)
+        answers = [ended.get(timeout=20) for _ in range(3)]
+        client.stop_stream()
+    scored(answers[0][0].as_numpy("score"))
+    expect(answers[1][0] is None and "nobody" in answers[1][1].message(), answers[1])
+    scored(answers[2][0].as_numpy("score"))
 
 
 @check

@@ -68,6 +68,15 @@ pub(super) struct ModelInferResponse {
     pub(super) raw_output_contents: Vec<Bytes>,
 }
 
+/// One answer of a stream, or why there is none.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ModelStreamInferResponse {
+    #[prost(string, tag = "1")]
+    pub(super) error_message: String,
+    #[prost(message, optional, tag = "2")]
+    pub(super) infer_response: Option<ModelInferResponse>,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct InferOutputTensor {
     #[prost(string, tag = "1")]

@@ -36,7 +36,7 @@ async fn clients_of_other_servers_need_only_another_address() {
         agent.slots.activate(&name.parse().unwrap(), whole(&format!("{name}.onnx")));
     }
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (script, checks) in [("triton.py", 34), ("kserve_sdk.py", 3)] {
+    for (script, checks) in [("triton.py", 35), ("kserve_sdk.py", 3)] {
         let mut suite = tokio::process::Command::new(python());
         suite.arg(here.join("tests/interop").join(script));
         suite.args(["--http", &agent.server.addr.to_string()]);

@@ -44,7 +44,7 @@ async fn a_full_queue_says_so_at_once() {
     agent.slots.activate(&Box::slot(), slow(1));
     let running = agent.infer("", 1, &[1.0]);
     let waiting = async {
-        until(&agent, "muster_infer_in_flight", "1").await;
+        until(&agent, "muster_infer_running", "1").await;
         agent.infer("", 1, &[1.0]).await
     };
     let refused = async {
@@ -66,13 +66,13 @@ async fn a_request_whose_time_is_over_while_it_waits_is_never_run() {
     agent.slots.activate(&Box::slot(), slow(8));
     let running = agent.infer("", 1, &[1.0]);
     let late = async {
-        until(&agent, "muster_infer_in_flight", "1").await;
+        until(&agent, "muster_infer_running", "1").await;
         let input = json!({ "name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0] });
         let body = json!({ "inputs": [input], "parameters": { "timeout": 1000 } });
         agent.post("/v2/models/m/infer", body.to_string()).await
     };
     let gone = async {
-        until(&agent, "muster_infer_in_flight", "1").await;
+        until(&agent, "muster_infer_running", "1").await;
         let request =
             agent.http.post(format!("{}/v2/models/m/infer", agent.url)).timeout(Duration::from_millis(20));
         request.body(super::ask("", 1, &[1.0])).send().await.unwrap_err()
