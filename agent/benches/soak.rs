@@ -9,6 +9,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people at a terminal")]
 #![expect(clippy::disallowed_methods, reason = "a bench has no configuration file")]
+#![expect(clippy::cast_precision_loss, reason = "counts of a bench are exact in a double")]
 
 #[path = "inference/house.rs"]
 mod house;
