@@ -144,6 +144,11 @@ fn judge(slot: &SlotName, wanted: &Wanted, world: &World, now: Timestamp) -> (Ph
         };
         return (phase, Step::Wait(None));
     }
+    // Whatever else befell it: that it must not answer is what people have to know.
+    if let Some(Bundle::Withheld { code, sentence }) = world.bundles.get(&bundle.sha256).filter(|_| stopped) {
+        let (code, sentence) = (code.clone(), sentence.clone());
+        return (Phase::Stopped { bundle, code, sentence }, Step::Wait(None));
+    }
     if let Some(busy) = world.busy.as_ref().filter(|busy| busy.slot == *slot && busy.bundle == bundle) {
         let phase = match busy.doing {
             Doing::Verifying => Phase::Verifying { bundle },
@@ -164,10 +169,6 @@ fn judge(slot: &SlotName, wanted: &Wanted, world: &World, now: Timestamp) -> (Ph
     }
     let content = match world.bundles.get(&bundle.sha256) {
         None => return (Phase::Verifying { bundle }, Step::Wait(None)),
-        Some(Bundle::Withheld { code, sentence }) if stopped => {
-            let (code, sentence) = (code.clone(), sentence.clone());
-            return (Phase::Stopped { bundle, code, sentence }, Step::Wait(None));
-        }
         Some(Bundle::Withheld { code, sentence }) => return (failed(code, sentence), Step::Wait(None)),
         Some(Bundle::Allowed(content)) => content,
     };
