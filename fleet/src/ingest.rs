@@ -3,6 +3,7 @@
 //! ```text
 //!   broker ─▶ link ─▶ up to 500 at once ─▶ decode ─▶ telemetry commit ─▶ control commit ─▶ acks ─▶ broker
 //!                                             └ malformed: counted, named in the log now and then
+//!                                                        └ meanwhile the book is brought up to date; failing drops it
 //!   every five minutes: rollups, positions ─▶ telemetry commit ─▶ what is too much or too old is dropped
 //! ```
 //! Batches grow with the load: what came while one was being written is the next, and nobody waits for a batch to fill.
