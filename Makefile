@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui interop lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest peers bench-drift bench-watch drift-campaign openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui interop oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference soak bench-models peers bench-drift bench-watch drift-campaign openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -32,9 +32,14 @@ python: ## Make the example's Python environment in .muster/python
 ui: ## Build the dashboard into fleet/dashboard/dist
 	@scripts/dashboard.sh build
 
-interop: ## Make the environments of the other tools that the tests talk to: python-tuf, model_signing
+interop: ## Make the environments of the other tools that the tests talk to: python-tuf, model_signing, inference clients
 	@scripts/python-env.sh $(LOCAL)/interop fleet/tests/interop/requirements.lock
 	@scripts/python-env.sh $(LOCAL)/oms fleet/tests/interop/oms-requirements.lock
+	@scripts/python-env.sh $(LOCAL)/oip agent/tests/interop/requirements.lock
+
+oip-peer: interop ## Play the suites of inference clients against MLServer and print in what it differs
+	@scripts/python-env.sh $(LOCAL)/mlserver agent/tests/interop/mlserver-requirements.lock
+	@$(LOCAL)/oip/bin/python agent/tests/interop/peer.py $(LOCAL)/mlserver
 
 lint: ## Check formatting, lints and the dependency tree; warnings are errors
 	@cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings && scripts/deny.sh
@@ -68,6 +73,15 @@ bench-watch: ## Measure what watching 10,000 boxes for drift costs the fleet ser
 
 bench-ingest: packages ## Measure how fast reports of 10,000 boxes are committed, beside the same bytes inserted raw
 	@cargo bench --quiet --profile fast --package muster-fleet --bench ingest
+
+bench-inference: ## Measure what asking over a socket costs beside asking the model in the process
+	@cargo bench --quiet --profile fast -p muster-agent --bench inference
+
+bench-models: python ## Make the models that inference is measured with
+	@$(LOCAL)/python/bin/python agent/benches/models.py $(LOCAL)/bench-models
+
+soak: runtime bench-models ## Replace a model under load again and again: SWAPS (100), or for HOURS
+	@cargo bench --quiet --profile fast -p muster-agent --bench soak
 
 fuzz: ## Fuzz every reader of foreign bytes, SECONDS each (60)
 	@scripts/fuzz.sh $(or $(SECONDS),60)

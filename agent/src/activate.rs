@@ -112,6 +112,8 @@ pub struct Workbench {
     pub runtime_dir: PathBuf,
     /// This program, which is also the self-test's child.
     pub exe: PathBuf,
+    /// Requests that may wait for one model.
+    pub waiting_max: usize,
 }
 
 impl Chosen {
@@ -178,6 +180,7 @@ impl Workbench {
     pub async fn load(&self, chosen: &Chosen) -> Result<Loaded, ActivateError> {
         let path = self.model(chosen)?;
         let spec = LoadSpec::new(path, chosen.variant.inference_precision);
+        let spec = LoadSpec { waiting_max: self.waiting_max, ..spec };
         let model = self.engine.load_aside(spec).await.map_err(ActivateError::Load)?;
         let reference = self.reference(chosen)?;
         let (provider, load_ms) = (model.provider().clone(), model.load_ms());

@@ -21,6 +21,8 @@ pub const CLOCK_VARIABLE: &str = "MUSTER_WORLD_CLOCK";
 
 const RUNTIME_DEFAULT: &str = ".muster/runtime";
 const NAME_BYTES_MAX: usize = 64;
+const SERVE_MB_MAX: usize = 16 * 1024;
+const WAITING_MAX: usize = 4096;
 
 /// Everything the agent must be told, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +30,7 @@ pub struct Config {
     /// What people call the box; else as it was enrolled.
     pub name: Option<String>,
     pub state_dir: PathBuf,
-    pub listen: SocketAddr,
+    pub serve: Serve,
     pub runtime_dir: PathBuf,
     /// World time between reports.
     pub report_every: Duration,
@@ -125,10 +127,21 @@ enum House {
     Ask,
 }
 
-#[derive(Deserialize)]
+/// Where and how much applications are served.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Serve {
-    listen: SocketAddr,
+pub struct Serve {
+    pub listen: SocketAddr,
+    /// One more address.
+    pub grpc: Option<SocketAddr>,
+    /// A socket file.
+    pub unix: Option<PathBuf>,
+    /// Of one request, after it was inflated.
+    pub request_mb: usize,
+    /// Of all requests that are held at one moment.
+    pub requests_mb: usize,
+    /// Requests that may wait for one model.
+    pub waiting: usize,
 }
 
 #[derive(Deserialize, Default)]
@@ -160,7 +173,8 @@ impl Default for Download {
 
 impl Default for Serve {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8001)) }
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8001));
+        Self { listen, grpc: None, unix: None, request_mb: 64, requests_mb: 256, waiting: 64 }
     }
 }
 
@@ -211,14 +225,30 @@ impl Config {
             let rule = "write 5 to 1000: a site may tell less than the default of 5, and never more";
             return wrong("report.k", &file.report.k.to_string(), rule);
         };
-        if !file.serve.listen.ip().is_loopback() {
-            let rule = "this version serves applications on the box only; write 127.0.0.1:PORT";
-            return wrong("serve.listen", &file.serve.listen.to_string(), rule);
+        let serve = file.serve;
+        for (key, address) in [("serve.listen", Some(serve.listen)), ("serve.grpc", serve.grpc)] {
+            if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+                let rule = "this version serves applications on the box only; write 127.0.0.1:PORT";
+                return wrong(key, &address.to_string(), rule);
+            }
+        }
+        for (key, value, max) in [
+            ("serve.request_mb", serve.request_mb, SERVE_MB_MAX),
+            ("serve.requests_mb", serve.requests_mb, SERVE_MB_MAX),
+            ("serve.waiting", serve.waiting, WAITING_MAX),
+        ] {
+            if value == 0 || value > max {
+                return wrong(
+                    key,
+                    &value.to_string(),
+                    "write at least 1; 16384 megabytes and 4096 requests are the most",
+                );
+            }
         }
         Ok(Self {
             name: file.name,
             state_dir: beside.join(file.state_dir),
-            listen: file.serve.listen,
+            serve: Serve { unix: serve.unix.map(|path| beside.join(path)), ..serve },
             runtime_dir,
             report_every: Duration::from_secs(file.report.every_s),
             floor,
@@ -262,7 +292,7 @@ mod tests {
         assert_eq!(config.name.as_deref(), Some("er-1"));
         assert_eq!(parse("state_dir = 'state'", &Environment::default()).unwrap().name, None);
         assert_eq!(config.runtime_dir, Path::new(".muster/runtime"));
-        assert_eq!(config.listen, "127.0.0.1:8001".parse().unwrap());
+        assert_eq!(config.serve, Serve::default());
         assert_eq!(config.report_every, Duration::from_secs(30));
         assert_eq!(config.scale, WorldScale::default());
         assert_eq!(config.consent, Consent::NotNeeded);
@@ -271,6 +301,23 @@ mod tests {
         assert_eq!(policy.unwrap().capture_policy.unwrap(), Path::new("/etc/muster/capture.toml"));
         let asked = parse(&format!("{GOOD}\n[activation]\nconsent = \"ask\""), &Environment::default());
         assert_eq!(asked.unwrap().consent, Consent::Ask);
+    }
+
+    #[test]
+    fn where_and_how_much_is_served() {
+        let text = format!(
+            "{GOOD}\n[serve]\ngrpc = \"127.0.0.1:0\"\nunix = \"oip.sock\"\nrequest_mb = 1\nrequests_mb = 2\nwaiting = 3"
+        );
+        let config = parse(&text, &Environment::default()).unwrap();
+        let expect = Serve {
+            grpc: Some("127.0.0.1:0".parse().unwrap()),
+            unix: Some("/etc/muster/oip.sock".into()),
+            request_mb: 1,
+            requests_mb: 2,
+            waiting: 3,
+            ..Serve::default()
+        };
+        assert_eq!(config.serve, expect);
     }
 
     #[test]
@@ -303,6 +350,9 @@ mod tests {
         check(&format!("{GOOD}\n[fleet]\nmqtt = \"mqtt://127.0.0.1:1883\""), "fleet");
         check(&GOOD.replace("name = \"er-1\"", "name = \"\""), "'name'");
         check(&format!("{GOOD}\n[serve]\nlisten = \"0.0.0.0:80\""), "serve.listen");
+        check(&format!("{GOOD}\n[serve]\ngrpc = \"0.0.0.0:80\""), "serve.grpc");
+        check(&format!("{GOOD}\n[serve]\nrequest_mb = 0"), "serve.request_mb");
+        check(&format!("{GOOD}\n[serve]\nwaiting = 5000"), "serve.waiting");
         check(&format!("{GOOD}\n[report]\nevery_s = 0"), "report.every_s");
         check(&format!("{GOOD}\n[report]\nk = 4"), "report.k");
         check(&format!("{GOOD}\n[capture]\nrows = 5"), "rows");

@@ -16,6 +16,7 @@ mod convert;
 mod installed;
 mod library;
 mod model;
+mod queue;
 mod session;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +27,12 @@ use muster_protocol::manifest::InferencePrecision;
 use crate::stopwatch::Stopwatch;
 
 pub use installed::{Installed, mapped_libraries};
-pub use model::{InferError, Model};
+pub use model::{Answer, InferError, Model};
+
+/// Added to a thread's nice value: the lowest priority there is. See nice(2).
+const LEAST: i32 = 19;
+/// Requests that may wait for one model, where nothing else is said.
+pub const WAITING: usize = 64;
 
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -41,6 +47,8 @@ pub struct LoadSpec {
     pub want: ProviderChoice,
     /// One-thread sessions, which is also how many requests run at once.
     pub sessions: usize,
+    /// Requests that may wait for a session; more are turned away at once.
+    pub waiting_max: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -58,7 +66,8 @@ impl LoadSpec {
     /// OpenVINO preferred, and as many sessions as there are cores, at most two.
     pub fn new(model_path: impl Into<PathBuf>, precision: InferencePrecision) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { model_path: model_path.into(), precision, want: ProviderChoice::Auto, sessions: cores.min(2) }
+        let (want, sessions) = (ProviderChoice::Auto, cores.min(2));
+        Self { model_path: model_path.into(), precision, want, sessions, waiting_max: WAITING }
     }
 }
 
@@ -129,20 +138,31 @@ impl Engine {
     pub fn load(&self, spec: &LoadSpec) -> Result<Model, EngineError> {
         let watch = Stopwatch::start();
         let (sessions, signature, provider) = session::open(&self.library, spec)?;
-        Model::new(sessions, signature, provider, watch.elapsed())
+        Model::new(sessions, spec.waiting_max, signature, provider, watch.elapsed())
     }
 
-    /// [`Engine::load`] on a thread of its own, so that nothing else waits for it.
+    /// [`Engine::load`] on a thread of its own that gives way to every other: what answers now must not notice it.
     pub async fn load_aside(&self, spec: LoadSpec) -> Result<Model, EngineError> {
-        let (done, loaded) = tokio::sync::oneshot::channel();
-        let engine = self.clone();
-        std::thread::Builder::new()
-            .name("load-model".to_owned())
-            .spawn(move || {
-                // Nobody waits any more if this fails: the model is dropped right here.
-                drop(done.send(engine.load(&spec)));
-            })
-            .map_err(EngineError::Thread)?;
-        loaded.await.unwrap_or(Err(EngineError::Aborted))
+        let (done, opened) = tokio::sync::oneshot::channel();
+        let library = Arc::clone(&self.library);
+        let waiting_max = spec.waiting_max;
+        let work = move || {
+            give_way();
+            let watch = Stopwatch::start();
+            let opened = session::open(&library, &spec).map(|opened| (opened, watch.elapsed()));
+            // Nobody waits any more if this fails: the sessions are dropped right here.
+            drop(done.send(opened));
+        };
+        std::thread::Builder::new().name("load-model".to_owned()).spawn(work).map_err(EngineError::Thread)?;
+        let ((sessions, signature, provider), took) = opened.await.unwrap_or(Err(EngineError::Aborted))?;
+        // Threads inherit their maker's priority, so those that answer are not made by the one that loaded.
+        Model::new(sessions, waiting_max, signature, provider, took)
+    }
+}
+
+/// From now on this thread works only while no other of the box wants to.
+fn give_way() {
+    if let Err(error) = rustix::process::nice(LEAST) {
+        tracing::debug!(%error, "a thread keeps the ordinary priority");
     }
 }

@@ -171,14 +171,14 @@ fn answer(
         if body.trim_ascii().is_empty() {
             continue;
         }
-        let request =
-            oip::parse(&body, model.signature()).map_err(|source| EvalError::Request { line, source })?;
+        let request = oip::parse(&body, None, model.signature())
+            .map_err(|source| EvalError::Request { line, source })?;
         let watch = Stopwatch::start();
-        let mut outputs =
+        let outputs =
             model.infer_blocking(request.inputs).map_err(|source| EvalError::Infer { line, source })?;
         took_us.push(micros(watch.elapsed()));
-        oip::select(&mut outputs, &request.outputs);
-        responses.write_all(&oip::write(&name, "", request.id.as_deref(), &outputs))?;
+        let response = oip::write(&name, "", request.id.as_deref(), outputs, &request.outputs);
+        responses.write_all(&response.json)?;
         responses.write_all(b"\n")?;
     }
     responses.flush()?;

@@ -14,6 +14,7 @@
 //! counts, so at worst a window of a quiet ward.
 
 mod stats;
+mod tally;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use muster_protocol::time::Timestamp;
 use crate::oip::{NamedTensor, Tensor};
 
 pub use stats::{Outcome, Stats};
+pub use tally::{Durations, Spent, Tally};
 
 /// Closed panes that wait for a report; the oldest goes when there are more.
 const CLOSED_MAX: usize = 1024;

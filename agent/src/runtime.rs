@@ -21,7 +21,6 @@ mod orders;
 mod outbox;
 mod withdraw;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +39,7 @@ use crate::activate::{Workbench, this_program};
 use crate::blobs::Blobs;
 use crate::capabilities;
 use crate::clock::{TrustClock, WorldClock};
-use crate::config::{Config, ConfigError, Environment};
+use crate::config::{self, Config, ConfigError, Environment};
 use crate::disk::{self, DiskError};
 use crate::download::{self, Slowest};
 use crate::engine::{Engine, EngineError};
@@ -49,7 +48,7 @@ use crate::identity::{self, Enrolment, Identity, IdentityError, StateDir};
 use crate::ledger::{Ledger, Recovered, SlotFiles};
 use crate::link::{self, LinkConfig};
 use crate::renew::{self, RenewConfig};
-use crate::serve::{self, Desk, ServeConfig, ServeError, SlotLimits, Slots};
+use crate::serve::{self, Desk, ServeConfig, ServeError, ServeHandle, SlotLimits, Slots};
 use crate::spool::{Bounds, Spool, SpoolError};
 use crate::trust::{StoreError, TrustStore};
 use agent::{Agent, Parts};
@@ -88,12 +87,8 @@ pub enum RunError {
     Spool(#[from] SpoolError),
     #[error("the trust store cannot be opened")]
     Trust(#[source] StoreError),
-    #[error("applications cannot be served on {address}")]
-    Serve {
-        address: SocketAddr,
-        #[source]
-        source: ServeError,
-    },
+    #[error("applications cannot be served")]
+    Serve(#[source] ServeError),
     #[error("the system does not give the agent what it needs")]
     System(#[source] std::io::Error),
 }
@@ -155,16 +150,13 @@ async fn live(config: Config) -> Result<(), RunError> {
     let stop = CancellationToken::new();
     let (state, shown) = watch::channel(serde_json::Value::Null);
     let slots = slots(world.clone(), &config);
-    let serve_config = ServeConfig { listen: config.listen, ..ServeConfig::default() };
     let key = identity::secret()?;
     // Anew with every start: who was given it long ago is asked again for a reason.
     disk::write(&config.state_dir.join(serve::CONSENT_KEY), format!("{key}\n").as_bytes())?;
     let (desk, mut house) = Desk::new(&key);
-    let serving = serve::start(serve_config, slots.clone(), shown, desk, stop.clone())
-        .await
-        .map_err(|source| RunError::Serve { address: config.listen, source })?;
-    let address = format!("http://{}", serving.addr);
-    disk::write_json(&config.state_dir.join("addresses.json"), &serde_json::json!({ "oip": address }))?;
+    let serving = serve::start(serve_config(&config.serve), slots.clone(), shown, desk, stop.clone());
+    let serving = serving.await.map_err(RunError::Serve)?;
+    let address = write_addresses(&config, &serving)?;
 
     let mut tasks = JoinSet::new();
     let device = opened.enrolment.device.clone();
@@ -192,8 +184,13 @@ async fn live(config: Config) -> Result<(), RunError> {
         runtime = engine.runtime_version(),
         "the agent runs"
     );
-    let workbench =
-        Workbench { blobs: opened.blobs.clone(), engine, runtime_dir: config.runtime_dir.clone(), exe };
+    let workbench = Workbench {
+        blobs: opened.blobs.clone(),
+        engine,
+        runtime_dir: config.runtime_dir.clone(),
+        exe,
+        waiting_max: config.serve.waiting,
+    };
     let parts = Parts {
         config,
         clock,
@@ -237,6 +234,25 @@ async fn live(config: Config) -> Result<(), RunError> {
         tracing::warn!("applications still had requests open when the agent stopped");
     }
     Ok(())
+}
+
+fn serve_config(serve: &config::Serve) -> ServeConfig {
+    const MIB: usize = 1024 * 1024;
+    ServeConfig {
+        listen: serve.listen,
+        grpc: serve.grpc,
+        unix: serve.unix.clone(),
+        request_bytes_max: serve.request_mb.saturating_mul(MIB),
+        requests_bytes_max: serve.requests_mb.saturating_mul(MIB),
+    }
+}
+
+/// Where applications find the box, for its own commands and people; the answer is the address of REST.
+fn write_addresses(config: &Config, serving: &ServeHandle) -> Result<String, RunError> {
+    let address = format!("http://{}", serving.addr);
+    let addresses = serde_json::json!({ "oip": address, "grpc": serving.grpc, "unix": config.serve.unix });
+    disk::write_json(&config.state_dir.join("addresses.json"), &addresses)?;
+    Ok(address)
 }
 
 fn slots(world: WorldClock, config: &Config) -> Slots {

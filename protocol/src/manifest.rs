@@ -79,18 +79,58 @@ pub struct Tensor {
     pub features: Vec<String>,
 }
 
-/// Tensor element types of the Open Inference Protocol that the agent serves.
+/// Tensor element types of the Open Inference Protocol, and `BF16` as other servers name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Datatype {
     Bool,
     Uint8,
+    Uint16,
+    Uint32,
+    Uint64,
     Int8,
     Int16,
     Int32,
     Int64,
+    Fp16,
+    Bf16,
     Fp32,
     Fp64,
+    /// Texts.
+    Bytes,
+}
+
+impl Datatype {
+    /// As the protocol spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bool => "BOOL",
+            Self::Uint8 => "UINT8",
+            Self::Uint16 => "UINT16",
+            Self::Uint32 => "UINT32",
+            Self::Uint64 => "UINT64",
+            Self::Int8 => "INT8",
+            Self::Int16 => "INT16",
+            Self::Int32 => "INT32",
+            Self::Int64 => "INT64",
+            Self::Fp16 => "FP16",
+            Self::Bf16 => "BF16",
+            Self::Fp32 => "FP32",
+            Self::Fp64 => "FP64",
+            Self::Bytes => "BYTES",
+        }
+    }
+
+    /// Bytes of an element; None where each has its own length.
+    pub fn element_bytes(self) -> Option<usize> {
+        match self {
+            Self::Bool | Self::Uint8 | Self::Int8 => Some(1),
+            Self::Uint16 | Self::Int16 | Self::Fp16 | Self::Bf16 => Some(2),
+            Self::Uint32 | Self::Int32 | Self::Fp32 => Some(4),
+            Self::Uint64 | Self::Int64 | Self::Fp64 => Some(8),
+            Self::Bytes => None,
+        }
+    }
 }
 
 /// One form of the model, for one kind of hardware.

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::age::Recipient;
 use super::judge::{Allowed, Column};
 use crate::labels::Prediction;
-use crate::oip::{NamedTensor, Tensor, each};
+use crate::oip::{NamedTensor, Tensor};
 
 /// A row with more numbers than this is not captured: rows wait in memory.
 const NUMBERS_MAX: usize = 4096;
@@ -243,7 +243,7 @@ fn cell(tensor: &Tensor, row: usize, at: usize) -> Value {
     if at >= len {
         return Value::Null;
     }
-    each!(&tensor.values, values => values.get(row * len + at).map_or(Value::Null, |&value| Value::from(value)))
+    tensor.values.json(row * len + at)
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Tensors of ours to tensors of ONNX Runtime and back, and one run with them.
 
 use muster_protocol::manifest::{Datatype, Signature};
-use ort::session::Session;
-use ort::value::{DynValue, Tensor as Native, TensorElementType};
+use ort::session::{Session, SessionInputValue};
+use ort::value::{DynValue, Tensor as Native, TensorElementType, TensorRef};
 
-use crate::oip::{NamedTensor, Tensor, Values};
+use super::model::Answer;
+use crate::measure::Spent;
+use crate::oip::{NamedTensor, Tensor, Values, each, make};
+use crate::stopwatch::Stopwatch;
 
 #[expect(
     clippy::wildcard_enum_match_arm,
@@ -14,28 +17,39 @@ pub(super) fn datatype(ty: TensorElementType) -> Option<Datatype> {
     match ty {
         TensorElementType::Bool => Some(Datatype::Bool),
         TensorElementType::Uint8 => Some(Datatype::Uint8),
+        TensorElementType::Uint16 => Some(Datatype::Uint16),
+        TensorElementType::Uint32 => Some(Datatype::Uint32),
+        TensorElementType::Uint64 => Some(Datatype::Uint64),
         TensorElementType::Int8 => Some(Datatype::Int8),
         TensorElementType::Int16 => Some(Datatype::Int16),
         TensorElementType::Int32 => Some(Datatype::Int32),
         TensorElementType::Int64 => Some(Datatype::Int64),
         TensorElementType::Float32 => Some(Datatype::Fp32),
+        TensorElementType::Float16 => Some(Datatype::Fp16),
+        TensorElementType::Bfloat16 => Some(Datatype::Bf16),
         TensorElementType::Float64 => Some(Datatype::Fp64),
+        TensorElementType::String => Some(Datatype::Bytes),
         _ => None,
     }
 }
 
-/// Runs the model once; the answer holds every output of the signature, in its order.
+/// Runs the model once. The inputs are lent to the runtime, not copied.
 pub(super) fn run(
     session: &mut Session,
-    inputs: Vec<NamedTensor>,
+    inputs: &[NamedTensor],
     signature: &Signature,
-) -> Result<Vec<NamedTensor>, String> {
-    let mut natives: Vec<(String, DynValue)> = Vec::with_capacity(inputs.len());
+) -> Result<Answer, String> {
+    let watch = Stopwatch::start();
+    let mut natives: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
     for NamedTensor { name, tensor } in inputs {
-        let native = to_native(tensor).map_err(|error| format!("input '{name}': {error}"))?;
+        let native = lend(tensor).map_err(|error| format!("input '{name}': {error}"))?;
         natives.push((name, native));
     }
+    let input = watch.elapsed();
+    let watch = Stopwatch::start();
     let answered = session.run(natives).map_err(|error| error.message().to_owned())?;
+    let run = watch.elapsed();
+    let watch = Stopwatch::start();
     let mut outputs = Vec::with_capacity(signature.outputs.len());
     for declared in &signature.outputs {
         let name = &declared.name;
@@ -44,30 +58,25 @@ pub(super) fn run(
             from_native(value, declared.datatype).map_err(|error| format!("output '{name}': {error}"))?;
         outputs.push(NamedTensor { name: name.clone(), tensor });
     }
-    Ok(outputs)
+    let output = watch.elapsed();
+    Ok(Answer { outputs, spent: Spent { input, run, output, ..Spent::default() } })
 }
 
-fn to_native(Tensor { shape, values }: Tensor) -> ort::Result<DynValue> {
-    crate::oip::each!(values, values => Ok(Native::from_array((shape, values))?.into_dyn()))
+fn lend(Tensor { shape, values }: &Tensor) -> ort::Result<SessionInputValue<'_>> {
+    let shape = shape.as_slice();
+    Ok(each!(
+        values,
+        values => TensorRef::from_array_view((shape, values.as_slice()))?.into(),
+        texts texts => Native::from_string_array((shape, texts.as_slice()))?.into()
+    ))
 }
 
 fn from_native(value: &DynValue, datatype: Datatype) -> ort::Result<Tensor> {
-    macro_rules! extract {
-        ($kind:ident, $element:ty) => {{
-            let (shape, values) = value.try_extract_tensor::<$element>()?;
-            (shape, Values::$kind(values.to_vec()))
-        }};
-    }
-    let (shape, values) = match datatype {
-        Datatype::Bool => extract!(Bool, bool),
-        Datatype::Uint8 => extract!(Uint8, u8),
-        Datatype::Int8 => extract!(Int8, i8),
-        Datatype::Int16 => extract!(Int16, i16),
-        Datatype::Int32 => extract!(Int32, i32),
-        Datatype::Int64 => extract!(Int64, i64),
-        Datatype::Fp32 => extract!(Fp32, f32),
-        Datatype::Fp64 => extract!(Fp64, f64),
-    };
-    let shape = shape.iter().map(|&length| usize::try_from(length).unwrap_or(0)).collect();
+    let values: Values = make!(
+        datatype,
+        value.try_extract_tensor()?.1.to_vec(),
+        texts value.try_extract_strings()?.1
+    );
+    let shape = value.shape().iter().map(|&length| usize::try_from(length).unwrap_or(0)).collect();
     Ok(Tensor { shape, values })
 }

@@ -1,16 +1,16 @@
 //! A loaded model: a few sessions, each owned by an OS thread of its own, behind one bounded queue.
 //!
 //! ```text
-//!   infer().await ──try_send──> [ queue ] ──> thread 1: Session ──oneshot──> the waiting request
-//!                     full: busy          └──> thread 2: Session
+//!   infer().await ──push──> [ queue ] ──> thread 1: Session ──oneshot──> the waiting request
+//!                 full: busy          └──> thread 2: Session
 //! ```
 //!
 //! Inference never runs on the async runtime or its blocking pool: a slow model may delay its own answers, nobody
 //! else's. When the last handle goes, the queue closes, the threads end, and the sessions are freed there. Requests in
-//! flight are answered first.
+//! flight are answered first; a request that was given up while it waited is never run.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use muster_protocol::manifest::Signature;
@@ -18,39 +18,62 @@ use muster_protocol::message::ProviderUse;
 use ort::session::Session;
 use tokio::sync::oneshot;
 
+use super::queue::{Full, Queue, Waiting};
 use super::{EngineError, convert};
+use crate::measure::Spent;
 use crate::oip::NamedTensor;
-use crate::stopwatch::millis;
+use crate::stopwatch::{Stopwatch, millis};
 
-/// Requests that wait for a session; more are turned away at once.
-const QUEUE: usize = 64;
 /// Longest that a request waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A handle; the model lives as long as one is held.
 #[derive(Clone, Debug)]
 pub struct Model(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    queue: SyncSender<Job>,
+    queue: Arc<Queue<Job>>,
+    running: Arc<AtomicUsize>,
+    sessions: usize,
     signature: Signature,
     provider: ProviderUse,
     load_ms: u64,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
 #[derive(Debug)]
 struct Job {
-    inputs: Vec<NamedTensor>,
-    answer: oneshot::Sender<Result<Vec<NamedTensor>, InferError>>,
+    inputs: Arc<[NamedTensor]>,
+    waits: Stopwatch,
+    answer: oneshot::Sender<Result<Answer, InferError>>,
+}
+
+impl Waiting for Job {
+    fn is_given_up(&self) -> bool {
+        self.answer.is_closed()
+    }
+}
+
+/// Every output of the signature, in its order, and what they took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub outputs: Vec<NamedTensor>,
+    pub spent: Spent,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum InferError {
     #[error("element {index} of input '{name}' is not a finite number")]
     NotFinite { name: String, index: usize },
-    #[error("the model is busy: {QUEUE} requests wait already; send fewer at once or try again")]
+    #[error("the model is busy, as many requests as may wait do so already; send fewer at once or try again")]
     Busy,
-    #[error("the model did not answer within {} s", PATIENCE.as_secs())]
+    #[error("the model did not answer in time")]
     TimedOut,
     #[error("the model failed: {0}")]
     Failed(String),
@@ -61,20 +84,42 @@ pub enum InferError {
 impl Model {
     pub(super) fn new(
         sessions: Vec<Session>,
+        waiting_max: usize,
         signature: Signature,
         provider: ProviderUse,
         load: Duration,
     ) -> Result<Self, EngineError> {
-        let (queue, jobs) = sync_channel(QUEUE);
-        let jobs = Arc::new(Mutex::new(jobs));
-        for session in sessions {
-            let (jobs, signature) = (Arc::clone(&jobs), signature.clone());
-            std::thread::Builder::new()
-                .name("infer".to_owned())
-                .spawn(move || work(session, &jobs, &signature))
-                .map_err(EngineError::Thread)?;
+        let queue = Arc::new(Queue::new(waiting_max));
+        let running = Arc::new(AtomicUsize::new(0));
+        let inner = Inner {
+            queue: Arc::clone(&queue),
+            running: Arc::clone(&running),
+            sessions: sessions.len(),
+            signature,
+            provider,
+            load_ms: millis(load),
+        };
+        for mut session in sessions {
+            let (queue, running, signature) =
+                (Arc::clone(&queue), Arc::clone(&running), inner.signature.clone());
+            let work = move || {
+                while let Some(Job { inputs, waits, answer }) = queue.pop() {
+                    let queue = waits.elapsed();
+                    running.fetch_add(1, Ordering::Relaxed);
+                    let ran = convert::run(&mut session, &inputs, &signature);
+                    running.fetch_sub(1, Ordering::Relaxed);
+                    let ran = ran.map(|answer| Answer { spent: Spent { queue, ..answer.spent }, ..answer });
+                    // A receiver that is gone has given up; there is nobody to tell.
+                    drop(answer.send(ran.map_err(InferError::Failed)));
+                }
+                // To free it takes milliseconds, which belong to whatever answers now.
+                super::give_way();
+                drop(session);
+            };
+            let thread = std::thread::Builder::new().name("infer".to_owned());
+            thread.spawn(work).map_err(EngineError::Thread)?;
         }
-        Ok(Self(Arc::new(Inner { queue, signature, provider, load_ms: millis(load) })))
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The inputs and outputs that the file really has.
@@ -86,14 +131,34 @@ impl Model {
         &self.0.provider
     }
 
+    /// How many requests run at once.
+    pub fn sessions(&self) -> usize {
+        self.0.sessions
+    }
+
+    /// How many requests run at this moment.
+    pub fn running(&self) -> usize {
+        self.0.running.load(Ordering::Relaxed)
+    }
+
+    /// How many requests wait for a session at this moment.
+    pub fn waiting(&self) -> usize {
+        self.0.queue.len()
+    }
+
     pub fn load_ms(&self) -> u64 {
         self.0.load_ms
     }
 
-    /// Answers with every output of the signature. Cancelling leaves no trace but the run that may have begun.
-    pub async fn infer(&self, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, InferError> {
+    /// Runs once, at most as long as the application waits and as is reasonable. Cancelling leaves no trace but the run
+    /// that may have begun.
+    pub async fn infer(
+        &self,
+        inputs: Arc<[NamedTensor]>,
+        timeout: Option<Duration>,
+    ) -> Result<Answer, InferError> {
         let answer = self.submit(inputs)?;
-        match tokio::time::timeout(PATIENCE, answer).await {
+        match tokio::time::timeout(timeout.unwrap_or(PATIENCE).min(PATIENCE), answer).await {
             Ok(answered) => answered.unwrap_or(Err(InferError::Stopped)),
             Err(_) => Err(InferError::TimedOut),
         }
@@ -101,38 +166,24 @@ impl Model {
 
     /// [`Model::infer`] for programs without an async runtime; waits as long as it takes.
     pub fn infer_blocking(&self, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, InferError> {
-        self.submit(inputs)?.blocking_recv().unwrap_or(Err(InferError::Stopped))
+        let answered = self.submit(inputs.into())?.blocking_recv().unwrap_or(Err(InferError::Stopped))?;
+        Ok(answered.outputs)
     }
 
     fn submit(
         &self,
-        inputs: Vec<NamedTensor>,
-    ) -> Result<oneshot::Receiver<Result<Vec<NamedTensor>, InferError>>, InferError> {
+        inputs: Arc<[NamedTensor]>,
+    ) -> Result<oneshot::Receiver<Result<Answer, InferError>>, InferError> {
         // OpenVINO answers NaN with ordinary numbers, so it must not get that far.
-        for NamedTensor { name, tensor } in &inputs {
+        for NamedTensor { name, tensor } in inputs.iter() {
             if let Some(index) = tensor.values.first_not_finite() {
                 return Err(InferError::NotFinite { name: name.clone(), index });
             }
         }
         let (answer, answered) = oneshot::channel();
-        match self.0.queue.try_send(Job { inputs, answer }) {
+        match self.0.queue.push(Job { inputs, waits: Stopwatch::start(), answer }) {
             Ok(()) => Ok(answered),
-            Err(TrySendError::Full(_)) => Err(InferError::Busy),
-            Err(TrySendError::Disconnected(_)) => Err(InferError::Stopped),
+            Err(Full) => Err(InferError::Busy),
         }
-    }
-}
-
-fn work(mut session: Session, jobs: &Mutex<Receiver<Job>>, signature: &Signature) {
-    loop {
-        // Held while waiting: whoever holds it takes the next job, the others wait for the lock instead of the queue.
-        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { inputs, answer }) = next else { return };
-        if answer.is_closed() {
-            continue;
-        }
-        let outputs = convert::run(&mut session, inputs, signature).map_err(InferError::Failed);
-        // A receiver that is gone has given up; there is nobody to tell.
-        drop(answer.send(outputs));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use muster_protocol::manifest::{Signature, Tensor as Declared};
+use muster_protocol::manifest::{Datatype, Signature, Tensor as Declared};
 use muster_protocol::message::{Provider, ProviderUse, Sentence};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
@@ -70,6 +70,10 @@ fn on_openvino(
         sessions.push(session);
     }
     let signature = signature_of(&sessions, &spec.model_path)?;
+    // The plugin takes such a graph, copies its texts as if they were numbers, and the process dies when they are freed.
+    if signature.inputs.iter().chain(&signature.outputs).any(|tensor| tensor.datatype == Datatype::Bytes) {
+        return Err(refusal(&spec.model_path, "it does not run models with texts"));
+    }
     for session in &mut sessions {
         warm(session, &signature).map_err(|reason| refusal(&spec.model_path, &reason))?;
     }
@@ -156,7 +160,7 @@ fn warm(session: &mut Session, signature: &Signature) -> Result<(), String> {
         let values = Values::zeros(*datatype, count);
         inputs.push(NamedTensor { name: name.clone(), tensor: Tensor { shape, values } });
     }
-    convert::run(session, inputs, signature).map(drop)
+    convert::run(session, &inputs, signature).map(drop)
 }
 
 fn refusal(path: &Path, reason: &str) -> EngineError {

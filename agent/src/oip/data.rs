@@ -1,134 +1,82 @@
-//! The `data` of a tensor: JSON numbers, flat or nested, in row-major order.
+//! The `data` of a tensor: JSON numbers or texts, flat or nested, in row-major order.
 //!
-//! The element type is only known from a sibling field that may come later, so numbers are kept as JSON wrote them and
-//! converted when the whole tensor has been read.
+//! The element type stands in a sibling field that may come later, so the text is kept as it was sent until that is
+//! known, and then read once, straight into elements of their type: numbers that wait take no room of their own.
 
 use std::fmt;
 
 use muster_protocol::manifest::Datatype;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer as _, Error, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
-use super::Values;
+use super::element::Element;
+use super::{Values, make};
 
 /// One element as JSON wrote it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Scalar {
+pub(crate) enum Scalar<'a> {
     Bool(bool),
     Unsigned(u64),
     Signed(i64),
     Float(f64),
+    Text(&'a str),
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Data(Vec<Scalar>);
+/// Reads every element; the error is the position of the first that does not fit `datatype`.
+pub(super) fn values(data: &RawValue, datatype: Datatype) -> Result<Values, usize> {
+    Ok(make!(datatype, elements(data.get())?))
+}
 
-impl Data {
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
+fn elements<T: Element>(text: &str) -> Result<Vec<T>, usize> {
+    let mut elements = Vec::new();
+    let read = serde_json::Deserializer::from_str(text).deserialize_seq(Elements(&mut elements));
+    if read.is_ok() { Ok(elements) } else { Err(elements.len()) }
+}
 
-    /// Converts every element; the error is the position of the first that does not fit `datatype`.
-    pub(super) fn into_values(self, datatype: Datatype) -> Result<Values, usize> {
-        match datatype {
-            Datatype::Bool => self.convert(boolean).map(Values::Bool),
-            Datatype::Uint8 => self.convert(integer).map(Values::Uint8),
-            Datatype::Int8 => self.convert(integer).map(Values::Int8),
-            Datatype::Int16 => self.convert(integer).map(Values::Int16),
-            Datatype::Int32 => self.convert(integer).map(Values::Int32),
-            Datatype::Int64 => self.convert(integer).map(Values::Int64),
-            Datatype::Fp32 => self.convert(float32).map(Values::Fp32),
-            Datatype::Fp64 => self.convert(float64).map(Values::Fp64),
-        }
-    }
+/// Reads an element or a list of these, at any depth (`serde_json` bounds it), into one flat list.
+struct Elements<'a, T>(&'a mut Vec<T>);
 
-    fn convert<T>(self, one: fn(Scalar) -> Option<T>) -> Result<Vec<T>, usize> {
-        self.0.into_iter().enumerate().map(|(at, scalar)| one(scalar).ok_or(at)).collect()
+impl<T: Element> Elements<'_, T> {
+    fn push<E: Error>(self, scalar: Scalar<'_>) -> Result<(), E> {
+        let element = T::from_scalar(scalar).ok_or_else(|| E::custom("not of the tensor's type"))?;
+        self.0.push(element);
+        Ok(())
     }
 }
 
-fn boolean(scalar: Scalar) -> Option<bool> {
-    match scalar {
-        Scalar::Bool(value) => Some(value),
-        Scalar::Unsigned(0) => Some(false),
-        Scalar::Unsigned(1) => Some(true),
-        Scalar::Unsigned(_) | Scalar::Signed(_) | Scalar::Float(_) => None,
-    }
-}
-
-/// Whole numbers only: 1.0 is one, as many clients write every number with a point, 1.5 is refused.
-fn integer<T: TryFrom<i64>>(scalar: Scalar) -> Option<T> {
-    let whole = match scalar {
-        Scalar::Unsigned(value) => i64::try_from(value).ok()?,
-        Scalar::Signed(value) => value,
-        #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and below 2^53")]
-        Scalar::Float(value) if value.fract() == 0.0 && value.abs() < 9e15 => value as i64,
-        Scalar::Float(_) | Scalar::Bool(_) => return None,
-    };
-    T::try_from(whole).ok()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a float tensor holds what a float can")]
-fn float64(scalar: Scalar) -> Option<f64> {
-    match scalar {
-        Scalar::Bool(_) => None,
-        Scalar::Unsigned(value) => Some(value as f64),
-        Scalar::Signed(value) => Some(value as f64),
-        Scalar::Float(value) => Some(value),
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "rounding to the tensor's type; an overflow becomes infinity, which is refused"
-)]
-fn float32(scalar: Scalar) -> Option<f32> {
-    float64(scalar).map(|value| value as f32)
-}
-
-impl<'de> Deserialize<'de> for Data {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut scalars = Vec::new();
-        deserializer.deserialize_seq(Elements(&mut scalars))?;
-        Ok(Self(scalars))
-    }
-}
-
-/// Reads a number or a list of these, at any depth (`serde_json` bounds it), into one flat list.
-struct Elements<'a>(&'a mut Vec<Scalar>);
-
-impl<'de> DeserializeSeed<'de> for Elements<'_> {
+impl<'de, T: Element> DeserializeSeed<'de> for Elements<'_, T> {
     type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Elements<'_> {
+impl<'de, T: Element> Visitor<'de> for Elements<'_, T> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("numbers, flat or in nested lists (no text, no null)")
+        f.write_str("numbers or texts, flat or in nested lists")
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        self.0.push(Scalar::Bool(value));
-        Ok(())
+        self.push(Scalar::Bool(value))
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.0.push(Scalar::Unsigned(value));
-        Ok(())
+        self.push(Scalar::Unsigned(value))
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.0.push(Scalar::Signed(value));
-        Ok(())
+        self.push(Scalar::Signed(value))
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.0.push(Scalar::Float(value));
-        Ok(())
+        self.push(Scalar::Float(value))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.push(Scalar::Text(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
@@ -142,8 +90,8 @@ mod tests {
     use super::*;
 
     fn check(json: &str, datatype: Datatype, expect: &Result<Values, usize>) {
-        let data: Data = serde_json::from_str(json).unwrap();
-        assert_eq!(&data.into_values(datatype), expect, "{json}");
+        let data: &RawValue = serde_json::from_str(json).unwrap();
+        assert_eq!(&values(data, datatype), expect, "{json}");
     }
 
     #[test]
@@ -165,15 +113,32 @@ mod tests {
         check("[true, 0]", Datatype::Bool, &Ok(Values::Bool(vec![true, false])));
         check("[2]", Datatype::Bool, &Err(0));
         check("[true]", Datatype::Fp32, &Err(0));
+        check("[18446744073709551615]", Datatype::Uint64, &Ok(Values::Uint64(vec![u64::MAX])));
+        check("[18446744073709551615]", Datatype::Int64, &Err(0));
+        check("[-1]", Datatype::Uint32, &Err(0));
+        check("[1.5]", Datatype::Fp16, &Ok(Values::Fp16(vec![half::f16::from_f32(1.5)])));
+        check("[0, 70000]", Datatype::Fp16, &Ok(Values::Fp16(vec![half::f16::ZERO, half::f16::INFINITY])));
+        check("[[\"a\"], [\"\"]]", Datatype::Bytes, &Ok(Values::Bytes(vec!["a".to_owned(), String::new()])));
+        check("[\"a\"]", Datatype::Fp32, &Err(0));
+        check("[1]", Datatype::Bytes, &Err(0));
         check("[1e39]", Datatype::Fp32, &Ok(Values::Fp32(vec![f32::INFINITY])));
     }
 
     #[test]
-    fn what_is_no_number_is_refused() {
-        for wrong in ["7", "[\"a\"]", "[null]", "[{}]", "[1"] {
-            assert!(serde_json::from_str::<Data>(wrong).is_err(), "{wrong}");
+    fn what_is_no_list_of_elements_is_refused_where_it_stands() {
+        for (wrong, at) in [
+            ("7", 0),
+            ("\"a\"", 0),
+            ("{}", 0),
+            ("null", 0),
+            ("[1, \"a\"]", 1),
+            ("[[1, 2], [3, null]]", 3),
+            ("[1, {}]", 1),
+        ] {
+            check(wrong, Datatype::Fp32, &Err(at));
         }
-        let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
-        assert!(serde_json::from_str::<Data>(&deep).is_err());
+        check("[\"a\", 1]", Datatype::Bytes, &Err(1));
+        let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+        check(&deep, Datatype::Fp32, &Err(0));
     }
 }

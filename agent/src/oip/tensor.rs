@@ -1,6 +1,9 @@
 //! A tensor in memory: a shape and its elements, row-major.
 
+use half::{bf16, f16};
 use muster_protocol::manifest::Datatype;
+
+use super::element::Element;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
@@ -15,34 +18,76 @@ pub struct NamedTensor {
     pub tensor: Tensor,
 }
 
+/// Elements of one type. `BYTES` are texts: what the runtimes take as such is UTF-8.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
     Bool(Vec<bool>),
     Uint8(Vec<u8>),
+    Uint16(Vec<u16>),
+    Uint32(Vec<u32>),
+    Uint64(Vec<u64>),
     Int8(Vec<i8>),
     Int16(Vec<i16>),
     Int32(Vec<i32>),
     Int64(Vec<i64>),
+    Fp16(Vec<f16>),
+    Bf16(Vec<bf16>),
     Fp32(Vec<f32>),
     Fp64(Vec<f64>),
+    Bytes(Vec<String>),
 }
 
-/// Runs the same expression on the vector inside, whatever its element type.
+/// Runs the same expression on the vector inside; one for numbers, another for texts where these differ.
 macro_rules! each {
     ($values:expr, $vector:ident => $body:expr) => {
+        $crate::oip::each!($values, $vector => $body, texts $vector => $body)
+    };
+    ($values:expr, $vector:ident => $body:expr, texts $texts:ident => $other:expr) => {
         match $values {
             $crate::oip::Values::Bool($vector) => $body,
             $crate::oip::Values::Uint8($vector) => $body,
+            $crate::oip::Values::Uint16($vector) => $body,
+            $crate::oip::Values::Uint32($vector) => $body,
+            $crate::oip::Values::Uint64($vector) => $body,
             $crate::oip::Values::Int8($vector) => $body,
             $crate::oip::Values::Int16($vector) => $body,
             $crate::oip::Values::Int32($vector) => $body,
             $crate::oip::Values::Int64($vector) => $body,
+            $crate::oip::Values::Fp16($vector) => $body,
+            $crate::oip::Values::Bf16($vector) => $body,
             $crate::oip::Values::Fp32($vector) => $body,
             $crate::oip::Values::Fp64($vector) => $body,
+            $crate::oip::Values::Bytes($texts) => $other,
         }
     };
 }
 pub(crate) use each;
+
+/// Makes a vector of the datatype's element type with the same expression, inferred.
+macro_rules! make {
+    ($datatype:expr, $vector:expr) => {
+        $crate::oip::make!($datatype, $vector, texts $vector)
+    };
+    ($datatype:expr, $vector:expr, texts $texts:expr) => {
+        match $datatype {
+            Datatype::Bool => $crate::oip::Values::Bool($vector),
+            Datatype::Uint8 => $crate::oip::Values::Uint8($vector),
+            Datatype::Uint16 => $crate::oip::Values::Uint16($vector),
+            Datatype::Uint32 => $crate::oip::Values::Uint32($vector),
+            Datatype::Uint64 => $crate::oip::Values::Uint64($vector),
+            Datatype::Int8 => $crate::oip::Values::Int8($vector),
+            Datatype::Int16 => $crate::oip::Values::Int16($vector),
+            Datatype::Int32 => $crate::oip::Values::Int32($vector),
+            Datatype::Int64 => $crate::oip::Values::Int64($vector),
+            Datatype::Fp16 => $crate::oip::Values::Fp16($vector),
+            Datatype::Bf16 => $crate::oip::Values::Bf16($vector),
+            Datatype::Fp32 => $crate::oip::Values::Fp32($vector),
+            Datatype::Fp64 => $crate::oip::Values::Fp64($vector),
+            Datatype::Bytes => $crate::oip::Values::Bytes($texts),
+        }
+    };
+}
+pub(crate) use make;
 
 impl Tensor {
     /// The first dimension: how many examples a batch holds.
@@ -86,16 +131,10 @@ impl Tensor {
 
 impl Values {
     pub fn datatype(&self) -> Datatype {
-        match self {
-            Self::Bool(_) => Datatype::Bool,
-            Self::Uint8(_) => Datatype::Uint8,
-            Self::Int8(_) => Datatype::Int8,
-            Self::Int16(_) => Datatype::Int16,
-            Self::Int32(_) => Datatype::Int32,
-            Self::Int64(_) => Datatype::Int64,
-            Self::Fp32(_) => Datatype::Fp32,
-            Self::Fp64(_) => Datatype::Fp64,
+        fn of<T: Element>(_: &[T]) -> Datatype {
+            T::DATATYPE
         }
+        each!(self, values => of(values))
     }
 
     pub fn len(&self) -> usize {
@@ -107,77 +146,40 @@ impl Values {
     }
 
     pub fn size_bytes(&self) -> usize {
-        each!(self, values => size_of_val(values.as_slice()))
+        let text = |text: &String| size_of::<String>() + text.len();
+        each!(self, values => size_of_val(values.as_slice()), texts texts => texts.iter().map(text).sum())
     }
 
-    /// An element as f64; large 64-bit integers are rounded.
-    #[expect(clippy::cast_precision_loss, reason = "counting and comparing tolerate 53 bits")]
+    /// An element as a number; large 64-bit integers are rounded, a text has none.
     pub fn get(&self, index: usize) -> Option<f64> {
-        match self {
-            Self::Bool(values) => values.get(index).map(|&value| f64::from(u8::from(value))),
-            Self::Uint8(values) => values.get(index).copied().map(f64::from),
-            Self::Int8(values) => values.get(index).copied().map(f64::from),
-            Self::Int16(values) => values.get(index).copied().map(f64::from),
-            Self::Int32(values) => values.get(index).copied().map(f64::from),
-            Self::Int64(values) => values.get(index).map(|&value| value as f64),
-            Self::Fp32(values) => values.get(index).copied().map(f64::from),
-            Self::Fp64(values) => values.get(index).copied(),
-        }
+        each!(self, values => values.get(index).and_then(Element::number))
+    }
+
+    /// An element as JSON; null where there is none, and for NaN and infinity.
+    pub fn json(&self, index: usize) -> serde_json::Value {
+        let value = each!(self, values => serde_json::to_value(values.get(index).map(Element::json)));
+        value.unwrap_or_default()
     }
 
     /// Position of the first NaN or infinity.
     pub fn first_not_finite(&self) -> Option<usize> {
-        match self {
-            Self::Fp32(values) => values.iter().position(|value| !value.is_finite()),
-            Self::Fp64(values) => values.iter().position(|value| !value.is_finite()),
-            Self::Bool(_)
-            | Self::Uint8(_)
-            | Self::Int8(_)
-            | Self::Int16(_)
-            | Self::Int32(_)
-            | Self::Int64(_) => None,
-        }
+        each!(self, values => values.iter().position(|value| !Element::is_finite(value)))
     }
 
-    /// `len` zeros.
+    /// `len` zeros, or empty texts.
     pub fn zeros(datatype: Datatype, len: usize) -> Self {
-        match datatype {
-            Datatype::Bool => Self::Bool(vec![false; len]),
-            Datatype::Uint8 => Self::Uint8(vec![0; len]),
-            Datatype::Int8 => Self::Int8(vec![0; len]),
-            Datatype::Int16 => Self::Int16(vec![0; len]),
-            Datatype::Int32 => Self::Int32(vec![0; len]),
-            Datatype::Int64 => Self::Int64(vec![0; len]),
-            Datatype::Fp32 => Self::Fp32(vec![0.0; len]),
-            Datatype::Fp64 => Self::Fp64(vec![0.0; len]),
+        fn zeros<T: Element>(len: usize) -> Vec<T> {
+            vec![T::default(); len]
         }
+        make!(datatype, zeros(len))
     }
 
     fn slice(&self, start: usize, end: usize) -> Option<Self> {
-        Some(match self {
-            Self::Bool(values) => Self::Bool(values.get(start..end)?.to_vec()),
-            Self::Uint8(values) => Self::Uint8(values.get(start..end)?.to_vec()),
-            Self::Int8(values) => Self::Int8(values.get(start..end)?.to_vec()),
-            Self::Int16(values) => Self::Int16(values.get(start..end)?.to_vec()),
-            Self::Int32(values) => Self::Int32(values.get(start..end)?.to_vec()),
-            Self::Int64(values) => Self::Int64(values.get(start..end)?.to_vec()),
-            Self::Fp32(values) => Self::Fp32(values.get(start..end)?.to_vec()),
-            Self::Fp64(values) => Self::Fp64(values.get(start..end)?.to_vec()),
-        })
+        Some(each!(self, values => Element::wrap(values.get(start..end)?.to_vec())))
     }
 
     fn append(&mut self, more: &Self) -> Option<()> {
-        match (self, more) {
-            (Self::Bool(values), Self::Bool(more)) => values.extend_from_slice(more),
-            (Self::Uint8(values), Self::Uint8(more)) => values.extend_from_slice(more),
-            (Self::Int8(values), Self::Int8(more)) => values.extend_from_slice(more),
-            (Self::Int16(values), Self::Int16(more)) => values.extend_from_slice(more),
-            (Self::Int32(values), Self::Int32(more)) => values.extend_from_slice(more),
-            (Self::Int64(values), Self::Int64(more)) => values.extend_from_slice(more),
-            (Self::Fp32(values), Self::Fp32(more)) => values.extend_from_slice(more),
-            (Self::Fp64(values), Self::Fp64(more)) => values.extend_from_slice(more),
-            (_, _) => return None,
-        }
+        each!(self, values => values.extend_from_slice(Element::unwrap(more)?));
         Some(())
     }
 }

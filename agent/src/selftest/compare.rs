@@ -23,6 +23,8 @@ pub enum Mismatch {
         beyond: usize,
         elements: usize,
     },
+    #[error("element {index} of '{name}' is {found} instead of {expected}")]
+    Text { name: String, index: usize, found: String, expected: String },
 }
 
 /// The largest difference, or the worst offender by name. Outputs that the golden response does not have are ignored.
@@ -44,7 +46,15 @@ pub(super) fn compare(
         }
         for index in 0..golden.values.len() {
             let (Some(want), Some(have)) = (golden.values.get(index), answer.values.get(index)) else {
-                continue;
+                let (found, expected) = (answer.values.json(index), golden.values.json(index));
+                if found == expected {
+                    elements += 1;
+                    worst = worst.or(Some((0.0, name, index, 0.0, 0.0)));
+                    continue;
+                }
+                let [found, expected] =
+                    [found, expected].map(|text| text.to_string().chars().take(80).collect());
+                return Err(Mismatch::Text { name: name.clone(), index, found, expected });
             };
             let difference = (have - want).abs();
             // NaN is never within a tolerance, and always the worst.
@@ -95,6 +105,16 @@ mod tests {
         assert_eq!((name.as_str(), index, difference, beyond, elements), ("y", 2, 2.0, 3, 4));
         let nan = [output("x", &[0.0]), output("y", &[1.0, f32::NAN, 3.0])];
         assert!(matches!(compare(&golden, &nan, 1e9), Err(Mismatch::Element { index: 1, .. })));
+    }
+
+    #[test]
+    fn texts_are_the_same_or_not() {
+        let text = |text: &str| {
+            let tensor = Tensor { shape: vec![1], values: Values::Bytes(vec![text.to_owned()]) };
+            [NamedTensor { name: "t".to_owned(), tensor }]
+        };
+        assert_eq!(compare(&text("a"), &text("a"), 0.0), Ok(0.0));
+        assert!(matches!(compare(&text("a"), &text("b"), 1e9), Err(Mismatch::Text { .. })));
     }
 
     #[test]

@@ -22,6 +22,11 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, sentence)
     }
 
+    pub(super) fn loading() -> Self {
+        let sentence = "the fleet's order decides what is loaded on this box; start a rollout instead";
+        Self::new(StatusCode::FORBIDDEN, sentence)
+    }
+
     pub(super) fn unknown_model(name: &str) -> Self {
         let name: String = name.chars().take(80).collect();
         Self::new(
@@ -41,9 +46,8 @@ impl From<InferError> for Refusal {
     fn from(error: InferError) -> Self {
         match &error {
             InferError::NotFinite { .. } => Self::bad(error.to_string()),
-            InferError::Busy | InferError::Stopped => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-            }
+            InferError::Busy => Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
+            InferError::Stopped => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             InferError::TimedOut => Self::new(StatusCode::GATEWAY_TIMEOUT, error.to_string()),
             InferError::Failed(_) => {
                 // The runtime's own words are for the log; they name files and operators.

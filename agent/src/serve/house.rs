@@ -14,7 +14,6 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use muster_protocol::ids::{Digest, LeaseOwner, SlotName};
@@ -137,7 +136,7 @@ pub(super) fn release(owner: &str) -> Result<Word, Refusal> {
     Ok(Word::Release { owner: name(owner)? })
 }
 
-pub(super) fn take(owner: &str, body: &Bytes) -> Result<Word, Refusal> {
+pub(super) fn take(owner: &str, body: &[u8]) -> Result<Word, Refusal> {
     let Take { reason, seconds } =
         read(body, "{\"reason\": \"an examination is running\", \"seconds\": 600}")?;
     if seconds == 0 || seconds > LOCAL_LEASE_SECONDS_MAX {
@@ -146,13 +145,13 @@ pub(super) fn take(owner: &str, body: &Bytes) -> Result<Word, Refusal> {
     Ok(Word::Take { owner: name(owner)?, reason: line("reason", reason, LEASE_REASON_BYTES_MAX)?, seconds })
 }
 
-pub(super) fn give(slot: &str, body: &Bytes) -> Result<Word, Refusal> {
+pub(super) fn give(slot: &str, body: &[u8]) -> Result<Word, Refusal> {
     let Give { sha256, by } =
         read(body, "{\"sha256\": \"…\", \"by\": \"the ward\"}; GET /muster/v1/consents has it")?;
     Ok(Word::Give { slot: name(slot)?, sha256, by: line("by", by, CONSENT_BY_BYTES_MAX)? })
 }
 
-pub(super) fn withdraw(slot: &str, body: &Bytes) -> Result<Word, Refusal> {
+pub(super) fn withdraw(slot: &str, body: &[u8]) -> Result<Word, Refusal> {
     let Withdraw { by } =
         if body.is_empty() { Withdraw { by: by_default() } } else { read(body, "{\"by\": \"the ward\"}")? };
     Ok(Word::Withdraw { slot: name(slot)?, by: line("by", by, CONSENT_BY_BYTES_MAX)? })
@@ -162,7 +161,7 @@ fn by_default() -> String {
     BY_DEFAULT.to_owned()
 }
 
-fn read<T: DeserializeOwned>(body: &Bytes, form: &str) -> Result<T, Refusal> {
+fn read<T: DeserializeOwned>(body: &[u8], form: &str) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::bad(format!("the body is not {form}: {error}")))
 }
 
@@ -185,7 +184,7 @@ mod tests {
     #[test]
     fn words_are_bounded() {
         let check = |owner: &str, body: &str, fits: bool| {
-            let found = take(owner, &Bytes::from(body.to_owned()));
+            let found = take(owner, body.as_bytes());
             assert_eq!(found.is_ok(), fits, "{owner} {body}: {found:?}");
         };
         check("ct-console", r#"{"reason":"x","seconds":1}"#, true);
@@ -199,10 +198,10 @@ mod tests {
         check("ct-console", r#"{"reason":"x","seconds":1,"for":"ever"}"#, false);
         check("CT console", r#"{"reason":"x","seconds":1}"#, false);
         let digest = Digest::of(b"x");
-        assert!(give("m", &Bytes::from(format!(r#"{{"sha256":"{digest}"}}"#))).is_ok());
-        assert!(give("m", &Bytes::from_static(b"{}")).is_err(), "a yes names what it is for");
-        assert!(withdraw("m", &Bytes::new()).is_ok());
-        assert!(withdraw("m", &Bytes::from(format!(r#"{{"by":"{}"}}"#, "x".repeat(65)))).is_err());
+        assert!(give("m", format!(r#"{{"sha256":"{digest}"}}"#).as_bytes()).is_ok());
+        assert!(give("m", b"{}").is_err(), "a yes names what it is for");
+        assert!(withdraw("m", b"").is_ok());
+        assert!(withdraw("m", format!(r#"{{"by":"{}"}}"#, "x".repeat(65)).as_bytes()).is_err());
     }
 
     #[test]

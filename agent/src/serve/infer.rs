@@ -1,16 +1,19 @@
-//! One inference request, from body to body, and what is counted of it.
+//! One inference request, whichever door it came by, and what is counted of it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::http::StatusCode;
+use muster_protocol::ids::BundleVersion;
+use muster_protocol::manifest::Signature;
 
 use super::error::Refusal;
-use super::slots::{Lookup, Serving, Slots, lock};
-use crate::capture::Answered;
-use crate::engine::InferError;
+use super::serving::Serving;
+use super::slots::{Lookup, Slots, lock};
+use crate::engine::{Answer, InferError};
 use crate::labels::{Prediction, Predictions};
 use crate::measure::Outcome;
-use crate::oip::{self, NamedTensor, Request};
+use crate::oip::{self, Malformed, NamedTensor, Request, Wanted};
 use crate::stopwatch::Stopwatch;
 
 /// Finds what serves under a model's name, and, if one was named, its version.
@@ -43,29 +46,53 @@ pub(super) fn find(
     }
 }
 
-/// Answers one request.
+/// A request that was answered: what its door has to write.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) id: Option<String>,
+    pub(super) version: BundleVersion,
+    pub(super) outputs: Vec<NamedTensor>,
+    pub(super) wanted: Vec<Wanted>,
+}
+
+/// Answers one request, however it was written: `read` makes it one for the model that serves. `deadline` is when the
+/// application stops waiting.
 pub(super) async fn infer(
     slots: &Slots,
     name: &str,
     version: Option<&str>,
-    body: &[u8],
-) -> Result<Vec<u8>, Refusal> {
+    deadline: Option<Duration>,
+    read: impl FnOnce(&Signature) -> Result<Request, Malformed>,
+) -> Result<Answered, Refusal> {
     let watch = Stopwatch::start();
     let (serving, predictions) = find(slots, name, version)?;
-    let request = oip::parse(body, &serving.manifest.signature).inspect_err(|_| {
-        serving.stats().record(Outcome::Refused);
-    })?;
-    let Request { id, inputs, outputs: wanted } = request;
-    let answered = serving.model.infer(inputs.clone()).await.and_then(|outputs| promised(&serving, outputs));
-    let mut outputs = answered.map_err(|error| {
-        let malformed = matches!(error, InferError::NotFinite { .. });
-        serving.stats().record(if malformed { Outcome::Refused } else { Outcome::Failed });
+    let _in_flight = serving.begin();
+    let Request { id, inputs, outputs: wanted, timeout } =
+        read(&serving.manifest.signature).inspect_err(|_| count_refused(&serving))?;
+    let read_in = watch.elapsed();
+    let timeout = [timeout, deadline].into_iter().flatten().min();
+    let inputs: Arc<[NamedTensor]> = inputs.into();
+    let answer = serving.model.infer(Arc::clone(&inputs), timeout).await;
+    let answer = answer.and_then(|answer| promised(&serving, answer));
+    let Answer { outputs, mut spent } = answer.map_err(|error| {
+        match &error {
+            InferError::NotFinite { .. } => count_refused(&serving),
+            InferError::Busy => {
+                serving.tally().busy += 1;
+                serving.stats().record(Outcome::Failed);
+            }
+            InferError::TimedOut | InferError::Failed(_) | InferError::Stopped => {
+                serving.tally().failed.record(watch.elapsed());
+                serving.stats().record(Outcome::Failed);
+            }
+        }
         tracing::warn!(slot = name, bundle = %serving.bundle.sha256.short(), %error, "a request was not answered");
         Refusal::from(error)
     })?;
+    spent.input += read_in;
     let now = slots.world_now();
     serving.panes().observe(now, &inputs, &outputs);
-    slots.taps().offer(&Answered {
+    slots.taps().offer(&crate::capture::Answered {
         slot: name,
         bundle: serving.bundle.sha256,
         manifest: &serving.manifest,
@@ -79,22 +106,26 @@ pub(super) async fn infer(
         lock(&predictions).remember(id, serving.bundle.sha256, now, &inputs, scores);
     }
     let rows = inputs.first().map_or(1, |input| input.tensor.rows()) as u64;
-    oip::select(&mut outputs, &wanted);
-    let answer = oip::write(name, serving.manifest.version.as_str(), id.as_deref(), &outputs);
-    serving.stats().record(Outcome::Answered { rows, took: watch.elapsed() });
-    Ok(answer)
+    let took = watch.elapsed();
+    serving.stats().record(Outcome::Answered { rows, took });
+    serving.tally().answer(rows, took, spent, now);
+    Ok(Answered { id, version: serving.manifest.version.clone(), outputs, wanted })
+}
+
+fn count_refused(serving: &Serving) {
+    serving.tally().refused += 1;
+    serving.stats().record(Outcome::Refused);
 }
 
 /// The outputs that the manifest promises, in its order. JSON has no NaN, and an application should not get one.
-fn promised(serving: &Serving, mut outputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, InferError> {
-    let names: Vec<String> =
-        serving.manifest.signature.outputs.iter().map(|output| output.name.clone()).collect();
-    oip::select(&mut outputs, &names);
-    let not_finite = outputs.iter().find(|output| output.tensor.values.first_not_finite().is_some());
+fn promised(serving: &Serving, mut answer: Answer) -> Result<Answer, InferError> {
+    let names = serving.manifest.signature.outputs.iter().map(|output| output.name.as_str());
+    oip::select(&mut answer.outputs, names);
+    let not_finite = answer.outputs.iter().find(|output| output.tensor.values.first_not_finite().is_some());
     match not_finite {
         Some(output) => {
             Err(InferError::Failed(format!("output '{}' holds a number that is not finite", output.name)))
         }
-        None => Ok(outputs),
+        None => Ok(answer),
     }
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Refusal;
 use super::infer::find;
-use super::slots::{Serving, Slots, lock};
+use super::serving::Serving;
+use super::slots::{Slots, lock};
 use crate::labels::{Found, Prediction, Settled};
 use crate::oip::{NamedTensor, Tensor};
 
@@ -138,9 +139,9 @@ async fn ask(previous: &Serving, rows: Rows) -> Option<BTreeMap<usize, Predictio
     let mut answers = BTreeMap::new();
     for rows in rows.chunks(batch) {
         let Some(inputs) = stacked(rows) else { continue };
-        match previous.model.infer(inputs).await {
-            Ok(outputs) => {
-                let predictions = Prediction::of(&previous.manifest, &outputs);
+        match previous.model.infer(inputs.into(), None).await {
+            Ok(answer) => {
+                let predictions = Prediction::of(&previous.manifest, &answer.outputs);
                 if predictions.len() == rows.len() {
                     answers.extend(rows.iter().map(|(at, _)| *at).zip(predictions));
                 }

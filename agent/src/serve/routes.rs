@@ -3,41 +3,52 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{FromRef, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{any, get, post, put};
+use muster_protocol::manifest::Signature;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tower_http::timeout::TimeoutLayer;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
+use tower_http::decompression::RequestDecompressionLayer;
 
+use super::body::{self, Intake, Received};
 use super::error::Refusal;
 use super::house::{Desk, Word};
-use super::metadata::IndexRequest;
 use super::slots::Slots;
-use super::{house, infer, labels, metadata};
+use super::words::Statistics;
+use super::{grpc, house, infer, labels, metadata, metrics};
+use crate::oip;
 
 /// Longest life of a request, sending it included; above the model's own patience.
-const REQUEST_TIME: Duration = Duration::from_mins(1);
+pub(super) const REQUEST_TIME: Duration = Duration::from_mins(1);
+/// Shorter answers fit one packet as they are.
+const COMPRESSED_BYTES_MIN: u64 = 1024;
 
 #[derive(Clone)]
 struct App {
     slots: Slots,
     state: watch::Receiver<Value>,
     desk: Desk,
+    intake: Intake,
+}
+
+impl FromRef<App> for Intake {
+    fn from_ref(app: &App) -> Self {
+        app.intake.clone()
+    }
 }
 
 type Answer = Result<Response, Refusal>;
-type Body = Result<Bytes, BytesRejection>;
 
-pub(super) fn router(
-    slots: Slots,
-    state: watch::Receiver<Value>,
-    desk: Desk,
-    body_bytes_max: usize,
-) -> Router {
+pub(super) fn router(slots: Slots, state: watch::Receiver<Value>, desk: Desk, intake: Intake) -> Router {
+    // Who asks for it pays with its own time, so it costs as little as it can.
+    let compress = CompressionLayer::new().quality(CompressionLevel::Fastest);
     Router::new()
         .route("/v2", get(server))
         .route("/v2/", get(server))
@@ -49,9 +60,20 @@ pub(super) fn router(
         .route("/v2/models/{model}/versions/{version}/ready", get(model_version_ready))
         .route("/v2/models/{model}/infer", post(model_infer))
         .route("/v2/models/{model}/versions/{version}/infer", post(model_version_infer))
-        .route("/v2/repository/index", post(index))
+        .route("/v2/models/{model}/config", get(config))
+        .route("/v2/models/{model}/versions/{version}/config", get(config_version))
+        .route("/v2/models/stats", get(all_statistics))
+        .route("/v2/models/{model}/stats", get(statistics))
+        .route("/v2/models/{model}/versions/{version}/stats", get(statistics_version))
+        .route("/v2/repository/index", get(index).post(index))
         .route("/v2/repository/models/{model}/load", post(loading))
         .route("/v2/repository/models/{model}/unload", post(loading))
+        .route("/v2/models/{model}/trace/setting", any(absent))
+        .route("/v2/trace/{*rest}", any(absent))
+        .route("/v2/logging", any(absent))
+        .route("/v2/systemsharedmemory/{*rest}", any(absent))
+        .route("/v2/cudasharedmemory/{*rest}", any(absent))
+        .route("/metrics", get(show_metrics))
         .route("/muster/v1/labels", post(take_labels))
         .route("/muster/v1/state", get(show_state))
         .route("/muster/v1/leases", get(leases))
@@ -60,9 +82,25 @@ pub(super) fn router(
         .route("/muster/v1/consents/{slot}", put(give_consent).delete(withdraw_consent))
         .fallback(no_path)
         .method_not_allowed_fallback(no_method)
-        .layer(DefaultBodyLimit::max(body_bytes_max))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIME))
-        .with_state(App { slots, state, desk })
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(compress.compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN)))
+        .layer(middleware::from_fn(in_time_and_in_words))
+        .with_state(App { slots, state, desk, intake })
+}
+
+/// Every answer comes in time, and every refusal has its sentence: those of the router itself too.
+async fn in_time_and_in_words(request: Request, next: Next) -> Response {
+    let Ok(answer) = tokio::time::timeout(REQUEST_TIME, next.run(request)).await else {
+        let sentence = format!("the request did not end within {} s", REQUEST_TIME.as_secs());
+        return Refusal::new(StatusCode::REQUEST_TIMEOUT, sentence).into_response();
+    };
+    let status = answer.status();
+    let is_json = answer.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json");
+    if (status.is_client_error() || status.is_server_error()) && !is_json {
+        return Refusal::new(status, "the path or the headers of this request cannot be read")
+            .into_response();
+    }
+    answer
 }
 
 async fn server() -> Response {
@@ -99,39 +137,89 @@ async fn model_version_ready(
     say_ready(&app, &model, Some(&version))
 }
 
-async fn model_infer(State(app): State<App>, Path(model): Path<String>, body: Body) -> Answer {
-    let answer = infer::infer(&app.slots, &model, None, &received(body)?).await?;
-    Ok(json_bytes(answer))
+async fn model_infer(
+    State(app): State<App>,
+    Path(model): Path<String>,
+    headers: HeaderMap,
+    body: Received,
+) -> Answer {
+    answer(&app, &model, None, &headers, body).await
 }
 
 async fn model_version_infer(
     State(app): State<App>,
     Path((model, version)): Path<(String, String)>,
-    body: Body,
+    headers: HeaderMap,
+    body: Received,
 ) -> Answer {
-    let answer = infer::infer(&app.slots, &model, Some(&version), &received(body)?).await?;
-    Ok(json_bytes(answer))
+    answer(&app, &model, Some(&version), &headers, body).await
 }
 
-async fn index(State(app): State<App>, body: Body) -> Answer {
-    let body = received(body)?;
+async fn config(State(app): State<App>, Path(model): Path<String>) -> Answer {
+    let (serving, _) = infer::find(&app.slots, &model, None)?;
+    Ok(axum::Json(metadata::config(&model, &serving)).into_response())
+}
+
+async fn config_version(State(app): State<App>, Path((model, version)): Path<(String, String)>) -> Answer {
+    let (serving, _) = infer::find(&app.slots, &model, Some(&version))?;
+    Ok(axum::Json(metadata::config(&model, &serving)).into_response())
+}
+
+async fn all_statistics(State(app): State<App>) -> Response {
+    axum::Json(Statistics { model_stats: metadata::all_statistics(&app.slots) }).into_response()
+}
+
+async fn statistics(State(app): State<App>, Path(model): Path<String>) -> Answer {
+    let (serving, _) = infer::find(&app.slots, &model, None)?;
+    let model_stats = vec![metadata::statistics(&model, &serving)];
+    Ok(axum::Json(Statistics { model_stats }).into_response())
+}
+
+async fn statistics_version(
+    State(app): State<App>,
+    Path((model, version)): Path<(String, String)>,
+) -> Answer {
+    let (serving, _) = infer::find(&app.slots, &model, Some(&version))?;
+    let model_stats = vec![metadata::statistics(&model, &serving)];
+    Ok(axum::Json(Statistics { model_stats }).into_response())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct IndexRequest {
+    /// Only what is ready.
+    ready: bool,
+}
+
+async fn index(State(app): State<App>, body: Received) -> Answer {
     // Clients send nothing where they ask for everything.
-    let request = if body.trim_ascii().is_empty() {
+    let IndexRequest { ready } = if body.bytes.trim_ascii().is_empty() {
         IndexRequest::default()
     } else {
-        serde_json::from_slice(&body)
+        serde_json::from_slice(&body.bytes)
             .map_err(|error| Refusal::bad(format!("the body is not an index request: {error}")))?
     };
-    Ok(axum::Json(metadata::index(&app.slots, &request)).into_response())
+    Ok(axum::Json(metadata::index(&app.slots, ready)).into_response())
 }
 
 async fn loading() -> Refusal {
-    let sentence = "the fleet's order decides what is loaded on this box; start a rollout instead";
-    Refusal::new(StatusCode::FORBIDDEN, sentence)
+    Refusal::loading()
 }
 
-async fn take_labels(State(app): State<App>, body: Body) -> Answer {
-    let tally = labels::accept(&app.slots, &received(body)?).await?;
+/// Extensions of other servers that clients ask for by name.
+async fn absent() -> Refusal {
+    Refusal::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "shared memory, tracing and logging are not supported by this server",
+    )
+}
+
+async fn show_metrics(State(app): State<App>) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&app.slots)).into_response()
+}
+
+async fn take_labels(State(app): State<App>, body: Received) -> Answer {
+    let tally = labels::accept(&app.slots, &body.bytes).await?;
     Ok(axum::Json(tally).into_response())
 }
 
@@ -144,8 +232,8 @@ async fn leases(State(app): State<App>) -> Answer {
     app.desk.ask(Word::Leases).await
 }
 
-async fn take_lease(State(app): State<App>, Path(owner): Path<String>, body: Body) -> Answer {
-    app.desk.ask(house::take(&owner, &received(body)?)?).await
+async fn take_lease(State(app): State<App>, Path(owner): Path<String>, body: Received) -> Answer {
+    app.desk.ask(house::take(&owner, &body.bytes)?).await
 }
 
 async fn release_lease(State(app): State<App>, Path(owner): Path<String>) -> Answer {
@@ -160,24 +248,29 @@ async fn give_consent(
     State(app): State<App>,
     Path(slot): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    body: Received,
 ) -> Answer {
     app.desk.admits(&headers)?;
-    app.desk.ask(house::give(&slot, &received(body)?)?).await
+    app.desk.ask(house::give(&slot, &body.bytes)?).await
 }
 
 async fn withdraw_consent(
     State(app): State<App>,
     Path(slot): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    body: Received,
 ) -> Answer {
     app.desk.admits(&headers)?;
-    app.desk.ask(house::withdraw(&slot, &received(body)?)?).await
+    app.desk.ask(house::withdraw(&slot, &body.bytes)?).await
 }
 
-async fn no_path() -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path; the protocol's paths begin with /v2")
+async fn no_path(headers: HeaderMap) -> Response {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content_type.is_some_and(|value| value.starts_with("application/grpc")) {
+        return grpc::unimplemented();
+    }
+    let sentence = "there is nothing at this path; the protocol's paths begin with /v2";
+    Refusal::new(StatusCode::NOT_FOUND, sentence).into_response()
 }
 
 async fn no_method() -> Refusal {
@@ -194,16 +287,61 @@ fn say_ready(app: &App, name: &str, version: Option<&str>) -> Answer {
     Ok(axum::Json(json!({ "name": name, "ready": true })).into_response())
 }
 
-fn received(body: Body) -> Result<Bytes, Refusal> {
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the body is larger than this server takes; send fewer rows at once",
-        ),
-        status => Refusal::new(status, "the body could not be read to its end"),
-    })
+async fn answer(
+    app: &App,
+    name: &str,
+    version: Option<&str>,
+    headers: &HeaderMap,
+    Received { bytes, held: _held }: Received,
+) -> Answer {
+    let json_bytes = body::json_bytes(headers)?;
+    // Its room is held until the answer is there; the body itself goes as soon as it is read.
+    let read = move |signature: &Signature| oip::parse(&bytes, json_bytes, signature);
+    let answered = infer::infer(&app.slots, name, version, None, read).await?;
+    let infer::Answered { id, version, outputs, wanted } = answered;
+    Ok(body::answer(oip::write(name, version.as_str(), id.as_deref(), outputs, &wanted)))
 }
 
-fn json_bytes(body: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::body::Body;
+    use http_body_util::BodyExt as _;
+    use muster_protocol::time::Timestamp;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::serve::SlotLimits;
+
+    async fn refused(path: &str, body: Body) -> (StatusCode, String) {
+        let slots = Slots::new(Arc::new(|| Timestamp::from_millis(0)), SlotLimits::default());
+        let router =
+            router(slots, watch::channel(Value::Null).1, Desk::new("key").0, Intake::new(1024, 1024));
+        let request = Request::post(path).body(body).unwrap();
+        let answer = router.oneshot(request).await.unwrap();
+        let status = answer.status();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        (status, body["error"].as_str().unwrap().to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        let (sender, receiver) = tokio::io::duplex(64);
+        let body = Body::from_stream(tokio_util::io::ReaderStream::new(receiver));
+        let (status, sentence) = refused("/v2/models/m/infer", body).await;
+        assert_eq!((status, sentence.contains("60 s")), (StatusCode::REQUEST_TIMEOUT, true), "{sentence}");
+        drop(sender);
+    }
+
+    #[tokio::test]
+    async fn the_routers_own_refusals_have_a_sentence() {
+        let check = async |path: &str, status: u16| {
+            assert_eq!(refused(path, Body::empty()).await.0.as_u16(), status, "{path}");
+        };
+        check("/v2/models/%ff/infer", 400).await;
+        check("/v2/health/live", 405).await;
+        check("/elsewhere", 404).await;
+    }
 }

@@ -1,7 +1,4 @@
 //! Who serves in which slot. Swapping is one pointer: a request keeps the model that it began with.
-//!
-//! Beside each bundle stands its meter (stats and panes). A meter outlives its bundle until everything in it has been
-//! reported, and is found again when the bundle comes back, so a pane is never counted in two pieces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,15 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use muster_protocol::drift::Floor;
 use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::limits::{LABEL_BLOCKS_PER_REPORT_MAX, PANES_PER_REPORT_MAX, SLOTS_MAX};
-use muster_protocol::manifest::{Manifest, ReferenceFile, Signature};
+use muster_protocol::manifest::Signature;
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::message::{LabelBlock, ModelStats, Pane};
 use muster_protocol::time::Timestamp;
 
+use super::serving::{Meter, Served, Serving};
 use crate::capture::Taps;
-use crate::engine::Model;
 use crate::labels::{Predictions, RingLimits};
-use crate::measure::{MeasureError, Panes, Stats};
 
 /// Tells the world time.
 pub type WorldNow = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -62,54 +58,6 @@ struct Slot {
     predictions: Arc<Mutex<Predictions>>,
 }
 
-/// A loaded model with the manifest that it keeps to: checked, ready to be activated.
-#[derive(Debug)]
-pub struct Served {
-    model: Model,
-    manifest: Manifest,
-    bundle: BundleRef,
-    panes: Panes,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ServedError {
-    #[error("the manifest's {side} '{name}' is not one of the model's: {known}")]
-    UnknownTensor { side: &'static str, name: String, known: String },
-    #[error("the model's input '{0}' is not in the manifest")]
-    MissingInput(String),
-    #[error("the manifest's {side} '{name}' differs from the model's in datatype or shape")]
-    OtherTensor { side: &'static str, name: String },
-    #[error(transparent)]
-    Measure(#[from] MeasureError),
-}
-
-impl ServedError {
-    /// Stable word for events and states.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::UnknownTensor { .. } | Self::MissingInput(_) | Self::OtherTensor { .. } => {
-                "signature_mismatch"
-            }
-            Self::Measure(_) => "reference_mismatch",
-        }
-    }
-}
-
-/// What answers in a slot, and what counts it.
-#[derive(Debug)]
-pub(super) struct Serving {
-    pub(super) model: Model,
-    pub(super) manifest: Manifest,
-    pub(super) bundle: BundleRef,
-    meter: Arc<Meter>,
-}
-
-#[derive(Debug)]
-struct Meter {
-    panes: Mutex<Panes>,
-    stats: Mutex<Stats>,
-}
-
 /// What a request finds under a model's name.
 pub(super) enum Lookup {
     Serving(Arc<Serving>, Arc<Mutex<Predictions>>),
@@ -118,24 +66,6 @@ pub(super) enum Lookup {
     /// What was there must not answer any more, for this reason.
     Stopped(String),
     Unknown,
-}
-
-impl Served {
-    /// Pairs a model with its manifest; refused where the two do not agree.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the reference is used up: nobody needs it after its bins are copied"
-    )]
-    pub fn new(
-        model: Model,
-        manifest: Manifest,
-        bundle: BundleRef,
-        reference: Option<ReferenceFile>,
-    ) -> Result<Self, ServedError> {
-        agree(&manifest.signature, model.signature())?;
-        let panes = Panes::new(bundle.sha256, &manifest, reference.as_ref())?;
-        Ok(Self { model, manifest, bundle, panes })
-    }
 }
 
 impl fmt::Debug for Slots {
@@ -161,7 +91,7 @@ impl Slots {
         let panes = panes.floor(self.0.limits.floor);
         let mut table = self.0.write();
         let place = table.slots.entry(slot.clone()).or_insert_with(|| self.new_slot(slot));
-        let fresh = || Arc::new(Meter { panes: Mutex::new(panes), stats: Mutex::default() });
+        let fresh = || Arc::new(Meter::new(panes));
         let meter = Arc::clone(place.meters.entry(bundle.sha256).or_insert_with(fresh));
         place.stopped = None;
         let replaced = place.current.replace(Arc::new(Serving { model, manifest, bundle, meter }));
@@ -332,20 +262,20 @@ impl Slots {
         names.into_iter().map(|slot| (slot.clone(), current(slot))).collect()
     }
 
+    /// All that is loaded, by name: what serves and what would after going back.
+    pub(super) fn loaded(&self) -> Vec<(SlotName, Arc<Serving>)> {
+        let table = self.0.read();
+        let both = table.slots.iter().flat_map(|(slot, place)| {
+            let loaded = place.current.iter().chain(&place.previous);
+            loaded.map(|serving| (slot.clone(), Arc::clone(serving)))
+        });
+        both.collect()
+    }
+
     fn new_slot(&self, slot: &SlotName) -> Slot {
         let predictions = Predictions::new(slot.clone(), self.0.limits.ring, self.0.limits.floor);
         let (current, previous, stopped, meters) = Default::default();
         Slot { current, previous, stopped, meters, predictions: Arc::new(Mutex::new(predictions)) }
-    }
-}
-
-impl Serving {
-    pub(super) fn stats(&self) -> MutexGuard<'_, Stats> {
-        lock(&self.meter.stats)
-    }
-
-    pub(super) fn panes(&self) -> MutexGuard<'_, Panes> {
-        lock(&self.meter.panes)
     }
 }
 
@@ -390,32 +320,4 @@ impl Shared {
 /// A thread that panicked while counting left a count behind, nothing worse: go on with it.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The manifest may promise fewer outputs than the model has, and fix dimensions that the model leaves free.
-fn agree(manifest: &Signature, model: &Signature) -> Result<(), ServedError> {
-    let sides = [("input", &manifest.inputs, &model.inputs), ("output", &manifest.outputs, &model.outputs)];
-    for (side, promised, real) in sides {
-        for tensor in promised {
-            let Some(found) = real.iter().find(|found| found.name == tensor.name) else {
-                let known =
-                    real.iter().map(|found| format!("'{}'", found.name)).collect::<Vec<_>>().join(", ");
-                return Err(ServedError::UnknownTensor { side, name: tensor.name.clone(), known });
-            };
-            let fits = |(&promised, &real): (&i64, &i64)| {
-                promised == real || promised < 0 && side == "output" || real < 0
-            };
-            // Scikit-learn exports leave out an output's shape altogether.
-            let shapes = found.shape.is_empty() && side == "output"
-                || found.shape.len() == tensor.shape.len() && tensor.shape.iter().zip(&found.shape).all(fits);
-            if found.datatype != tensor.datatype || !shapes {
-                return Err(ServedError::OtherTensor { side, name: tensor.name.clone() });
-            }
-        }
-    }
-    match model.inputs.iter().find(|input| manifest.inputs.iter().all(|promised| promised.name != input.name))
-    {
-        Some(missing) => Err(ServedError::MissingInput(missing.name.clone())),
-        None => Ok(()),
-    }
 }

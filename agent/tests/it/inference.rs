@@ -4,8 +4,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod binary;
 mod engine;
+mod interop;
 mod labelling;
+mod limits;
 mod protocol;
 mod self_test;
 mod swapping;
@@ -76,6 +79,14 @@ fn line(version: &str, file: &str) -> Served {
     served(file, manifest(version, 2, "y", "regression"), None)
 }
 
+/// With a manifest that promises all that the model has.
+fn whole(file: &str) -> Served {
+    let model = load(file);
+    let signature = model.signature().clone();
+    Served::new(model, Manifest { signature, ..manifest("1", 1, "y", "regression") }, bundle("1"), None)
+        .unwrap()
+}
+
 /// A box's server with a world clock that the test turns.
 struct Box {
     slots: Slots,
@@ -88,13 +99,17 @@ struct Box {
 
 impl Box {
     async fn start() -> Self {
+        let listen = ([127, 0, 0, 1], 0).into();
+        Self::start_with(ServeConfig { listen, request_bytes_max: 64 * 1024, ..ServeConfig::default() }).await
+    }
+
+    async fn start_with(config: ServeConfig) -> Self {
         let world_ms = Arc::new(AtomicI64::new(1_800_000_000_000));
         let clock = Arc::clone(&world_ms);
         let world_now = Arc::new(move || Timestamp::from_millis(clock.load(Ordering::SeqCst)));
         let slots = Slots::new(world_now, SlotLimits::default());
         let (_, state) = watch::channel(json!({ "observed_generation": 7 }));
         let stop = CancellationToken::new();
-        let config = ServeConfig { listen: ([127, 0, 0, 1], 0).into(), body_bytes_max: 64 * 1024 };
         let server =
             serve::start(config, slots.clone(), state, Desk::new("key").0, stop.clone()).await.unwrap();
         let url = format!("http://{}", server.addr);

@@ -84,11 +84,7 @@ async fn what_is_malformed_is_refused_with_a_sentence() {
         (input("x", "FP32", json!([1, 4]), "[0,0,0]"), "3 elements"),
         (input("x", "FP32", json!([1, 4]), "[0,0,0,NaN]"), "NaN"),
         (input("x", "FP32", json!([1, 4]), "[0,0,0,1e60]"), "not a finite number"),
-        (input("x", "FP32", json!([1, 4]), "[0,0,0,null]"), "no null"),
-        (
-            String::from(r#"{"inputs":[],"parameters":{"binary_data_output":true}}"#),
-            "binary tensor data is not supported yet",
-        ),
+        (input("x", "FP32", json!([1, 4]), "[0,0,0,null]"), "element 3 of input 'x' is not a FP32"),
     ];
     let count = cases.len() as u64;
     for (body, expect) in cases {
@@ -115,9 +111,63 @@ async fn unknown_things_and_forbidden_things() {
     assert_eq!(error(&agent.post("/v2/repository/models/m/load", "").await).0, 403);
     assert_eq!(error(&agent.post("/v2/repository/models/m/unload", "{}").await).0, 403);
     assert_eq!(error(&agent.get("/v2/models/m/infer").await).0, 405);
+    for path in [
+        "/v2/trace/setting",
+        "/v2/models/m/trace/setting",
+        "/v2/logging",
+        "/v2/systemsharedmemory/status",
+        "/v2/systemsharedmemory/region/r/status",
+        "/v2/cudasharedmemory/status",
+    ] {
+        assert_eq!(error(&agent.get(path).await).0, 501, "{path}");
+        assert_eq!(error(&agent.post(path, "{}").await).0, 501, "{path}");
+    }
+    assert_eq!(error(&agent.get("/v2/models/n/stats").await).0, 404);
+    assert_eq!(error(&agent.get("/v2/models/m/versions/2/config").await).0, 404);
     assert_eq!(error(&agent.post("/v2/models/m/infer", vec![b' '; 65 * 1024]).await).0, 413);
     agent.slots.clear(&Box::slot());
     assert_eq!(error(&agent.infer("", 4, &[0.0; 4]).await).0, 404);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn statistics_configuration_and_metrics() {
+    let agent = Box::start().await;
+    agent.slots.activate(&Box::slot(), logistic("1.0", "logistic.onnx"));
+    assert_eq!(agent.infer("", 4, &[0.0; 8]).await.0, 200);
+    assert_eq!(agent.infer("", 3, &[0.0; 3]).await.0, 400);
+    for path in ["/v2/models/m/stats", "/v2/models/m/versions/1.0/stats", "/v2/models/stats"] {
+        let (status, stats) = agent.get(path).await;
+        let stats = &stats["model_stats"][0];
+        assert_eq!((status, &stats["name"], &stats["version"]), (200, &json!("m"), &json!("1.0")));
+        assert_eq!((&stats["inference_count"], &stats["execution_count"]), (&json!(2), &json!(1)));
+        assert_eq!(stats["last_inference"], json!(agent.now().as_millis()));
+        let spent = |of: &str| stats["inference_stats"][of]["ns"].as_u64().unwrap();
+        let parts =
+            spent("queue") + spent("compute_input") + spent("compute_infer") + spent("compute_output");
+        assert!(spent("compute_infer") > 0 && parts <= spent("success"), "{stats}");
+        assert_eq!(stats["inference_stats"]["fail"], json!({ "count": 0, "ns": 0 }));
+    }
+    for path in ["/v2/models/m/config", "/v2/models/m/versions/1.0/config"] {
+        let (status, config) = agent.get(path).await;
+        assert_eq!((status, &config["max_batch_size"]), (200, &json!(0)));
+        assert_eq!(config["input"], json!([{ "name": "x", "data_type": "TYPE_FP32", "dims": [-1, 4] }]));
+        assert_eq!(config["instance_group"][0]["kind"], "KIND_CPU");
+    }
+    let response = agent.http.get(format!("{}/metrics", agent.url)).send().await.unwrap();
+    assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
+    let text = response.text().await.unwrap();
+    let labels = "model=\"m\",version=\"1.0\"";
+    for line in [
+        format!("muster_infer_requests_total{{{labels},outcome=\"answered\"}} 1"),
+        format!("muster_infer_requests_total{{{labels},outcome=\"refused\"}} 1"),
+        format!("muster_infer_rows_total{{{labels}}} 2"),
+        format!("muster_infer_request_seconds_count{{{labels}}} 1"),
+        format!("muster_infer_run_seconds_bucket{{{labels},le=\"+Inf\"}} 1"),
+        "muster_ready 1".to_owned(),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
     agent.stop().await;
 }
 

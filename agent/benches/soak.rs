@@ -1,0 +1,194 @@
+//! Whether anybody notices that a model is replaced: `make soak`.
+//!
+//! A camera asks at half the rate that the box can do, at fixed times, whether or not the last answer is there: what waits
+//! behind a stall is counted as late. Meanwhile the bundle is replaced again and again: compiled beside the one that answers,
+//! activated, the one before kept. Goals: no request fails; the 99th percentile is at most 1.5 times that of a quiet time;
+//! memory does not grow with the number of swaps.
+//!
+//! `SWAPS` (100) says how many; with `HOURS` it goes on for so long.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people at a terminal")]
+#![expect(clippy::disallowed_methods, reason = "a bench has no configuration file")]
+#![expect(clippy::cast_precision_loss, reason = "counts of a bench are exact in a double")]
+
+#[path = "inference/house.rs"]
+mod house;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use house::{House, models, rest};
+use muster_agent::serve::ServeConfig;
+use tokio::time::Instant;
+
+/// How long the quiet time is, and how long capacity is looked for.
+const QUIET: Duration = Duration::from_secs(10);
+const SHAPE: [usize; 4] = [1, 3, 64, 64];
+/// Times of quiet and of swaps take turns, so that what else the machine does falls on both.
+const TURNS: u32 = 5;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let hours: Option<f64> = std::env::var("HOURS").ok().and_then(|hours| hours.parse().ok());
+    let swaps: u32 = std::env::var("SWAPS").ok().and_then(|swaps| swaps.parse().ok()).unwrap_or(100);
+    let until = hours.map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
+    let house = House::open(ServeConfig::default()).await;
+    let file = models().join("cnn_int8.onnx");
+    let mut version = 0;
+    house.swap_in(&file, version).await;
+    let camera = Arc::new(Camera::new(&house));
+    let capacity = camera.capacity().await;
+    let pace = Duration::from_secs_f64(2.0 / capacity);
+    println!("{capacity:.0} requests a second can be answered; the camera asks {:.0}", capacity / 2.0);
+
+    let (mut quiet, mut swapped, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    let mut done = 0;
+    while until.map_or(done < swaps, |until| Instant::now() < until) {
+        let asks = camera.clone().asks(pace);
+        tokio::time::sleep(QUIET / TURNS).await;
+        quiet.extend(asks.end().await);
+        let asks = camera.clone().asks(pace);
+        for _ in 0..swaps.div_ceil(TURNS) {
+            version += 1;
+            house.swap_in(&file, version).await;
+            memory.push((f64::from(version), resident_kb()));
+        }
+        swapped.extend(asks.end().await);
+        done += swaps.div_ceil(TURNS);
+        println!(
+            "{version:>7} swaps: p99 {:.2} ms quiet, {:.2} ms while swapping; {:.1} MiB",
+            p99(&mut quiet),
+            p99(&mut swapped),
+            memory.last().map_or(0.0, |(_, kb)| kb / 1024.0)
+        );
+    }
+    let failed = camera.failed.load(Ordering::Relaxed);
+    let ratio = p99(&mut swapped) / p99(&mut quiet);
+    // What allocators and the runtime keep for later is taken in the beginning.
+    let settled = &memory[memory.len() / 4..];
+    let (slope, error) = trend(settled);
+    println!("memory grows by {slope:.2} KiB a swap, give or take {:.2}", 2.0 * error);
+    house.close().await;
+    let goals = [
+        ("swap_failed_requests", failed as f64, "requests", 0.0),
+        ("swap_p99", ratio, "x of quiet", 1.5),
+        ("swap_memory_at_least", slope - 2.0 * error, "KiB a swap", 1.0),
+    ];
+    let mut all = true;
+    for (name, value, unit, limit) in goals {
+        let met = value <= limit;
+        all &= met;
+        println!("goal {name}: {value:.2} {unit}, wanted <= {limit}: {}", if met { "met" } else { "missed" });
+    }
+    if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+struct Camera {
+    client: reqwest::Client,
+    url: String,
+    json_bytes: usize,
+    body: bytes::Bytes,
+    failed: AtomicU64,
+}
+
+struct Asks {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<Vec<f64>>,
+}
+
+impl Camera {
+    fn new(house: &House) -> Self {
+        let (json_bytes, body) = rest(&SHAPE);
+        let url = format!("http://{}/v2/models/{}/infer", house.server.addr, house::NAME);
+        Self { client: reqwest::Client::new(), url, json_bytes, body, failed: AtomicU64::new(0) }
+    }
+
+    async fn ask(&self) {
+        let request = self.client.post(&self.url).body(self.body.clone());
+        let request = request.header("Inference-Header-Content-Length", self.json_bytes);
+        let answered = async { request.send().await?.error_for_status()?.bytes().await };
+        if answered.await.is_err() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Answers a second when two ask as fast as they are answered.
+    async fn capacity(self: &Arc<Self>) -> f64 {
+        let began = Instant::now();
+        let both = [(); 2].map(|()| {
+            let camera = Arc::clone(self);
+            tokio::spawn(async move {
+                let mut answered = 0_u32;
+                while began.elapsed() < QUIET / TURNS {
+                    camera.ask().await;
+                    answered += 1;
+                }
+                answered
+            })
+        });
+        let mut answered = 0;
+        for one in both {
+            answered += one.await.unwrap();
+        }
+        f64::from(answered) / began.elapsed().as_secs_f64()
+    }
+
+    fn asks(self: Arc<Self>, pace: Duration) -> Asks {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let task = tokio::spawn(async move {
+            let began = Instant::now();
+            let mut asked = Vec::new();
+            for turn in 0_u32.. {
+                let due = began + pace * turn;
+                tokio::time::sleep_until(due).await;
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let camera = Arc::clone(&self);
+                asked.push(tokio::spawn(async move {
+                    camera.ask().await;
+                    due.elapsed().as_secs_f64() * 1e3
+                }));
+            }
+            let mut took = Vec::with_capacity(asked.len());
+            for one in asked {
+                took.push(one.await.unwrap());
+            }
+            took
+        });
+        Asks { stop, task }
+    }
+}
+
+impl Asks {
+    /// Milliseconds from when each request was due to its answer.
+    async fn end(self) -> Vec<f64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap()
+    }
+}
+
+fn p99(took: &mut [f64]) -> f64 {
+    took.sort_by(f64::total_cmp);
+    took[took.len() * 99 / 100]
+}
+
+fn resident_kb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// The slope of the least-squares line and its standard error.
+fn trend(points: &[(f64, f64)]) -> (f64, f64) {
+    let n = points.len() as f64;
+    let (mean_x, mean_y) =
+        (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
+    let spread = points.iter().map(|p| (p.0 - mean_x).powi(2)).sum::<f64>();
+    let slope = points.iter().map(|p| (p.0 - mean_x) * (p.1 - mean_y)).sum::<f64>() / spread;
+    let left = points.iter().map(|p| (p.1 - mean_y - slope * (p.0 - mean_x)).powi(2)).sum::<f64>();
+    (slope, (left / (n - 2.0) / spread).sqrt())
+}

@@ -1,0 +1,225 @@
+//! Bodies in and out: how much may come in, and in how many pieces it goes out.
+//!
+//! What all applications send together has a bound of its own: a body that does not fit is turned away, not waited for,
+//! because whoever waits holds what it has read.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::{FromRef, FromRequest, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::Refusal;
+use crate::oip::{self, Malformed};
+
+/// Where the JSON of a body ends and its tensors begin.
+pub(super) const JSON_BYTES: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// What is counted of a body, at least: smaller ones are not worth their own number.
+const PIECE: usize = 1024;
+
+/// How much may be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Intake {
+    bytes_max: usize,
+    /// Pieces of all bodies that are held at this moment.
+    pieces: Arc<Semaphore>,
+}
+
+impl Intake {
+    pub(super) fn new(bytes_max: usize, together_bytes_max: usize) -> Self {
+        let pieces = (together_bytes_max.max(bytes_max).div_ceil(PIECE) + 1).min(Semaphore::MAX_PERMITS);
+        Self { bytes_max, pieces: Arc::new(Semaphore::new(pieces)) }
+    }
+
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// Room for `bytes` until the answer is dropped.
+    pub(super) fn hold(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        if bytes > self.bytes_max {
+            return Err(too_large(self.bytes_max));
+        }
+        let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(u32::MAX);
+        Arc::clone(&self.pieces).try_acquire_many_owned(pieces).map_err(|_| {
+            let sentence =
+                "this server holds as many bytes of requests as it may; send fewer at once or try again";
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, sentence)
+        })
+    }
+
+    async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Received, Refusal> {
+        // What was compressed has come out by now, and lost this header.
+        if let Some(other) = headers.get(header::CONTENT_ENCODING).filter(|value| *value != "identity") {
+            let shown: String = String::from_utf8_lossy(other.as_bytes()).chars().take(40).collect();
+            let sentence =
+                format!("a body with Content-Encoding '{shown}' is not read; send gzip, deflate or identity");
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, sentence));
+        }
+        let promised =
+            headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let mut held = self.hold(promised.unwrap_or(0))?;
+        let mut bytes = Vec::with_capacity(promised.unwrap_or(0));
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Refusal::bad("the body could not be read to its end"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let all = bytes.len().saturating_add(data.len());
+            if all > self.bytes_max {
+                return Err(too_large(self.bytes_max));
+            }
+            let missing = all.div_ceil(PIECE).saturating_sub(held.num_permits());
+            if missing > 0 {
+                held.merge(self.hold(missing * PIECE)?);
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(Received { bytes, held })
+    }
+}
+
+fn too_large(bytes_max: usize) -> Refusal {
+    let sentence = format!(
+        "the body is larger than the {bytes_max} bytes that this server takes; send fewer rows at once"
+    );
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, sentence)
+}
+
+/// A whole body, and its room.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) bytes: Vec<u8>,
+    pub(super) held: OwnedSemaphorePermit,
+}
+
+impl<S: Sync> FromRequest<S> for Received
+where
+    Intake: FromRef<S>,
+{
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        Intake::from_ref(state).read(&parts.headers, body).await
+    }
+}
+
+/// What the request says of where its JSON ends.
+pub(super) fn json_bytes(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
+    let Some(value) = headers.get(JSON_BYTES) else { return Ok(None) };
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let shown = || String::from_utf8_lossy(value.as_bytes()).chars().take(40).collect();
+    digits.and_then(|text| text.parse().ok()).map(Some).ok_or_else(|| Malformed::HeaderLength(shown()))
+}
+
+/// The answer to an inference request; tensors go out as they lie in memory.
+pub(super) fn answer(oip::Response { json, tensors }: oip::Response) -> Response {
+    if tensors.is_empty() {
+        return ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json)
+            .into_response();
+    }
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
+        (JSON_BYTES, HeaderValue::from(json.len())),
+    ];
+    let pieces = std::iter::once(Bytes::from(json)).chain(tensors).collect();
+    (headers, Body::new(Pieces(pieces))).into_response()
+}
+
+struct Pieces(VecDeque<Bytes>);
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read(
+        intake: &Intake,
+        headers: &[(&'static str, &str)],
+        body: Body,
+    ) -> Result<Received, Refusal> {
+        let headers =
+            headers.iter().map(|&(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+        intake.read(&headers.collect(), body).await
+    }
+
+    fn in_pieces(count: usize, length: usize) -> Body {
+        Body::new(Pieces((0..count).map(|_| Bytes::from(vec![7; length])).collect()))
+    }
+
+    #[tokio::test]
+    async fn a_body_has_a_bound_with_and_without_its_length() {
+        let intake = Intake::new(4096, 4096);
+        let check = async |headers: &[(&'static str, &str)], body, expect: Result<usize, u16>| {
+            let found = read(&intake, headers, body).await;
+            assert_eq!(found.map(|body| body.bytes.len()).map_err(|refusal| refusal.status.as_u16()), expect);
+        };
+        check(&[], in_pieces(4, 1024), Ok(4096)).await;
+        check(&[], in_pieces(5, 1000), Err(413)).await;
+        check(&[("content-length", "4096")], in_pieces(4, 1024), Ok(4096)).await;
+        check(&[("content-length", "2147483648")], in_pieces(0, 0), Err(413)).await;
+        check(&[("content-length", "18446744073709551616")], in_pieces(1, 9), Ok(9)).await;
+        // Nobody makes room for what is only promised beyond the bound, or lies about it.
+        check(&[("content-length", "1")], in_pieces(5, 1000), Err(413)).await;
+        check(&[("content-encoding", "br")], in_pieces(1, 1), Err(415)).await;
+        check(&[("content-encoding", "identity")], in_pieces(1, 1), Ok(1)).await;
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_have_a_bound() {
+        let intake = Intake::new(4096, 8192);
+        let first = read(&intake, &[], in_pieces(4, 1024)).await.unwrap();
+        let second = read(&intake, &[], in_pieces(3, 1024)).await.unwrap();
+        let third = read(&intake, &[], in_pieces(4, 1024)).await.unwrap_err();
+        assert_eq!(third.status, StatusCode::TOO_MANY_REQUESTS);
+        drop(first);
+        assert!(read(&intake, &[], in_pieces(4, 1024)).await.is_ok());
+        drop(second);
+        assert_eq!(intake.pieces.available_permits(), 9);
+    }
+
+    #[test]
+    fn where_the_json_ends_is_a_number() {
+        let check = |value: Option<&'static str>, expect: Option<Option<u64>>| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(JSON_BYTES, HeaderValue::from_static(value));
+            }
+            assert_eq!(json_bytes(&headers).ok(), expect, "{value:?}");
+        };
+        check(None, Some(None));
+        check(Some("0"), Some(Some(0)));
+        check(Some("77"), Some(Some(77)));
+        for wrong in ["", "-1", "+1", "1.5", "x", "18446744073709551616"] {
+            check(Some(wrong), None);
+        }
+    }
+}

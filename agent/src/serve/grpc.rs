@@ -1,0 +1,371 @@
+//! The protocol over gRPC: the same slots, limits and answers as over REST, on any listener.
+//!
+//! The messages are written out by hand beside the description in `agent/proto`, which applications compile; a client
+//! made of that file talks to this server in the tests. What is not here (shared memory, tracing, logging) is
+//! `UNIMPLEMENTED` by itself.
+
+mod tensors;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use axum::routing::{MethodRouter, post};
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use prost::{Enumeration, Message};
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::codec::CompressionEncoding;
+use tonic::{Code, Status};
+use tonic_prost::ProstCodec;
+
+use super::body::Intake;
+use super::error::Refusal;
+use super::routes::REQUEST_TIME;
+use super::slots::Slots;
+use super::words::{
+    ConfigResponse, Index, IndexRequest, ModelMetadata, ModelName, ServerMetadata, Statistics,
+};
+use super::{infer, metadata};
+use tensors::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
+
+/// Room for the names and shapes around the tensors.
+const FRAME_BYTES: usize = 64 * 1024;
+const OUT_OF_RANGE: &str = "11";
+const RESOURCE_EXHAUSTED: HeaderValue = HeaderValue::from_static("8");
+const SERVICE: &str = "inference.GRPCInferenceService";
+
+#[derive(Clone)]
+pub(super) struct Grpc {
+    pub(super) slots: Slots,
+    pub(super) intake: Intake,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct Nothing {}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct Live {
+    #[prost(bool, tag = "1")]
+    live: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct Ready {
+    #[prost(bool, tag = "1")]
+    ready: bool,
+}
+
+/// `grpc.health.v1`.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct HealthRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct Health {
+    #[prost(enumeration = "Serving", tag = "1")]
+    status: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+enum Serving {
+    Unknown = 0,
+    Yes = 1,
+    No = 2,
+}
+
+type Answer<T> = Result<T, Status>;
+
+pub(super) fn router(slots: Slots, intake: Intake) -> Router {
+    let method = |name: &str| format!("/{SERVICE}/{name}");
+    Router::new()
+        .route("/grpc.health.v1.Health/Check", unary(health))
+        .route(&method("ServerLive"), unary(live))
+        .route(&method("ServerReady"), unary(ready))
+        .route(&method("ServerMetadata"), unary(server))
+        .route(&method("ModelReady"), unary(model_ready))
+        .route(&method("ModelMetadata"), unary(model))
+        .route(&method("ModelInfer"), unary(model_infer))
+        .route(&method("ModelStreamInfer"), post(stream_infer))
+        .route(&method("ModelConfig"), unary(config))
+        .route(&method("ModelStatistics"), unary(statistics))
+        .route(&method("RepositoryIndex"), unary(index))
+        .route(&method("RepositoryModelLoad"), unary(loading))
+        .route(&method("RepositoryModelUnload"), unary(loading))
+        .with_state(Grpc { slots, intake })
+}
+
+/// What is answered where there is no such method.
+pub(super) fn unimplemented() -> Response {
+    Status::unimplemented("this server has no such method").into_http::<Body>()
+}
+
+async fn health(app: Grpc, request: tonic::Request<HealthRequest>) -> Answer<Health> {
+    let service = request.into_inner().service;
+    if !service.is_empty() && service != SERVICE {
+        return Err(Status::not_found("there is no such service; leave the name out to ask for all"));
+    }
+    let status = if app.slots.ready() { Serving::Yes } else { Serving::No };
+    Ok(Health { status: status.into() })
+}
+
+async fn live(_: Grpc, _: tonic::Request<Nothing>) -> Answer<Live> {
+    Ok(Live { live: true })
+}
+
+async fn ready(app: Grpc, _: tonic::Request<Nothing>) -> Answer<Ready> {
+    Ok(Ready { ready: app.slots.ready() })
+}
+
+async fn server(_: Grpc, _: tonic::Request<Nothing>) -> Answer<ServerMetadata> {
+    Ok(metadata::server())
+}
+
+/// A model that is not ready yet is an answer; one that is unknown is not.
+async fn model_ready(app: Grpc, request: tonic::Request<ModelName>) -> Answer<Ready> {
+    match find(&app, request.get_ref()) {
+        Ok(_) => Ok(Ready { ready: true }),
+        Err(refusal) if refusal.status == StatusCode::SERVICE_UNAVAILABLE => Ok(Ready { ready: false }),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+async fn model(app: Grpc, request: tonic::Request<ModelName>) -> Answer<ModelMetadata> {
+    let request = request.into_inner();
+    Ok(metadata::model(&request.name, &*find(&app, &request)?))
+}
+
+async fn config(app: Grpc, request: tonic::Request<ModelName>) -> Answer<ConfigResponse> {
+    let request = request.into_inner();
+    Ok(ConfigResponse { config: Some(metadata::config(&request.name, &*find(&app, &request)?)) })
+}
+
+async fn statistics(app: Grpc, request: tonic::Request<ModelName>) -> Answer<Statistics> {
+    let request = request.into_inner();
+    if request.name.is_empty() {
+        return Ok(Statistics { model_stats: metadata::all_statistics(&app.slots) });
+    }
+    let serving = find(&app, &request)?;
+    Ok(Statistics { model_stats: vec![metadata::statistics(&request.name, &serving)] })
+}
+
+async fn index(app: Grpc, request: tonic::Request<IndexRequest>) -> Answer<Index> {
+    Ok(Index { models: metadata::index(&app.slots, request.get_ref().ready) })
+}
+
+async fn loading(_: Grpc, _: tonic::Request<Nothing>) -> Answer<Nothing> {
+    Err(Refusal::loading().into())
+}
+
+async fn model_infer(app: Grpc, request: tonic::Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
+    let deadline = deadline(request.metadata().as_ref());
+    answer_one(&app, request.into_inner(), deadline).await
+}
+
+/// Requests one after the other on one call; each is answered before the next is read, and one that is refused ends
+/// nothing.
+async fn stream_infer(State(app): State<Grpc>, request: axum::extract::Request) -> Response {
+    let intake = app.intake.clone();
+    let answer = async move |(app, mut requests): (Grpc, tonic::Streaming<ModelInferRequest>)| {
+        let request = match requests.message().await {
+            Ok(request) => request?,
+            Err(broken) => return Some((Err(broken), (app, requests))),
+        };
+        let id = request.id.clone();
+        let (error_message, answer) = match answer_one(&app, request, None).await {
+            Ok(answer) => (String::new(), answer),
+            Err(refused) => {
+                (refused.message().to_owned(), ModelInferResponse { id, ..ModelInferResponse::default() })
+            }
+        };
+        let answer = ModelStreamInferResponse { error_message, infer_response: Some(answer) };
+        Some((Ok(answer), (app, requests)))
+    };
+    let service = tower::service_fn(move |request: tonic::Request<tonic::Streaming<ModelInferRequest>>| {
+        let answers = futures_util::stream::unfold((app.clone(), request.into_inner()), answer);
+        std::future::ready(Ok::<_, Status>(tonic::Response::new(answers)))
+    });
+    framed(&intake).streaming(service, request).await.map(Body::new)
+}
+
+async fn answer_one(
+    app: &Grpc,
+    request: ModelInferRequest,
+    deadline: Option<Duration>,
+) -> Answer<ModelInferResponse> {
+    let _held = app.intake.hold(request.raw_input_contents.iter().map(Bytes::len).sum())?;
+    let (name, version) = (request.model_name.clone(), request.model_version.clone());
+    let version = Some(version.as_str()).filter(|version| !version.is_empty());
+    let read = |signature: &_| request.read(signature);
+    let infer::Answered { id, version, outputs, wanted } =
+        infer::infer(&app.slots, &name, version, deadline, read).await?;
+    Ok(ModelInferResponse::write((name, version.to_string()), id, outputs, &wanted))
+}
+
+fn find(
+    app: &Grpc,
+    ModelName { name, version }: &ModelName,
+) -> Result<std::sync::Arc<super::serving::Serving>, Refusal> {
+    let version = Some(version.as_str()).filter(|version| !version.is_empty());
+    infer::find(&app.slots, name, version).map(|(serving, _)| serving)
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal.status {
+            StatusCode::BAD_REQUEST => Code::InvalidArgument,
+            StatusCode::FORBIDDEN => Code::PermissionDenied,
+            StatusCode::NOT_FOUND => Code::NotFound,
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
+            StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+            StatusCode::GATEWAY_TIMEOUT => Code::DeadlineExceeded,
+            _ => Code::Internal,
+        };
+        Self::new(code, refusal.sentence)
+    }
+}
+
+/// One request, one answer. Compressed requests are read; answers are not compressed, because every gRPC client offers
+/// it and none on the same box gains by it.
+fn unary<Q, A, F>(handle: fn(Grpc, tonic::Request<Q>) -> F) -> MethodRouter<Grpc>
+where
+    Q: Message + Default + 'static,
+    A: Message + 'static,
+    F: Future<Output = Answer<A>> + Send + 'static,
+{
+    post(async move |State(app): State<Grpc>, request: axum::extract::Request| {
+        let mut grpc = framed(&app.intake);
+        let request = request.map(|body| Counted { body, intake: app.intake.clone(), held: None });
+        let service = tower::service_fn(move |request| {
+            let answer = handle(app.clone(), request);
+            async move { answer.await.map(tonic::Response::new) }
+        });
+        match tokio::time::timeout(REQUEST_TIME, grpc.unary(service, request)).await {
+            Ok(mut answer) => {
+                // What is too large has another status in tonic than everywhere else.
+                if answer.headers().get(Status::GRPC_STATUS).is_some_and(|code| code == OUT_OF_RANGE) {
+                    answer.headers_mut().insert(Status::GRPC_STATUS, RESOURCE_EXHAUSTED);
+                }
+                answer.map(Body::new)
+            }
+            Err(_) => Status::deadline_exceeded("the request did not end in time").into_http(),
+        }
+    })
+}
+
+fn framed<Q, A>(intake: &Intake) -> tonic::server::Grpc<ProstCodec<A, Q>>
+where
+    Q: Message + Default + 'static,
+    A: Message + 'static,
+{
+    tonic::server::Grpc::new(ProstCodec::default())
+        .max_decoding_message_size(intake.bytes_max() + FRAME_BYTES)
+        .max_encoding_message_size(usize::MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
+}
+
+/// How long the client will wait, as it says with the request: digits and a unit.
+fn deadline(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    // The protocol allows eight digits.
+    let count: u32 = digits.parse().ok().filter(|_| digits.len() <= 8 && !digits.starts_with('+'))?;
+    let unit = match unit {
+        "H" => Duration::from_hours(1),
+        "M" => Duration::from_mins(1),
+        "S" => Duration::from_secs(1),
+        "m" => Duration::from_millis(1),
+        "u" => Duration::from_micros(1),
+        "n" => Duration::from_nanos(1),
+        _ => return None,
+    };
+    unit.checked_mul(count)
+}
+
+/// A body whose bytes are counted with those of all other requests while it is read.
+struct Counted {
+    body: Body,
+    intake: Intake,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl hyper::body::Body for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)) else {
+            return Poll::Ready(None);
+        };
+        let frame = frame.map_err(|_| Status::cancelled("the request could not be read to its end"));
+        let held = frame.and_then(|frame| {
+            let more = self.intake.hold(frame.data_ref().map_or(0, Bytes::len))?;
+            match &mut self.held {
+                Some(held) => held.merge(more),
+                none => *none = Some(more),
+            }
+            Ok(frame)
+        });
+        Poll::Ready(Some(held))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_protocol::time::Timestamp;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::serve::SlotLimits;
+
+    #[test]
+    fn deadlines_are_digits_and_a_unit() {
+        let check = |text: &'static str, expect: Option<Duration>| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", HeaderValue::from_static(text));
+            assert_eq!(deadline(&headers), expect, "{text}");
+        };
+        check("250m", Some(Duration::from_millis(250)));
+        check("1S", Some(Duration::from_secs(1)));
+        check("99999999H", Duration::from_hours(1).checked_mul(99_999_999));
+        check("5u", Some(Duration::from_micros(5)));
+        for wrong in ["", "S", "5", "-5S", "+5S", "123456789S", "5s", "5 S"] {
+            check(wrong, None);
+        }
+        assert_eq!(deadline(&HeaderMap::new()), None);
+    }
+
+    #[tokio::test]
+    async fn requests_that_do_not_fit_together_are_turned_away() {
+        let slots = Slots::new(std::sync::Arc::new(|| Timestamp::from_millis(0)), SlotLimits::default());
+        let intake = Intake::new(4096, 4096);
+        let status = async || {
+            let unknown_field = [&[0, 0, 0, 8, 3, 0x7a, 0x80, 0x10][..], &[7; 2048]].concat();
+            let request = axum::extract::Request::post("/inference.GRPCInferenceService/ServerReady");
+            let request = request.header("content-type", "application/grpc").body(Body::from(unknown_field));
+            let answer = router(slots.clone(), intake.clone()).oneshot(request.unwrap()).await.unwrap();
+            answer.headers().get("grpc-status").map(|code| code.to_str().unwrap().to_owned())
+        };
+        let held = intake.hold(4096).unwrap();
+        assert_eq!(status().await.as_deref(), Some("8"));
+        drop(held);
+        // Its status comes behind the answer.
+        assert_eq!(status().await, None);
+    }
+}
