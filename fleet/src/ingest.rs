@@ -3,6 +3,7 @@
 //! ```text
 //!   broker ─▶ link ─▶ up to 500 at once ─▶ decode ─▶ telemetry commit ─▶ control commit ─▶ acks ─▶ broker
 //!                                             └ malformed: counted, named in the log now and then
+//!                                                        └ meanwhile the book is brought up to date; failing drops it
 //!   every five minutes: rollups, positions ─▶ telemetry commit ─▶ what is too much or too old is dropped
 //! ```
 //! Batches grow with the load: what came while one was being written is the next, and nobody waits for a batch to fill.
@@ -257,7 +258,7 @@ impl Ingest {
         let mut telemetry = self.store.write_telemetry().await?;
         let mut touched = Touched::new();
         let everybody: BTreeSet<&DeviceId> = facts.iter().map(|(device, _)| device).collect();
-        let mut members = Members::look_up(&mut control, &everybody, &self.heard, moment.at).await?;
+        let mut members = Members::look_up(&mut control, &everybody, &mut self.heard, moment.at).await?;
         let (mut page, mut retired, mut stranger) = (Page::default(), false, None);
         for (device, fact) in facts {
             let mut taker = take::Taker {
@@ -265,6 +266,7 @@ impl Ingest {
                 telemetry: &mut telemetry,
                 counters: &self.counters,
                 windows: &mut self.windows,
+                heard: &self.heard,
                 members: &mut members,
                 book: &book,
                 page: &mut page,
@@ -298,14 +300,18 @@ impl Ingest {
             };
             acks.push((device, ack));
         }
-        let unfit = page.write(&book, &mut telemetry, moment.at, load).await?;
+        let entries = page.entries(&book, moment.at, load);
+        // The book is brought up to date while the database works. If that fails, the book is dropped as well.
+        let (unfit, ()) = tokio::join!(entries.write(&mut telemetry, moment.at), async {
+            book.take_over(page, moment.at);
+        });
+        let unfit = unfit?;
         telemetry.commit().await?;
-        count(&self.counters.reports, page.reports());
+        count(&self.counters.reports, entries.reports());
         self.counters.unfit_panes.fetch_add(unfit, Ordering::Relaxed);
         self.counters.serve(served);
         control.commit().await?;
         self.heard.note(members, moment.at);
-        book.take_over(page, moment.at);
         self.counters.open_rollups.store(book.open_rollups() as u64, Ordering::Relaxed);
         self.book = Some(book);
         if retired {

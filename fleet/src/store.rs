@@ -176,6 +176,12 @@ impl ControlTx {
         Ok(())
     }
 
+    /// How often an identity was written. While this stays the same, what one writer read of identities is what the next
+    /// would read: writers take turns, and the server has its data to itself.
+    pub fn identities_written(&self) -> u64 {
+        self.changes.identities_written()
+    }
+
     /// Entries were appended to the log, up to this one.
     fn logged(&mut self, id: i64) {
         self.logged = Some(id);

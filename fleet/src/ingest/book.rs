@@ -66,10 +66,23 @@ pub(super) struct Page {
     /// Boots whose states or events were written.
     written: BTreeSet<(DeviceId, BootId)>,
     safe: BTreeMap<(DeviceId, BootId), Safe>,
-    /// Whether the sums were written with it.
+    /// The last report of it, once its entries were taken out.
+    last_id: Option<i64>,
+    /// Whether the sums are written with it.
     settled: bool,
     /// Devices of which boots were forgotten.
     trimmed: BTreeSet<DeviceId>,
+}
+
+/// What a batch writes at its end: a few statements, however many reports.
+#[derive(Debug)]
+pub(super) struct Entries {
+    reports: Vec<NewReport>,
+    panes: Vec<NewPane>,
+    labels: Vec<(DeviceId, LabelBlock)>,
+    lost: Vec<Source>,
+    /// With the last report that is in them.
+    sums: Option<(Hours, i64)>,
 }
 
 /// What is to be written when rollups are closed.
@@ -105,7 +118,7 @@ impl Book {
         }
     }
 
-    /// Takes over what was committed.
+    /// Takes over what is written. Without the commit the book is true no longer.
     pub(super) fn take_over(&mut self, page: Page, at: Timestamp) {
         if self.sources.len() > DEVICES_MAX {
             self.sources.clear();
@@ -246,11 +259,6 @@ impl Page {
         std::mem::take(&mut self.served)
     }
 
-    /// How many reports were taken.
-    pub(super) fn reports(&self) -> usize {
-        self.reports.len()
-    }
-
     /// Forgets the boots of a device that were silent for longest.
     pub(super) async fn trim(&mut self, tx: &mut TelemetryTx, device: &DeviceId) -> Result<(), StoreError> {
         self.trimmed.insert(device.clone());
@@ -288,37 +296,32 @@ impl Page {
     }
 
     fn last_id(&self, book: &Book) -> i64 {
-        self.reports.last().map_or(book.last_id, |report| report.id)
+        self.last_id.or(self.reports.last().map(|report| report.id)).unwrap_or(book.last_id)
     }
 
-    /// Writes it all: a few statements, however many reports. Sums of hours may wait while messages do. Returns how many panes
-    /// do not fit those before them.
-    pub(super) async fn write(
-        &mut self,
-        book: &Book,
-        tx: &mut TelemetryTx,
-        received: Timestamp,
-        load: Load,
-    ) -> Result<u64, StoreError> {
-        reports::append(tx, &self.reports, received).await?;
-        let unfit = panes::add(tx, &self.panes, received).await?;
-        labels::add(tx, &self.labels).await?;
+    /// Takes out what is to be written. Sums of hours may wait while messages do.
+    pub(super) fn entries(&mut self, book: &Book, received: Timestamp, load: Load) -> Entries {
+        let last_id = self.last_id(book);
+        self.last_id = Some(last_id);
         self.settled = match load {
             Load::Light => true,
             Load::Heavy => book.owed.are_due(book.settled, received),
         };
-        if self.settled && !(book.owed.is_empty() && self.hours.is_empty()) {
+        let sums = (self.settled && !(book.owed.is_empty() && self.hours.is_empty())).then(|| {
             let mut all = book.owed.clone();
             all.merge(std::mem::take(&mut self.hours));
-            all.write(tx, self.last_id(book)).await?;
+            (all, last_id)
+        });
+        let lost = self.lost.iter().filter_map(|(device, boot)| {
+            self.sources.get(device).and_then(|sources| sources.iter().find(|source| source.boot == *boot))
+        });
+        Entries {
+            lost: lost.cloned().collect(),
+            reports: std::mem::take(&mut self.reports),
+            panes: std::mem::take(&mut self.panes),
+            labels: std::mem::take(&mut self.labels),
+            sums,
         }
-        for (device, boot) in &self.lost {
-            let sources = self.sources.get(device).into_iter().flatten();
-            for source in sources.filter(|source| source.boot == *boot) {
-                sources::lose(tx, source).await?;
-            }
-        }
-        Ok(unfit)
     }
 
     fn known<'a>(&'a self, book: &'a Book, device: &DeviceId, boot: &BootId) -> Option<&'a Source> {
@@ -354,6 +357,27 @@ impl Page {
         sources
             .get_mut(index)
             .ok_or(StoreError::Corrupt { what: "position", reason: "it was not kept".to_owned() })
+    }
+}
+
+impl Entries {
+    /// How many reports were taken.
+    pub(super) fn reports(&self) -> usize {
+        self.reports.len()
+    }
+
+    /// Returns how many panes do not fit those before them.
+    pub(super) async fn write(&self, tx: &mut TelemetryTx, received: Timestamp) -> Result<u64, StoreError> {
+        reports::append(tx, &self.reports, received).await?;
+        let unfit = panes::add(tx, &self.panes, received).await?;
+        labels::add(tx, &self.labels).await?;
+        if let Some((sums, last_id)) = &self.sums {
+            sums.write(tx, *last_id).await?;
+        }
+        for source in &self.lost {
+            sources::lose(tx, source).await?;
+        }
+        Ok(unfit)
     }
 }
 

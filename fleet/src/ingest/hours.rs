@@ -4,14 +4,15 @@
 //! written for many reports costs what it costs for one. Nothing is lost by that: the reports are committed, the number of the
 //! last one that is in the sums stands beside the sums, and what came after it is added up again after a crash.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use muster_protocol::ids::DeviceId;
 use muster_protocol::message::{Health, ModelStats};
 use muster_protocol::time::Timestamp;
 
-use crate::store::health::{self, HealthHours};
-use crate::store::stats::{self, HourSums};
+use crate::store::health::{self, HealthSums};
+use crate::store::stats::{self, HourKey, Sums};
 use crate::store::{StoreError, TelemetryTx};
 
 /// Longest time that sums wait while messages do.
@@ -21,8 +22,8 @@ const OWED_MAX: usize = 100_000;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hours {
-    models: HourSums,
-    health: HealthHours,
+    models: HashMap<HourKey, Sums>,
+    health: HashMap<(DeviceId, Timestamp), HealthSums>,
 }
 
 impl Hours {
@@ -60,8 +61,11 @@ impl Hours {
 
     /// Writes them, as the sums of all reports up to `last_id`.
     pub(super) async fn write(&self, tx: &mut TelemetryTx, last_id: i64) -> Result<(), StoreError> {
-        stats::add(tx, &self.models).await?;
-        health::add(tx, &self.health).await?;
+        // In the order of their tables, so that neighbours are written together.
+        let models: BTreeMap<_, _> = self.models.iter().collect();
+        stats::add(tx, models).await?;
+        let health = self.health.iter().map(|(key, sums)| (key.clone(), *sums)).collect();
+        health::add(tx, &health).await?;
         stats::set_summed(tx, last_id).await
     }
 }

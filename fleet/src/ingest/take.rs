@@ -44,31 +44,48 @@ struct Monitored {
     streams: usize,
 }
 
-/// Who speaks in this batch, looked up at once.
+/// Who is heard of for the first time in a while in this batch.
 #[derive(Debug)]
 pub(super) struct Members {
-    standings: BTreeMap<DeviceId, StandingName>,
-    /// Those that said hello, now or earlier.
+    /// Those that say hello in it, and those of whom it was noted in it that they spoke.
     known: BTreeSet<DeviceId>,
-    /// Of whom it was noted in this batch that they spoke.
     noted: BTreeSet<DeviceId>,
 }
 
-/// When it was last noted of devices that they spoke.
+/// What is known of devices from batch to batch.
 #[derive(Debug, Default)]
-pub(super) struct Heard(HashMap<DeviceId, Timestamp>);
+pub(super) struct Heard {
+    /// When it was last noted of devices that they spoke.
+    noted: HashMap<DeviceId, Timestamp>,
+    /// Where devices stand, true as long as no identity is written.
+    standings: HashMap<DeviceId, StandingName>,
+    identities_written: u64,
+}
 
 impl Heard {
     fn lately(&self, device: &DeviceId, at: Timestamp) -> bool {
-        self.0.get(device).is_some_and(|noted| at.since(*noted) < HEARD_EVERY)
+        self.noted.get(device).is_some_and(|noted| at.since(*noted) < HEARD_EVERY)
     }
 
     /// What a batch noted is committed.
     pub(super) fn note(&mut self, members: Members, at: Timestamp) {
-        if self.0.len() > HEARD_MAX {
-            self.0.clear();
+        if self.noted.len() > HEARD_MAX {
+            self.noted.clear();
         }
-        self.0.extend(members.noted.into_iter().map(|device| (device, at)));
+        self.noted.extend(members.noted.into_iter().map(|device| (device, at)));
+    }
+
+    /// Looks up where devices stand, if it is not known. Who was revoked a moment ago is not listened to.
+    async fn look_up(&mut self, tx: &mut ControlTx, devices: &BTreeSet<&DeviceId>) -> Result<(), StoreError> {
+        let written = tx.identities_written();
+        if written != self.identities_written || self.standings.len() > HEARD_MAX {
+            self.standings.clear();
+            self.identities_written = written;
+        }
+        let unknown = devices.iter().copied().filter(|device| !self.standings.contains_key(device));
+        let unknown: Vec<&DeviceId> = unknown.collect();
+        self.standings.extend(identities::standings(tx, unknown).await?);
+        Ok(())
     }
 }
 
@@ -77,23 +94,16 @@ impl Members {
     pub(super) async fn look_up(
         tx: &mut ControlTx,
         devices: &BTreeSet<&DeviceId>,
-        heard: &Heard,
+        heard: &mut Heard,
         at: Timestamp,
     ) -> Result<Self, StoreError> {
-        // Asked anew each time: who was revoked a moment ago is not listened to.
-        let standings = identities::standings(tx, devices.iter().copied()).await?;
-        let members = standings.iter().filter(|(_, standing)| is_heard(**standing)).map(|(device, _)| device);
-        let (mut known, mut silent) = (BTreeSet::new(), Vec::new());
-        for device in members {
-            if heard.lately(device, at) {
-                known.insert(device.clone());
-            } else {
-                silent.push(device);
-            }
-        }
+        heard.look_up(tx, devices).await?;
+        let is_silent = |device: &&DeviceId| {
+            heard.standings.get(*device).copied().is_some_and(is_heard) && !heard.lately(device, at)
+        };
+        let silent: Vec<&DeviceId> = devices.iter().copied().filter(is_silent).collect();
         let noted = devices::seen(tx, silent, at).await?;
-        known.extend(noted.iter().cloned());
-        Ok(Self { standings, known, noted })
+        Ok(Self { known: noted.clone(), noted })
     }
 }
 
@@ -113,6 +123,7 @@ pub(super) struct Taker<'a> {
     pub(super) telemetry: &'a mut TelemetryTx,
     pub(super) counters: &'a IngestCounters,
     pub(super) windows: &'a mut Windows,
+    pub(super) heard: &'a Heard,
     pub(super) members: &'a mut Members,
     pub(super) book: &'a Book,
     pub(super) page: &'a mut Page,
@@ -134,7 +145,7 @@ pub(super) enum Place {
 impl Taker<'_> {
     /// Takes a fact of a member in.
     pub(super) async fn take(&mut self, device: &DeviceId, fact: &Fact) -> Result<Taken, StoreError> {
-        let standing = self.members.standings.get(device).copied();
+        let standing = self.heard.standings.get(device).copied();
         match standing {
             // It shows that it is there and how it is; what it measured stays on the box, unacknowledged, until a person
             // has released it and it can be believed, or has revoked it.
@@ -153,7 +164,7 @@ impl Taker<'_> {
             self.members.known.insert(device.clone());
             return Ok(Taken::Acknowledge(hello.boot.clone()));
         }
-        if !self.members.known.contains(device) {
+        if !self.heard.lately(device, self.moment.at) && !self.members.known.contains(device) {
             count(&self.counters.strangers, 1);
             return Ok(Taken::Silently);
         }

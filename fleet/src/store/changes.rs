@@ -4,6 +4,7 @@
 //! which devices a commit was about, so that one who keeps a fleet in memory need not read all of it again.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use muster_protocol::ids::DeviceId;
@@ -21,6 +22,7 @@ pub struct Changes {
     outbox: Arc<Notify>,
     /// Since somebody took it last. For the one task that keeps the fleet in memory.
     touched: Arc<Mutex<Touched>>,
+    identities: Arc<AtomicU64>,
 }
 
 /// What commits were about.
@@ -90,6 +92,7 @@ impl Default for Changes {
             log: broadcast::Sender::new(LOG_BACKLOG),
             outbox: Arc::new(Notify::new()),
             touched: Arc::default(),
+            identities: Arc::default(),
         }
     }
 }
@@ -114,6 +117,15 @@ impl Changes {
     /// read twice rather than never.
     pub fn take_touched(&self) -> Touched {
         std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Told while the write is still going on: whoever writes next sees it, and one that fails only makes others look again.
+    pub(super) fn identity_written(&self) {
+        self.identities.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn identities_written(&self) -> u64 {
+        self.identities.load(Ordering::Acquire)
     }
 
     pub(super) fn committed(&self, logged: Option<i64>, says: bool, touched: Touched) {

@@ -59,6 +59,7 @@ const SAVE: &str = "insert into identities (device, name, site, fingerprint, spk
      suspect = excluded.suspect";
 
 pub async fn save(tx: &mut ControlTx, identity: &Identity) -> Result<()> {
+    tx.changes.identity_written();
     sqlx::query(SAVE)
         .bind(identity.device.as_str())
         .bind(&identity.name)

@@ -1,6 +1,5 @@
 //! What applications asked of each bundle on each device, summed by the hour of world time.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_protocol::ids::{DeviceId, Digest, SlotName};
@@ -32,9 +31,6 @@ pub struct Exposure {
 
 /// Whose hour: device, slot, bundle, start of the hour.
 pub type HourKey = (DeviceId, SlotName, Digest, Timestamp);
-
-/// The hours of the boxes of a batch.
-pub type HourSums = BTreeMap<HourKey, Sums>;
 
 /// What a batch of reports adds to one hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
