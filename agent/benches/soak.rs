@@ -19,8 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use house::{House, models, rest};
-use muster_agent::serve::ServeConfig;
+use house::{House, rest, workspace};
 use tokio::time::Instant;
 
 /// How long the quiet time is, and how long capacity is looked for.
@@ -34,8 +33,8 @@ async fn main() -> ExitCode {
     let hours: Option<f64> = std::env::var("HOURS").ok().and_then(|hours| hours.parse().ok());
     let swaps: u32 = std::env::var("SWAPS").ok().and_then(|swaps| swaps.parse().ok()).unwrap_or(100);
     let until = hours.map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
-    let house = House::open(ServeConfig::default()).await;
-    let file = models().join("cnn_int8.onnx");
+    let house = House::open().await;
+    let file = workspace().join(".muster/bench-models/cnn_int8.onnx");
     let mut version = 0;
     house.swap_in(&file, version).await;
     let camera = Arc::new(Camera::new(&house));

@@ -25,12 +25,12 @@ pub(crate) struct House {
 }
 
 impl House {
-    pub(crate) async fn open(config: ServeConfig) -> Self {
+    pub(crate) async fn open() -> Self {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let slots = Slots::new(Arc::new(|| Timestamp::from_millis(0)), SlotLimits::default());
         let stop = CancellationToken::new();
         let (_, state) = tokio::sync::watch::channel(json!(null));
-        let config = ServeConfig { listen: ([127, 0, 0, 1], 0).into(), ..config };
+        let config = ServeConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServeConfig::default() };
         let desk = Desk::new("key").0;
         let server = serve::start(config, slots.clone(), state, desk, stop.clone()).await.unwrap();
         Self { slots, engine: Engine::open(&runtime()).unwrap(), server, stop }
@@ -47,13 +47,6 @@ impl House {
         self.stop.cancel();
         self.server.stopped().await;
     }
-}
-
-/// Where `make bench-inference` and `make soak` have put them.
-#[expect(clippy::disallowed_methods, reason = "a bench has no configuration file")]
-pub(crate) fn models() -> PathBuf {
-    std::env::var_os("MUSTER_BENCH_MODELS")
-        .map_or_else(|| workspace().join(".muster/bench-models"), PathBuf::from)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench has no configuration file")]
