@@ -344,14 +344,13 @@ impl Page {
         let index = if let Some(index) = self.sources.get(device).and_then(here) {
             index
         } else {
-            let source = match self.known(book, device, boot) {
-                Some(known) => known.clone(),
-                None => {
-                    let tx = writing.tx().await?;
-                    match sources::get(tx, device, boot).await? {
-                        Some(found) => found,
-                        None => sources::add(tx, device, boot, at).await?,
-                    }
+            let source = if let Some(known) = self.known(book, device, boot) {
+                known.clone()
+            } else {
+                let tx = writing.tx().await?;
+                match sources::get(tx, device, boot).await? {
+                    Some(found) => found,
+                    None => sources::add(tx, device, boot, at).await?,
                 }
             };
             let sources = self.sources.entry(device.clone()).or_default();
