@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui interop oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference soak bench-models peers bench-drift bench-watch drift-campaign openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui interop oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-watch drift-campaign openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -82,6 +82,9 @@ bench-models: python ## Make the models that inference is measured with
 
 soak: runtime bench-models ## Replace a model under load again and again: SWAPS (100), or for HOURS
 	@cargo bench --quiet --profile fast -p muster-agent --bench soak
+
+bench-shadow: runtime bench-models ## Measure what a second bundle on the same requests costs the one that answers
+	@cargo bench --quiet --profile fast -p muster-agent --bench shadow
 
 fuzz: ## Fuzz every reader of foreign bytes, SECONDS each (60)
 	@scripts/fuzz.sh $(or $(SECONDS),60)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use muster_agent::engine::{Engine, LoadSpec, Model};
 use muster_agent::serve::{self, Desk, ServeConfig, ServeHandle, Served, SlotLimits, Slots};
 use muster_protocol::ids::Digest;
-use muster_protocol::manifest::{InferencePrecision, Manifest};
+use muster_protocol::manifest::{InferencePrecision, Manifest, Signature};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 use serde_json::json;
@@ -68,16 +68,20 @@ pub(crate) fn rest(shape: &[usize]) -> (usize, Bytes) {
     (header.len(), [header.as_bytes(), &bytes].concat().into())
 }
 
-/// With a manifest that promises what the model has.
 fn served(model: &Model, version: u32) -> Served {
+    let (manifest, bundle) = bundle(model.signature(), version);
+    Served::new(model.clone(), manifest, bundle, None).unwrap()
+}
+
+/// One whose manifest promises what the model has.
+pub(crate) fn bundle(signature: &Signature, version: u32) -> (Manifest, BundleRef) {
     let manifest = json!({
         "schema": "muster-bundle/1", "model": NAME, "version": version.to_string(), "created": "2026-11-24T02:00:00Z",
-        "task": "regression", "signature": model.signature(),
+        "task": "regression", "signature": signature,
         "variants": [{ "id": "cpu", "format": "onnx", "file": "model.onnx", "select": { "device": "CPU" }, "inference_precision": "f32" }],
         "files": [{ "path": "model.onnx", "length": 1, "sha256": Digest::of(b"").to_string() }],
     });
     let manifest = Manifest::parse(manifest.to_string().as_bytes()).unwrap();
     let path = format!("bundles/{NAME}/{version}.json").parse().unwrap();
-    Served::new(model.clone(), manifest, BundleRef { path, sha256: Digest::of(&version.to_be_bytes()) }, None)
-        .unwrap()
+    (manifest, BundleRef { path, sha256: Digest::of(&version.to_be_bytes()) })
 }

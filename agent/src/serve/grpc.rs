@@ -215,7 +215,7 @@ fn find(
     ModelName { name, version }: &ModelName,
 ) -> Result<std::sync::Arc<super::serving::Serving>, Refusal> {
     let version = Some(version.as_str()).filter(|version| !version.is_empty());
-    infer::find(&app.slots, name, version).map(|(serving, _)| serving)
+    infer::find(&app.slots, name, version).map(|found| found.serving)
 }
 
 impl From<Refusal> for Status {

@@ -156,12 +156,12 @@ async fn model_version_infer(
 }
 
 async fn config(State(app): State<App>, Path(model): Path<String>) -> Answer {
-    let (serving, _) = infer::find(&app.slots, &model, None)?;
+    let serving = infer::find(&app.slots, &model, None)?.serving;
     Ok(axum::Json(metadata::config(&model, &serving)).into_response())
 }
 
 async fn config_version(State(app): State<App>, Path((model, version)): Path<(String, String)>) -> Answer {
-    let (serving, _) = infer::find(&app.slots, &model, Some(&version))?;
+    let serving = infer::find(&app.slots, &model, Some(&version))?.serving;
     Ok(axum::Json(metadata::config(&model, &serving)).into_response())
 }
 
@@ -170,7 +170,7 @@ async fn all_statistics(State(app): State<App>) -> Response {
 }
 
 async fn statistics(State(app): State<App>, Path(model): Path<String>) -> Answer {
-    let (serving, _) = infer::find(&app.slots, &model, None)?;
+    let serving = infer::find(&app.slots, &model, None)?.serving;
     let model_stats = vec![metadata::statistics(&model, &serving)];
     Ok(axum::Json(Statistics { model_stats }).into_response())
 }
@@ -179,7 +179,7 @@ async fn statistics_version(
     State(app): State<App>,
     Path((model, version)): Path<(String, String)>,
 ) -> Answer {
-    let (serving, _) = infer::find(&app.slots, &model, Some(&version))?;
+    let serving = infer::find(&app.slots, &model, Some(&version))?.serving;
     let model_stats = vec![metadata::statistics(&model, &serving)];
     Ok(axum::Json(Statistics { model_stats }).into_response())
 }
@@ -278,7 +278,7 @@ async fn no_method() -> Refusal {
 }
 
 fn describe(app: &App, name: &str, version: Option<&str>) -> Answer {
-    let (serving, _) = infer::find(&app.slots, name, version)?;
+    let serving = infer::find(&app.slots, name, version)?.serving;
     Ok(axum::Json(metadata::model(name, &serving)).into_response())
 }
 
