@@ -74,7 +74,9 @@ bench-watch: ## Measure what watching 10,000 boxes for drift costs the fleet ser
 bench-ingest: packages ## Measure how fast reports of 10,000 boxes are committed, beside the same bytes inserted raw
 	@cargo bench --quiet --profile fast --package muster-fleet --bench ingest
 
-bench-inference: ## Measure what asking over a socket costs beside asking the model in the process
+bench-inference: runtime bench-models ## Measure what inference costs beside OpenVINO's own benchmark and beside MLServer
+	@scripts/python-env.sh $(LOCAL)/openvino agent/benches/inference/requirements.lock
+	@scripts/python-env.sh $(LOCAL)/mlserver agent/tests/interop/mlserver-requirements.lock
 	@cargo bench --quiet --profile fast -p muster-agent --bench inference
 
 bench-models: python ## Make the models that inference is measured with

@@ -1,0 +1,87 @@
+//! What the way costs: one client that asks again and again, as a scanner or a camera does.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Bench;
+use super::clients::{Client, Question, Way};
+use super::goals::{Goals, Limit};
+use super::house::workspace;
+
+const TURNS: usize = 20;
+const ASKS: usize = 50;
+
+struct Case {
+    name: &'static str,
+    goal: &'static str,
+    file: &'static str,
+    shape: &'static [usize],
+    answer_bytes: usize,
+}
+
+const IMAGE: &[usize] = &[1, 3, 224, 224];
+const CASES: [Case; 3] = [
+    Case {
+        name: "one row",
+        goal: "row",
+        file: "agent/tests/fixtures/logistic.onnx",
+        shape: &[1, 4],
+        answer_bytes: 4,
+    },
+    Case {
+        name: "an image of 602 kB, three numbers back",
+        goal: "image",
+        file: ".muster/bench-models/means.onnx",
+        shape: IMAGE,
+        answer_bytes: 12,
+    },
+    Case {
+        name: "an image of 602 kB, as much back",
+        goal: "image_both_ways",
+        file: "agent/tests/fixtures/image.onnx",
+        shape: IMAGE,
+        answer_bytes: 602_112,
+    },
+];
+
+/// Goals: 0.15 ms and 0.3 ms for each megabyte that is carried, at the median, over REST and gRPC.
+pub(crate) fn measure(bench: &Bench, goals: &mut Goals) {
+    println!("{:<64} {:>8} {:>8} {:>9}", "One client; milliseconds", "p50", "p95", "added");
+    for Case { name, goal, file, shape, answer_bytes } in CASES {
+        let model = bench.runtime.block_on(bench.house.swap_in(&workspace().join(file), 1));
+        let question = Question::new(shape);
+        let mut sides: Vec<(&str, Box<dyn Client>, Vec<Duration>)> = Way::ALL
+            .map(|way| (way.name(), question.ask(way, &bench.house, &model), Vec::new()))
+            .into_iter()
+            .collect();
+        sides.push(("the loopback alone", question.ask_nobody(answer_bytes), Vec::new()));
+        for _ in 0..TURNS {
+            for (_, client, took) in &mut sides {
+                // The first of a turn finds everything cold.
+                for _ in 0..ASKS / 10 {
+                    client.ask();
+                }
+                took.extend((0..ASKS).map(|_| {
+                    let began = Instant::now();
+                    client.ask();
+                    began.elapsed()
+                }));
+            }
+        }
+        let mut alone = None;
+        for (side, _, mut took) in sides {
+            took.sort_unstable();
+            let ms = |part: usize| took[took.len() * part / 100].as_secs_f64() * 1e3;
+            let (p50, p95) = (ms(50), ms(95));
+            let added = p50 - *alone.get_or_insert(p50);
+            println!("{:<64} {p50:>8.3} {p95:>8.3} {added:>9.3}", format!("{name}: {side}"));
+            let megabytes = (question.bytes() + answer_bytes) as f64 / 1e6;
+            let limit = Limit::AtMost(0.15 + 0.3 * megabytes);
+            let short = [(Way::Rest, "rest"), (Way::Grpc, "grpc")];
+            if let Some((_, way)) = short.into_iter().find(|(way, _)| way.name() == side) {
+                goals.add(&format!("added_{goal}_{way}"), added, "ms", limit);
+            }
+        }
+    }
+}
