@@ -67,10 +67,11 @@ pub(crate) fn beside_mlserver(bench: &Bench, goals: &mut Goals) {
         drop(bench.runtime.block_on(bench.house.swap_in(&file, 1)));
         let question = Question::new(shape);
         let peer = MlServer::start(&file);
+        // Connected anew each turn: MLServer closes a connection that was silent for five seconds.
         let clients = |server| (0..CLIENTS).map(|_| question.ask_json(server)).collect::<Vec<_>>();
-        let mut both = [clients(bench.house.server.addr), clients(peer.addr)];
+        let both = [bench.house.server.addr, peer.addr];
         let turns: Vec<[f64; 2]> =
-            (0..turns).map(|_| both.each_mut().map(|clients| rate(clients, span))).collect();
+            (0..turns).map(|_| both.map(|server| rate(&mut clients(server), span))).collect();
         let ratio = median(turns.iter().map(|[here, there]| here / there));
         println!("{:<64} {:>10.1}", format!("{name}: MLServer"), median(turns.iter().map(|turn| turn[1])));
         let here = median(turns.iter().map(|turn| turn[0]));

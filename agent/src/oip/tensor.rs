@@ -163,7 +163,7 @@ impl Values {
 
     /// Position of the first NaN or infinity.
     pub fn first_not_finite(&self) -> Option<usize> {
-        each!(self, values => values.iter().position(|value| !Element::is_finite(value)))
+        each!(self, values => first_not_finite(values))
     }
 
     /// `len` zeros, or empty texts.
@@ -182,6 +182,15 @@ impl Values {
         each!(self, values => values.extend_from_slice(Element::unwrap(more)?));
         Some(())
     }
+}
+
+/// Looks at whole blocks first: without a way out in the middle, they are compared many at once.
+fn first_not_finite<T: Element>(values: &[T]) -> Option<usize> {
+    const BLOCK: usize = 256;
+    let is_finite = |block: &[T]| block.iter().fold(true, |all, value| all & value.is_finite());
+    let start = BLOCK * values.chunks(BLOCK).position(|block| !is_finite(block))?;
+    let within = values.iter().skip(start).position(|value| !value.is_finite())?;
+    Some(start + within)
 }
 
 #[cfg(test)]
@@ -210,5 +219,11 @@ mod tests {
         assert_eq!(Values::Fp32(vec![0.0, f32::NAN]).first_not_finite(), Some(1));
         assert_eq!(Values::Fp64(vec![f64::INFINITY]).first_not_finite(), Some(0));
         assert_eq!(Values::Int8(vec![1]).first_not_finite(), None);
+        for at in [0, 255, 256, 700, 999] {
+            let mut many = vec![1.0; 1000];
+            many[at] = f32::NEG_INFINITY;
+            assert_eq!(Values::Fp32(many).first_not_finite(), Some(at));
+        }
+        assert_eq!(Values::Fp32(vec![f32::MAX; 1000]).first_not_finite(), None);
     }
 }
