@@ -171,7 +171,7 @@ struct Grpc {
 impl Grpc {
     /// What may be on its way to the client, as large as an image; libraries for gRPC grow it by themselves.
     const WINDOW: u32 = 4 * 1024 * 1024;
-    const FRAME: u32 = 256 * 1024;
+    const FRAME: u32 = 1024 * 1024;
 
     fn new(server: SocketAddr, message: Bytes) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();

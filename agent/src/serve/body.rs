@@ -132,10 +132,20 @@ pub(super) fn answer(oip::Response { json, tensors }: oip::Response) -> Response
         (JSON_BYTES, HeaderValue::from(json.len())),
     ];
     let pieces = std::iter::once(Bytes::from(json)).chain(tensors).collect();
-    (headers, Body::new(Pieces(pieces))).into_response()
+    (headers, Body::new(Pieces::new(pieces, None))).into_response()
 }
 
-struct Pieces(VecDeque<Bytes>);
+/// A body that is there already.
+pub(super) struct Pieces {
+    pieces: VecDeque<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Pieces {
+    pub(super) fn new(pieces: VecDeque<Bytes>, trailers: Option<HeaderMap>) -> Self {
+        Self { pieces, trailers }
+    }
+}
 
 impl hyper::body::Body for Pieces {
     type Data = Bytes;
@@ -145,15 +155,16 @@ impl hyper::body::Body for Pieces {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        let frame = self.pieces.pop_front().map(Frame::data);
+        Poll::Ready(frame.or_else(|| self.trailers.take().map(Frame::trailers)).map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.pieces.is_empty() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+        SizeHint::with_exact(self.pieces.iter().map(|piece| piece.len() as u64).sum())
     }
 }
 
@@ -172,7 +183,7 @@ mod tests {
     }
 
     fn in_pieces(count: usize, length: usize) -> Body {
-        Body::new(Pieces((0..count).map(|_| Bytes::from(vec![7; length])).collect()))
+        Body::new(Pieces::new((0..count).map(|_| Bytes::from(vec![7; length])).collect(), None))
     }
 
     #[tokio::test]
