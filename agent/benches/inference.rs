@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   way        one client, a model that does next to nothing: what a socket adds to asking in the process
+//!   json       whether one large request in JSON holds up a small one
 //!   limit      real models, as many clients as sessions, beside OpenVINO's own benchmark_app, which is the limit
 //!   mlserver   the same models in MLServer, asked by the same clients with the same bytes
 //! ```
@@ -33,8 +34,12 @@ use house::House;
 use tokio::runtime::Builder;
 
 /// All, or those that are named: `cargo bench … -- way`.
-const PARTS: [(&str, fn(&Bench, &mut Goals)); 3] =
-    [("way", way::measure), ("limit", work::beside_the_limit), ("mlserver", work::beside_mlserver)];
+const PARTS: [(&str, fn(&Bench, &mut Goals)); 4] = [
+    ("way", way::measure),
+    ("json", way::beside_much_json),
+    ("limit", work::beside_the_limit),
+    ("mlserver", work::beside_mlserver),
+];
 
 fn main() -> ExitCode {
     // As the agent's own.

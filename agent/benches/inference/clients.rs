@@ -69,6 +69,10 @@ impl Question {
         self.inputs[0].tensor.values.size_bytes()
     }
 
+    pub(crate) fn json_bytes(&self) -> usize {
+        self.json.len()
+    }
+
     pub(crate) fn ask(&self, way: Way, house: &House, model: &Model) -> Box<dyn Client> {
         match way {
             Way::InProcess => {

@@ -1,5 +1,6 @@
 //! What the way costs: one client that asks again and again, as a scanner or a camera does.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -84,4 +85,43 @@ pub(crate) fn measure(bench: &Bench, goals: &mut Goals) {
             }
         }
     }
+}
+
+/// Requests of 16 MB in JSON, one after the other, and beside them one row again and again: who waits for whom.
+pub(crate) fn beside_much_json(bench: &Bench, _: &mut Goals) {
+    let file = workspace().join("agent/tests/fixtures/logistic.onnx");
+    let model = bench.runtime.block_on(bench.house.swap_in(&file, 1));
+    let mut row = Question::new(&[1, 4]).ask(Way::Rest, &bench.house, &model);
+    let much = Question::new(&[400_000, 4]);
+    let mut large = much.ask_json(bench.house.server.addr);
+    let p99 = |took: &mut Vec<Duration>| {
+        took.sort_unstable();
+        took[took.len() * 99 / 100].as_secs_f64() * 1e3
+    };
+    let mut ask = || {
+        let began = Instant::now();
+        row.ask();
+        began.elapsed()
+    };
+    let mut alone: Vec<Duration> = (0..2000).map(|_| ask()).collect();
+    let done = AtomicBool::new(false);
+    let mut beside = std::thread::scope(|scope| {
+        let requests = scope.spawn(|| {
+            (0..10).for_each(|_| large.ask());
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut beside = Vec::new();
+        while !done.load(Ordering::Relaxed) {
+            beside.push(ask());
+        }
+        requests.join().unwrap();
+        beside
+    });
+    println!(
+        "\none row, p99: {:.2} ms alone, {:.2} ms beside requests of {:.1} MB in JSON ({} asked)",
+        p99(&mut alone),
+        p99(&mut beside),
+        much.json_bytes() as f64 / 1e6,
+        beside.len()
+    );
 }

@@ -24,7 +24,7 @@ const WORKS: [Work; 3] = [
     Work { model: "resnet50", shape: &[1, 3, 224, 224], turns: 5, span: Duration::from_secs(3) },
 ];
 /// Clients at once of the comparison between servers.
-const CLIENTS: usize = 8;
+const CLIENTS: usize = 16;
 
 /// Goal: ResNet-50, asked in the process by as many clients as it has sessions, answers at least 0.95 times as often.
 pub(crate) fn beside_the_limit(bench: &Bench, goals: &mut Goals) {
@@ -61,7 +61,7 @@ pub(crate) fn beside_the_limit(bench: &Bench, goals: &mut Goals) {
 
 /// Goal: the tabular model, asked in JSON by the same clients, answers at least 20 times as often as in MLServer.
 pub(crate) fn beside_mlserver(bench: &Bench, goals: &mut Goals) {
-    println!("\n{:<64} {:>10} {:>12}", "REST, JSON, 8 clients; answers a second", "rate", "x MLServer");
+    println!("\n{:<64} {:>10} {:>12}", "REST, JSON, 16 clients; answers a second", "rate", "x MLServer");
     for Work { model: name, shape, turns, span } in WORKS {
         let file = model_file(name);
         drop(bench.runtime.block_on(bench.house.swap_in(&file, 1)));

@@ -8,6 +8,7 @@ mod message;
 mod tensors;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -225,7 +226,8 @@ async fn answer_one(
     let _held = app.intake.hold(request.raw_input_contents.iter().map(Bytes::len).sum())?;
     let (name, version) = (request.model_name.clone(), request.model_version.clone());
     let version = Some(version.as_str()).filter(|version| !version.is_empty());
-    let read = |signature: &_| request.read(signature);
+    let read =
+        async move |serving: Arc<super::serving::Serving>| Ok(request.read(&serving.manifest.signature)?);
     let infer::Answered { id, version, outputs, wanted } =
         infer::infer(&app.slots, &name, version, deadline, read).await?;
     Ok(ModelInferResponse::write((name, version.to_string()), id, outputs, &wanted))
@@ -234,7 +236,7 @@ async fn answer_one(
 fn find(
     app: &Grpc,
     ModelName { name, version }: &ModelName,
-) -> Result<std::sync::Arc<super::serving::Serving>, Refusal> {
+) -> Result<Arc<super::serving::Serving>, Refusal> {
     let version = Some(version.as_str()).filter(|version| !version.is_empty());
     infer::find(&app.slots, name, version).map(|(serving, _)| serving)
 }
