@@ -1,0 +1,200 @@
+//! Work that gives way to everything else: compiling models and freeing them, on one thread, one job after the other.
+//!
+//! What a box answers meanwhile must not notice it. Three things are needed for that, each seen in `make soak`:
+//!
+//! - The policy `SCHED_IDLE` (sched(7)), not only a low priority: Linux lets even the nicest thread finish its slice of
+//!   some milliseconds before one that wakes up, and a request wakes threads five times.
+//! - One core of those there are. A core that is busy with this work takes over none of what waits at another; the last
+//!   one is chosen, which is an efficiency core where there are two kinds.
+//! - One thread: the allocator's lock that one job holds while it sleeps is waited for by the next.
+//!
+//! On a box that is never idle such a thread would wait for ever, and no bundle would reach it. A job that takes too long
+//! therefore goes on as the thread of low but certain priority that it becomes.
+
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use std::time::Duration;
+
+use rustix::process::setpriority_process;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadId, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy,
+};
+use tokio::sync::oneshot;
+
+use super::EngineError;
+
+/// Jobs that wait. A job is a load that somebody waits for, or a session that has ended.
+const WAITING_MAX: usize = 64;
+
+/// How long a job waits for an idle moment.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+const ORDINARY: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
+/// The nice value of what waits no longer.
+const LOW: i32 = 10;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    /// The thread, once there was something to do; it ends when this goes and its last job is done.
+    worker: Mutex<Option<Worker>>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    jobs: SyncSender<Job>,
+    thread: ThreadId,
+}
+
+impl Aside {
+    /// Runs it when its turn comes. What cannot wait any more is dropped right here.
+    pub(super) fn begin(&self, job: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+        let mut worker = self.worker();
+        let worker = match worker.as_ref() {
+            Some(worker) => worker,
+            None => worker.insert(Worker::start()?),
+        };
+        worker.jobs.try_send(Box::new(job)).map_err(|_| EngineError::Aborted)
+    }
+
+    /// [`Aside::begin`], and its result. If nobody waits for it any more it may be one that never ends: a new thread takes
+    /// what comes after.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let mut patience = Patience { aside: self, is_over: true };
+        let (done, mut result) = oneshot::channel();
+        // Where nobody waits any more the result is dropped right there.
+        self.begin(move || drop(done.send(job())))?;
+        let result = if let Ok(result) = tokio::time::timeout(IDLE_MAX, &mut result).await {
+            result
+        } else {
+            self.wait_no_longer();
+            result.await
+        };
+        patience.is_over = result.is_err();
+        result.map_err(|_| EngineError::Aborted)
+    }
+
+    fn wait_no_longer(&self) {
+        // It is alive: it ends only after its queue, which is held here.
+        let Some(Worker { thread, .. }) = *self.worker() else { return };
+        // The other thread gets the policy and keeps its nice value; that which is named becomes the caller's, so somebody
+        // says it who has nothing else to do.
+        let say = move || drop(set_thread_priority_and_policy(thread, ThreadPriority::Min, ORDINARY));
+        drop(std::thread::Builder::new().spawn(say));
+    }
+
+    fn worker(&self) -> MutexGuard<'_, Option<Worker>> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Patience<'a> {
+    aside: &'a Aside,
+    is_over: bool,
+}
+
+impl Drop for Patience<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            *self.aside.worker() = None;
+        }
+    }
+}
+
+impl Worker {
+    fn start() -> Result<Self, EngineError> {
+        let (jobs, queue) = sync_channel::<Job>(WAITING_MAX);
+        let (told, thread) = sync_channel(1);
+        let work = move || {
+            if told.send(thread_priority::thread_native_id()).is_err() {
+                return;
+            }
+            for job in queue {
+                // Before each: the one before may have waited too long.
+                give_way();
+                job();
+            }
+        };
+        std::thread::Builder::new().name("aside".to_owned()).spawn(work).map_err(EngineError::Thread)?;
+        Ok(Self { jobs, thread: thread.recv().map_err(|_| EngineError::Aborted)? })
+    }
+}
+
+/// From now on this thread, and those that it starts, work only while nothing else of the box wants to.
+pub(crate) fn give_way() {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    // It also asks for a nice value, which may be refused and says nothing here: what counts is looked at.
+    drop(set_thread_priority_and_policy(thread_priority::thread_native_id(), ThreadPriority::Min, idle));
+    if thread_priority::thread_schedule_policy() != Ok(idle) {
+        tracing::warn!("background work keeps the ordinary priority");
+    }
+    take_little();
+    if let Err(error) = keep_to_the_last_core() {
+        tracing::warn!(%error, "background work may use every core");
+    }
+}
+
+/// From now on this thread, and those that it starts, get about a tenth of a core that others want as well.
+pub(crate) fn take_little() {
+    if let Err(error) = setpriority_process(None, LOW) {
+        tracing::warn!(%error, "background work keeps the ordinary nice value");
+    }
+}
+
+fn keep_to_the_last_core() -> rustix::io::Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let Some(last) = (0..CpuSet::MAX_CPU).rev().find(|&core| allowed.is_set(core)) else { return Ok(()) };
+    let mut one = CpuSet::new();
+    one.set(last);
+    sched_setaffinity(None, &one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn jobs_are_done_in_turn_on_one_idle_thread() {
+        let aside = Aside::default();
+        let idle = Ok(ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle));
+        let thread = || (std::thread::current().id(), thread_priority::thread_schedule_policy());
+        let (first, found) = aside.run(thread).await.unwrap();
+        assert_eq!(found, idle);
+        assert_eq!(aside.run(thread).await.unwrap(), (first, idle.clone()));
+        assert_ne!(thread().1, idle, "whoever asks keeps its own");
+    }
+
+    #[tokio::test]
+    async fn a_job_that_never_ends_is_left_behind() {
+        let aside = Aside::default();
+        let (end, ended) = sync_channel::<()>(1);
+        let stuck = aside.run(move || ended.recv());
+        assert!(tokio::time::timeout(Duration::from_millis(50), stuck).await.is_err());
+        assert_eq!(aside.run(|| 7).await.unwrap(), 7);
+        drop(end);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_waits_too_long_for_an_idle_moment_waits_no_longer() {
+        let aside = Aside::default();
+        let (end, ended) = sync_channel::<()>(1);
+        let job = move || {
+            let _ended = ended.recv();
+            // What raises this thread is another one.
+            (0..1_000_000).any(|_| {
+                std::thread::yield_now();
+                thread_priority::thread_schedule_policy() == Ok(ORDINARY)
+            })
+        };
+        let mut job = std::pin::pin!(aside.run(job));
+        assert!(tokio::time::timeout(IDLE_MAX * 2, &mut job).await.is_err());
+        drop(end);
+        assert!(job.await.unwrap());
+    }
+}
