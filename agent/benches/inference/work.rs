@@ -107,7 +107,7 @@ fn rate(clients: &mut [Box<dyn Client>], span: Duration) -> f64 {
     answered as f64 / began.elapsed().as_secs_f64()
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

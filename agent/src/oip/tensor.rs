@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn not_finite_is_found_among_many_of_every_width() {
-        fn check<T: Element>(plain: [T; 4], odd: [T; 3]) {
+        fn check<T: Element>(plain: &[T; 4], odd: &[T; 3]) {
             let many: Vec<T> = plain.iter().cycle().take(3000).cloned().collect();
             assert_eq!(T::wrap(many.clone()).first_not_finite(), None);
             for (at, odd) in [0, 1023, 1024, 2999].into_iter().zip(odd.iter().cycle()) {
@@ -231,12 +231,12 @@ mod tests {
                 assert_eq!(T::wrap(many).first_not_finite(), Some(at));
             }
         }
-        check([f32::MAX, f32::MIN, -0.0, 1e-45], [f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
-        check([f64::MAX, f64::MIN, -0.0, 5e-324], [f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
-        check([f16::MAX, f16::MIN, f16::NEG_ZERO, f16::ONE], [f16::NAN, f16::INFINITY, f16::NEG_INFINITY]);
+        check(&[f32::MAX, f32::MIN, -0.0, 1e-45], &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+        check(&[f64::MAX, f64::MIN, -0.0, 5e-324], &[f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
+        check(&[f16::MAX, f16::MIN, f16::NEG_ZERO, f16::ONE], &[f16::NAN, f16::INFINITY, f16::NEG_INFINITY]);
         check(
-            [bf16::MAX, bf16::MIN, bf16::NEG_ZERO, bf16::ONE],
-            [bf16::NAN, bf16::INFINITY, bf16::NEG_INFINITY],
+            &[bf16::MAX, bf16::MIN, bf16::NEG_ZERO, bf16::ONE],
+            &[bf16::NAN, bf16::INFINITY, bf16::NEG_INFINITY],
         );
     }
 }

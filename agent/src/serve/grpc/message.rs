@@ -191,7 +191,7 @@ mod tests {
         let check = async |raw_output_contents: Vec<Bytes>, pieces| {
             let (id, model_name) = ("i".to_owned(), "m".to_owned());
             let answer =
-                ModelInferResponse { id, model_name, raw_output_contents, ..ModelInferResponse::default() };
+                ModelInferResponse { model_name, id, raw_output_contents, ..ModelInferResponse::default() };
             let mut body = reply(answer.clone()).into_body();
             let (mut bytes, mut frames, mut status) = (Vec::new(), 0, None);
             while let Some(frame) = body.frame().await {
