@@ -33,8 +33,10 @@ use goals::Goals;
 use house::House;
 use tokio::runtime::Builder;
 
+type Part = fn(&Bench, &mut Goals);
+
 /// All, or those that are named: `cargo bench … -- way`.
-const PARTS: [(&str, fn(&Bench, &mut Goals)); 4] = [
+const PARTS: [(&str, Part); 4] = [
     ("way", way::measure),
     ("json", way::beside_much_json),
     ("limit", work::beside_the_limit),

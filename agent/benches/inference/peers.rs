@@ -42,16 +42,15 @@ pub(crate) fn benchmark_app(model: &Path, streams: usize, span: Duration) -> f64
         .unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
     let rate = said.lines().find_map(|line| line.split_once("Throughput:")?.1.trim().strip_suffix(" FPS"));
-    rate.unwrap_or_else(|| panic!("benchmark_app failed: {said}{}", String::from_utf8_lossy(&ran.stderr)))
-        .parse()
-        .unwrap()
+    assert!(rate.is_some(), "benchmark_app failed: {said}{}", String::from_utf8_lossy(&ran.stderr));
+    rate.unwrap().parse().unwrap()
 }
 
-/// MLServer with one ONNX model; it ends when this is dropped.
+/// `MLServer` with one ONNX model; it ends when this is dropped.
 pub(crate) struct MlServer {
     pub(crate) addr: SocketAddr,
     process: Child,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl MlServer {
@@ -82,13 +81,13 @@ impl MlServer {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let mut server = Self { addr: ([127, 0, 0, 1], http).into(), process, _folder: folder };
+        let mut server = Self { addr: ([127, 0, 0, 1], http).into(), process, folder };
         server.wait_until_ready();
         server
     }
 
     fn wait_until_ready(&mut self) {
-        let give_up = Instant::now() + Duration::from_secs(60);
+        let give_up = Instant::now() + Duration::from_mins(1);
         let ready = || {
             use std::io::{Read as _, Write as _};
             let mut stream = TcpStream::connect(self.addr).ok()?;
@@ -101,7 +100,7 @@ impl MlServer {
         };
         while ready().is_none() {
             let ended = self.process.try_wait().unwrap();
-            let log = || std::fs::read_to_string(self._folder.path().join("log")).unwrap_or_default();
+            let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             assert!(ended.is_none() && Instant::now() < give_up, "MLServer did not start: {}", log());
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -21,7 +21,7 @@ struct Work {
 const WORKS: [Work; 3] = [
     Work { model: "tabular", shape: &[1, 12], turns: 3, span: Duration::from_secs(1) },
     Work { model: "cnn_int8", shape: &[1, 3, 64, 64], turns: 3, span: Duration::from_secs(1) },
-    Work { model: "resnet50", shape: &[1, 3, 224, 224], turns: 5, span: Duration::from_secs(3) },
+    Work { model: "resnet50", shape: &[1, 3, 224, 224], turns: 4, span: Duration::from_secs(2) },
 ];
 /// Clients at once of the comparison between servers.
 const CLIENTS: usize = 16;
@@ -33,11 +33,10 @@ pub(crate) fn beside_the_limit(bench: &Bench, goals: &mut Goals) {
         let file = model_file(name);
         let model = bench.runtime.block_on(bench.house.swap_in(&file, 1));
         let question = Question::new(shape);
-        let mut sides: Vec<(Way, Vec<Box<dyn Client>>, Vec<(f64, f64)>)> = Vec::new();
-        for way in Way::ALL {
+        let mut sides = Way::ALL.map(|way| {
             let clients = (0..model.sessions()).map(|_| question.ask(way, &bench.house, &model));
-            sides.push((way, clients.collect(), Vec::new()));
-        }
+            (way, clients.collect::<Vec<_>>(), Vec::new())
+        });
         let mut limits = Vec::new();
         for _ in 0..turns {
             let limit = benchmark_app(&file, model.sessions(), span);
@@ -59,7 +58,7 @@ pub(crate) fn beside_the_limit(bench: &Bench, goals: &mut Goals) {
     }
 }
 
-/// Goal: the tabular model, asked in JSON by the same clients, answers at least 20 times as often as in MLServer.
+/// Goal: the tabular model, asked in JSON by the same clients, answers at least 20 times as often as in `MLServer`.
 pub(crate) fn beside_mlserver(bench: &Bench, goals: &mut Goals) {
     println!("\n{:<64} {:>10} {:>12}", "REST, JSON, 16 clients; answers a second", "rate", "x MLServer");
     for Work { model: name, shape, turns, span } in WORKS {
@@ -88,7 +87,9 @@ fn model_file(name: &str) -> PathBuf {
 
 /// Answers a second when each client asks as fast as it is answered.
 fn rate(clients: &mut [Box<dyn Client>], span: Duration) -> f64 {
-    clients.iter_mut().for_each(|client| client.ask());
+    for client in clients.iter_mut() {
+        client.ask();
+    }
     let began = Instant::now();
     let answered: usize = std::thread::scope(|scope| {
         let asking = clients.iter_mut().map(|client| {
