@@ -8,8 +8,8 @@
 //!   one is chosen, which is an efficiency core where there are two kinds.
 //! - One thread: the allocator's lock that one job holds while it sleeps is waited for by the next.
 //!
-//! On a box that is never idle such a thread would wait for ever, and no bundle would reach it. A job that takes too long
-//! therefore goes on as the thread of low but certain priority that it becomes.
+//! On a box that is never idle such a thread would wait for ever, and no bundle would reach it. What takes too long is
+//! therefore done again, with a low but certain share: a thread cannot leave `SCHED_IDLE` without a privilege.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,8 +19,7 @@ use std::time::Duration;
 use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadId, ThreadPriority, ThreadSchedulePolicy,
-    set_thread_priority_and_policy,
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
 };
 use tokio::sync::oneshot;
 
@@ -31,66 +30,51 @@ const WAITING_MAX: usize = 64;
 
 /// How long a job waits for an idle moment.
 const IDLE_MAX: Duration = Duration::from_secs(30);
-const ORDINARY: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
-/// The nice value of what waits no longer.
+/// The nice value of what waits no longer: about a tenth of a core that others want as well.
 const LOW: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Debug, Default)]
 pub(super) struct Aside {
-    /// The thread, once there was something to do; it ends when this goes and its last job is done.
-    worker: Mutex<Option<Worker>>,
-}
-
-#[derive(Debug)]
-struct Worker {
-    jobs: SyncSender<Job>,
-    thread: ThreadId,
+    /// To the thread, once there was something to do; it ends when this goes and its last job is done.
+    jobs: Mutex<Option<SyncSender<Job>>>,
 }
 
 impl Aside {
     /// Runs it when its turn comes. What cannot wait any more is dropped right here.
     pub(super) fn begin(&self, job: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
-        let mut worker = self.worker();
-        let worker = match worker.as_ref() {
-            Some(worker) => worker,
-            None => worker.insert(Worker::start()?),
+        let mut jobs = self.jobs();
+        let jobs = match jobs.as_ref() {
+            Some(jobs) => jobs,
+            None => jobs.insert(start(give_way)?),
         };
-        worker.jobs.try_send(Box::new(job)).map_err(|_| EngineError::Aborted)
+        jobs.try_send(Box::new(job)).map_err(|_| EngineError::Aborted)
     }
 
-    /// [`Aside::begin`], and its result. If nobody waits for it any more it may be one that never ends: a new thread takes
-    /// what comes after.
+    /// The result of a job. If nobody waits for it any more it may be one that never ends: a new thread takes what comes
+    /// after.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        job: impl FnOnce() -> T + Send + 'static,
+        job: impl FnOnce() -> T + Clone + Send + 'static,
     ) -> Result<T, EngineError> {
         let mut patience = Patience { aside: self, is_over: true };
-        let (done, mut result) = oneshot::channel();
+        let (done, result) = oneshot::channel();
+        let once_more = job.clone();
         // Where nobody waits any more the result is dropped right there.
         self.begin(move || drop(done.send(job())))?;
-        let result = if let Ok(result) = tokio::time::timeout(IDLE_MAX, &mut result).await {
-            result
-        } else {
-            self.wait_no_longer();
-            result.await
-        };
-        patience.is_over = result.is_err();
-        result.map_err(|_| EngineError::Aborted)
+        if let Ok(result) = tokio::time::timeout(IDLE_MAX, result).await {
+            patience.is_over = result.is_err();
+            return result.map_err(|_| EngineError::Aborted);
+        }
+        let (done, result) = oneshot::channel();
+        let job: Job = Box::new(move || drop(done.send(once_more())));
+        start(take_little)?.try_send(job).map_err(|_| EngineError::Aborted)?;
+        result.await.map_err(|_| EngineError::Aborted)
     }
 
-    fn wait_no_longer(&self) {
-        // It is alive: it ends only after its queue, which is held here.
-        let Some(Worker { thread, .. }) = *self.worker() else { return };
-        // The other thread gets the policy and keeps its nice value; that which is named becomes the caller's, so somebody
-        // says it who has nothing else to do.
-        let say = move || drop(set_thread_priority_and_policy(thread, ThreadPriority::Min, ORDINARY));
-        drop(std::thread::Builder::new().spawn(say));
-    }
-
-    fn worker(&self) -> MutexGuard<'_, Option<Worker>> {
-        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    fn jobs(&self) -> MutexGuard<'_, Option<SyncSender<Job>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,28 +86,21 @@ struct Patience<'a> {
 impl Drop for Patience<'_> {
     fn drop(&mut self) {
         if self.is_over {
-            *self.aside.worker() = None;
+            *self.aside.jobs() = None;
         }
     }
 }
 
-impl Worker {
-    fn start() -> Result<Self, EngineError> {
-        let (jobs, queue) = sync_channel::<Job>(WAITING_MAX);
-        let (told, thread) = sync_channel(1);
-        let work = move || {
-            if told.send(thread_priority::thread_native_id()).is_err() {
-                return;
-            }
-            for job in queue {
-                // Before each: the one before may have waited too long.
-                give_way();
-                job();
-            }
-        };
-        std::thread::Builder::new().name("aside".to_owned()).spawn(work).map_err(EngineError::Thread)?;
-        Ok(Self { jobs, thread: thread.recv().map_err(|_| EngineError::Aborted)? })
-    }
+fn start(prepare: fn()) -> Result<SyncSender<Job>, EngineError> {
+    let (jobs, queue) = sync_channel::<Job>(WAITING_MAX);
+    let work = move || {
+        prepare();
+        for job in queue {
+            job();
+        }
+    };
+    std::thread::Builder::new().name("aside".to_owned()).spawn(work).map_err(EngineError::Thread)?;
+    Ok(jobs)
 }
 
 /// From now on this thread, and those that it starts, work only while nothing else of the box wants to.
@@ -134,7 +111,6 @@ pub(crate) fn give_way() {
     if thread_priority::thread_schedule_policy() != Ok(idle) {
         tracing::warn!("background work keeps the ordinary priority");
     }
-    take_little();
     if let Err(error) = keep_to_the_last_core() {
         tracing::warn!(%error, "background work may use every core");
     }
@@ -157,6 +133,8 @@ fn keep_to_the_last_core() -> rustix::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[tokio::test]
@@ -174,27 +152,28 @@ mod tests {
     async fn a_job_that_never_ends_is_left_behind() {
         let aside = Aside::default();
         let (end, ended) = sync_channel::<()>(1);
-        let stuck = aside.run(move || ended.recv());
+        let ended = Arc::new(Mutex::new(ended));
+        let stuck = aside.run(move || ended.lock().unwrap().recv());
         assert!(tokio::time::timeout(Duration::from_millis(50), stuck).await.is_err());
         assert_eq!(aside.run(|| 7).await.unwrap(), 7);
         drop(end);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_job_that_waits_too_long_for_an_idle_moment_waits_no_longer() {
+    async fn a_job_that_waits_too_long_for_an_idle_moment_is_done_with_a_share() {
         let aside = Aside::default();
+        let idle = Ok(ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle));
         let (end, ended) = sync_channel::<()>(1);
+        let ended = Arc::new(Mutex::new(ended));
         let job = move || {
-            let _ended = ended.recv();
-            // What raises this thread is another one.
-            (0..1_000_000).any(|_| {
-                std::thread::yield_now();
-                thread_priority::thread_schedule_policy() == Ok(ORDINARY)
-            })
+            let policy = thread_priority::thread_schedule_policy();
+            if policy == idle {
+                let _stuck = ended.lock().unwrap().recv();
+            }
+            policy
         };
-        let mut job = std::pin::pin!(aside.run(job));
-        assert!(tokio::time::timeout(IDLE_MAX * 2, &mut job).await.is_err());
+        let policy = aside.run(job).await.unwrap();
+        assert_eq!(policy, Ok(ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other)));
         drop(end);
-        assert!(job.await.unwrap());
     }
 }
