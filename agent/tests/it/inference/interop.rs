@@ -44,7 +44,8 @@ async fn clients_of_other_servers_need_only_another_address() {
     let there = play(peer.http, peer.grpc, &["--skip".as_ref(), "grpc_stream".as_ref()]).await;
     peer.process.kill().await.unwrap();
     let held = there.values().filter(|told| *told == "ok").count();
-    println!("{:<52} {:<6} MLServer: {held} of {} hold", "", "here", there.len());
+    let played = there.values().filter(|told| *told != "skipped").count();
+    println!("{:<52} {:<6} MLServer: {held} of {played} hold", "", "here");
     for (check, told) in &here {
         let there = there.get(check).map_or("never comes back", String::as_str);
         println!("{check:<52} {told:<6} {}", there.chars().take(100).collect::<String>());
