@@ -11,6 +11,7 @@ use muster_protocol::manifest::{InferencePrecision, Manifest, Signature};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 /// The model's name, which is its slot's.
@@ -21,7 +22,10 @@ pub(crate) struct House {
     pub(crate) slots: Slots,
     pub(crate) engine: Engine,
     pub(crate) server: ServeHandle,
+    /// Where it listens too.
+    pub(crate) socket: PathBuf,
     stop: CancellationToken,
+    _folder: TempDir,
 }
 
 impl House {
@@ -30,10 +34,13 @@ impl House {
         let slots = Slots::new(Arc::new(|| Timestamp::from_millis(0)), SlotLimits::default());
         let stop = CancellationToken::new();
         let (_, state) = tokio::sync::watch::channel(json!(null));
-        let config = ServeConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServeConfig::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("oip.sock");
+        let listen = ([127, 0, 0, 1], 0).into();
+        let config = ServeConfig { listen, unix: Some(socket.clone()), ..ServeConfig::default() };
         let desk = Desk::new("key").0;
         let server = serve::start(config, slots.clone(), state, desk, stop.clone()).await.unwrap();
-        Self { slots, engine: Engine::open(&runtime()).unwrap(), server, stop }
+        Self { slots, engine: Engine::open(&runtime()).unwrap(), server, socket, stop, _folder: folder }
     }
 
     /// Compiles it as an activation does, and lets it answer.
@@ -46,6 +53,7 @@ impl House {
     pub(crate) async fn close(self) {
         self.stop.cancel();
         self.server.stopped().await;
+        assert!(!self.socket.exists(), "the socket is still there");
     }
 }
 

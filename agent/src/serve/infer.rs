@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use muster_protocol::ids::BundleVersion;
-use muster_protocol::manifest::Signature;
 
 use super::error::Refusal;
 use super::serving::Serving;
@@ -13,7 +12,7 @@ use super::slots::{Found, Lookup, Slots, lock};
 use crate::engine::{Answer, InferError};
 use crate::labels::Prediction;
 use crate::measure::Outcome;
-use crate::oip::{self, Malformed, NamedTensor, Request, Wanted};
+use crate::oip::{self, NamedTensor, Request, Wanted};
 use crate::stopwatch::Stopwatch;
 
 /// Finds what serves under a model's name, and, if one was named, its version.
@@ -53,18 +52,21 @@ pub(super) struct Answered {
 
 /// Answers one request, however it was written: `read` makes it one for the model that serves. `deadline` is when the
 /// application stops waiting.
-pub(super) async fn infer(
+pub(super) async fn infer<R>(
     slots: &Slots,
     name: &str,
     version: Option<&str>,
     deadline: Option<Duration>,
-    read: impl FnOnce(&Signature) -> Result<Request, Malformed>,
-) -> Result<Answered, Refusal> {
+    read: impl FnOnce(Arc<Serving>) -> R,
+) -> Result<Answered, Refusal>
+where
+    R: Future<Output = Result<Request, Refusal>>,
+{
     let watch = Stopwatch::start();
     let Found { serving, predictions, shadow } = find(slots, name, version)?;
     let _in_flight = serving.begin();
     let Request { id, inputs, outputs: wanted, timeout } =
-        read(&serving.manifest.signature).inspect_err(|_| count_refused(&serving))?;
+        read(Arc::clone(&serving)).await.inspect_err(|_| count_refused(&serving))?;
     let read_in = watch.elapsed();
     let timeout = [timeout, deadline].into_iter().flatten().min();
     let inputs: Arc<[NamedTensor]> = inputs.into();

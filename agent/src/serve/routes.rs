@@ -8,7 +8,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post, put};
-use muster_protocol::manifest::Signature;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -23,7 +22,6 @@ use super::house::{Desk, Word};
 use super::slots::Slots;
 use super::words::Statistics;
 use super::{grpc, house, infer, labels, metadata, metrics};
-use crate::oip;
 
 /// Longest life of a request, sending it included; above the model's own patience.
 pub(super) const REQUEST_TIME: Duration = Duration::from_mins(1);
@@ -296,10 +294,9 @@ async fn answer(
 ) -> Answer {
     let json_bytes = body::json_bytes(headers)?;
     // Its room is held until the answer is there; the body itself goes as soon as it is read.
-    let read = move |signature: &Signature| oip::parse(&bytes, json_bytes, signature);
+    let read = |serving| body::parse(bytes, json_bytes, serving);
     let answered = infer::infer(&app.slots, name, version, None, read).await?;
-    let infer::Answered { id, version, outputs, wanted } = answered;
-    Ok(body::answer(oip::write(name, version.as_str(), id.as_deref(), outputs, &wanted)))
+    body::answer(name, answered).await
 }
 
 #[cfg(test)]
