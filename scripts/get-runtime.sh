@@ -60,6 +60,7 @@ libraries = [  # what the CPU needs, and nothing else; GPU and NPU plugins stay 
     r"libopenvino\.so\.\d+",
     r"libopenvino_intel_cpu_plugin\.so",
     r"libopenvino_onnx_frontend\.so\.\d+",
+    r"libopenvino_ir_frontend\.so\.\d+",
     r"libtbb\.so\.12",
 ]
 licence = re.compile(r".*LICENSE.*|.*third-party-programs\.txt|ThirdPartyNotices\.txt", re.I)

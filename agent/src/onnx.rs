@@ -204,16 +204,18 @@ impl Walk<'_> {
 mod tests {
     use super::*;
 
-    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        let mut out = vec![number << 3 | 2];
-        let mut length = bytes.len();
-        while length > 127 {
-            out.push(u8::try_from(length & 127).unwrap() | 128);
-            length >>= 7;
+    fn varint(mut value: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        while value > 127 {
+            out.push(u8::try_from(value & 127).unwrap() | 128);
+            value >>= 7;
         }
-        out.push(u8::try_from(length).unwrap());
-        out.extend(bytes);
+        out.push(u8::try_from(value).unwrap());
         out
+    }
+
+    fn field(number: usize, bytes: &[u8]) -> Vec<u8> {
+        [varint(number << 3 | 2), varint(bytes.len()), bytes.to_vec()].concat()
     }
 
     fn external(location: &str) -> Vec<u8> {
@@ -255,15 +257,16 @@ mod tests {
     fn names_are_found_wherever_they_hide() {
         let graph = |inner: &[u8]| field(7, inner);
         let tensor = field(13, &[field(1, b"location"), field(2, b"/x")].concat());
-        let attribute = |number: u8, inner: &[u8]| graph(&field(1, &field(5, &field(number, inner))));
+        let attribute = |number, inner: &[u8]| graph(&field(1, &field(5, &field(number, inner))));
         for model in [
             attribute(5, &tensor),
             attribute(10, &tensor),
             attribute(6, &field(5, &tensor)),
             attribute(22, &field(1, &tensor)),
             graph(&field(15, &field(2, &tensor))),
-            // Functions have a two-byte key: 25 << 3 | 2.
-            [vec![0xca, 1], field(0, &field(7, &field(5, &field(5, &tensor))))[1..].to_vec()].concat(),
+            field(25, &field(7, &field(5, &field(5, &tensor)))),
+            field(25, &field(11, &field(5, &tensor))),
+            field(20, &field(2, &field(5, &tensor))),
         ] {
             assert!(matches!(checked(&model), Err(OnnxError::Foreign(_))), "{model:?}");
         }
