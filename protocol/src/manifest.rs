@@ -24,7 +24,7 @@ pub const SCHEMA: &str = "muster-bundle/1";
 
 /// Features that a manifest may require and this version understands.
 pub const KNOWN_FEATURES: &[&str] =
-    &["golden", "drift-reference", "one-hot-streams", "numerics", "cpu-flags", "variant-files"];
+    &["golden", "drift-reference", "one-hot-streams", "cpu-flags", "variant-files"];
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
