@@ -18,7 +18,7 @@ pub struct Variant {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<String>,
     /// What the weights are.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Precision::is_full")]
     pub precision: Precision,
     pub select: Select,
     /// What to compute in: the same model answers differently in bfloat16.
@@ -53,6 +53,11 @@ pub enum Precision {
 }
 
 impl Precision {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the serialiser passes a reference")]
+    fn is_full(&self) -> bool {
+        *self == Self::Fp32
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
