@@ -172,8 +172,7 @@ impl Converter {
         let mut env = self.env.clone();
         env.retain(|(name, _)| name != "TMPDIR");
         env.push(("TMPDIR".into(), tmp.as_os_str().to_owned()));
-        // OpenVINO's Python package reports its use to Intel unless told not to.
-        env.push(("OPENVINO_TELEMETRY_OPTOUT".into(), "1".into()));
+        env.retain(|(name, _)| name != "HOME");
         env.push(("HOME".into(), tmp.as_os_str().to_owned()));
         Spec {
             command,

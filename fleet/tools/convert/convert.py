@@ -20,6 +20,9 @@ import pathlib
 import sys
 import warnings
 
+# OpenVINO and NNCF tell Intel of every conversion unless their reporter cannot be imported.
+sys.modules["openvino_telemetry"] = None
+
 GOLDEN_ROWS = 16
 # Beyond it one row is enough: an image says more than sixteen patients.
 GOLDEN_ELEMENTS = 200_000
