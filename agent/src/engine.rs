@@ -12,6 +12,7 @@
 //! *A later step*: for tiny float models the CPU provider is the faster one; until both are measured at activation,
 //! [`ProviderChoice::Auto`] always prefers OpenVINO.
 
+mod aside;
 mod convert;
 mod installed;
 mod library;
@@ -26,11 +27,10 @@ use muster_protocol::manifest::InferencePrecision;
 
 use crate::stopwatch::Stopwatch;
 
+pub(crate) use aside::give_way;
 pub use installed::{Installed, mapped_libraries};
 pub use model::{Answer, InferError, Model};
 
-/// Added to a thread's nice value: the lowest priority there is. See nice(2).
-const LEAST: i32 = 19;
 /// Requests that may wait for one model, where nothing else is said.
 pub const WAITING: usize = 64;
 
@@ -138,31 +138,19 @@ impl Engine {
     pub fn load(&self, spec: &LoadSpec) -> Result<Model, EngineError> {
         let watch = Stopwatch::start();
         let (sessions, signature, provider) = session::open(&self.library, spec)?;
-        Model::new(sessions, spec.waiting_max, signature, provider, watch.elapsed())
+        Model::new(&self.library, sessions, spec.waiting_max, signature, provider, watch.elapsed())
     }
 
-    /// [`Engine::load`] on a thread of its own that gives way to every other: what answers now must not notice it.
+    /// [`Engine::load`] by the thread that gives way to every other: what answers now must not notice it.
     pub async fn load_aside(&self, spec: LoadSpec) -> Result<Model, EngineError> {
-        let (done, opened) = tokio::sync::oneshot::channel();
         let library = Arc::clone(&self.library);
         let waiting_max = spec.waiting_max;
-        let work = move || {
-            give_way();
+        let opened = self.library.aside().run(move || {
             let watch = Stopwatch::start();
-            let opened = session::open(&library, &spec).map(|opened| (opened, watch.elapsed()));
-            // Nobody waits any more if this fails: the sessions are dropped right here.
-            drop(done.send(opened));
-        };
-        std::thread::Builder::new().name("load-model".to_owned()).spawn(work).map_err(EngineError::Thread)?;
-        let ((sessions, signature, provider), took) = opened.await.unwrap_or(Err(EngineError::Aborted))?;
+            session::open(&library, &spec).map(|opened| (opened, watch.elapsed()))
+        });
+        let ((sessions, signature, provider), took) = opened.await??;
         // Threads inherit their maker's priority, so those that answer are not made by the one that loaded.
-        Model::new(sessions, waiting_max, signature, provider, took)
-    }
-}
-
-/// From now on this thread works only while no other of the box wants to.
-fn give_way() {
-    if let Err(error) = rustix::process::nice(LEAST) {
-        tracing::debug!(%error, "a thread keeps the ordinary priority");
+        Model::new(&self.library, sessions, waiting_max, signature, provider, took)
     }
 }

@@ -104,10 +104,10 @@ pub enum SelfTestError {
     GoldenResponse(crate::oip::ReadError),
     #[error("the answer is not the golden one, within what {} allows: {mismatch}", numerics.as_str())]
     Mismatch { numerics: Numerics, mismatch: Mismatch },
-    #[error("loading took {measured_ms} ms; the bundle allows {limit_ms} ms")]
+    #[error("loading took {measured_ms} ms of the processor; the bundle allows {limit_ms} ms")]
     SlowLoad { measured_ms: u64, limit_ms: u64 },
     #[error(
-        "the slowest twentieth of the answers took {measured_ms:.3} ms and more; the bundle allows {limit_ms} ms"
+        "the slowest twentieth of the answers took {measured_ms:.3} ms of the processor and more; the bundle allows {limit_ms} ms"
     )]
     SlowAnswers { measured_ms: f64, limit_ms: f64 },
     #[error("the self-test used {measured} bytes of memory; the bundle allows {limit}")]

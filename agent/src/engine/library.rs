@@ -11,6 +11,7 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::memory::DeviceType;
 
+use super::aside::Aside;
 use super::{EngineError, installed};
 
 pub(super) const OPENVINO_PLUGIN: &str = "libonnxruntime_providers_openvino_plugin.so";
@@ -27,6 +28,7 @@ pub(super) struct Library {
     environment: Environment,
     /// Registered once, when first needed: it costs some 47 MB. A failure stays, and is every later model's reason.
     openvino: OnceLock<Result<(), String>>,
+    aside: Aside,
 }
 
 pub(super) fn open(dir: &Path) -> Result<Arc<Library>, EngineError> {
@@ -46,7 +48,8 @@ pub(super) fn open(dir: &Path) -> Result<Arc<Library>, EngineError> {
     let environment = builder.with_name("muster").build().map_err(|error| unusable(chain(&error)))?;
     // What matters comes back as an error; the rest would fill the log of a box for years.
     environment.set_log_level(LogLevel::Error);
-    let library = Arc::new(Library { dir, version, environment, openvino: OnceLock::new() });
+    let library =
+        Arc::new(Library { dir, version, environment, openvino: OnceLock::new(), aside: Aside::default() });
     *loaded = Some(Arc::clone(&library));
     Ok(library)
 }
@@ -58,6 +61,11 @@ impl Library {
 
     pub(super) fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// Where models are compiled and freed.
+    pub(super) fn aside(&self) -> &Aside {
+        &self.aside
     }
 
     /// OpenVINO's device for the CPU.

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Inference never runs on the async runtime or its blocking pool: a slow model may delay its own answers, nobody
-//! else's. When the last handle goes, the queue closes, the threads end, and the sessions are freed there. Requests in
+//! else's. When the last handle goes, the queue closes, the threads end, and the sessions are freed aside. Requests in
 //! flight are answered first; a request that was given up while it waited is never run.
 
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use muster_protocol::message::ProviderUse;
 use ort::session::Session;
 use tokio::sync::oneshot;
 
+use super::library::Library;
 use super::queue::{Full, Queue, Waiting};
 use super::{EngineError, convert};
 use crate::measure::Spent;
@@ -83,6 +84,7 @@ pub enum InferError {
 
 impl Model {
     pub(super) fn new(
+        library: &Arc<Library>,
         sessions: Vec<Session>,
         waiting_max: usize,
         signature: Signature,
@@ -102,6 +104,7 @@ impl Model {
         for mut session in sessions {
             let (queue, running, signature) =
                 (Arc::clone(&queue), Arc::clone(&running), inner.signature.clone());
+            let library = Arc::clone(library);
             let work = move || {
                 while let Some(Job { inputs, waits, answer }) = queue.pop() {
                     let queue = waits.elapsed();
@@ -112,9 +115,8 @@ impl Model {
                     // A receiver that is gone has given up; there is nobody to tell.
                     drop(answer.send(ran.map_err(InferError::Failed)));
                 }
-                // To free it takes milliseconds, which belong to whatever answers now.
-                super::give_way();
-                drop(session);
+                // To free it takes milliseconds, which belong to whatever answers now. Where that cannot be, it is freed here.
+                drop(library.aside().begin(move || drop(session)));
             };
             let thread = std::thread::Builder::new().name("infer".to_owned());
             thread.spawn(work).map_err(EngineError::Thread)?;

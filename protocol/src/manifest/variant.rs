@@ -118,7 +118,8 @@ impl Golden {
     }
 }
 
-/// What the model may take on the box; zero means no limit.
+/// What the model may take on the box; zero means no limit. Times are of the processor, as `muster-agent eval` measures
+/// them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VariantLimits {
