@@ -153,6 +153,21 @@ def batch_size(inputs):
     return max([t["shape"][0] for t in inputs if t["shape"] and t["shape"][0] > 0], default=1)
 
 
+def quantised(model, rows, inputs):
+    """Full INT8 quantisation; of an ONNX or an OpenVINO model."""
+    import nncf
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    options = {}
+    if all(len(t["shape"]) <= 2 for t in inputs):
+        # By default a range is the mean of the ranges of single samples. A row of twelve numbers reaches nowhere near the
+        # largest one that will be asked, so unlike an image's pixels it would be cut off.
+        ranges = RangeEstimatorParametersSet.MINMAX
+        options["advanced_parameters"] = nncf.AdvancedQuantizationParameters(activations_range_estimator_params=ranges)
+    samples = list(batches(rows, inputs, batch_size(inputs)))
+    return nncf.quantize(model, nncf.Dataset(samples), subset_size=len(samples), **options)
+
+
 def golden(rows, inputs):
     elements = sum(array[0].size for array in rows.values())
     fixed = [t["shape"][0] for t in inputs if t["shape"][0] > 0]
@@ -231,22 +246,16 @@ class Onnx:
         return self.save(model, folder)
 
     def int8(self, folder, rows):
-        import nncf
         import onnx
 
         model = self.model
         opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
         if opset < 13:
             model = onnx.version_converter.convert_version(model, 17)
-        quantised = nncf.quantize(model, self.dataset(rows))
-        if not any(node.op_type == "QuantizeLinear" for node in quantised.graph.node):
+        made = quantised(model, rows, self.inputs)
+        if not any(node.op_type == "QuantizeLinear" for node in made.graph.node):
             raise Refused("int8: the model has no layer that can be quantised; leave int8 out")
-        return self.save(quantised, folder)
-
-    def dataset(self, rows):
-        import nncf
-
-        return nncf.Dataset(list(batches(rows, self.inputs, batch_size(self.inputs))))
+        return self.save(made, folder)
 
 
 # --- OpenVINO ------------------------------------------------------------------------------------------------------------
@@ -306,13 +315,10 @@ class OpenVino:
         return self.save(self.model, folder, half=True)
 
     def int8(self, folder, rows):
-        import nncf
-
-        samples = list(batches(rows, self.inputs, batch_size(self.inputs)))
-        quantised = nncf.quantize(self.model.clone(), nncf.Dataset(samples))
-        if not any(op.get_type_name() == "FakeQuantize" for op in quantised.get_ops()):
+        made = quantised(self.model.clone(), rows, self.inputs)
+        if not any(op.get_type_name() == "FakeQuantize" for op in made.get_ops()):
             raise Refused("int8: the model has no layer that can be quantised; leave int8 out")
-        return self.save(quantised, folder)
+        return self.save(made, folder)
 
 
 # --- all of it -----------------------------------------------------------------------------------------------------------

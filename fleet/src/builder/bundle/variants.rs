@@ -39,7 +39,10 @@ pub struct VariantReport {
     pub id: String,
     pub bytes: u64,
     pub provider: String,
+    /// Not written into the bundle, which would otherwise differ from build to build.
+    #[serde(skip_serializing)]
     pub load_ms: f64,
+    #[serde(skip_serializing)]
     pub p95_us: f64,
     /// Of the golden outputs, beside those of the first variant.
     pub differs_max: f64,
