@@ -40,8 +40,12 @@ fn rows(folder: &Path, columns: usize) -> PathBuf {
 }
 
 async fn build(from: &Path, more: &[&str]) -> Result<(Publisher, Manifest), String> {
+    build_with(&python(), from, more).await
+}
+
+async fn build_with(python: &Path, from: &Path, more: &[&str]) -> Result<(Publisher, Manifest), String> {
     let publisher = Publisher { folder: tempfile::tempdir().unwrap() };
-    let (out, python) = (publisher.path("bundle"), python());
+    let out = publisher.path("bundle");
     let mut args = vec!["--python", python.to_str().unwrap()];
     args.extend(more);
     publisher.build(from, &out, &args).await?;
@@ -148,5 +152,6 @@ async fn what_cannot_be_converted_says_what_to_do() {
     check(&source("../agent/tests/corpus/ir-bomb/model.xml"), &[], "no input or no output").await;
     std::fs::write(folder.path().join("alone.xml"), "<net/>").unwrap();
     check(&folder.path().join("alone.xml"), &[], "alone.bin is missing").await;
-    check(&network, &["--python", "/no/such/python"], "make convert").await;
+    let error = build_with(Path::new("/no/such/python"), &network, &[]).await.err().unwrap();
+    assert!(error.contains("make convert"), "{error}");
 }
