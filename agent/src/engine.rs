@@ -27,7 +27,7 @@ use muster_protocol::manifest::InferencePrecision;
 
 use crate::stopwatch::Stopwatch;
 
-pub(crate) use aside::give_way;
+pub(crate) use aside::{give_way, take_little};
 pub use installed::{Installed, mapped_libraries};
 pub use model::{Answer, InferError, Model};
 

@@ -50,6 +50,19 @@ pub struct EvalArgs {
     /// CPU time that this process allows itself, in seconds.
     #[arg(long)]
     pub cpu_s: Option<u64>,
+    /// What this process gets of a processor that others want as well.
+    #[arg(long, value_enum, default_value_t)]
+    pub priority: Priority,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Priority {
+    #[default]
+    Normal,
+    /// About a tenth.
+    Low,
+    /// Nothing.
+    Idle,
 }
 
 /// The last line on standard error. Times are of the processor, not of the wall: the model is judged, not what else the box
@@ -144,9 +157,10 @@ fn limit(args: &EvalArgs) -> Result<(), EvalError> {
         set("CPU time", Resource::Cpu, cpu_s)?;
     }
     set("core dumps", Resource::Core, 0)?;
-    // Serving goes first.
-    if args.cpu_s.is_some() {
-        engine::give_way();
+    match args.priority {
+        Priority::Normal => {}
+        Priority::Low => engine::take_little(),
+        Priority::Idle => engine::give_way(),
     }
     Ok(())
 }

@@ -25,6 +25,8 @@ pub use compare::Mismatch;
 
 /// How often the golden request is asked where a latency limit must be judged.
 const LATENCY_RUNS: usize = 20;
+/// How long a test waits for an idle moment of the box.
+const IDLE_MAX: Duration = Duration::from_secs(45);
 /// Most that a child may print on either stream.
 const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -37,7 +39,7 @@ pub struct SelfTestSpec {
     pub provider: ProviderChoice,
     pub runtime_dir: PathBuf,
     pub golden: Option<GoldenPair>,
-    /// Wall time for everything.
+    /// Wall time for everything, once it waits no longer for idle moments.
     pub deadline: Duration,
     /// Address space of the child. OpenVINO reserves far more than it touches, so this is a fence, not a measure.
     pub memory_mb: u64,
@@ -139,16 +141,32 @@ impl SelfTestError {
 }
 
 /// Runs the test with the agent's own binary `exe`. Dropping the future ends the child.
+///
+/// First in the box's idle moments, so that nobody notices. What does not end there may be a model that hangs, or a box that
+/// is never idle: the second time it gets its share.
 pub async fn run(exe: &Path, spec: &SelfTestSpec) -> Result<SelfTestReport, SelfTestError> {
+    match once(exe, spec, "idle", IDLE_MAX.min(spec.deadline)).await {
+        Err(SelfTestError::TimedOut(_)) => once(exe, spec, "low", spec.deadline).await,
+        ended => ended,
+    }
+}
+
+async fn once(
+    exe: &Path,
+    spec: &SelfTestSpec,
+    priority: &str,
+    deadline: Duration,
+) -> Result<SelfTestReport, SelfTestError> {
     let watch = Stopwatch::start();
     let input = input(spec)?;
     let start_failed = |source| SelfTestError::Start { exe: exe.to_owned(), source };
-    let mut child = command(exe, spec).map_err(start_failed)?.spawn().map_err(start_failed)?;
-    let ended = tokio::time::timeout(spec.deadline, converse(&mut child, &input)).await;
+    let mut command = command(exe, spec).map_err(start_failed)?;
+    let mut child = command.args(["--priority", priority]).spawn().map_err(start_failed)?;
+    let ended = tokio::time::timeout(deadline, converse(&mut child, &input)).await;
     let Ok(ended) = ended else {
         // Killed and reaped here, so that no child outlives its test.
         drop(child.kill().await);
-        return Err(SelfTestError::TimedOut(spec.deadline));
+        return Err(SelfTestError::TimedOut(deadline));
     };
     let (status, stdout, stderr) = ended.map_err(|error| SelfTestError::Garbled(error.to_string()))?;
     let summary = summary(spec, status, &stderr)?;

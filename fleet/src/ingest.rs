@@ -1,20 +1,25 @@
-//! Takes in what devices say: decode → one transaction → commit → acknowledge.
+//! Takes in what devices say: a batch is judged while the one before it is written.
 //!
 //! ```text
-//!   broker ─▶ link ─▶ up to 500 at once ─▶ decode ─▶ telemetry commit ─▶ control commit ─▶ acks ─▶ broker
+//!   broker ─▶ link ─▶ up to 500 at once ─▶ decode ─▶ judge ─▶ control commit ─▶ write ─▶ telemetry commit ─▶ acks ─▶ broker
+//!                                             │        │            └ the book is brought up to date
+//!                                             │        └ needs what only the telemetry knows: waits for the batch before
 //!                                             └ malformed: counted, named in the log now and then
-//!                                                        └ meanwhile the book is brought up to date; failing drops it
 //!   every five minutes: rollups, positions ─▶ telemetry commit ─▶ what is too much or too old is dropped
 //! ```
 //! Batches grow with the load: what came while one was being written is the next, and nobody waits for a batch to fill.
-//! An acknowledgement is sent only after both commits. The telemetry commits first; if the control commit then fails,
-//! the device repeats itself and its reports are known already.
+//! Two are under way at most, one being judged and one being written, and they are written in the order they came.
+//!
+//! An acknowledgement is sent only after both commits. The control plane commits first; if the telemetry then fails, its
+//! events and states are known already when they come again. A batch that fails takes with it the book, and what was judged
+//! by that book: both batches are taken in again, one after the other.
 //!
 //! Only members are listened to, by the register and not by the broker: a broker may be someone else's, and its list of
 //! revoked certificates late. Never trusts a device further than its own rows.
 
 mod book;
 mod decode;
+mod flight;
 mod hours;
 mod keep;
 mod take;
@@ -40,6 +45,7 @@ use crate::store::stats::Sums;
 use crate::store::{Store, StoreError};
 use book::{Book, Page};
 use decode::Fact;
+use flight::{Acks, Batch, Flight, Judged, Landing, Writing};
 use keep::Keeper;
 use take::{Heard, Members, Taken, Windows};
 
@@ -107,10 +113,11 @@ pub struct Ingest {
     clocks: Clocks,
     counters: Arc<IngestCounters>,
     windows: Windows,
-    /// None until the first batch, or after a failure: read from the database then.
+    /// None until the first batch, or after a failure; nothing is under way then, and it is read from the database.
     book: Option<Book>,
     heard: Heard,
     keeper: Keeper,
+    flight: Flight,
     /// Told when a key was retired.
     retired: Arc<Notify>,
     malformed_named: Option<tokio::time::Instant>,
@@ -144,6 +151,7 @@ impl Ingest {
             book: None,
             heard: Heard::default(),
             keeper: Keeper::new(retention),
+            flight: Flight::default(),
             retired,
             malformed_named: None,
             stranger_named: None,
@@ -155,42 +163,75 @@ impl Ingest {
     }
 
     pub async fn run(mut self, mut messages: mpsc::Receiver<Inbound>, stop: CancellationToken) {
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut came = Vec::with_capacity(BATCH);
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let came = tokio::select! {
-                () = stop.cancelled() => return,
-                _ = look.tick() => {
-                    self.keep().await;
-                    continue;
+            let acks = tokio::select! {
+                () = stop.cancelled() => break,
+                landing = self.flight.land(), if !self.flight.is_empty() => self.landed(landing).await,
+                _ = look.tick() => self.keep().await,
+                count = messages.recv_many(&mut came, BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.counters.waiting.store(messages.len() as u64, Ordering::Relaxed);
+                    let load = if messages.is_empty() { Load::Light } else { Load::Heavy };
+                    let acks = self.take_in(&came, load).await;
+                    came.clear();
+                    acks
                 }
-                came = messages.recv_many(&mut batch, BATCH) => came,
             };
-            if came == 0 {
-                return;
-            }
-            self.counters.waiting.store(messages.len() as u64, Ordering::Relaxed);
-            let load = if messages.is_empty() { Load::Light } else { Load::Heavy };
-            let acks = self.take_in(&batch, load).await;
             self.acknowledge(acks).await;
-            batch.clear();
+        }
+        let acks = self.settle().await;
+        self.acknowledge(acks).await;
+    }
+
+    /// Judges a batch while the one before is written, and sends it off once that has landed: all of it is committed, or
+    /// none. Returns what may be acknowledged by now.
+    pub async fn take_in(&mut self, messages: &[Inbound], load: Load) -> Vec<(DeviceId, Ack)> {
+        count(&self.counters.messages, messages.len());
+        count(&self.counters.batches, 1);
+        let facts = messages.iter().filter_map(|inbound| self.decode(inbound)).collect();
+        let batch = Batch { facts, load };
+        let judged = self.judge(&batch).await;
+        match (self.flight.land().await, judged) {
+            (Landing::Safe(acks), Ok(judged)) => {
+                self.flight.launch(batch, judged, self.counters());
+                acks
+            }
+            (landing, judged) => {
+                // It may have begun the transaction that is needed now.
+                drop(judged);
+                let mut acks = self.landed(landing).await;
+                acks.extend(self.take_again(&batch).await);
+                acks
+            }
         }
     }
 
-    /// Closes rollups if it is time, and drops what is too much or too old.
-    pub async fn keep(&mut self) {
+    /// Waits for what is under way. Returns what may be acknowledged by now.
+    pub async fn settle(&mut self) -> Vec<(DeviceId, Ack)> {
+        let landing = self.flight.land().await;
+        self.landed(landing).await
+    }
+
+    /// Closes rollups if it is time, and drops what is too much or too old. Returns what may be acknowledged by now.
+    pub async fn keep(&mut self) -> Vec<(DeviceId, Ack)> {
         let moment = self.clocks.moment();
         let full = self.book.as_ref().is_some_and(Book::is_full);
         if !full && !self.keeper.is_due(moment) {
-            return;
+            return Vec::new();
         }
+        let acks = self.settle().await;
         if let Err(error) = self.close(moment).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "rollups cannot be written; trying again"
             );
         }
+        acks
     }
 
     async fn close(&mut self, moment: Moment) -> Result<(), StoreError> {
@@ -208,13 +249,23 @@ impl Ingest {
         }
     }
 
-    /// Takes a batch in: all of it is committed, or none. Returns what may be acknowledged.
-    pub async fn take_in(&mut self, batch: &[Inbound], load: Load) -> Vec<(DeviceId, Ack)> {
-        count(&self.counters.messages, batch.len());
-        count(&self.counters.batches, 1);
-        let facts: Vec<(DeviceId, Fact)> = batch.iter().filter_map(|inbound| self.decode(inbound)).collect();
+    async fn landed(&mut self, landing: Landing) -> Acks {
+        match landing {
+            Landing::Safe(acks) => acks,
+            Landing::Failed(batch) => {
+                self.book = None;
+                match batch {
+                    Some(batch) => self.take_again(&batch).await,
+                    None => Acks::new(),
+                }
+            }
+        }
+    }
+
+    /// Takes in what could not be judged or written, with nothing else under way.
+    async fn take_again(&mut self, batch: &Batch) -> Acks {
         for attempt in 1..=TRIES {
-            match self.commit(&facts, load).await {
+            match self.commit(batch).await {
                 Ok(acks) => return acks,
                 Err(error) if error.is_transient() && attempt < TRIES => {
                     tokio::time::sleep(RETRY_PAUSE * attempt).await;
@@ -222,14 +273,23 @@ impl Ingest {
                 Err(error) => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
-                        messages = facts.len(),
+                        messages = batch.facts.len(),
                         "cannot take messages in; devices will repeat them"
                     );
                     break;
                 }
             }
         }
-        Vec::new()
+        Acks::new()
+    }
+
+    async fn commit(&mut self, batch: &Batch) -> Result<Acks, StoreError> {
+        let judged = self.judge(batch).await?;
+        let written = judged.write(&self.counters).await;
+        if written.is_err() {
+            self.book = None;
+        }
+        written
     }
 
     fn decode(&mut self, inbound: &Inbound) -> Option<(DeviceId, Fact)> {
@@ -246,24 +306,21 @@ impl Ingest {
         }
     }
 
-    /// All facts in their order, in one transaction of each database. Returns what may be acknowledged.
-    async fn commit(
-        &mut self,
-        facts: &[(DeviceId, Fact)],
-        load: Load,
-    ) -> Result<Vec<(DeviceId, Ack)>, StoreError> {
+    /// All facts in their order. What they do to the control plane is committed; the book has what they add to the telemetry,
+    /// before it is written.
+    async fn judge(&mut self, batch: &Batch) -> Result<Judged, StoreError> {
         let mut book = self.book().await?;
         let moment = self.clocks.moment();
         let mut control = self.store.write().await?;
-        let mut telemetry = self.store.write_telemetry().await?;
+        let mut writing = Writing::later(&self.store);
         let mut touched = Touched::new();
-        let everybody: BTreeSet<&DeviceId> = facts.iter().map(|(device, _)| device).collect();
+        let everybody: BTreeSet<&DeviceId> = batch.facts.iter().map(|(device, _)| device).collect();
         let mut members = Members::look_up(&mut control, &everybody, &mut self.heard, moment.at).await?;
         let (mut page, mut retired, mut stranger) = (Page::default(), false, None);
-        for (device, fact) in facts {
+        for (device, fact) in &batch.facts {
             let mut taker = take::Taker {
                 control: &mut control,
-                telemetry: &mut telemetry,
+                telemetry: &mut writing,
                 counters: &self.counters,
                 windows: &mut self.windows,
                 heard: &self.heard,
@@ -288,32 +345,20 @@ impl Ingest {
             served.push(((slot.to_string(), model), sums));
         }
         let safe = page.safe(&book, &mut control, &touched).await?;
-        let mut acks = Vec::with_capacity(touched.len());
+        let mut acks = Acks::with_capacity(touched.len());
         for (device, boot) in touched {
             let of_boot = safe.get(&(device.clone(), boot.clone())).copied().unwrap_or_default();
             let ack = Ack {
                 v: VERSION,
                 event: of_boot.event,
                 state: of_boot.state,
-                report: page.position(&book, &mut telemetry, &device, &boot).await?,
+                report: page.position(&book, &mut writing, &device, &boot).await?,
                 boot,
             };
             acks.push((device, ack));
         }
-        let entries = page.entries(&book, moment.at, load);
-        // The book is brought up to date while the database works. If that fails, the book is dropped as well.
-        let (unfit, ()) = tokio::join!(entries.write(&mut telemetry, moment.at), async {
-            book.take_over(page, moment.at);
-        });
-        let unfit = unfit?;
-        telemetry.commit().await?;
-        count(&self.counters.reports, entries.reports());
-        self.counters.unfit_panes.fetch_add(unfit, Ordering::Relaxed);
-        self.counters.serve(served);
         control.commit().await?;
         self.heard.note(members, moment.at);
-        self.counters.open_rollups.store(book.open_rollups() as u64, Ordering::Relaxed);
-        self.book = Some(book);
         if retired {
             self.retired.notify_one();
         }
@@ -323,7 +368,11 @@ impl Ingest {
             let state = standing.map_or("unknown", StandingName::as_str);
             tracing::warn!(device.id = %device, state, "a device that is no member speaks, and is not listened to");
         }
-        Ok(acks)
+        let entries = page.entries(&book, moment.at, batch.load);
+        book.take_over(page, moment.at);
+        self.counters.open_rollups.store(book.open_rollups() as u64, Ordering::Relaxed);
+        self.book = Some(book);
+        Ok(Judged { writing, entries, acks, served, received: moment.at })
     }
 
     async fn acknowledge(&self, acks: Vec<(DeviceId, Ack)>) {

@@ -7,12 +7,20 @@
 //! - One core of those there are. A core that is busy with this work takes over none of what waits at another; the last
 //!   one is chosen, which is an efficiency core where there are two kinds.
 //! - One thread: the allocator's lock that one job holds while it sleeps is waited for by the next.
+//!
+//! On a box that is never idle such a thread would wait for ever, and no bundle would reach it. What takes too long is
+//! therefore done again, with a low but certain share: a thread cannot leave `SCHED_IDLE` without a privilege.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use std::time::Duration;
+
+use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+};
 use tokio::sync::oneshot;
 
 use super::EngineError;
@@ -20,38 +28,53 @@ use super::EngineError;
 /// Jobs that wait. A job is a load that somebody waits for, or a session that has ended.
 const WAITING_MAX: usize = 64;
 
+/// How long a job waits for an idle moment.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// The nice value of what waits no longer: about a tenth of a core that others want as well.
+const LOW: i32 = 10;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Debug, Default)]
 pub(super) struct Aside {
-    /// The thread, once there was something to do; it ends when this goes and its last job is done.
+    /// To the thread, once there was something to do; it ends when this goes and its last job is done.
     jobs: Mutex<Option<SyncSender<Job>>>,
 }
 
 impl Aside {
     /// Runs it when its turn comes. What cannot wait any more is dropped right here.
     pub(super) fn begin(&self, job: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let queue = match jobs.as_ref() {
-            Some(queue) => queue,
-            None => jobs.insert(start()?),
+        let mut jobs = self.jobs();
+        let jobs = match jobs.as_ref() {
+            Some(jobs) => jobs,
+            None => jobs.insert(start(give_way)?),
         };
-        queue.try_send(Box::new(job)).map_err(|_| EngineError::Aborted)
+        jobs.try_send(Box::new(job)).map_err(|_| EngineError::Aborted)
     }
 
-    /// [`Aside::begin`], and its result. If nobody waits for it any more it may be one that never ends: a new thread takes
-    /// what comes after.
+    /// The result of a job. If nobody waits for it any more it may be one that never ends: a new thread takes what comes
+    /// after.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        job: impl FnOnce() -> T + Send + 'static,
+        job: impl FnOnce() -> T + Clone + Send + 'static,
     ) -> Result<T, EngineError> {
         let mut patience = Patience { aside: self, is_over: true };
         let (done, result) = oneshot::channel();
+        let once_more = job.clone();
         // Where nobody waits any more the result is dropped right there.
         self.begin(move || drop(done.send(job())))?;
-        let result = result.await.map_err(|_| EngineError::Aborted);
-        patience.is_over = result.is_err();
-        result
+        if let Ok(result) = tokio::time::timeout(IDLE_MAX, result).await {
+            patience.is_over = result.is_err();
+            return result.map_err(|_| EngineError::Aborted);
+        }
+        let (done, result) = oneshot::channel();
+        let job: Job = Box::new(move || drop(done.send(once_more())));
+        start(take_little)?.try_send(job).map_err(|_| EngineError::Aborted)?;
+        result.await.map_err(|_| EngineError::Aborted)
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Option<SyncSender<Job>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,32 +86,40 @@ struct Patience<'a> {
 impl Drop for Patience<'_> {
     fn drop(&mut self) {
         if self.is_over {
-            *self.aside.jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.aside.jobs() = None;
         }
     }
 }
 
-fn start() -> Result<SyncSender<Job>, EngineError> {
-    let (queue, jobs) = sync_channel::<Job>(WAITING_MAX);
+fn start(prepare: fn()) -> Result<SyncSender<Job>, EngineError> {
+    let (jobs, queue) = sync_channel::<Job>(WAITING_MAX);
     let work = move || {
-        give_way();
-        for job in jobs {
+        prepare();
+        for job in queue {
             job();
         }
     };
     std::thread::Builder::new().name("aside".to_owned()).spawn(work).map_err(EngineError::Thread)?;
-    Ok(queue)
+    Ok(jobs)
 }
 
 /// From now on this thread, and those that it starts, work only while nothing else of the box wants to.
 pub(crate) fn give_way() {
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    let this = thread_priority::thread_native_id();
-    if let Err(error) = thread_priority::set_thread_priority_and_policy(this, ThreadPriority::Min, idle) {
-        tracing::warn!(%error, "background work keeps the ordinary priority");
+    // It also asks for a nice value, which may be refused and says nothing here: what counts is looked at.
+    drop(set_thread_priority_and_policy(thread_priority::thread_native_id(), ThreadPriority::Min, idle));
+    if thread_priority::thread_schedule_policy() != Ok(idle) {
+        tracing::warn!("background work keeps the ordinary priority");
     }
     if let Err(error) = keep_to_the_last_core() {
         tracing::warn!(%error, "background work may use every core");
+    }
+}
+
+/// From now on this thread, and those that it starts, get about a tenth of a core that others want as well.
+pub(crate) fn take_little() {
+    if let Err(error) = setpriority_process(None, LOW) {
+        tracing::warn!(%error, "background work keeps the ordinary nice value");
     }
 }
 
@@ -98,4 +129,51 @@ fn keep_to_the_last_core() -> rustix::io::Result<()> {
     let mut one = CpuSet::new();
     one.set(last);
     sched_setaffinity(None, &one)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn jobs_are_done_in_turn_on_one_idle_thread() {
+        let aside = Aside::default();
+        let idle = Ok(ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle));
+        let thread = || (std::thread::current().id(), thread_priority::thread_schedule_policy());
+        let (first, found) = aside.run(thread).await.unwrap();
+        assert_eq!(found, idle);
+        assert_eq!(aside.run(thread).await.unwrap(), (first, idle.clone()));
+        assert_ne!(thread().1, idle, "whoever asks keeps its own");
+    }
+
+    #[tokio::test]
+    async fn a_job_that_never_ends_is_left_behind() {
+        let aside = Aside::default();
+        let (end, ended) = sync_channel::<()>(1);
+        let ended = Arc::new(Mutex::new(ended));
+        let stuck = aside.run(move || ended.lock().unwrap().recv());
+        assert!(tokio::time::timeout(Duration::from_millis(50), stuck).await.is_err());
+        assert_eq!(aside.run(|| 7).await.unwrap(), 7);
+        drop(end);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_waits_too_long_for_an_idle_moment_is_done_with_a_share() {
+        let aside = Aside::default();
+        let idle = Ok(ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle));
+        let (end, ended) = sync_channel::<()>(1);
+        let ended = Arc::new(Mutex::new(ended));
+        let job = move || {
+            let policy = thread_priority::thread_schedule_policy();
+            if policy == idle {
+                let _stuck = ended.lock().unwrap().recv();
+            }
+            policy
+        };
+        let policy = aside.run(job).await.unwrap();
+        assert_eq!(policy, Ok(ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other)));
+        drop(end);
+    }
 }

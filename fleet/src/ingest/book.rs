@@ -1,9 +1,10 @@
-//! What ingest remembers between batches, and what a batch adds to it once it is committed.
+//! What ingest remembers between batches, and what a batch adds to it.
 //!
 //! ```text
-//!   report ─▶ Page ── commit ─▶ Book ── every five minutes ─▶ rollups, positions, health
+//!   report ─▶ Page ── judged ─▶ Book ── every five minutes ─▶ rollups, positions, health
 //!                                     └ at once, or every fifteen seconds while messages wait ─▶ sums of hours
 //! ```
+//! It is ahead of the database by the batch that is being written; should that fail, the book goes with it.
 //! All of it can be read again from the reports, so a lost book loses nothing: after a crash the boxes' positions are looked
 //! up when they speak, and what no rollup holds yet is added up again.
 
@@ -15,6 +16,7 @@ use muster_protocol::message::{Health, LabelBlock, Pane, Report};
 use muster_protocol::time::Timestamp;
 
 use super::Load;
+use super::flight::Writing;
 use super::hours::Hours;
 use super::take::{Place, place};
 use crate::rollup::{Rollup, Step};
@@ -33,7 +35,7 @@ const OPEN_MAX: usize = 100_000;
 /// Reports that are read at once when they are added up again.
 const REREAD: u32 = 5_000;
 
-/// What was committed.
+/// What was judged.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     sources: HashMap<DeviceId, Vec<Source>>,
@@ -189,12 +191,12 @@ impl Page {
     pub(super) async fn take(
         &mut self,
         book: &Book,
-        tx: &mut TelemetryTx,
+        writing: &mut Writing,
         device: &DeviceId,
         report: &Report,
         (measured, received): (Timestamp, Timestamp),
     ) -> Result<Place, StoreError> {
-        let source = self.source(book, tx, device, &report.boot, received).await?;
+        let source = self.source(book, writing, device, &report.boot, received).await?;
         let place = place(source.contiguous, report.sequence, report.held_from);
         if place != Place::Next {
             return Ok(place);
@@ -244,14 +246,15 @@ impl Page {
     pub(super) async fn position(
         &self,
         book: &Book,
-        db: &mut Telemetry,
+        writing: &mut Writing,
         device: &DeviceId,
         boot: &BootId,
     ) -> Result<u64, StoreError> {
         if let Some(source) = self.known(book, device, boot) {
             return Ok(source.contiguous);
         }
-        Ok(sources::get(db, device, boot).await?.map_or(0, |source| source.contiguous))
+        let found = sources::get(writing.tx().await?, device, boot).await?;
+        Ok(found.map_or(0, |source| source.contiguous))
     }
 
     /// What its reports tell of requests.
@@ -260,9 +263,9 @@ impl Page {
     }
 
     /// Forgets the boots of a device that were silent for longest.
-    pub(super) async fn trim(&mut self, tx: &mut TelemetryTx, device: &DeviceId) -> Result<(), StoreError> {
+    pub(super) async fn trim(&mut self, writing: &mut Writing, device: &DeviceId) -> Result<(), StoreError> {
         self.trimmed.insert(device.clone());
-        sources::trim(tx, device).await
+        sources::trim(writing.tx().await?, device).await
     }
 
     /// Notes that a state or an event of this boot was written.
@@ -332,7 +335,7 @@ impl Page {
     async fn source(
         &mut self,
         book: &Book,
-        tx: &mut TelemetryTx,
+        writing: &mut Writing,
         device: &DeviceId,
         boot: &BootId,
         at: Timestamp,
@@ -341,12 +344,14 @@ impl Page {
         let index = if let Some(index) = self.sources.get(device).and_then(here) {
             index
         } else {
-            let source = match self.known(book, device, boot) {
-                Some(known) => known.clone(),
-                None => match sources::get(tx, device, boot).await? {
+            let source = if let Some(known) = self.known(book, device, boot) {
+                known.clone()
+            } else {
+                let tx = writing.tx().await?;
+                match sources::get(tx, device, boot).await? {
                     Some(found) => found,
                     None => sources::add(tx, device, boot, at).await?,
-                },
+                }
             };
             let sources = self.sources.entry(device.clone()).or_default();
             sources.push(source);
@@ -361,6 +366,11 @@ impl Page {
 }
 
 impl Entries {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { reports, panes, labels, lost, sums } = self;
+        reports.is_empty() && panes.is_empty() && labels.is_empty() && lost.is_empty() && sums.is_none()
+    }
+
     /// How many reports were taken.
     pub(super) fn reports(&self) -> usize {
         self.reports.len()

@@ -13,6 +13,7 @@ use muster_protocol::topic::{Down, Topic};
 
 use super::book::{Book, Page};
 use super::decode::Fact;
+use super::flight::Writing;
 use super::{IngestCounters, count, words};
 use crate::clock::{Clocks, Moment};
 use crate::enrolment::{Identity, Standing, StandingName};
@@ -21,8 +22,8 @@ use crate::store::events::NewEvent;
 use crate::store::log::{Actor, NewEntry};
 use crate::store::outbox::Message;
 use crate::store::{
-    Control, ControlTx, StoreError, TelemetryTx, bundles, certificates, devices, events, identities, log,
-    orders, outbox, positions,
+    Control, ControlTx, StoreError, bundles, certificates, devices, events, identities, log, orders, outbox,
+    positions,
 };
 
 /// Bundles whose monitoring is remembered.
@@ -120,7 +121,7 @@ pub(super) enum Taken {
 
 pub(super) struct Taker<'a> {
     pub(super) control: &'a mut ControlTx,
-    pub(super) telemetry: &'a mut TelemetryTx,
+    pub(super) telemetry: &'a mut Writing,
     pub(super) counters: &'a IngestCounters,
     pub(super) windows: &'a mut Windows,
     pub(super) heard: &'a Heard,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_fleet::config::{Config, PostgresUrl};
-use muster_fleet::store::{Page, rollups, windows};
+use muster_fleet::store::{Page, reports, rollups, windows};
 use muster_protocol::ids::DeviceId;
 use muster_protocol::message::Report;
 use muster_protocol::time::Timestamp;
@@ -76,5 +76,42 @@ async fn a_box_reports_into_postgresql_and_a_killed_server_goes_on_there() {
     let kept = api.see("/api/v1/telemetry").await;
     assert_eq!((&kept["kept"][0]["kind"], &kept["kept"][0]["rows"]), (&json!("reports"), &json!(3)));
     assert_eq!((&kept["kept"][1]["kind"], &kept["kept"][1]["rows"]), (&json!("rollups_5m"), &json!(3)));
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn postgresql_goes_away_and_comes_back_and_no_acknowledged_report_is_lost() {
+    const EACH: u64 = 20;
+    let mut postgres = Postgres::start().await;
+    let database = postgres.database("muster");
+    let day = yesterday();
+    let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
+    let api = start(tempfile::tempdir().unwrap(), &database).await;
+    Publisher::begin(api.fleet(), &[&bundle]).await;
+    let mut device = Device::connect(&api.server, 1, 1).await;
+    device.hello().await;
+    let mut told = 0;
+    for _ in 0..3 {
+        // Some are on their way when it goes, and some come while it is away.
+        for n in 0..EACH {
+            told += 1;
+            device.say(Up::Report, report(&device, &bundle, told, day).encode().unwrap()).await;
+            if n == EACH / 2 {
+                postgres.stop();
+            }
+        }
+        postgres.go().await;
+        // Nobody repeats anything: a report that was acknowledged and lost would leave a gap that is never closed.
+        while device.ack().await.report < told {}
+    }
+    let mut db = api.fleet().store.read_telemetry().await.unwrap();
+    let kept = reports::list(&mut db, &device.id, &Page::first(999)).await.unwrap();
+    assert_eq!(
+        kept.iter().map(|kept| kept.health.uptime_s).collect::<Vec<_>>(),
+        (1..=told).rev().collect::<Vec<_>>()
+    );
+    let merged = windows::list(&mut db, &windows::WindowFilter::default(), &Page::first(9)).await.unwrap();
+    assert_eq!(merged.iter().map(|window| window.panes).sum::<u64>(), told, "each pane is counted once");
+    drop(db);
     api.stop().await;
 }

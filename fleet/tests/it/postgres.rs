@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Postgres {
-    server: Child,
+    server: Option<Child>,
     dir: tempfile::TempDir,
     bin: PathBuf,
 }
@@ -27,30 +27,50 @@ impl Postgres {
         run(as_user(&bin.join("initdb"))
             .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username=muster", "-D"])
             .arg(dir.path().join("data")));
-        let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let server = as_user(&bin.join("postgres"))
+        let mut postgres = Self { server: None, dir, bin };
+        postgres.go().await;
+        postgres
+    }
+
+    /// Starts it, again if it was stopped.
+    pub(crate) async fn go(&mut self) {
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let server = as_user(&self.bin.join("postgres"))
             .arg("-D")
-            .arg(dir.path().join("data"))
+            .arg(self.dir.path().join("data"))
             .arg("-k")
-            .arg(dir.path())
+            .arg(self.dir.path())
             // The socket stands in our folder, so no port has to be free.
             .args(["-c", "listen_addresses="])
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut postgres = Self { server, dir, bin };
+        let server = self.server.insert(server);
         let began = Instant::now();
-        while !postgres.is_up() {
-            let ended = postgres.server.try_wait().unwrap();
+        loop {
+            let ended = server.try_wait().unwrap();
             assert!(
                 ended.is_none() && began.elapsed() < PATIENCE,
                 "PostgreSQL does not start: {}",
-                postgres.log()
+                log_in(self.dir.path())
             );
+            if is_up(&self.bin, self.dir.path()) {
+                return;
+            }
             sleep(Duration::from_millis(20)).await;
         }
-        postgres
+    }
+
+    /// Ends connections and shuts down in order.
+    pub(crate) fn stop(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        // It is the server itself, not a shell before it.
+        let pid = i32::try_from(server.id()).ok().and_then(Pid::from_raw);
+        if pid.is_some_and(|pid| rustix::process::kill_process(pid, Signal::INT).is_ok()) {
+            server.wait().ok();
+        }
     }
 
     /// A new, empty database.
@@ -59,26 +79,20 @@ impl Postgres {
         run(create.arg("-h").arg(self.dir.path()).args(["-U", "muster", name]));
         format!("postgres://muster@localhost/{name}?host={}", self.dir.path().display()).parse().unwrap()
     }
-
-    fn is_up(&self) -> bool {
-        let mut ask = as_user(&self.bin.join("pg_isready"));
-        ask.args(["-q", "-U", "muster", "-h"]).arg(self.dir.path());
-        ask.status().unwrap().success()
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
-    }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // SIGINT ends connections and shuts down in order; it is the server itself, not a shell before it.
-        let pid = i32::try_from(self.server.id()).ok().and_then(Pid::from_raw);
-        if pid.is_some_and(|pid| rustix::process::kill_process(pid, Signal::INT).is_ok()) {
-            self.server.wait().ok();
-        }
+        self.stop();
     }
+}
+
+fn is_up(bin: &Path, dir: &Path) -> bool {
+    as_user(&bin.join("pg_isready")).args(["-q", "-U", "muster", "-h"]).arg(dir).status().unwrap().success()
+}
+
+fn log_in(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("log")).unwrap_or_default()
 }
 
 fn programs() -> PathBuf {
