@@ -135,7 +135,7 @@ impl Walk<'_> {
             (Message::Entry, Some(Text::Short(key))) if key == b"location" => self.beside(value).map(drop),
             (Message::Attribute, Some(Text::Short(key))) if key == b"ep_cache_context" => {
                 let named = self.beside(value)?;
-                if !named.ends_with(".xml") {
+                if Path::new(&named).extension().is_none_or(|extension| extension != "xml") {
                     return Err(OnnxError::Compiled);
                 }
                 self.kind = Kind::OpenvinoIr;

@@ -58,7 +58,9 @@ fn on_openvino(
     // Pinning ties every one-thread session, and the calling thread with it, to core 0: half the throughput of two.
     let precision = match spec.precision {
         InferencePrecision::Default => String::new(),
-        wish => format!(r#""INFERENCE_PRECISION_HINT":"{}","#, wish.as_str()),
+        wish @ (InferencePrecision::F32 | InferencePrecision::F16 | InferencePrecision::Bf16) => {
+            format!(r#""INFERENCE_PRECISION_HINT":"{}","#, wish.as_str())
+        }
     };
     let load_config = format!(
         r#"{{"CPU":{{"PERFORMANCE_HINT":"LATENCY","INFERENCE_NUM_THREADS":"1",{precision}"ENABLE_CPU_PINNING":"NO"}}}}"#

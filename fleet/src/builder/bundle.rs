@@ -154,9 +154,8 @@ impl BuildError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Output(error) => error.code(),
-            Self::OtherModel { .. } | Self::Drift { .. } => "output_invalid",
+            Self::OtherModel { .. } | Self::Drift { .. } | Self::NoConverter => "output_invalid",
             Self::Convert(error) => error.code(),
-            Self::NoConverter => "output_invalid",
             Self::Challenger { source } | Self::Variant { source, .. } => source.code(),
             Self::Champion { .. } => "champion_failed",
             Self::Score { .. } => "model_answers",
@@ -174,7 +173,7 @@ pub async fn build(
     progress: &(impl Fn(f64, &str) + Sync),
 ) -> Result<Built, BuildError> {
     if !recipe.from.join(DESCRIPTION_FILE).is_file() && model::is_model(&recipe.from) {
-        return model::build(recipe, evaluator, cancel, progress).await;
+        return Box::pin(model::build(recipe, evaluator, cancel, progress)).await;
     }
     progress(0.0, "reading the trainer's output");
     let from = recipe.from.clone();
@@ -189,21 +188,15 @@ pub async fn build(
     let golden = output.frozen.rows.head(GOLDEN_ROWS);
     let mut writer = folder::Writer::create(&recipe.out)?;
     let converting = |fraction: f64, what: &str| progress(0.1 * fraction, what);
-    let rows = calibration(&signature.inputs, &output.reference.rows)?;
-    let source = convert::Task {
-        source: &output.model,
-        variants: &recipe.form.variants,
-        calibration: recipe.form.calibration.as_deref().or(Some(rows.path())),
-    };
-    let forms = variants::forms(&recipe.form, source, &mut writer, cancel, &converting).await?;
+    let forms = Box::pin(forms(recipe, &output, &mut writer, cancel, &converting)).await?;
 
     progress(0.1, &format!("asking the challenger about {} rows", output.reference.rows.len()));
-    let sets = [&golden, &output.frozen.rows, &output.recent.rows, &output.reference.rows];
+    let sets = [&output.frozen.rows, &output.recent.rows, &output.reference.rows];
     let (answers, report) = evaluator
         .answers(&forms.first, &signature, &sets, cancel)
         .await
         .map_err(|source| BuildError::Challenger { source })?;
-    let [_, frozen, recent, usual] = four(answers);
+    let [frozen, recent, usual] = three(answers);
 
     progress(0.5, "asking the champion");
     // A champion with another signature cannot answer these rows; the verdict says so.
@@ -216,27 +209,18 @@ pub async fn build(
     let request = InferRequest { id: "golden".to_owned(), ..whole(&signature.inputs, &golden) };
     let request = serde_json::to_value(&request).map_err(FolderError::json("the golden request"))?;
     let asking = |fraction: f64, what: &str| progress(0.5 + 0.2 * fraction, what);
-    let (variants, reports) =
-        variants::make(recipe, &forms, &request, &mut writer, evaluator, cancel, &asking).await?;
+    let made = variants::make(recipe, &forms, &request, &mut writer, evaluator, cancel, &asking);
+    let (variants, reports) = Box::pin(made).await?;
 
     progress(0.7, "scoring");
-    let compare = |set: &'static str, labels: &[f32], challenger: &[Rows], champion: Option<Vec<Rows>>| {
-        let scored = |answers: &[Rows]| {
-            let empty = Rows::new(0);
-            score(description.task, labels, answers.first().unwrap_or(&empty))
-                .map_err(|source| BuildError::Score { set, source })
-        };
-        let champion = champion.map(|answers| scored(&answers)).transpose()?;
-        Ok::<_, BuildError>(Compared { challenger: scored(challenger)?, champion })
-    };
-    let metric = description.primary_metric;
+    let (metric, task) = (description.primary_metric, description.task);
     let measured = Measured {
         schema: "muster-evaluation/1",
         metric: metric.as_str(),
         label: description.label.clone(),
         threshold: description.threshold,
-        frozen: compare("holdout_frozen.csv", &output.frozen.labels, &frozen, champion_frozen)?,
-        recent: compare("holdout_recent.csv", &output.recent.labels, &recent, champion_recent)?,
+        frozen: compare(task, "holdout_frozen.csv", &output.frozen.labels, &frozen, champion_frozen)?,
+        recent: compare(task, "holdout_recent.csv", &output.recent.labels, &recent, champion_recent)?,
         variants: reports.clone(),
         claimed_by_trainer: output.claim.clone(),
         packages: description.lineage.packages.clone(),
@@ -290,6 +274,39 @@ pub async fn build(
     let sha256 = writer.finish(&manifest)?;
     progress(1.0, "built");
     Ok(Built { manifest, sha256, measured: Some(measured), variants: reports, report })
+}
+
+/// The trainer's model in every form, INT8 by its own reference rows unless others were given.
+async fn forms(
+    recipe: &Recipe,
+    output: &TrainerOutput,
+    writer: &mut folder::Writer,
+    cancel: &CancellationToken,
+    progress: &(impl Fn(f64, &str) + Sync),
+) -> Result<variants::Forms, BuildError> {
+    let rows = calibration(&output.description.inputs, &output.reference.rows)?;
+    let task = convert::Task {
+        source: &output.model,
+        variants: &recipe.form.variants,
+        calibration: recipe.form.calibration.as_deref().or(Some(rows.path())),
+    };
+    variants::forms(&recipe.form, task, writer, cancel, progress).await
+}
+
+fn compare(
+    task: Task,
+    set: &'static str,
+    labels: &[f32],
+    challenger: &[Rows],
+    champion: Option<Vec<Rows>>,
+) -> Result<Compared, BuildError> {
+    let scored = |answers: &[Rows]| {
+        let empty = Rows::new(0);
+        score(task, labels, answers.first().unwrap_or(&empty))
+            .map_err(|source| BuildError::Score { set, source })
+    };
+    let champion = champion.map(|answers| scored(&answers)).transpose()?;
+    Ok(Compared { challenger: scored(challenger)?, champion })
 }
 
 /// What the champion says to both holdouts.
@@ -362,7 +379,7 @@ fn whole<'a>(inputs: &'a [muster_protocol::manifest::Tensor], rows: &Rows) -> In
     InferRequest::of(0, inputs, &all)
 }
 
-fn four(answers: Vec<Vec<Rows>>) -> [Vec<Rows>; 4] {
+fn three(answers: Vec<Vec<Rows>>) -> [Vec<Rows>; 3] {
     let mut answers = answers.into_iter();
     std::array::from_fn(|_| answers.next().unwrap_or_default())
 }

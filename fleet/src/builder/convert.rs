@@ -1,4 +1,4 @@
-//! Has a model converted: ONNX, OpenVINO IR and TensorFlow SavedModels into full and half precision and INT8.
+//! Has a model converted: ONNX, `OpenVINO` IR and TensorFlow's `SavedModel` into full and half precision and INT8.
 //!
 //! ```text
 //!   model ──▶ python convert.py (child, limits) ──▶ PRECISION/model.onnx …, golden.json, converted.json

@@ -132,7 +132,8 @@ impl Job<'_> {
             self.feed.progress(trainer::SHARE + fraction * (0.95 - trainer::SHARE), what);
             self.feed.line(&format!("bundle: {what}"));
         };
-        let built = bundle::build(&recipe, &self.config.evaluator(), &self.stop, &progress)
+        let evaluator = self.config.evaluator();
+        let built = Box::pin(bundle::build(&recipe, &evaluator, &self.stop, &progress))
             .await
             .map_err(|error| Failure::because(error.code(), &error))?;
         self.feed.line(&format!("bundle: {} answered by {}", built.sha256.short(), built.report.provider));

@@ -30,8 +30,9 @@ fn source(path: &str) -> PathBuf {
 fn rows(folder: &Path, columns: usize) -> PathBuf {
     let mut text = (0..columns).map(|column| format!("c{column}")).collect::<Vec<_>>().join(",");
     text.push('\n');
-    for row in 0..300_usize {
-        let values = (0..columns).map(|column| (row * (2 * column + 7) * 37 % 201) as f64 / 50.0 - 2.0);
+    for row in 0..300_u32 {
+        let steps = (7..).step_by(2).take(columns);
+        let values = steps.map(|step: u32| f64::from(row * step * 37 % 201) / 50.0 - 2.0);
         writeln!(text, "{}", values.map(|value| value.to_string()).collect::<Vec<_>>().join(",")).unwrap();
     }
     let path = folder.join("rows.csv");

@@ -22,7 +22,7 @@ const AGENT: &str = env!("CARGO_BIN_EXE_muster-agent");
 
 /// Of a variant that allows a difference of 1e-5 in every class.
 fn spec(model: &str) -> SelfTestSpec {
-    spec_of(model, json!({ "inference_precision": "f32", "golden": tolerances(1e-5, &[]) }))
+    spec_of(model, &json!({ "inference_precision": "f32", "golden": tolerances(1e-5, &[]) }))
 }
 
 fn tolerances(tolerance_abs: f64, by_class: &[(&str, f64)]) -> Value {
@@ -32,7 +32,7 @@ fn tolerances(tolerance_abs: f64, by_class: &[(&str, f64)]) -> Value {
     })
 }
 
-fn spec_of(model: &str, edit: Value) -> SelfTestSpec {
+fn spec_of(model: &str, edit: &Value) -> SelfTestSpec {
     let mut variant =
         json!({ "id": "cpu", "format": "onnx", "file": "model.onnx", "select": { "device": "CPU" } });
     variant.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
@@ -120,7 +120,7 @@ async fn each_class_of_numerics_has_its_tolerance_and_notices_one_changed_weight
     };
     for (precision, class) in [("f32", Numerics::F32), ("default", by_itself)] {
         let test = async |model: &str, golden: Value| {
-            let spec = spec_of(model, json!({ "inference_precision": precision, "golden": golden }));
+            let spec = spec_of(model, &json!({ "inference_precision": precision, "golden": golden }));
             run(&SelfTestSpec { golden: Some(network_golden()), ..spec }).await
         };
         let both = || tolerances(1e-5, &[("bf16", 8e-3)]);

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use muster_protocol::manifest::Numerics;
 use muster_protocol::message::{EventKind, Phase};
 use serde_json::{Value, json};
 
@@ -120,7 +121,7 @@ async fn the_next_variant_runs_where_a_better_one_fails_and_still_does_after_a_r
         state.await.slots[0].current.clone().unwrap()
     };
     let before = running("the state").await;
-    assert_eq!((before.variant.as_str(), before.numerics.map(|n| n.as_str())), ("cpu", Some("f32")));
+    assert_eq!((before.variant.as_str(), before.numerics.map(Numerics::as_str)), ("cpu", Some("f32")));
     let why = before.passed_over.as_ref().unwrap().as_str().to_owned();
     assert!(why.contains("'best': this box has no device GPU"), "{why}");
     assert!(why.contains("'better': golden_mismatch"), "{why}");

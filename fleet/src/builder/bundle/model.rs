@@ -10,7 +10,7 @@ use super::{BuildError, Built, Recipe, folder, requires, variants};
 use crate::builder::convert;
 use crate::builder::eval::{EvalReport, Evaluator};
 
-/// An ONNX or OpenVINO file, or the folder of a SavedModel.
+/// An ONNX or `OpenVINO` file, or the folder of a `SavedModel`.
 pub(super) fn is_model(from: &Path) -> bool {
     let extension = from.extension().and_then(|extension| extension.to_str());
     matches!(extension, Some("onnx" | "xml")) || from.join("saved_model.pb").is_file()

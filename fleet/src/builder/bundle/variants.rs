@@ -165,7 +165,9 @@ fn is_plain(form: &Form, source: &Path) -> bool {
 fn id(precision: Precision, inference: InferencePrecision) -> String {
     match inference {
         InferencePrecision::F32 => format!("cpu-{}", precision.as_str()),
-        other => format!("cpu-{}-{}", precision.as_str(), other.as_str()),
+        InferencePrecision::F16 | InferencePrecision::Bf16 | InferencePrecision::Default => {
+            format!("cpu-{}-{}", precision.as_str(), inference.as_str())
+        }
     }
 }
 

@@ -36,7 +36,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     /// The trainer's output folder (model, trainer.json, reference.csv, holdouts, metrics.json), or a model alone: a
-    /// .onnx file, a .xml file with its .bin, or the folder of a SavedModel.
+    /// .onnx file, a .xml file with its .bin, or a folder with TensorFlow's `saved_model.pb`.
     #[arg(long)]
     from: PathBuf,
     /// What to make of it, the most digits first: fp32, fp16, int8.
@@ -147,7 +147,7 @@ async fn with_progress(
             bar.set_position((fraction.clamp(0.0, 1.0) * 100.0) as u64);
             bar.set_message(what.to_owned());
         };
-        let result = bundle::build(recipe, evaluator, &cancel, &progress).await;
+        let result = Box::pin(bundle::build(recipe, evaluator, &cancel, &progress)).await;
         bar.finish_and_clear();
         result
     } else {
@@ -157,7 +157,7 @@ async fn with_progress(
             // Progress is a courtesy; the result will tell whether stderr is gone.
             output.say(what).ok();
         };
-        bundle::build(recipe, evaluator, &cancel, &progress).await
+        Box::pin(bundle::build(recipe, evaluator, &cancel, &progress)).await
     };
     result.map_err(CliError::other)
 }
