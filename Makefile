@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui interop oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-watch drift-campaign openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui interop convert oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-watch drift-campaign openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -11,7 +11,7 @@ help: ## Show what can be made
 demo: build ## Play the whole story: epidemic, drift, retraining, rollout, a bad candidate stopped
 	@$(LOCAL)/python/bin/python scripts/demo.py
 
-test: doctor packages build interop lint unit python-test ui-test stories ## Run every test; installs what the tests need
+test: doctor packages build interop convert lint unit python-test ui-test stories ## Run every test; installs what the tests need
 	@echo "All tests passed."
 
 doctor: ## Say what this machine lacks, and the command that installs it
@@ -37,6 +37,9 @@ interop: ## Make the environments of the other tools that the tests talk to: pyt
 	@scripts/python-env.sh $(LOCAL)/oms fleet/tests/interop/oms-requirements.lock
 	@scripts/python-env.sh $(LOCAL)/oip agent/tests/interop/requirements.lock
 	@scripts/python-env.sh $(LOCAL)/mlserver agent/tests/interop/mlserver-requirements.lock
+
+convert: ## Make the environment of the tools that convert models: OpenVINO, NNCF, ONNX
+	@scripts/python-env.sh $(LOCAL)/convert fleet/tools/convert/requirements.lock
 
 oip-peer: interop runtime ## Play the suites of inference clients against the agent and against MLServer, and print both
 	@cargo test --quiet --package muster-agent --test it clients_of_other_servers -- --nocapture

@@ -3,7 +3,7 @@
 #
 #   scripts/get-runtime.sh [DIR]        default: .muster/runtime beside the sources
 #
-# The libraries are taken out of two hash-pinned wheels (scripts/runtime.lock, 80 MB; 124 MB unpacked), which need x86-64
+# The libraries are taken out of two hash-pinned wheels (scripts/runtime.lock, 80 MB; 125 MB unpacked), which need x86-64
 # Linux with glibc 2.28 or newer. The Python that unpacks them may be any from 3.9: nothing is installed into it.
 # DIR/SHA256SUMS records the lock file and every library; while all of them agree, a second call returns at once.
 # PYTHON chooses the interpreter (default: python3). Package mirrors are whatever pip is configured for.
@@ -60,6 +60,7 @@ libraries = [  # what the CPU needs, and nothing else; GPU and NPU plugins stay 
     r"libopenvino\.so\.\d+",
     r"libopenvino_intel_cpu_plugin\.so",
     r"libopenvino_onnx_frontend\.so\.\d+",
+    r"libopenvino_ir_frontend\.so\.\d+",
     r"libtbb\.so\.12",
 ]
 licence = re.compile(r".*LICENSE.*|.*third-party-programs\.txt|ThirdPartyNotices\.txt", re.I)

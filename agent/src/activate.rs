@@ -1,26 +1,29 @@
-//! From content that is here to a model that may answer: read the manifest, choose the variant, check every file, prove
+//! From content that is here to a model that may answer: read the manifest, choose the variants, check every file, prove
 //! the golden outputs in a child process, load.
+//!
+//! ```text
+//!   variants that fit, best first ──▶ self-test ──passes──▶ this one is loaded, and kept over restarts
+//!                                        └──fails──▶ the next; the bundle is bad when there is none
+//! ```
 //!
 //! Each step either succeeds or says with a code why not. What runs is not touched here.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use muster_protocol::ids::Digest;
 use muster_protocol::limits::MANIFEST_BYTES_MAX;
-use muster_protocol::manifest::{Golden, Manifest, ManifestError, ReferenceFile, Variant};
-use muster_protocol::message::Sentence;
+use muster_protocol::manifest::{BundleFile, Fit, Golden, Manifest, ManifestError, ReferenceFile, Variant};
 use muster_protocol::message::up::BundleRef;
+use muster_protocol::message::{Capabilities, Sentence};
 
-use crate::blobs::{Blobs, Found};
+use crate::blobs::{Blobs, Found, Layout};
 use crate::chain;
 use crate::disk::DiskError;
-use crate::engine::{Engine, EngineError, LoadSpec, ProviderChoice};
+use crate::engine::{Engine, EngineError, LoadSpec};
 use crate::reconcile::Blob;
 use crate::selftest::{self, GoldenPair, SelfTestError, SelfTestReport, SelfTestSpec};
 use crate::serve::{Served, ServedError};
-
-/// The device that this version runs models on.
-const DEVICE: &str = "CPU";
 
 #[derive(Debug, thiserror::Error)]
 pub enum ActivateError {
@@ -36,6 +39,8 @@ pub enum ActivateError {
     Damaged(String),
     #[error("the self-test did not pass")]
     SelfTest(#[source] SelfTestError),
+    #[error("no variant passed the self-test: {tried}")]
+    NoneProved { code: &'static str, tried: String },
     #[error("the model cannot be loaded")]
     Load(#[source] EngineError),
     #[error("the model was not loaded after {limit_s} s")]
@@ -67,6 +72,7 @@ impl ActivateError {
             Self::Reference(_) => "reference_invalid".to_owned(),
             Self::Damaged(_) => "content_damaged".to_owned(),
             Self::SelfTest(error) => error.code().to_owned(),
+            Self::NoneProved { code, .. } => (*code).to_owned(),
             Self::Load(error) => error.code().to_owned(),
             Self::LoadTime { .. } => "load_timed_out".to_owned(),
             Self::Served(error) => error.code().to_owned(),
@@ -89,6 +95,7 @@ impl ActivateError {
             | Self::NoVariant(_)
             | Self::Reference(_)
             | Self::SelfTest(_)
+            | Self::NoneProved { .. }
             | Self::Load(_)
             | Self::LoadTime { .. }
             | Self::Served(_) => Blame::Bundle,
@@ -101,7 +108,19 @@ impl ActivateError {
 pub struct Chosen {
     pub bundle: BundleRef,
     pub manifest: Manifest,
+    /// What runs, or is tried first.
     pub variant: Variant,
+    /// What is tried after it, in this order.
+    pub others: Vec<Variant>,
+    /// Why better ones do not run here.
+    pub passed_over: Vec<String>,
+}
+
+/// A bundle of which a variant passed its self-test: `chosen` runs that one.
+#[derive(Debug)]
+pub struct Proven {
+    pub chosen: Chosen,
+    pub report: SelfTestReport,
 }
 
 /// What the hands below need to know of the box.
@@ -112,47 +131,83 @@ pub struct Workbench {
     pub runtime_dir: PathBuf,
     /// This program, which is also the self-test's child.
     pub exe: PathBuf,
+    /// What variants are chosen by.
+    pub has: Arc<Capabilities>,
     /// Requests that may wait for one model.
     pub waiting_max: usize,
 }
 
 impl Chosen {
     /// Reads the manifest from the store; `None` if it is not there, whole.
-    pub fn read(blobs: &Blobs, bundle: &BundleRef) -> Result<Option<Self>, ActivateError> {
+    pub fn read(
+        blobs: &Blobs,
+        bundle: &BundleRef,
+        has: &Capabilities,
+    ) -> Result<Option<Self>, ActivateError> {
         match blobs.read(&bundle.sha256)? {
-            Some(bytes) => Self::of(bundle, &bytes).map(Some),
+            Some(bytes) => Self::of(bundle, &bytes, has).map(Some),
             None => Ok(None),
         }
     }
 
-    fn of(bundle: &BundleRef, bytes: &[u8]) -> Result<Self, ActivateError> {
+    fn of(bundle: &BundleRef, bytes: &[u8], has: &Capabilities) -> Result<Self, ActivateError> {
         let manifest = Manifest::parse(bytes).map_err(ActivateError::Manifest)?;
         if manifest.model != *bundle.path.model() || manifest.version != *bundle.path.version() {
             let found = format!("{} {}", manifest.model, manifest.version);
             return Err(ActivateError::Misnamed { wanted: bundle.path.to_string(), found });
         }
-        let variant = choose(&manifest)?.clone();
-        Ok(Self { bundle: bundle.clone(), manifest, variant })
+        let Fit { fitting, refused } = Fit::of(&manifest.variants, has);
+        let said = |refused: &[muster_protocol::manifest::fit::Refused<'_>]| {
+            refused.iter().map(|r| format!("'{}': {}", r.variant.id, r.reason)).collect::<Vec<_>>()
+        };
+        let mut fitting = fitting.into_iter().cloned();
+        let Some(variant) = fitting.next() else {
+            return Err(ActivateError::NoVariant(said(&refused).join("; ")));
+        };
+        let others = fitting.collect();
+        let better: Vec<_> = refused.into_iter().filter(|r| r.variant.rank > variant.rank).collect();
+        let passed_over = said(&better);
+        Ok(Self { bundle: bundle.clone(), manifest, variant, others, passed_over })
     }
 
-    /// Every file of the bundle.
+    /// Runs the variant that ran before, if it still fits: the others failed here, or were worse.
+    #[must_use]
+    pub fn again(mut self, variant: &str, passed_over: Option<&Sentence>) -> Self {
+        if let Some(before) = self.others.iter().find(|other| other.id == variant) {
+            self.variant = before.clone();
+            self.passed_over = passed_over.iter().map(ToString::to_string).collect();
+        }
+        self.others.clear();
+        self
+    }
+
+    /// Why no better variant runs here, in one sentence.
+    pub fn why(&self) -> Option<Sentence> {
+        (!self.passed_over.is_empty()).then(|| self.passed_over.join("; ").into())
+    }
+
+    /// Every file of the bundle that this box has a use for.
     pub fn files(&self) -> impl Iterator<Item = Blob> + '_ {
-        self.manifest.files.iter().map(|file| Blob { digest: file.sha256, length: file.length })
+        self.needed().map(|file| Blob { digest: file.sha256, length: file.length })
+    }
+
+    fn needed(&self) -> impl Iterator<Item = &BundleFile> {
+        self.manifest.files.iter().filter(|file| {
+            let named = |variant: &Variant| variant.named().any(|path| *path == file.path);
+            std::iter::once(&self.variant).chain(&self.others).any(named)
+                || !self.manifest.variants.iter().any(named)
+        })
     }
 
     fn digest(&self, path: &str) -> Option<Digest> {
         self.manifest.file(path).map(|file| file.sha256)
-    }
-
-    fn model_path(&self, blobs: &Blobs) -> Option<PathBuf> {
-        self.digest(&self.variant.file).map(|digest| blobs.path(&digest))
     }
 }
 
 /// Reads every file and compares its digest. What is damaged is removed, so that it is fetched again.
 pub fn verify(blobs: &Blobs, chosen: &Chosen) -> Result<(), ActivateError> {
     let mut wrong = None;
-    for file in &chosen.manifest.files {
+    for file in chosen.needed() {
         let blob = Blob { digest: file.sha256, length: file.length };
         match blobs.check(&blob)? {
             Found::Whole => {}
@@ -170,34 +225,59 @@ pub fn verify(blobs: &Blobs, chosen: &Chosen) -> Result<(), ActivateError> {
 }
 
 impl Workbench {
-    /// Loads the model in a limited child process and compares its answers with the golden ones.
-    pub async fn prove(&self, chosen: &Chosen) -> Result<SelfTestReport, ActivateError> {
-        let spec = self.spec(chosen)?;
+    /// Loads one variant after the other in a limited child process, until one answers as its golden outputs say and
+    /// keeps its limits.
+    pub async fn prove(&self, mut chosen: Chosen) -> Result<Proven, ActivateError> {
+        let mut first = None;
+        let mut others = std::mem::take(&mut chosen.others).into_iter();
+        loop {
+            let failed = match self.test(&chosen).await {
+                Ok(report) => return Ok(Proven { chosen, report }),
+                Err(ActivateError::SelfTest(error)) if error.is_the_models() => error,
+                Err(error) => return Err(error),
+            };
+            let (id, code) = (&chosen.variant.id, failed.code());
+            tracing::warn!(bundle = %chosen.bundle.path, variant = id, code, reason = chain(&failed), "a variant failed its self-test");
+            chosen.passed_over.push(format!("'{id}': {code}: {}", chain(&failed)));
+            let Some(next) = others.next() else {
+                return Err(match first {
+                    None => ActivateError::SelfTest(failed),
+                    Some(code) => ActivateError::NoneProved { code, tried: chosen.passed_over.join("; ") },
+                });
+            };
+            first.get_or_insert(code);
+            chosen.variant = next;
+        }
+    }
+
+    async fn test(&self, chosen: &Chosen) -> Result<SelfTestReport, ActivateError> {
+        let layout = self.lay_out(chosen)?;
+        let spec = self.spec(chosen, &layout)?;
         selftest::run(&self.exe, &spec).await.map_err(ActivateError::SelfTest)
     }
 
     /// Loads the model into this process, ready to answer.
     pub async fn load(&self, chosen: &Chosen) -> Result<Loaded, ActivateError> {
-        let path = self.model(chosen)?;
-        let spec = LoadSpec::new(path, chosen.variant.inference_precision);
+        let layout = self.lay_out(chosen)?;
+        let spec = LoadSpec::new(model_path(chosen, &layout), chosen.variant.inference_precision);
         let spec = LoadSpec { waiting_max: self.waiting_max, ..spec };
         let model = self.engine.load_aside(spec).await.map_err(ActivateError::Load)?;
+        drop(layout);
         let reference = self.reference(chosen)?;
         let (provider, load_ms) = (model.provider().clone(), model.load_ms());
         let served = Served::new(model, chosen.manifest.clone(), chosen.bundle.clone(), reference)
             .map_err(ActivateError::Served)?;
-        Ok(Loaded { served, provider, load_ms })
+        let (variant, passed_over) = (chosen.variant.clone(), chosen.why());
+        Ok(Loaded { served, variant, passed_over, provider, load_ms })
     }
 
-    fn spec(&self, chosen: &Chosen) -> Result<SelfTestSpec, ActivateError> {
-        let variant = &chosen.variant;
-        let mut spec =
-            SelfTestSpec::new(self.model(chosen)?, variant.inference_precision, self.runtime_dir.clone());
-        spec.provider = ProviderChoice::Auto;
-        spec.limits = variant.limits.clone();
-        if let Some(Golden { request, response, tolerance_abs }) = &variant.golden {
+    fn spec(&self, chosen: &Chosen, layout: &Layout) -> Result<SelfTestSpec, ActivateError> {
+        let variant = chosen.variant.clone();
+        let (model, has) = (model_path(chosen, layout), Arc::clone(&self.has));
+        let mut spec = SelfTestSpec::new(model, variant, has, self.runtime_dir.clone());
+        if let Some(Golden { request, response, .. }) = &chosen.variant.golden {
             let (request, response) = (self.content(chosen, request)?, self.content(chosen, response)?);
-            spec.golden = Some(GoldenPair { request, response, tolerance_abs: *tolerance_abs });
+            spec.golden = Some(GoldenPair { request, response });
         }
         Ok(spec)
     }
@@ -209,8 +289,15 @@ impl Workbench {
         ReferenceFile::parse(&bytes, streams).map(Some).map_err(ActivateError::Reference)
     }
 
-    fn model(&self, chosen: &Chosen) -> Result<PathBuf, ActivateError> {
-        chosen.model_path(&self.blobs).ok_or_else(|| ActivateError::Damaged(chosen.variant.file.clone()))
+    /// The variant's own files and no others, so that a model can open nothing else by a name of its choice.
+    fn lay_out(&self, chosen: &Chosen) -> Result<Layout, ActivateError> {
+        let digest = |path: &str| chosen.digest(path).ok_or_else(|| ActivateError::Damaged(path.to_owned()));
+        let files: Vec<_> = chosen
+            .variant
+            .model_files()
+            .map(|path| Ok((file_name(path), digest(path)?)))
+            .collect::<Result<_, ActivateError>>()?;
+        Ok(self.blobs.lay_out(files)?)
     }
 
     fn content(&self, chosen: &Chosen, path: &str) -> Result<Vec<u8>, ActivateError> {
@@ -224,6 +311,9 @@ impl Workbench {
 #[derive(Debug)]
 pub struct Loaded {
     pub served: Served,
+    pub variant: Variant,
+    /// Why no better variant runs here.
+    pub passed_over: Option<Sentence>,
     pub provider: muster_protocol::message::ProviderUse,
     pub load_ms: u64,
 }
@@ -237,14 +327,13 @@ pub fn manifest_blob(digest: Digest, length: u64) -> Result<Blob, ActivateError>
     Ok(Blob { digest, length })
 }
 
-/// The highest-ranked variant that this box can run; the first of equals.
-fn choose(manifest: &Manifest) -> Result<&Variant, ActivateError> {
-    let fits = |variant: &&Variant| variant.select.device == DEVICE;
-    let best = manifest.variants.iter().rev().filter(fits).max_by_key(|variant| variant.rank);
-    best.ok_or_else(|| {
-        let reasons = manifest.variants.iter().map(|v| format!("'{}' needs {}", v.id, v.select.device));
-        ActivateError::NoVariant(reasons.collect::<Vec<_>>().join(", "))
-    })
+fn model_path(chosen: &Chosen, layout: &Layout) -> PathBuf {
+    layout.path().join(file_name(&chosen.variant.file))
+}
+
+/// A variant's files lie in one folder, as its manifest was checked for.
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// The path of the program that runs, for its child processes.
@@ -266,7 +355,8 @@ mod tests {
         let path = format!("bundles/{}/{}.json", text(&value["model"]), text(&value["version"]));
         edit(&mut value);
         let bytes = value.to_string().into_bytes();
-        Chosen::of(&BundleRef { path: path.parse().unwrap(), sha256: Digest::of(&bytes) }, &bytes)
+        let has = Capabilities { devices: vec!["CPU".to_owned()], ..Capabilities::default() };
+        Chosen::of(&BundleRef { path: path.parse().unwrap(), sha256: Digest::of(&bytes) }, &bytes, &has)
     }
 
     fn code(edit: impl FnOnce(&mut serde_json::Value)) -> String {
@@ -286,7 +376,30 @@ mod tests {
             let variants = m["variants"].as_array_mut().unwrap();
             variants.extend([gpu, better]);
         });
-        assert_eq!(chosen.unwrap().variant.id, "better");
+        let chosen = chosen.unwrap();
+        assert_eq!((chosen.variant.id.as_str(), chosen.others.len()), ("better", 1));
+        assert_eq!(chosen.why().unwrap().as_str(), "'gpu': this box has no device GPU");
+        let before = chosen.clone().again("cpu-f32", Some(&"why".into()));
+        assert_eq!((before.variant.id.as_str(), before.others.len()), ("cpu-f32", 0));
+        assert_eq!(before.why().unwrap().as_str(), "why");
+        assert_eq!(chosen.again("gone", None).variant.id, "better");
+    }
+
+    #[test]
+    fn files_that_only_other_hardware_needs_are_left_alone() {
+        let chosen = edited(|m| {
+            let mut gpu = m["variants"][0].clone();
+            gpu["id"] = "gpu".into();
+            gpu["file"] = "gpu.onnx".into();
+            gpu["select"]["device"] = "GPU".into();
+            m["variants"].as_array_mut().unwrap().push(gpu);
+            let mut file = m["files"][0].clone();
+            file["path"] = "gpu.onnx".into();
+            m["files"].as_array_mut().unwrap().push(file);
+        })
+        .unwrap();
+        let needed: Vec<_> = chosen.needed().map(|file| file.path.as_str()).collect();
+        assert_eq!(needed, ["model.onnx", "golden/request.json", "golden/response.json", "reference.json"]);
     }
 
     #[test]

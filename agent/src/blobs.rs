@@ -1,12 +1,14 @@
 //! Content on this box, each file under its own SHA-256: `blobs/<aa>/<sha256>`. What has such a name was whole and right
 //! when it got it; a disk can still rot, so whoever is about to act on content has it checked again.
 //!
-//! Never knows what a blob means.
+//! Never knows what a blob means. Who needs files under their own names has them laid out in a folder for as long as that
+//! takes: `layouts/<n>/`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use muster_protocol::ids::Digest;
 use sha2::{Digest as _, Sha256};
@@ -27,14 +29,54 @@ pub enum Found {
 pub struct Blobs {
     root: PathBuf,
     staging: PathBuf,
+    layouts: PathBuf,
+}
+
+/// A folder with nothing but the files that were asked for; gone when this is dropped.
+#[derive(Debug)]
+pub struct Layout(PathBuf);
+
+impl Layout {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Layout {
+    fn drop(&mut self) {
+        // What stays behind is removed at the next start.
+        fs::remove_dir_all(&self.0).ok();
+    }
 }
 
 impl Blobs {
     pub fn open(state_dir: &Path) -> Result<Self, DiskError> {
-        let (root, staging) = (state_dir.join("blobs"), state_dir.join("staging"));
-        disk::create_dir(&root)?;
-        disk::create_dir(&staging)?;
-        Ok(Self { root, staging })
+        let [root, staging, layouts] = ["blobs", "staging", "layouts"].map(|name| state_dir.join(name));
+        if layouts.exists() {
+            fs::remove_dir_all(&layouts).map_err(DiskError::io("remove", &layouts))?;
+        }
+        for folder in [&root, &staging, &layouts] {
+            disk::create_dir(folder)?;
+        }
+        Ok(Self { root, staging, layouts })
+    }
+
+    /// Puts blobs under these names into a folder of their own, by another link to the same file: it takes no space.
+    pub fn lay_out<'a>(
+        &self,
+        files: impl IntoIterator<Item = (&'a str, Digest)>,
+    ) -> Result<Layout, DiskError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let layout = Layout(self.layouts.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string()));
+        disk::create_dir(layout.path())?;
+        for (name, digest) in files {
+            let (from, to) = (self.path(&digest), layout.path().join(name));
+            // Some file systems have no links.
+            fs::hard_link(&from, &to)
+                .or_else(|_| fs::copy(&from, &to).map(drop))
+                .map_err(DiskError::io("lay out", &from))?;
+        }
+        Ok(layout)
     }
 
     /// Where downloads grow.
@@ -148,6 +190,22 @@ mod tests {
         blobs.remove(&blob.digest).unwrap();
         assert_eq!(blobs.check(&blob).unwrap(), Found::Absent);
         assert!(!blobs.has(&Blob { length: 1, ..blob }));
+    }
+
+    #[test]
+    fn files_are_laid_out_under_their_names_while_they_are_needed() {
+        let (dir, blobs) = store();
+        let (model, weights) = (put(&blobs, b"model"), put(&blobs, b"weights"));
+        let layout = blobs.lay_out([("m.xml", model.digest), ("m.bin", weights.digest)]).unwrap();
+        let left_behind = blobs.lay_out([("m.xml", model.digest)]).unwrap();
+        assert_eq!(fs::read(layout.path().join("m.bin")).unwrap(), b"weights");
+        assert_eq!(disk::list(layout.path()).unwrap().len(), 2);
+        let path = layout.path().to_owned();
+        drop(layout);
+        assert!(!path.exists() && blobs.has(&weights));
+        Blobs::open(dir.path()).unwrap();
+        assert!(!left_behind.path().exists() && blobs.has(&model));
+        assert!(blobs.lay_out([("gone", Digest::of(b"gone"))]).is_err());
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) const REFUSED: u8 = 2;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct EvalArgs {
-    /// The ONNX file.
+    /// The ONNX file; it may name files beside it and no others.
     #[arg(long)]
     pub model: PathBuf,
     /// Folder of the inference runtime.
@@ -40,7 +40,7 @@ pub struct EvalArgs {
     pub runtime_dir: PathBuf,
     #[arg(long, value_enum, default_value_t)]
     pub provider: ProviderChoice,
-    /// f32, f16 or bf16.
+    /// f32, f16 or bf16; default is what the device takes by itself.
     #[arg(long, default_value = "f32", value_parser = precision)]
     pub precision: InferencePrecision,
     /// Address space that this process allows itself, in MiB.
@@ -230,7 +230,8 @@ fn precision(text: &str) -> Result<InferencePrecision, String> {
         "f32" => Ok(InferencePrecision::F32),
         "f16" => Ok(InferencePrecision::F16),
         "bf16" => Ok(InferencePrecision::Bf16),
-        other => Err(format!("'{other}' is not a precision; use f32, f16 or bf16")),
+        "default" => Ok(InferencePrecision::Default),
+        other => Err(format!("'{other}' is not a precision; use f32, f16, bf16 or default")),
     }
 }
 

@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod link;
 pub mod measure;
 pub mod oip;
+pub mod onnx;
 pub mod reconcile;
 pub mod renew;
 pub mod report;

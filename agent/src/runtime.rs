@@ -189,6 +189,7 @@ async fn live(config: Config) -> Result<(), RunError> {
         engine,
         runtime_dir: config.runtime_dir.clone(),
         exe,
+        has: Arc::new(capabilities.clone()),
         waiting_max: config.serve.waiting,
     };
     let parts = Parts {

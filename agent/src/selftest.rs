@@ -9,10 +9,11 @@ mod compare;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use muster_protocol::manifest::{InferencePrecision, VariantLimits};
-use muster_protocol::message::ProviderUse;
+use muster_protocol::manifest::{Numerics, Variant, VariantLimits};
+use muster_protocol::message::{Capabilities, ProviderUse};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
@@ -32,12 +33,12 @@ const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct SelfTestSpec {
     pub model: PathBuf,
-    pub precision: InferencePrecision,
+    /// What the bundle says of it: how to compute, what to allow.
+    pub variant: Variant,
+    pub has: Arc<Capabilities>,
     pub provider: ProviderChoice,
     pub runtime_dir: PathBuf,
     pub golden: Option<GoldenPair>,
-    /// What the bundle promises to need; zero means no promise.
-    pub limits: VariantLimits,
     /// Wall time for everything, once it waits no longer for idle moments.
     pub deadline: Duration,
     /// Address space of the child. OpenVINO reserves far more than it touches, so this is a fence, not a measure.
@@ -46,14 +47,14 @@ pub struct SelfTestSpec {
 }
 
 impl SelfTestSpec {
-    pub fn new(model: PathBuf, precision: InferencePrecision, runtime_dir: PathBuf) -> Self {
+    pub fn new(model: PathBuf, variant: Variant, has: Arc<Capabilities>, runtime_dir: PathBuf) -> Self {
         Self {
             model,
-            precision,
+            variant,
+            has,
             provider: ProviderChoice::Auto,
             runtime_dir,
             golden: None,
-            limits: VariantLimits::default(),
             deadline: Duration::from_mins(2),
             memory_mb: 4096,
             cpu_s: 60,
@@ -66,13 +67,12 @@ impl SelfTestSpec {
 pub struct GoldenPair {
     pub request: Vec<u8>,
     pub response: Vec<u8>,
-    /// Largest allowed absolute difference of any element.
-    pub tolerance_abs: f64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SelfTestReport {
     pub provider: ProviderUse,
+    pub numerics: Numerics,
     pub load_ms: u64,
     pub p50_us: u64,
     pub p95_us: u64,
@@ -104,8 +104,8 @@ pub enum SelfTestError {
     GoldenRequest(serde_json::Error),
     #[error("the bundle's golden response cannot be read: {0}")]
     GoldenResponse(crate::oip::ReadError),
-    #[error("the answer is not the golden one: {0}")]
-    Mismatch(#[from] Mismatch),
+    #[error("the answer is not the golden one, within what {} allows: {mismatch}", numerics.as_str())]
+    Mismatch { numerics: Numerics, mismatch: Mismatch },
     #[error("loading took {measured_ms} ms of the processor; the bundle allows {limit_ms} ms")]
     SlowLoad { measured_ms: u64, limit_ms: u64 },
     #[error(
@@ -117,6 +117,11 @@ pub enum SelfTestError {
 }
 
 impl SelfTestError {
+    /// Whether another form of the model may do better; otherwise the box had a bad moment.
+    pub fn is_the_models(&self) -> bool {
+        !matches!(self, Self::Start { .. })
+    }
+
     /// Stable word for events and states.
     pub fn code(&self) -> &'static str {
         match self {
@@ -126,8 +131,8 @@ impl SelfTestError {
             Self::Refused { code, .. } => code,
             Self::Garbled(_) => "garbled",
             Self::GoldenRequest(_) | Self::GoldenResponse(_) => "golden_unreadable",
-            Self::Mismatch(Mismatch::Element { .. }) => "golden_mismatch",
-            Self::Mismatch(_) => "golden_shape",
+            Self::Mismatch { mismatch: Mismatch::Element { .. }, .. } => "golden_mismatch",
+            Self::Mismatch { .. } => "golden_shape",
             Self::SlowLoad { .. } => "limit_load",
             Self::SlowAnswers { .. } => "limit_latency",
             Self::Memory { .. } => "limit_memory",
@@ -165,13 +170,15 @@ async fn once(
     };
     let (status, stdout, stderr) = ended.map_err(|error| SelfTestError::Garbled(error.to_string()))?;
     let summary = summary(spec, status, &stderr)?;
+    let numerics = Numerics::of(&spec.variant, summary.provider, &spec.has);
     let worst_difference = match &spec.golden {
-        Some(golden) => compare_all(golden, &stdout, input.runs)?,
+        Some(golden) => compare_all(golden, &stdout, input.runs, &spec.variant, numerics)?,
         None => 0.0,
     };
-    check_limits(&spec.limits, &summary)?;
+    check_limits(&spec.variant.limits, &summary)?;
     Ok(SelfTestReport {
         provider: ProviderUse { provider: summary.provider, reason: summary.reason },
+        numerics,
         load_ms: summary.load_ms,
         p50_us: summary.p50_us,
         p95_us: summary.p95_us,
@@ -193,7 +200,7 @@ fn input(spec: &SelfTestSpec) -> Result<Input, SelfTestError> {
     let request: serde_json::Value =
         serde_json::from_slice(&golden.request).map_err(SelfTestError::GoldenRequest)?;
     let line = format!("{request}\n");
-    let runs = if spec.limits.p95_ms_max > 0.0 { LATENCY_RUNS } else { 1 };
+    let runs = if spec.variant.limits.p95_ms_max > 0.0 { LATENCY_RUNS } else { 1 };
     Ok(Input { bytes: line.repeat(runs).into_bytes(), runs })
 }
 
@@ -210,7 +217,7 @@ fn command(exe: &Path, spec: &SelfTestSpec) -> std::io::Result<Command> {
         .arg(std::path::absolute(&spec.model)?)
         .arg("--runtime")
         .arg(std::path::absolute(&spec.runtime_dir)?)
-        .args(["--provider", provider, "--precision", spec.precision.as_str()])
+        .args(["--provider", provider, "--precision", spec.variant.inference_precision.as_str()])
         .args(["--memory-mb", &spec.memory_mb.to_string(), "--cpu-s", &spec.cpu_s.to_string()])
         // OpenVINO looks for plugins in the working directory too; nobody can plant one in the root folder.
         .current_dir("/")
@@ -269,7 +276,14 @@ fn summary(spec: &SelfTestSpec, status: ExitStatus, stderr: &[u8]) -> Result<Eva
     }
 }
 
-fn compare_all(golden: &GoldenPair, stdout: &[u8], runs: usize) -> Result<f64, SelfTestError> {
+fn compare_all(
+    golden: &GoldenPair,
+    stdout: &[u8],
+    runs: usize,
+    variant: &Variant,
+    numerics: Numerics,
+) -> Result<f64, SelfTestError> {
+    let tolerance = variant.golden.as_ref().map_or(0.0, |golden| golden.tolerance(numerics));
     let expected = crate::oip::read(&golden.response).map_err(SelfTestError::GoldenResponse)?;
     let answers: Vec<&[u8]> = stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
     if answers.len() != runs {
@@ -278,7 +292,9 @@ fn compare_all(golden: &GoldenPair, stdout: &[u8], runs: usize) -> Result<f64, S
     let mut worst: f64 = 0.0;
     for answer in answers {
         let found = crate::oip::read(answer).map_err(|error| SelfTestError::Garbled(error.to_string()))?;
-        worst = worst.max(compare::compare(&expected, &found, golden.tolerance_abs)?);
+        let difference = compare::compare(&expected, &found, tolerance)
+            .map_err(|mismatch| SelfTestError::Mismatch { numerics, mismatch })?;
+        worst = worst.max(difference);
     }
     Ok(worst)
 }

@@ -234,6 +234,8 @@ async fn populate(tasks: &Tasks, size: usize, bundle: &BundleRef) -> Vec<DeviceI
             bundle: bundle.clone(),
             variant: "cpu".to_owned(),
             provider: ProviderUse { provider: Provider::OnnxCpu, reason: None },
+            numerics: None,
+            passed_over: None,
             since: now,
         };
         let state = State {

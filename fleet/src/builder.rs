@@ -13,8 +13,10 @@
 pub mod bundle;
 pub mod child;
 pub mod config;
+pub mod convert;
 pub mod eval;
 pub mod feed;
+pub mod forms;
 pub mod heartbeat;
 pub mod infer;
 pub mod job;

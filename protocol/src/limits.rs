@@ -29,6 +29,9 @@ pub const BUNDLE_PATH_BYTES_MAX: usize = 256;
 /// Inputs, outputs and variants a manifest may name.
 pub const TENSORS_MAX: usize = 64;
 pub const VARIANTS_MAX: usize = 32;
+/// Files beside a variant's own, and CPU features that it may demand.
+pub const VARIANT_FILES_MAX: usize = 64;
+pub const CPU_FLAGS_MAX: usize = 64;
 /// Columns of one tensor that a manifest may name.
 pub const FEATURES_MAX: usize = 4096;
 /// Monitored streams of a bundle.

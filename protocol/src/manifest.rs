@@ -4,7 +4,9 @@
 //! The SHA-256 of the manifest's bytes is the bundle's identity. Unknown fields are ignored; a feature named in
 //! `requires` that this code does not know is refused, so that an older box never half-understands a newer bundle.
 
+pub mod fit;
 pub mod reference;
+pub mod variant;
 
 use std::collections::BTreeSet;
 
@@ -14,12 +16,15 @@ use crate::ids::{BundleVersion, Digest, ModelName, RunId, StreamName, TriggerId}
 use crate::limits;
 use crate::time::Timestamp;
 
+pub use fit::{Fit, Numerics};
 pub use reference::{ReferenceFile, StreamReference};
+pub use variant::{Format, Golden, InferencePrecision, Precision, Select, Variant, VariantLimits};
 
 pub const SCHEMA: &str = "muster-bundle/1";
 
 /// Features that a manifest may require and this version understands.
-pub const KNOWN_FEATURES: &[&str] = &["golden", "drift-reference", "one-hot-streams"];
+pub const KNOWN_FEATURES: &[&str] =
+    &["golden", "drift-reference", "one-hot-streams", "cpu-flags", "variant-files"];
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -131,74 +136,6 @@ impl Datatype {
             Self::Bytes => None,
         }
     }
-}
-
-/// One form of the model, for one kind of hardware.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Variant {
-    pub id: String,
-    pub format: Format,
-    pub file: String,
-    pub select: Select,
-    /// Pinned, because the same model answers differently in bfloat16.
-    pub inference_precision: InferencePrecision,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub golden: Option<Golden>,
-    #[serde(default)]
-    pub limits: VariantLimits,
-    /// The highest rank that matches is taken.
-    #[serde(default)]
-    pub rank: i32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    Onnx,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Select {
-    /// `CPU`, `GPU` or `NPU`.
-    pub device: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum InferencePrecision {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl InferencePrecision {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
-    }
-}
-
-/// Inputs whose outputs must come out alike on the box before the model may answer anybody.
-///
-/// Both files are JSON bodies of the Open Inference Protocol: an inference request and its response.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Golden {
-    pub request: String,
-    pub response: String,
-    /// Largest allowed absolute difference of any element.
-    pub tolerance_abs: f64,
-}
-
-/// What the model may take on the box; zero means no limit. Times are of the processor, as `muster-agent eval` measures them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct VariantLimits {
-    pub load_ms_max: u64,
-    pub memory_bytes_max: u64,
-    pub p95_ms_max: f64,
 }
 
 /// What is counted on the box.
@@ -325,6 +262,8 @@ pub enum ManifestError {
     Empty(&'static str),
     #[error("the manifest has two entries called '{0}'")]
     Twice(String),
+    #[error("the variant '{variant}' needs all its files in one folder; '{file}' is not beside '{beside}'")]
+    Apart { variant: String, file: String, beside: String },
     #[error("a window of {window_s} s cannot be made of panes of {pane_s} s; let the pane divide the window")]
     Window { window_s: u64, pane_s: u64 },
 }
@@ -399,10 +338,14 @@ impl Manifest {
             return Err(ManifestError::Empty("variants"));
         }
         at_most("variants", self.variants.len() as u64, limits::VARIANTS_MAX as u64)?;
-        let golden =
-            self.variants.iter().filter_map(|v| v.golden.as_ref()).flat_map(|g| [&g.request, &g.response]);
-        let named = self.variants.iter().map(|v| &v.file).chain(golden).chain(&self.reference);
-        for path in named {
+        let mut ids = BTreeSet::new();
+        for variant in &self.variants {
+            if !ids.insert(variant.id.as_str()) {
+                return Err(ManifestError::Twice(variant.id.clone()));
+            }
+            variant.check()?;
+        }
+        for path in self.variants.iter().flat_map(Variant::named).chain(&self.reference) {
             if self.file(path).is_none() {
                 return Err(ManifestError::MissingFile(path.clone()));
             }

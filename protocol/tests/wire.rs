@@ -35,6 +35,8 @@ fn messages_come_back_as_they_were() {
     golden::<Ack>("ack", include_str!("wire/ack.json"));
     golden::<Epoch>("epoch", include_str!("wire/epoch.json"));
     golden::<Manifest>("manifest", include_str!("wire/manifest.json"));
+    golden::<Manifest>("manifest_variants", include_str!("wire/manifest_variants.json"));
+    golden::<State>("state_variants", include_str!("wire/state_variants.json"));
     golden::<Order>("order", include_str!("wire/order.json"));
     golden::<Order>("order_permits", include_str!("wire/order_permits.json"));
     golden::<State>("state_ready", include_str!("wire/state_ready.json"));

@@ -6,12 +6,13 @@ use std::path::Path;
 use super::EngineError;
 
 /// The libraries without which no model runs on OpenVINO's CPU device; a trailing '.' stands for any version.
-const LIBRARIES: [&str; 6] = [
+const LIBRARIES: [&str; 7] = [
     "libonnxruntime.so",
     super::library::OPENVINO_PLUGIN,
     "libopenvino.so.",
     "libopenvino_intel_cpu_plugin.so",
     "libopenvino_onnx_frontend.so.",
+    "libopenvino_ir_frontend.so.",
     "libtbb.so.",
 ];
 

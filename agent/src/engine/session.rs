@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use muster_protocol::manifest::{Datatype, Signature, Tensor as Declared};
+use muster_protocol::manifest::{Datatype, InferencePrecision, Signature, Tensor as Declared};
 use muster_protocol::message::{Provider, ProviderUse, Sentence};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
@@ -11,6 +11,7 @@ use ort::value::Outlet;
 use super::library::{Library, OPENVINO_PROVIDER};
 use super::{EngineError, LoadSpec, ProviderChoice, convert};
 use crate::oip::{NamedTensor, Tensor, Values};
+use crate::{chain, onnx};
 
 /// Elements of an input that is made up for warming; what is larger starts cold.
 const WARM_ELEMENTS_MAX: usize = 1 << 24;
@@ -19,14 +20,14 @@ pub(super) fn open(
     library: &Library,
     spec: &LoadSpec,
 ) -> Result<(Vec<Session>, Signature, ProviderUse), EngineError> {
-    check_file(&spec.model_path)?;
+    let kind = check_file(&spec.model_path)?;
     if spec.want == ProviderChoice::OnnxCpu {
         let reason = Some(Sentence::from("the CPU provider was asked for"));
         return on_cpu(library, spec, reason);
     }
     match on_openvino(library, spec) {
         Ok(opened) => Ok(opened),
-        Err(error) if spec.want == ProviderChoice::OpenVino => Err(error),
+        Err(error) if spec.want == ProviderChoice::OpenVino || kind == onnx::Kind::OpenvinoIr => Err(error),
         Err(error) => {
             let reason = if let EngineError::Refused { reason, .. } = &error {
                 format!("OpenVINO refused the model: {}", first_line(reason))
@@ -38,11 +39,15 @@ pub(super) fn open(
     }
 }
 
-/// The runtime reports a missing file well, but takes an empty one for a model without a graph.
-fn check_file(path: &Path) -> Result<(), EngineError> {
+/// The runtime reports a missing file well, but takes an empty one for a model without a graph, and opens whatever
+/// files the model names.
+fn check_file(path: &Path) -> Result<onnx::Kind, EngineError> {
     let file =
         std::fs::metadata(path).map_err(|source| EngineError::ModelFile { path: path.to_owned(), source })?;
-    if file.len() == 0 { Err(EngineError::EmptyModel { path: path.to_owned() }) } else { Ok(()) }
+    if file.len() == 0 {
+        return Err(EngineError::EmptyModel { path: path.to_owned() });
+    }
+    onnx::check(path).map_err(|error| refusal(path, &chain(&error)))
 }
 
 fn on_openvino(
@@ -51,9 +56,14 @@ fn on_openvino(
 ) -> Result<(Vec<Session>, Signature, ProviderUse), EngineError> {
     let refused = |error: ort::Error| refusal(&spec.model_path, error.message());
     // Pinning ties every one-thread session, and the calling thread with it, to core 0: half the throughput of two.
+    let precision = match spec.precision {
+        InferencePrecision::Default => String::new(),
+        wish @ (InferencePrecision::F32 | InferencePrecision::F16 | InferencePrecision::Bf16) => {
+            format!(r#""INFERENCE_PRECISION_HINT":"{}","#, wish.as_str())
+        }
+    };
     let load_config = format!(
-        r#"{{"CPU":{{"PERFORMANCE_HINT":"LATENCY","INFERENCE_NUM_THREADS":"1","INFERENCE_PRECISION_HINT":"{}","ENABLE_CPU_PINNING":"NO"}}}}"#,
-        spec.precision.as_str()
+        r#"{{"CPU":{{"PERFORMANCE_HINT":"LATENCY","INFERENCE_NUM_THREADS":"1",{precision}"ENABLE_CPU_PINNING":"NO"}}}}"#
     );
     let options = [(format!("{OPENVINO_PROVIDER}.load_config"), load_config)];
     let mut sessions = Vec::with_capacity(spec.sessions.max(1));

@@ -203,6 +203,8 @@ mod tests {
             },
             variant: "cpu".to_owned(),
             provider: ProviderUse { provider: Provider::OpenVino, reason: None },
+            numerics: None,
+            passed_over: None,
             since: Timestamp::from_seconds(i64::from(i)),
         }
     }

@@ -167,7 +167,7 @@ impl Agent {
                 } else {
                     let lacking: u64 =
                         missing.iter().map(|blob| blob.length - received(blob).min(blob.length)).sum();
-                    let total_bytes = chosen.manifest.total_bytes();
+                    let total_bytes: u64 = chosen.files().map(|blob| blob.length).sum();
                     Content::Partial {
                         missing,
                         received_bytes: total_bytes.saturating_sub(lacking),
@@ -193,7 +193,8 @@ impl Agent {
         if self.readings.contains_key(&bundle.sha256) {
             return Ok(());
         }
-        let reading = match Chosen::read(&self.parts.workbench.blobs, bundle) {
+        let workbench = &self.parts.workbench;
+        let reading = match Chosen::read(&workbench.blobs, bundle, &workbench.has) {
             Ok(Some(chosen)) => Reading::Usable(Box::new(chosen)),
             Ok(None) => return Ok(()),
             Err(error) if error.blame() == Blame::Bundle => {

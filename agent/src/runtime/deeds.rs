@@ -2,22 +2,23 @@
 //! comes back as an event.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::ids::{Digest, SlotName};
-use muster_protocol::message::EventKind;
+use muster_protocol::manifest::Numerics;
 use muster_protocol::message::up::{BundleRef, Running};
+use muster_protocol::message::{Capabilities, EventKind};
 
 use super::agent::Agent;
-use super::bundles::Proof;
+use super::bundles::{Proof, Reading};
 use super::event::{Event, Restored};
-use crate::activate::{ActivateError, Blame, Chosen, Loaded, Workbench, verify};
+use crate::activate::{ActivateError, Blame, Chosen, Loaded, Proven, Workbench, verify};
 use crate::blobs::Blobs;
 use crate::chain;
 use crate::disk::DiskError;
 use crate::ledger::{Before, SlotRecord};
 use crate::reconcile::{Bad, Busy, Doing, Start};
-use crate::selftest::SelfTestReport;
 
 /// A model that does not load within this time does not load.
 const LOAD_MAX: Duration = Duration::from_mins(2);
@@ -36,7 +37,7 @@ impl Agent {
             Start::Test { slot, bundle } => {
                 let workbench = self.parts.workbench.clone();
                 self.begin_deed(slot, bundle, Doing::Testing, |chosen, slot, bundle| async move {
-                    Event::Tested { slot, bundle, result: workbench.prove(&chosen).await }
+                    Event::Tested { slot, bundle, result: workbench.prove(chosen).await.map(Box::new) }
                 });
             }
             Start::Activate { slot, bundle } => {
@@ -96,12 +97,15 @@ impl Agent {
         &mut self,
         slot: &SlotName,
         bundle: &BundleRef,
-        result: Result<SelfTestReport, ActivateError>,
+        result: Result<Box<Proven>, ActivateError>,
     ) {
         self.busy = None;
         match result {
-            Ok(report) => {
-                tracing::info!(%slot, bundle = %bundle.path, duration_ms = report.elapsed_ms, "the self-test passed");
+            Ok(proven) => {
+                let Proven { chosen, report } = *proven;
+                let (variant, numerics) = (&chosen.variant.id, report.numerics.as_str());
+                tracing::info!(%slot, bundle = %bundle.path, variant, numerics, duration_ms = report.elapsed_ms, "the self-test passed");
+                self.readings.insert(bundle.sha256, Reading::Usable(Box::new(chosen)));
                 self.proofs.insert(bundle.sha256, Proof::Tested(report));
             }
             Err(error) => self.failed(bundle, &error),
@@ -139,10 +143,13 @@ impl Agent {
 
     /// First it answers, then it is committed: a bundle that cannot be committed is taken back at once.
     fn take_over(&mut self, slot: &SlotName, bundle: &BundleRef, loaded: Loaded) -> Result<(), DiskError> {
-        let Loaded { served, provider, load_ms } = loaded;
-        let variant = self.chosen(bundle).map(|chosen| chosen.variant.id.clone()).unwrap_or_default();
+        let Loaded { served, variant, passed_over, provider, load_ms } = loaded;
         let since = self.parts.clock.now();
-        let running = Running { bundle: bundle.clone(), variant, provider: provider.clone(), since };
+        let numerics = Some(Numerics::of(&variant, provider.provider, &self.parts.capabilities));
+        let (bundle_ref, variant) = (bundle.clone(), variant.id);
+        let provider_use = provider.clone();
+        let running =
+            Running { bundle: bundle_ref, variant, provider: provider_use, numerics, passed_over, since };
         let stopped = self.stopped.contains(slot);
         self.parts.slots.activate(slot, served);
         match self.files.commit(slot, &running, if stopped { Before::Dropped } else { Before::Kept }) {
@@ -229,11 +236,11 @@ impl Agent {
             let mut restored = Vec::new();
             for (slot, record) in records {
                 let previous = match &record.previous {
-                    Some(previous) => Some(again(&workbench, &previous.bundle).await),
+                    Some(previous) => Some(again(&workbench, previous).await),
                     None => None,
                 };
                 let current = match &record.current {
-                    Some(current) => again(&workbench, &current.bundle).await,
+                    Some(current) => again(&workbench, current).await,
                     None => continue,
                 };
                 restored.push(Restored { slot, record, current, previous });
@@ -278,7 +285,9 @@ impl Agent {
             Ok(loaded) => {
                 self.parts.slots.activate(slot, loaded.served);
                 let provider = loaded.provider;
-                record.current = Some(Running { provider, ..running });
+                let numerics =
+                    Some(Numerics::of(&loaded.variant, provider.provider, &self.parts.capabilities));
+                record.current = Some(Running { provider, numerics, ..running });
                 self.records.insert(slot.clone(), record);
             }
             Err(error) => {
@@ -315,7 +324,8 @@ impl Agent {
         for bundle in &bundles {
             keep.insert(bundle.sha256);
             // Without its manifest, or with one that is refused, a bundle has no files worth keeping.
-            if let Ok(Some(chosen)) = Chosen::read(&self.parts.workbench.blobs, bundle) {
+            let workbench = &self.parts.workbench;
+            if let Ok(Some(chosen)) = Chosen::read(&workbench.blobs, bundle, &workbench.has) {
                 keep.extend(chosen.files().map(|file| file.digest));
             }
         }
@@ -328,15 +338,16 @@ impl Agent {
 }
 
 /// Checks and loads a bundle that was committed. Expiry of its signatures is not looked at: it ran, so it may run.
-async fn again(workbench: &Workbench, bundle: &BundleRef) -> Result<Loaded, ActivateError> {
-    let (blobs, bundle) = (workbench.blobs.clone(), bundle.clone());
-    let chosen = aside(move || whole(&blobs, &bundle)).await?;
+async fn again(workbench: &Workbench, ran: &Running) -> Result<Loaded, ActivateError> {
+    let (blobs, has, ran) = (workbench.blobs.clone(), Arc::clone(&workbench.has), ran.clone());
+    let chosen = aside(move || whole(&blobs, &ran, &has)).await?;
     load(workbench, &chosen).await
 }
 
-fn whole(blobs: &Blobs, bundle: &BundleRef) -> Result<Chosen, ActivateError> {
-    let chosen = Chosen::read(blobs, bundle)?
-        .ok_or_else(|| ActivateError::Damaged(format!("the manifest {}", bundle.path)))?;
+fn whole(blobs: &Blobs, ran: &Running, has: &Capabilities) -> Result<Chosen, ActivateError> {
+    let chosen = Chosen::read(blobs, &ran.bundle, has)?
+        .ok_or_else(|| ActivateError::Damaged(format!("the manifest {}", ran.bundle.path)))?
+        .again(&ran.variant, ran.passed_over.as_ref());
     verify(blobs, &chosen)?;
     Ok(chosen)
 }

@@ -7,12 +7,11 @@ use muster_protocol::message::up::BundleRef;
 use muster_protocol::message::{Ack, Message as _};
 use muster_protocol::topic::{Down, Topic};
 
-use crate::activate::{ActivateError, Loaded};
+use crate::activate::{ActivateError, Loaded, Proven};
 use crate::download::{self, Failure};
 use crate::ledger::SlotRecord;
 use crate::link::{Fault, Heard};
 use crate::renew;
-use crate::selftest::SelfTestReport;
 use crate::serve::Said;
 
 #[derive(Debug)]
@@ -61,7 +60,7 @@ pub(super) enum Event {
     Tested {
         slot: SlotName,
         bundle: BundleRef,
-        result: Result<SelfTestReport, ActivateError>,
+        result: Result<Box<Proven>, ActivateError>,
     },
     Loaded {
         slot: SlotName,

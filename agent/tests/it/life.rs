@@ -10,6 +10,7 @@ mod attacks;
 mod broker;
 mod bundle;
 mod captures;
+mod corpus;
 mod crashes;
 mod door;
 mod downloads;

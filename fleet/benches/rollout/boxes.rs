@@ -77,6 +77,8 @@ fn slot(want: &Want, phase: &impl Fn(BundleRef) -> Phase, before: Option<&State>
         bundle,
         variant: "cpu".to_owned(),
         provider: ProviderUse { provider: Provider::OnnxCpu, reason: None },
+        numerics: None,
+        passed_over: None,
         since: muster_protocol::time::Timestamp::default(),
     };
     let current = match &phase {

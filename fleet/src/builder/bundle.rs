@@ -1,47 +1,50 @@
-//! Makes a bundle out of a trainer's output: asks the model, scores it beside the champion, makes golden outputs and
-//! the drift reference, and writes a folder with `manifest.json` and the files it names.
+//! Makes a bundle out of a trainer's output, or of a model alone: has it converted into its variants, asks each, scores it
+//! beside the champion, makes golden outputs and the drift reference, and writes a folder with `manifest.json` and the
+//! files it names.
 //!
-//! Deterministic: the same input, version and time give the same bytes. It decides nothing: whether the bundle is good
-//! enough is [`super::verdict`]'s question.
+//! Deterministic: the same input, version and time give the same bytes on the same machine; limits come in steps, so that
+//! what was measured rarely shows. It decides nothing: whether the bundle is good enough is [`super::verdict`]'s question.
 
 mod folder;
+mod model;
+mod variants;
 
 use std::path::{Path, PathBuf};
 
 use muster_protocol::ids::{BundleVersion, Digest, ModelName, RunId, TriggerId};
 use muster_protocol::manifest::{
-    Evaluation, EvaluationSet, Format, Golden, InferencePrecision, Lineage, Manifest, ManifestError,
-    Monitoring, SCHEMA, Select, Source, Variant, VariantLimits,
+    Evaluation, EvaluationSet, InferencePrecision, Lineage, Manifest, ManifestError, Monitoring, Precision,
+    SCHEMA, Source, Task, Variant,
 };
 use muster_protocol::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::convert::{self, ConvertError, Converter};
 use super::eval::{EvalError, EvalReport, Evaluator};
 use super::infer::InferRequest;
-use super::output::{MODEL_FILE, OutputError, TrainerOutput};
+use super::output::{DESCRIPTION_FILE, OutputError, TrainerOutput};
 use super::reference::{DriftError, reference};
 use super::rows::Rows;
 use super::score::{ScoreError, Scores, score};
 
 pub use folder::{BundleFolder, FolderError, MANIFEST_FILE};
+pub use variants::VariantReport;
 
 /// Rows of the golden request: enough to notice swapped columns, few enough to run at every activation.
 const GOLDEN_ROWS: usize = 16;
-/// Largest difference of a golden output, where outputs are at most about 1.
-const GOLDEN_TOLERANCE: f64 = 1e-4;
-const LIMITS: VariantLimits = VariantLimits { load_ms_max: 20_000, memory_bytes_max: 0, p95_ms_max: 50.0 };
-const GOLDEN_REQUEST: &str = "golden/request.json";
-const GOLDEN_RESPONSE: &str = "golden/response.json";
+/// Rows that INT8 learns its ranges from.
+const CALIBRATION_ROWS: usize = 300;
 const REFERENCE: &str = "reference.json";
 const EVALUATION: &str = "evaluation.json";
 
 /// What a bundle is to be made of.
 #[derive(Clone, Debug)]
 pub struct Recipe {
-    /// The trainer's output folder.
+    /// The trainer's output folder, or a model alone.
     pub from: PathBuf,
+    pub form: Form,
     /// Must be what the trainer says.
     pub model: ModelName,
     pub version: BundleVersion,
@@ -56,11 +59,39 @@ pub struct Recipe {
     pub trigger: Option<TriggerId>,
 }
 
+/// In which forms the model is to be had.
+#[derive(Clone, Debug)]
+pub struct Form {
+    /// The first is the one that is scored.
+    pub variants: Vec<Precision>,
+    pub inference_precision: InferencePrecision,
+    /// What the model is usually asked; the trainer's reference rows if not given.
+    pub calibration: Option<PathBuf>,
+    /// What a model alone answers; a trainer says it of its own.
+    pub task: Task,
+    pub converter: Option<Converter>,
+}
+
+impl Form {
+    /// An ONNX model as it is, computing in f32.
+    pub fn plain() -> Self {
+        Self {
+            variants: vec![Precision::Fp32],
+            inference_precision: InferencePrecision::F32,
+            calibration: None,
+            task: Task::Regression,
+            converter: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Built {
     pub manifest: Manifest,
     pub sha256: Digest,
-    pub measured: Measured,
+    /// Of a model alone nothing is known to score it by.
+    pub measured: Option<Measured>,
+    pub variants: Vec<VariantReport>,
     pub report: EvalReport,
 }
 
@@ -74,6 +105,8 @@ pub struct Measured {
     pub threshold: Option<f64>,
     pub frozen: Compared,
     pub recent: Compared,
+    /// Each variant beside the first.
+    pub variants: Vec<VariantReport>,
     /// What the trainer's `metrics.json` says: recorded, not believed.
     pub claimed_by_trainer: Value,
     pub packages: std::collections::BTreeMap<String, String>,
@@ -92,6 +125,14 @@ pub enum BuildError {
     Output(#[from] OutputError),
     #[error("trainer.json: the model is '{found}', but '{wanted}' was asked for")]
     OtherModel { wanted: ModelName, found: ModelName },
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+    #[error("this model has to be converted first; use `muster bundle build`, which does that")]
+    NoConverter,
+    #[error("a file for the conversion could not be written")]
+    Rows(#[source] std::io::Error),
+    #[error("the variant {variant} could not be asked: {source}")]
+    Variant { variant: &'static str, source: EvalError },
     #[error("the challenger could not be asked: {source}")]
     Challenger { source: EvalError },
     #[error("the champion could not be asked: {source}")]
@@ -113,12 +154,13 @@ impl BuildError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Output(error) => error.code(),
-            Self::OtherModel { .. } | Self::Drift { .. } => "output_invalid",
-            Self::Challenger { source } => source.code(),
+            Self::OtherModel { .. } | Self::Drift { .. } | Self::NoConverter => "output_invalid",
+            Self::Convert(error) => error.code(),
+            Self::Challenger { source } | Self::Variant { source, .. } => source.code(),
             Self::Champion { .. } => "champion_failed",
             Self::Score { .. } => "model_answers",
             Self::Manifest(_) => "manifest_invalid",
-            Self::Folder(_) | Self::Thread(_) => "build_failed",
+            Self::Folder(_) | Self::Rows(_) | Self::Thread(_) => "build_failed",
         }
     }
 }
@@ -130,6 +172,9 @@ pub async fn build(
     cancel: &CancellationToken,
     progress: &(impl Fn(f64, &str) + Sync),
 ) -> Result<Built, BuildError> {
+    if !recipe.from.join(DESCRIPTION_FILE).is_file() && model::is_model(&recipe.from) {
+        return Box::pin(model::build(recipe, evaluator, cancel, progress)).await;
+    }
     progress(0.0, "reading the trainer's output");
     let from = recipe.from.clone();
     let output = tokio::task::spawn_blocking(move || TrainerOutput::read(&from)).await??;
@@ -141,14 +186,17 @@ pub async fn build(
     let champion = recipe.champion.as_deref().map(BundleFolder::open).transpose()?;
     let signature = description.signature();
     let golden = output.frozen.rows.head(GOLDEN_ROWS);
+    let mut writer = folder::Writer::create(&recipe.out)?;
+    let converting = |fraction: f64, what: &str| progress(0.1 * fraction, what);
+    let forms = Box::pin(forms(recipe, &output, &mut writer, cancel, &converting)).await?;
 
     progress(0.1, &format!("asking the challenger about {} rows", output.reference.rows.len()));
-    let sets = [&golden, &output.frozen.rows, &output.recent.rows, &output.reference.rows];
+    let sets = [&output.frozen.rows, &output.recent.rows, &output.reference.rows];
     let (answers, report) = evaluator
-        .answers(&output.model, &signature, &sets, cancel)
+        .answers(&forms.first, &signature, &sets, cancel)
         .await
         .map_err(|source| BuildError::Challenger { source })?;
-    let [golden_answers, frozen, recent, usual] = four(answers);
+    let [frozen, recent, usual] = three(answers);
 
     progress(0.5, "asking the champion");
     // A champion with another signature cannot answer these rows; the verdict says so.
@@ -158,31 +206,29 @@ pub async fn build(
         None => (None, None),
     };
 
+    let request = InferRequest { id: "golden".to_owned(), ..whole(&signature.inputs, &golden) };
+    let request = serde_json::to_value(&request).map_err(FolderError::json("the golden request"))?;
+    let asking = |fraction: f64, what: &str| progress(0.5 + 0.2 * fraction, what);
+    let made = variants::make(recipe, &forms, &request, &mut writer, evaluator, cancel, &asking);
+    let (variants, reports) = Box::pin(made).await?;
+
     progress(0.7, "scoring");
-    let compare = |set: &'static str, labels: &[f32], challenger: &[Rows], champion: Option<Vec<Rows>>| {
-        let scored = |answers: &[Rows]| {
-            let empty = Rows::new(0);
-            score(description.task, labels, answers.first().unwrap_or(&empty))
-                .map_err(|source| BuildError::Score { set, source })
-        };
-        let champion = champion.map(|answers| scored(&answers)).transpose()?;
-        Ok::<_, BuildError>(Compared { challenger: scored(challenger)?, champion })
-    };
-    let metric = description.primary_metric;
+    let (metric, task) = (description.primary_metric, description.task);
     let measured = Measured {
         schema: "muster-evaluation/1",
         metric: metric.as_str(),
         label: description.label.clone(),
         threshold: description.threshold,
-        frozen: compare("holdout_frozen.csv", &output.frozen.labels, &frozen, champion_frozen)?,
-        recent: compare("holdout_recent.csv", &output.recent.labels, &recent, champion_recent)?,
+        frozen: compare(task, "holdout_frozen.csv", &output.frozen.labels, &frozen, champion_frozen)?,
+        recent: compare(task, "holdout_recent.csv", &output.recent.labels, &recent, champion_recent)?,
+        variants: reports.clone(),
         claimed_by_trainer: output.claim.clone(),
         packages: description.lineage.packages.clone(),
     };
 
     progress(0.8, "making the drift reference");
     let parts = (signature.clone(), description.streams.clone(), description.window_h);
-    let TrainerOutput { description, model, reference: reference_rows, .. } = output;
+    let TrainerOutput { description, reference: reference_rows, .. } = output;
     let made = tokio::task::spawn_blocking(move || {
         let (signature, streams, window_h) = parts;
         reference(&signature, &streams, &reference_rows, &usual, window_h)
@@ -190,11 +236,6 @@ pub async fn build(
     let drift = made.await?.map_err(|source| BuildError::Drift { source })?;
 
     progress(0.9, "writing the bundle");
-    let mut writer = folder::Writer::create(&recipe.out)?;
-    writer.copy(MODEL_FILE, &model)?;
-    let request = InferRequest { id: "golden".to_owned(), ..whole(&signature.inputs, &golden) };
-    writer.json(GOLDEN_REQUEST, &request)?;
-    writer.json(GOLDEN_RESPONSE, &golden_response(recipe, &signature, &golden_answers))?;
     writer.json(EVALUATION, &measured)?;
     if !description.streams.is_empty() {
         writer.json(REFERENCE, &drift)?;
@@ -214,9 +255,9 @@ pub async fn build(
         description: description.description.clone(),
         licences: description.licences.clone(),
         task: description.task,
-        requires: requires(&monitoring),
+        requires: requires(&monitoring, &variants),
         signature,
-        variants: vec![variant(&golden_answers)],
+        variants,
         reference: (!monitoring.streams.is_empty()).then(|| REFERENCE.to_owned()),
         monitoring,
         evaluation: Some(measured.summary()),
@@ -232,7 +273,40 @@ pub async fn build(
     manifest.check()?;
     let sha256 = writer.finish(&manifest)?;
     progress(1.0, "built");
-    Ok(Built { manifest, sha256, measured, report })
+    Ok(Built { manifest, sha256, measured: Some(measured), variants: reports, report })
+}
+
+/// The trainer's model in every form, INT8 by its own reference rows unless others were given.
+async fn forms(
+    recipe: &Recipe,
+    output: &TrainerOutput,
+    writer: &mut folder::Writer,
+    cancel: &CancellationToken,
+    progress: &(impl Fn(f64, &str) + Sync),
+) -> Result<variants::Forms, BuildError> {
+    let rows = calibration(&output.description.inputs, &output.reference.rows)?;
+    let task = convert::Task {
+        source: &output.model,
+        variants: &recipe.form.variants,
+        calibration: recipe.form.calibration.as_deref().or(Some(rows.path())),
+    };
+    variants::forms(&recipe.form, task, writer, cancel, progress).await
+}
+
+fn compare(
+    task: Task,
+    set: &'static str,
+    labels: &[f32],
+    challenger: &[Rows],
+    champion: Option<Vec<Rows>>,
+) -> Result<Compared, BuildError> {
+    let scored = |answers: &[Rows]| {
+        let empty = Rows::new(0);
+        score(task, labels, answers.first().unwrap_or(&empty))
+            .map_err(|source| BuildError::Score { set, source })
+    };
+    let champion = champion.map(|answers| scored(&answers)).transpose()?;
+    Ok(Compared { challenger: scored(challenger)?, champion })
 }
 
 /// What the champion says to both holdouts.
@@ -273,54 +347,31 @@ impl Measured {
     }
 }
 
-fn variant(golden_answers: &[Rows]) -> Variant {
-    // Rounding grows with the numbers: beds are counted in dozens, probabilities end at 1.
-    let largest =
-        golden_answers.iter().flat_map(Rows::iter).flatten().fold(1.0_f32, |max, v| max.max(v.abs()));
-    Variant {
-        id: "cpu-f32".to_owned(),
-        format: Format::Onnx,
-        file: MODEL_FILE.to_owned(),
-        select: Select { device: "CPU".to_owned() },
-        inference_precision: InferencePrecision::F32,
-        golden: Some(Golden {
-            request: GOLDEN_REQUEST.to_owned(),
-            response: GOLDEN_RESPONSE.to_owned(),
-            tolerance_abs: GOLDEN_TOLERANCE * f64::from(largest),
-        }),
-        limits: LIMITS,
-        rank: 100,
-    }
-}
-
-fn requires(monitoring: &Monitoring) -> Vec<String> {
+fn requires(monitoring: &Monitoring, variants: &[Variant]) -> Vec<String> {
+    let beside = variants.iter().any(|variant| !variant.beside.is_empty());
     let one_hot = monitoring.streams.iter().any(|stream| matches!(stream.source, Source::OneHot { .. }));
-    let features =
-        [("golden", true), ("drift-reference", !monitoring.streams.is_empty()), ("one-hot-streams", one_hot)];
+    let features = [
+        ("golden", true),
+        ("drift-reference", !monitoring.streams.is_empty()),
+        ("one-hot-streams", one_hot),
+        ("variant-files", beside),
+    ];
     features.into_iter().filter(|(_, needed)| *needed).map(|(name, _)| name.to_owned()).collect()
 }
 
-fn golden_response(
-    recipe: &Recipe,
-    signature: &muster_protocol::manifest::Signature,
-    answers: &[Rows],
-) -> Value {
-    let outputs: Vec<Value> = signature
-        .outputs
-        .iter()
-        .zip(answers)
-        .map(|(tensor, rows)| {
-            let mut shape = vec![rows.len()];
-            shape.extend((tensor.shape.len() > 1).then(|| rows.width()));
-            let data: Vec<&f32> = rows.iter().flatten().collect();
-            serde_json::json!({
-                "name": tensor.name, "datatype": tensor.datatype, "shape": shape, "data": data,
-            })
-        })
-        .collect();
-    serde_json::json!({
-        "model_name": recipe.model, "model_version": recipe.version, "id": "golden", "outputs": outputs,
-    })
+/// Rows spread over all of them, as a file that the conversion reads.
+fn calibration(
+    inputs: &[muster_protocol::manifest::Tensor],
+    rows: &Rows,
+) -> Result<tempfile::NamedTempFile, BuildError> {
+    use std::io::Write as _;
+    let step = (rows.len() / CALIBRATION_ROWS).max(1);
+    let spread: Vec<f32> = rows.iter().step_by(step).flatten().copied().collect();
+    let request = InferRequest::of(0, inputs, &spread);
+    let mut file = tempfile::Builder::new().suffix(".jsonl").tempfile().map_err(BuildError::Rows)?;
+    let line = serde_json::to_vec(&request).map_err(|error| BuildError::Rows(error.into()))?;
+    file.write_all(&line).map_err(BuildError::Rows)?;
+    Ok(file)
 }
 
 fn whole<'a>(inputs: &'a [muster_protocol::manifest::Tensor], rows: &Rows) -> InferRequest<'a> {
@@ -328,7 +379,7 @@ fn whole<'a>(inputs: &'a [muster_protocol::manifest::Tensor], rows: &Rows) -> In
     InferRequest::of(0, inputs, &all)
 }
 
-fn four(answers: Vec<Vec<Rows>>) -> [Vec<Rows>; 4] {
+fn three(answers: Vec<Vec<Rows>>) -> [Vec<Rows>; 3] {
     let mut answers = answers.into_iter();
     std::array::from_fn(|_| answers.next().unwrap_or_default())
 }

@@ -12,9 +12,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use muster_protocol::manifest::Signature;
+use muster_protocol::manifest::{InferencePrecision, Signature};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::child::{self, ChildError, Group, Limits, Spec};
@@ -54,6 +55,8 @@ pub struct EvalReport {
     pub reason: Option<String>,
     pub load_ms: f64,
     pub p95_us: f64,
+    /// Peak resident memory of the whole child.
+    pub rss_bytes: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -109,19 +112,45 @@ impl Evaluator {
         sets: &[&Rows],
         cancel: &CancellationToken,
     ) -> Result<(Vec<Vec<Rows>>, EvalReport), EvalError> {
-        let mut child = self.command(model)?;
-        let mut child = child.spawn().map_err(|source| {
+        let mut child = self.start(model, InferencePrecision::F32)?;
+        let write = write_requests(child.stdin.take(), signature, sets);
+        let read = read_answers(child.stdout.take(), signature, sets);
+        self.converse(child, write, read, cancel).await
+    }
+
+    /// The model's answer to one request line, which is asked `times` times.
+    pub async fn ask(
+        &self,
+        model: &Path,
+        precision: InferencePrecision,
+        line: &str,
+        times: usize,
+        cancel: &CancellationToken,
+    ) -> Result<(serde_json::Value, EvalReport), EvalError> {
+        let mut child = self.start(model, precision)?;
+        let write = write_line(child.stdin.take(), line, times);
+        let read = read_first(child.stdout.take(), times);
+        self.converse(child, write, read, cancel).await
+    }
+
+    fn start(&self, model: &Path, precision: InferencePrecision) -> Result<Child, EvalError> {
+        self.command(model, precision)?.spawn().map_err(|source| {
             EvalError::Child(ChildError::Start { program: self.agent.display().to_string(), source })
-        })?;
+        })
+    }
+
+    async fn converse<T>(
+        &self,
+        mut child: Child,
+        write: impl Future<Output = Result<(), EvalError>> + Send,
+        read: impl Future<Output = Result<T, EvalError>> + Send,
+        cancel: &CancellationToken,
+    ) -> Result<(T, EvalReport), EvalError> {
         // Ends with everything in it when this function is left, whichever way.
         let group = Group::of(&child);
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let stderr = child.stderr.take();
         let talk = async {
-            let (wrote, answers, said) = tokio::join!(
-                write_requests(stdin, signature, sets),
-                read_answers(stdout, signature, sets),
-                read_tail(stderr),
-            );
+            let (wrote, answers, said) = tokio::join!(write, read, read_tail(stderr));
             (wrote, answers, said, child.wait().await)
         };
         let (wrote, answers, said, status) = tokio::select! {
@@ -150,7 +179,7 @@ impl Evaluator {
         Ok((answers, report))
     }
 
-    fn command(&self, model: &Path) -> Result<tokio::process::Command, EvalError> {
+    fn command(&self, model: &Path, precision: InferencePrecision) -> Result<Command, EvalError> {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let shown = |path: &Path| absolute(path).display().to_string();
         if !self.agent.is_file() {
@@ -166,7 +195,7 @@ impl Evaluator {
             "--provider".to_owned(),
             self.provider.clone(),
         ]);
-        command.extend(["--precision".to_owned(), "f32".to_owned(), "--memory-mb".to_owned()]);
+        command.extend(["--precision".to_owned(), precision.as_str().to_owned(), "--memory-mb".to_owned()]);
         command.extend([
             self.memory_mb.to_string(),
             "--cpu-s".to_owned(),
@@ -187,7 +216,7 @@ impl Evaluator {
 }
 
 async fn write_requests(
-    stdin: Option<tokio::process::ChildStdin>,
+    stdin: Option<ChildStdin>,
     signature: &Signature,
     sets: &[&Rows],
 ) -> Result<(), EvalError> {
@@ -206,8 +235,41 @@ async fn write_requests(
     Ok(())
 }
 
+async fn write_line(stdin: Option<ChildStdin>, line: &str, times: usize) -> Result<(), EvalError> {
+    let Some(mut stdin) = stdin else { return Ok(()) };
+    for _ in 0..times {
+        let wrote = async {
+            stdin.write_all(line.as_bytes()).await?;
+            stdin.write_all(b"\n").await
+        };
+        if wrote.await.is_err() {
+            // It ended early; what it said on stderr says why.
+            return Ok(());
+        }
+    }
+    stdin.shutdown().await.ok();
+    Ok(())
+}
+
+/// The first of the answers; all must come.
+async fn read_first(stdout: Option<ChildStdout>, times: usize) -> Result<serde_json::Value, EvalError> {
+    let early = || EvalError::Ended { status: "no answer".to_owned(), said: String::new() };
+    let mut lines = BufReader::new(stdout.ok_or_else(early)?);
+    let mut first = None;
+    for _ in 0..times {
+        let mut line = Vec::new();
+        let read = (&mut lines).take(ANSWER_BYTES_MAX).read_until(b'\n', &mut line).await;
+        if read.map_err(EvalError::Pipe)? == 0 {
+            return Err(early());
+        }
+        first.get_or_insert(line);
+    }
+    let line = first.ok_or_else(early)?;
+    serde_json::from_slice(&line).map_err(|error| EvalError::Garbage(error.to_string()))
+}
+
 async fn read_answers(
-    stdout: Option<tokio::process::ChildStdout>,
+    stdout: Option<ChildStdout>,
     signature: &Signature,
     sets: &[&Rows],
 ) -> Result<Vec<Vec<Rows>>, EvalError> {

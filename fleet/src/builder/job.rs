@@ -15,7 +15,7 @@ use muster_protocol::time::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::bundle::{self, Built, BundleFolder, Recipe};
+use super::bundle::{self, Built, BundleFolder, Form, Measured, Recipe};
 use super::config::{Config, Model};
 use super::feed::Feed;
 use super::publish;
@@ -117,6 +117,7 @@ impl Job<'_> {
         let run = &self.claim.run;
         let recipe = Recipe {
             from: self.dir.out(),
+            form: Form::plain(),
             model: run.model.clone(),
             version: version(self.now, run.id.as_str())
                 .map_err(|error| Failure::because("version_invalid", &error))?,
@@ -131,7 +132,8 @@ impl Job<'_> {
             self.feed.progress(trainer::SHARE + fraction * (0.95 - trainer::SHARE), what);
             self.feed.line(&format!("bundle: {what}"));
         };
-        let built = bundle::build(&recipe, &self.config.evaluator(), &self.stop, &progress)
+        let evaluator = self.config.evaluator();
+        let built = Box::pin(bundle::build(&recipe, &evaluator, &self.stop, &progress))
             .await
             .map_err(|error| Failure::because(error.code(), &error))?;
         self.feed.line(&format!("bundle: {} answered by {}", built.sha256.short(), built.report.provider));
@@ -171,7 +173,8 @@ fn version(now: Timestamp, run: &str) -> Result<BundleVersion, IdError> {
 
 /// The manifest's short form, and all figures beside it.
 fn evaluation(built: &Built) -> Value {
-    let mut value = serde_json::to_value(built.measured.summary()).unwrap_or_default();
+    let summary = built.measured.as_ref().map(Measured::summary);
+    let mut value = serde_json::to_value(summary).unwrap_or_default();
     value["measured"] = serde_json::to_value(&built.measured).unwrap_or_default();
     value
 }

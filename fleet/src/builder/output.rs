@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   model.onnx   trainer.json   reference.csv   holdout_frozen.csv   holdout_recent.csv   metrics.json
+//!   or model.xml with model.bin, or saved_model/
 //! ```
 //!
 //! What the trainer claims in `metrics.json` is carried along as a claim; nothing here or later decides by it.
@@ -19,7 +20,7 @@ use super::rows::{Holdout, ReferenceRows};
 
 pub const TRAINER_SCHEMA: &str = "muster-trainer/1";
 pub const MODEL_FILE: &str = "model.onnx";
-const DESCRIPTION_FILE: &str = "trainer.json";
+pub(super) const DESCRIPTION_FILE: &str = "trainer.json";
 const JSON_BYTES_MAX: u64 = 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
@@ -128,11 +129,7 @@ impl Metric {
 impl TrainerOutput {
     pub fn read(folder: &Path) -> Result<Self, OutputError> {
         let description = Description::read(folder)?;
-        let model = folder.join(MODEL_FILE);
-        let length = std::fs::metadata(&model).map_err(|source| OutputError::of(MODEL_FILE, source))?.len();
-        if length == 0 {
-            return Err(OutputError::Wrong { file: MODEL_FILE.to_owned(), what: "is empty".to_owned() });
-        }
+        let model = model(folder)?;
         let features = description.features();
         Ok(Self {
             reference: ReferenceRows::read(&folder.join("reference.csv"), &features)?,
@@ -252,6 +249,22 @@ pub fn width(tensor: &Tensor) -> Option<usize> {
         [_, columns @ 1..=i64::MAX] => usize::try_from(*columns).ok().filter(|&n| n <= limits::FEATURES_MAX),
         _ => None,
     }
+}
+
+/// The first of `model.onnx`, `model.xml` and `saved_model/` that is there.
+fn model(folder: &Path) -> Result<PathBuf, OutputError> {
+    let others = ["model.xml", "saved_model"].map(|name| folder.join(name));
+    let model = folder.join(MODEL_FILE);
+    let found = std::fs::metadata(&model);
+    if found.is_err()
+        && let Some(other) = others.into_iter().find(|path| path.exists())
+    {
+        return Ok(other);
+    }
+    if found.map_err(|source| OutputError::of(MODEL_FILE, source))?.len() == 0 {
+        return Err(OutputError::Wrong { file: MODEL_FILE.to_owned(), what: "is empty".to_owned() });
+    }
+    Ok(model)
 }
 
 fn read_json(folder: &Path, file: &str) -> Result<Value, OutputError> {

@@ -30,7 +30,8 @@ pub(super) enum Verb {
         /// SHA-256 of its manifest.
         sha256: String,
     },
-    /// Makes a bundle from a trainer's output.
+    /// Makes a bundle from a trainer's output or from a model: variants, golden outputs, limits, drift reference.
+    #[command(after_help = build::EXAMPLES)]
     Build(Box<build::Args>),
     /// Uploads a bundle's files and adds it to the draft of the catalogue; `muster release publish` signs it.
     #[command(after_help = ADD_EXAMPLES)]

@@ -61,6 +61,8 @@ impl Ward {
             bundle: running.clone(),
             variant: "cpu".to_owned(),
             provider: ProviderUse { provider: Provider::OnnxCpu, reason: None },
+            numerics: None,
+            passed_over: None,
             since: now,
         };
         let state = State {

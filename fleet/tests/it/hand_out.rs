@@ -104,6 +104,8 @@ async fn obey(fleet: &Fleet, may: impl Fn(&DeviceId) -> bool) {
             bundle: bundle.clone(),
             variant: "cpu".to_owned(),
             provider: ProviderUse { provider: Provider::OnnxCpu, reason: None },
+            numerics: None,
+            passed_over: None,
             since: order.issued,
         };
         let slot = SlotState {

@@ -155,6 +155,8 @@ pub(crate) async fn enrol(fleet: &Fleet, n: u8, current: Option<&BundleRef>) -> 
         bundle: bundle.clone(),
         variant: "cpu".to_owned(),
         provider: ProviderUse { provider: Provider::OnnxCpu, reason: None },
+        numerics: None,
+        passed_over: None,
         since: at,
     };
     let state = State {

@@ -40,3 +40,4 @@ mod roster;
 mod server;
 mod store;
 mod telemetry;
+mod variants;

@@ -512,6 +512,8 @@ impl World {
                 bundle: bundle.clone(),
                 variant: String::new(),
                 provider: ProviderUse { provider: Provider::OpenVino, reason: None },
+                numerics: None,
+                passed_over: None,
                 since: edge.activated.get(slot).copied().unwrap_or_default(),
             }),
             previous: None,

@@ -7,6 +7,7 @@ use crate::capture::{CaptureStanding, CaptureState};
 use crate::enrol::{Facts, Fingerprint};
 use crate::ids::{BootId, BundlePath, CaptureId, Digest, SiteName, SlotName};
 use crate::limits;
+use crate::manifest::Numerics;
 use crate::time::Timestamp;
 
 /// First words of a connection.
@@ -140,6 +141,12 @@ pub struct Running {
     pub bundle: BundleRef,
     pub variant: String,
     pub provider: ProviderUse,
+    /// How its numbers come out here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numerics: Option<Numerics>,
+    /// Why no better variant of the bundle runs here, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_over: Option<Sentence>,
     /// Real time of activation.
     pub since: Timestamp,
 }
@@ -332,7 +339,7 @@ impl Message for Hello {
             bound("hello.facts.arch", facts.arch.len(), limits::SENTENCE_BYTES_MAX)?;
             bound("hello.facts.cpu_model", facts.cpu_model.len(), limits::SENTENCE_BYTES_MAX)?;
         }
-        bound("hello.capabilities.cpu_flags", has.cpu_flags.len(), 64)?;
+        bound("hello.capabilities.cpu_flags", has.cpu_flags.len(), limits::CPU_FLAGS_MAX)?;
         bound("hello.capabilities.devices", has.devices.len(), 16)?;
         for text in
             [&has.arch, &has.cpu_model, &has.runtime].into_iter().chain(&has.cpu_flags).chain(&has.devices)

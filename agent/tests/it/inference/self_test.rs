@@ -1,22 +1,47 @@
 //! The limited child: golden answers match or the model does not serve; nothing it does can hang or kill the agent.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use muster_agent::capabilities;
+use muster_agent::engine::Engine;
 use muster_agent::selftest::{self, GoldenPair, SelfTestError, SelfTestReport, SelfTestSpec};
-use muster_protocol::manifest::{InferencePrecision, VariantLimits};
-use muster_protocol::message::Provider;
+use muster_protocol::manifest::{Numerics, VariantLimits};
+use muster_protocol::message::{Capabilities, Provider};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{ask, fixture, runtime_dir};
 
 const AGENT: &str = env!("CARGO_BIN_EXE_muster-agent");
 
+/// Of a variant that allows a difference of 1e-5 in every class.
 fn spec(model: &str) -> SelfTestSpec {
-    SelfTestSpec::new(fixture(model), InferencePrecision::F32, runtime_dir())
+    spec_of(model, &json!({ "inference_precision": "f32", "golden": tolerances(1e-5, &[]) }))
+}
+
+fn tolerances(tolerance_abs: f64, by_class: &[(&str, f64)]) -> Value {
+    let by_class: BTreeMap<_, _> = by_class.iter().copied().collect();
+    json!({
+        "request": "q", "response": "a", "tolerance_abs": tolerance_abs, "tolerance_abs_by_class": by_class,
+    })
+}
+
+fn spec_of(model: &str, edit: &Value) -> SelfTestSpec {
+    let mut variant =
+        json!({ "id": "cpu", "format": "onnx", "file": "model.onnx", "select": { "device": "CPU" } });
+    variant.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
+    let variant = serde_json::from_value(variant).unwrap();
+    SelfTestSpec::new(fixture(model), variant, Arc::new(this_box()), runtime_dir())
+}
+
+fn this_box() -> Capabilities {
+    capabilities::look(&Engine::inspect(&runtime_dir()).unwrap())
 }
 
 /// What `eval` itself answers, as `muster bundle build` makes golden outputs.
@@ -36,15 +61,17 @@ fn golden(model: &str, columns: usize, data: &[f32]) -> GoldenPair {
     assert!(output.status.success());
     // Laid out over lines, as a person might keep it in a repository.
     let request: serde_json::Value = serde_json::from_str(&request).unwrap();
-    GoldenPair {
-        request: serde_json::to_vec_pretty(&request).unwrap(),
-        response: output.stdout,
-        tolerance_abs: 1e-5,
-    }
+    GoldenPair { request: serde_json::to_vec_pretty(&request).unwrap(), response: output.stdout }
 }
 
 fn logistic_golden() -> GoldenPair {
     golden("logistic.onnx", 4, &[0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 0.5, -1.0, 0.3, 0.2, 1.0])
+}
+
+fn limited(limits: VariantLimits) -> SelfTestSpec {
+    let mut spec = spec("logistic.onnx");
+    spec.variant.limits = limits;
+    SelfTestSpec { golden: Some(logistic_golden()), ..spec }
 }
 
 async fn run(spec: &SelfTestSpec) -> Result<SelfTestReport, SelfTestError> {
@@ -54,9 +81,7 @@ async fn run(spec: &SelfTestSpec) -> Result<SelfTestReport, SelfTestError> {
 #[tokio::test]
 async fn the_same_model_passes_on_openvino() {
     let limits = VariantLimits { load_ms_max: 60_000, memory_bytes_max: 2 << 30, p95_ms_max: 10_000.0 };
-    let report = run(&SelfTestSpec { golden: Some(logistic_golden()), limits, ..spec("logistic.onnx") })
-        .await
-        .unwrap();
+    let report = run(&limited(limits)).await.unwrap();
     assert_eq!((report.provider.provider, report.provider.reason.as_ref()), (Provider::OpenVino, None));
     assert!(
         report.worst_difference <= 1e-6 && report.p95_us >= report.p50_us && report.p50_us > 0,
@@ -78,11 +103,48 @@ async fn one_changed_weight_is_refused_by_name() {
     );
 }
 
+fn network_golden() -> GoldenPair {
+    // Sixteen patients whose twelve values lie around nought, as after scaling.
+    let rows: Vec<f32> = (0..16 * 12_u16).map(|i| f32::from(i * 37 % 101) / 25.0 - 2.0).collect();
+    golden("network.onnx", 12, &rows)
+}
+
+/// Made in f32, the golden outputs hold for a box that computes in f32 and for one that takes what is fastest there, each
+/// within its own tolerance; and either notices one changed weight of 912.
+#[tokio::test]
+async fn each_class_of_numerics_has_its_tolerance_and_notices_one_changed_weight() {
+    let by_itself = if this_box().cpu_flags.iter().any(|flag| flag == "amx_bf16" || flag == "avx512_bf16") {
+        Numerics::Bf16
+    } else {
+        Numerics::F32
+    };
+    for (precision, class) in [("f32", Numerics::F32), ("default", by_itself)] {
+        let test = async |model: &str, golden: Value| {
+            let spec = spec_of(model, &json!({ "inference_precision": precision, "golden": golden }));
+            run(&SelfTestSpec { golden: Some(network_golden()), ..spec }).await
+        };
+        let both = || tolerances(1e-5, &[("bf16", 8e-3)]);
+        let report = test("network.onnx", both()).await.unwrap();
+        println!("{precision}: {class:?}, differs by {:e}", report.worst_difference);
+        assert_eq!((report.numerics, report.provider.provider), (class, Provider::OpenVino));
+        let error = test("network_changed.onnx", both()).await.unwrap_err();
+        println!("{precision}: {error}");
+        assert_eq!(error.code(), "golden_mismatch", "{error}");
+        assert!(error.to_string().contains(&format!("within what {} allows", class.as_str())), "{error}");
+        // Bfloat16 is no rounding error of f32: with the tolerance of f32 it is refused.
+        if class == Numerics::Bf16 {
+            assert!(report.worst_difference > 1e-5, "{report:?}");
+            let error = test("network.onnx", tolerances(1e-5, &[])).await.unwrap_err();
+            assert_eq!(error.code(), "golden_mismatch", "{error}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn golden_files_must_fit() {
-    let GoldenPair { request, response, tolerance_abs } = logistic_golden();
+    let GoldenPair { request, response } = logistic_golden();
     let check = async |request: &[u8], response: &[u8], code: &str| {
-        let golden = GoldenPair { request: request.to_vec(), response: response.to_vec(), tolerance_abs };
+        let golden = GoldenPair { request: request.to_vec(), response: response.to_vec() };
         let error = run(&SelfTestSpec { golden: Some(golden), ..spec("logistic.onnx") }).await.unwrap_err();
         assert_eq!(error.code(), code, "{error}");
     };
@@ -95,9 +157,7 @@ async fn golden_files_must_fit() {
 #[tokio::test]
 async fn promised_limits_are_kept() {
     let check = async |limits: VariantLimits, code: &str| {
-        let error = run(&SelfTestSpec { golden: Some(logistic_golden()), limits, ..spec("logistic.onnx") })
-            .await
-            .unwrap_err();
+        let error = run(&limited(limits)).await.unwrap_err();
         assert_eq!(error.code(), code, "{error}");
     };
     check(VariantLimits { load_ms_max: 1, ..VariantLimits::default() }, "limit_load").await;

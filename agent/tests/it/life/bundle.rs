@@ -57,6 +57,27 @@ pub(super) fn build(
     ballast: &[u8],
     edit: impl FnOnce(&mut Value),
 ) -> Bundle {
+    let ballast = (!ballast.is_empty()).then(|| ("ballast.bin".to_owned(), ballast.to_vec()));
+    with_golden(version, model, golden, ballast.as_slice(), edit)
+}
+
+/// The logistic model's promises around any model, with more files.
+pub(super) fn build_of(
+    version: &str,
+    model: Vec<u8>,
+    more: &[(String, Vec<u8>)],
+    edit: impl FnOnce(&mut Value),
+) -> Bundle {
+    with_golden(version, model, &[0.524_979_19, 0.586_617_6], more, edit)
+}
+
+fn with_golden(
+    version: &str,
+    model: Vec<u8>,
+    golden: &[f64],
+    more: &[(String, Vec<u8>)],
+    edit: impl FnOnce(&mut Value),
+) -> Bundle {
     let rows: [[f32; 4]; 2] = [[0.0; 4], [1.0, 2.0, 3.0, 0.5]];
     let request =
         json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [2, 4], "data": rows.concat() }] });
@@ -69,9 +90,7 @@ pub(super) fn build(
         ("golden/request.json".to_owned(), request.to_string().into_bytes()),
         ("golden/response.json".to_owned(), response.to_string().into_bytes()),
     ];
-    if !ballast.is_empty() {
-        files.push(("ballast.bin".to_owned(), ballast.to_vec()));
-    }
+    files.extend(more.iter().cloned());
     let listed = files.iter().map(|(path, bytes)| {
         json!({ "path": path, "length": bytes.len(), "sha256": Digest::of(bytes).to_string() })
     });

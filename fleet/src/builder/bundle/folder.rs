@@ -51,6 +51,13 @@ pub struct BundleFolder {
     pub sha256: Digest,
 }
 
+impl FolderError {
+    pub(super) fn json(path: &str) -> impl FnOnce(serde_json::Error) -> Self {
+        let path = path.to_owned();
+        |source| Self::Json { path, source }
+    }
+}
+
 impl BundleFolder {
     /// Opens a folder, or the folder of a `manifest.json`.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
@@ -69,9 +76,9 @@ impl BundleFolder {
         Ok(Self { path, manifest, manifest_bytes, sha256 })
     }
 
-    /// The file of the highest-ranked variant.
+    /// The file of the variant with the most digits, which is what figures are about.
     pub fn model_path(&self) -> PathBuf {
-        let best = self.manifest.variants.iter().max_by_key(|variant| variant.rank);
+        let best = self.manifest.variants.iter().min_by_key(|variant| (variant.precision, variant.rank));
         self.path.join(best.map_or("", |variant| variant.file.as_str()))
     }
 }
@@ -98,9 +105,11 @@ impl Writer {
         Ok(Self { target: target.to_owned(), partial, files: Vec::new() })
     }
 
-    pub(super) fn copy(&mut self, name: &str, from: &Path) -> Result<(), FolderError> {
+    /// Takes a file in; the place where it lies until the folder is finished.
+    pub(super) fn copy(&mut self, name: &str, from: &Path) -> Result<PathBuf, FolderError> {
         let bytes = std::fs::read(from).map_err(io("read", from))?;
-        self.write(name, &bytes)
+        self.write(name, &bytes)?;
+        Ok(self.partial.path().join(name))
     }
 
     pub(super) fn json(&mut self, name: &str, value: &impl Serialize) -> Result<(), FolderError> {

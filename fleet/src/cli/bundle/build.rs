@@ -7,20 +7,53 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_protocol::ids::{BundleVersion, ModelName};
+use muster_protocol::manifest::{InferencePrecision, Precision, Task};
 use muster_protocol::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::builder::bundle::{self, Built, Recipe};
+use crate::builder::bundle::{self, Built, Recipe, VariantReport};
 use crate::builder::config::inherited;
+use crate::builder::convert::Converter;
 use crate::builder::eval::Evaluator;
 use crate::cli::output::Format;
 use crate::cli::{CliError, Context, duration, now};
 
+pub(super) const EXAMPLES: &str = "\
+Every variant is asked the golden request on this machine, by the agent's own code: what it answers is what boxes must
+answer, within a tolerance for each way of computing (f32, bf16, f16, INT8). Limits on load time, memory and latency are
+what was measured here, with headroom. A box takes the best variant that fits it and passes its self-test there.
+
+An ONNX model stays ONNX and runs on every box. OpenVINO IR and TensorFlow SavedModels become OpenVINO IR, which runs on
+OpenVINO only. INT8 needs rows that the model is usually asked: a trainer's reference rows, or --calibration.
+Everything but a plain ONNX file of a trainer is converted by Python tools; `make convert` installs them.
+
+Examples:
+  muster bundle build --from trained/ --model er --version 2 --out er-2
+  muster bundle build --from trained/ --model er --version 2 --out er-2 --variants fp32,fp16,int8
+  muster bundle build --from resnet50.onnx --model eye --version 1 --out eye-1 --variants fp32,int8 --calibration rows.npz
+  muster bundle build --from saved_model/ --model eye --version 1 --out eye-1 --task classification";
+
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The trainer's output folder: model.onnx, trainer.json, reference.csv, holdouts, metrics.json.
+    /// The trainer's output folder (model, trainer.json, reference.csv, holdouts, metrics.json), or a model alone: a
+    /// .onnx file, a .xml file with its .bin, or a folder with TensorFlow's `saved_model.pb`.
     #[arg(long)]
     from: PathBuf,
+    /// What to make of it, the most digits first: fp32, fp16, int8.
+    #[arg(long, value_delimiter = ',', default_value = "fp32", value_parser = precision)]
+    variants: Vec<Precision>,
+    /// What boxes compute in: f32 is the same everywhere; default is each box's fastest, such as bfloat16.
+    #[arg(long, default_value = "f32", value_parser = inference)]
+    inference_precision: InferencePrecision,
+    /// Rows that the model is usually asked: .npz with an array for each input, .csv, or .jsonl of requests.
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
+    /// What a model alone answers: regression, binary or classification.
+    #[arg(long, default_value = "regression", value_parser = task)]
+    task: Task,
+    /// The Python with the conversion tools; `make convert` makes it.
+    #[arg(long, env = "MUSTER_CONVERT_PYTHON", default_value = ".muster/convert/bin/python")]
+    python: PathBuf,
     #[arg(long)]
     model: ModelName,
     #[arg(long)]
@@ -57,6 +90,23 @@ pub(in crate::cli) struct Args {
 
 pub(super) async fn run(context: &mut Context, args: Args) -> Result<(), CliError> {
     let source = args.gate.source(context, &args.from, &args.out)?;
+    let mut variants = args.variants;
+    variants.sort_unstable();
+    variants.dedup();
+    let converter = Converter {
+        python: args.python,
+        // OpenVINO and NumPy reserve far more than they touch.
+        memory_mb: args.memory_mb.saturating_mul(4),
+        wall: args.timeout,
+        env: inherited(),
+    };
+    let form = bundle::Form {
+        variants,
+        inference_precision: args.inference_precision,
+        calibration: args.calibration,
+        task: args.task,
+        converter: Some(converter),
+    };
     let evaluator = Evaluator {
         agent: beside_us(args.agent),
         runtime: args.runtime,
@@ -67,6 +117,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Result<(), CliErro
     };
     let recipe = Recipe {
         from: source.path().to_owned(),
+        form,
         model: args.model,
         version: args.version,
         created: args.created.unwrap_or_else(now),
@@ -96,7 +147,7 @@ async fn with_progress(
             bar.set_position((fraction.clamp(0.0, 1.0) * 100.0) as u64);
             bar.set_message(what.to_owned());
         };
-        let result = bundle::build(recipe, evaluator, &cancel, &progress).await;
+        let result = Box::pin(bundle::build(recipe, evaluator, &cancel, &progress)).await;
         bar.finish_and_clear();
         result
     } else {
@@ -106,7 +157,7 @@ async fn with_progress(
             // Progress is a courtesy; the result will tell whether stderr is gone.
             output.say(what).ok();
         };
-        bundle::build(recipe, evaluator, &cancel, &progress).await
+        Box::pin(bundle::build(recipe, evaluator, &cancel, &progress)).await
     };
     result.map_err(CliError::other)
 }
@@ -115,7 +166,7 @@ fn say(context: &mut Context, recipe: &Recipe, built: &Built) -> Result<(), CliE
     if context.output.format() == Format::Json {
         return context.output.json(&serde_json::json!({
             "sha256": built.sha256, "folder": recipe.out, "manifest": built.manifest,
-            "provider": built.report.provider, "measured": built.measured,
+            "provider": built.report.provider, "measured": built.measured, "variants": built.variants,
         }));
     }
     if let Some(evaluation) = &built.manifest.evaluation {
@@ -125,9 +176,39 @@ fn say(context: &mut Context, recipe: &Recipe, built: &Built) -> Result<(), CliE
             context.output.say(&format!("{name}: {metric} {:.4}{champion} ({rows} rows)", set.challenger))?;
         }
     }
+    if built.variants.len() > 1 {
+        for variant in &built.variants {
+            let VariantReport { id, bytes, load_ms, p95_us, differs_max, differs_mean, .. } = variant;
+            let (kib, p95_ms) = (bytes.div_ceil(1024), p95_us / 1e3);
+            context.output.say(&format!(
+                "{id}: {kib} KiB, loads in {load_ms:.0} ms, p95 {p95_ms:.2} ms; differs from the first by {differs_mean:.2e}, at most {differs_max:.2e}"
+            ))?;
+        }
+    }
     let provider = &built.report.provider;
     context.output.say(&format!("built {} (answers by {provider})", recipe.out.display()))?;
     context.output.line(&built.sha256.to_string())
+}
+
+fn precision(text: &str) -> Result<Precision, String> {
+    let all = [Precision::Fp32, Precision::Fp16, Precision::Int8];
+    let found = all.into_iter().find(|precision| precision.as_str() == text);
+    found.ok_or_else(|| format!("'{text}' is not a variant; use fp32, fp16 or int8"))
+}
+
+fn inference(text: &str) -> Result<InferencePrecision, String> {
+    use InferencePrecision::{Bf16, Default, F16, F32};
+    let found = [F32, F16, Bf16, Default].into_iter().find(|precision| precision.as_str() == text);
+    found.ok_or_else(|| format!("'{text}' is not a precision; use f32, f16, bf16 or default"))
+}
+
+fn task(text: &str) -> Result<Task, String> {
+    match text {
+        "regression" => Ok(Task::Regression),
+        "binary" => Ok(Task::Binary),
+        "classification" => Ok(Task::Classification),
+        other => Err(format!("'{other}' is not a task; use regression, binary or classification")),
+    }
 }
 
 /// A bare program name means the one that was installed beside this one.

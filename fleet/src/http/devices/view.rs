@@ -1,6 +1,7 @@
 //! A device as the API shows it.
 
 use muster_protocol::ids::DeviceId;
+use muster_protocol::manifest::Numerics;
 use muster_protocol::message::up::{Phase, Running, SlotState};
 use muster_protocol::message::{Capabilities, Presence, Provider, Refusal};
 use muster_protocol::trust::Want;
@@ -103,6 +104,10 @@ struct RunningView {
     provider: &'static str,
     /// Why it is not the preferred one.
     provider_reason: Option<String>,
+    /// How its numbers come out: `f32`, `f16`, `bf16` or `int8`.
+    numerics: Option<&'static str>,
+    /// Why no better variant of the bundle runs there.
+    passed_over: Option<String>,
     since: Time,
 }
 
@@ -266,7 +271,7 @@ impl From<Phase> for PhaseView {
 
 impl From<Running> for RunningView {
     fn from(running: Running) -> Self {
-        let Running { bundle, variant, provider, since } = running;
+        let Running { bundle, variant, provider, numerics, passed_over, since } = running;
         Self {
             version: bundle.path.version().to_string(),
             path: bundle.path.into(),
@@ -277,6 +282,8 @@ impl From<Running> for RunningView {
                 Provider::OnnxCpu => "onnx_cpu",
             },
             provider_reason: provider.reason.map(String::from),
+            numerics: numerics.map(Numerics::as_str),
+            passed_over: passed_over.map(String::from),
             since: since.into(),
         }
     }

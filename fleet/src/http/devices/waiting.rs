@@ -97,6 +97,8 @@ mod tests {
             bundle,
             variant: "cpu".to_owned(),
             provider: ProviderUse { provider: Provider::OnnxCpu, reason: None },
+            numerics: None,
+            passed_over: None,
             since: Timestamp::default(),
         };
         let slot = "er".parse().unwrap();
