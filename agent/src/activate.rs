@@ -24,6 +24,7 @@ use crate::engine::{Engine, EngineError, LoadSpec};
 use crate::reconcile::Blob;
 use crate::selftest::{self, GoldenPair, SelfTestError, SelfTestReport, SelfTestSpec};
 use crate::serve::{Served, ServedError};
+use crate::shadow::Shadow;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ActivateError {
@@ -269,6 +270,21 @@ impl Workbench {
             .map_err(ActivateError::Served)?;
         let (variant, passed_over) = (chosen.variant.clone(), chosen.why());
         Ok(Loaded { served, variant, passed_over, provider, load_ms })
+    }
+
+    /// Loads the model to run beside `against`, within `budget` processor seconds a second.
+    pub async fn load_beside(
+        &self,
+        chosen: &Chosen,
+        against: BundleRef,
+        budget: f64,
+    ) -> Result<Shadow, ActivateError> {
+        let layout = self.lay_out(chosen)?;
+        let spec = LoadSpec::new(model_path(chosen, &layout), chosen.variant.inference_precision);
+        let model = self.engine.load_lone(spec).await.map_err(ActivateError::Load)?;
+        drop(layout);
+        let (manifest, bundle) = (chosen.manifest.clone(), chosen.bundle.clone());
+        Shadow::start(model, manifest, bundle, against, budget).map_err(ActivateError::Load)
     }
 
     fn spec(&self, chosen: &Chosen, layout: &Layout) -> Result<SelfTestSpec, ActivateError> {

@@ -142,6 +142,8 @@ pub struct Serve {
     pub requests_mb: usize,
     /// Requests that may wait for one model.
     pub waiting: usize,
+    /// Of all cores what a bundle may take that runs beside the one that answers, to be compared with it; 0 runs none.
+    pub shadow_percent: u8,
 }
 
 #[derive(Deserialize, Default)]
@@ -174,7 +176,15 @@ impl Default for Download {
 impl Default for Serve {
     fn default() -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8001));
-        Self { listen, grpc: None, unix: None, request_mb: 64, requests_mb: 256, waiting: 64 }
+        Self {
+            listen,
+            grpc: None,
+            unix: None,
+            request_mb: 64,
+            requests_mb: 256,
+            waiting: 64,
+            shadow_percent: 25,
+        }
     }
 }
 
@@ -244,6 +254,9 @@ impl Config {
                     "write at least 1; 16384 megabytes and 4096 requests are the most",
                 );
             }
+        }
+        if serve.shadow_percent > 100 {
+            return wrong("serve.shadow_percent", &serve.shadow_percent.to_string(), "write 0 (none) to 100");
         }
         Ok(Self {
             name: file.name,

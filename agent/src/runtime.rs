@@ -11,6 +11,7 @@
 //! The loop never waits for a part that may be waiting for the loop: it hands over what fits and repeats the rest.
 
 mod agent;
+mod beside;
 mod bundles;
 mod captures;
 mod deeds;

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Opened;
+use super::beside::Beside;
 use super::bundles::{Proof, Reading};
 use super::event::Event;
 use super::member::Member;
@@ -70,6 +71,7 @@ pub(super) struct Agent {
     /// Slots whose models are still being loaded after the restart; nothing is planned before.
     pub(super) restoring: bool,
     pub(super) busy: Option<Busy>,
+    pub(super) beside: Beside,
     pub(super) readings: BTreeMap<Digest, Reading>,
     pub(super) proofs: BTreeMap<Digest, Proof>,
     pub(super) setbacks: BTreeMap<Digest, Setback>,
@@ -113,6 +115,7 @@ impl Agent {
             stopped: BTreeSet::new(),
             restoring: true,
             busy: None,
+            beside: Beside::default(),
             readings: BTreeMap::new(),
             proofs: BTreeMap::new(),
             setbacks: BTreeMap::new(),
@@ -168,6 +171,7 @@ impl Agent {
             Event::Verified { slot, bundle, result } => self.verified(&slot, &bundle, result),
             Event::Tested { slot, bundle, result } => self.tested(&slot, &bundle, result),
             Event::Loaded { slot, bundle, result } => self.loaded(&slot, &bundle, result),
+            Event::Beside { slot, bundle, result } => self.beside_loaded(&slot, &bundle, result),
             Event::Said(said) => self.said(said),
             Event::Time => {}
         }
@@ -226,6 +230,7 @@ impl Agent {
             self.start(start);
         }
         self.say_failures();
+        self.look_beside();
     }
 
     pub(super) fn phases(&self) -> &[(SlotName, Phase)] {

@@ -21,7 +21,7 @@ use crate::ledger::{Before, SlotRecord};
 use crate::reconcile::{Bad, Busy, Doing, Start};
 
 /// A model that does not load within this time does not load.
-const LOAD_MAX: Duration = Duration::from_mins(2);
+pub(super) const LOAD_MAX: Duration = Duration::from_mins(2);
 
 impl Agent {
     pub(super) fn start(&mut self, start: Start) {
@@ -67,7 +67,7 @@ impl Agent {
         self.spawn(deed(chosen, slot, bundle));
     }
 
-    fn spawn(&mut self, deed: impl Future<Output = Event> + Send + 'static) {
+    pub(super) fn spawn(&mut self, deed: impl Future<Output = Event> + Send + 'static) {
         let done = self.parts.done.clone();
         self.tasks.spawn(async move {
             let event = deed.await;
@@ -344,7 +344,7 @@ async fn again(workbench: &Workbench, ran: &Running) -> Result<Loaded, ActivateE
     load(workbench, &chosen).await
 }
 
-fn whole(blobs: &Blobs, ran: &Running, has: &Capabilities) -> Result<Chosen, ActivateError> {
+pub(super) fn whole(blobs: &Blobs, ran: &Running, has: &Capabilities) -> Result<Chosen, ActivateError> {
     let chosen = Chosen::read(blobs, &ran.bundle, has)?
         .ok_or_else(|| ActivateError::Damaged(format!("the manifest {}", ran.bundle.path)))?
         .again(&ran.variant, ran.passed_over.as_ref());
@@ -360,7 +360,7 @@ async fn load(workbench: &Workbench, chosen: &Chosen) -> Result<Loaded, Activate
 }
 
 /// Runs what blocks where it may.
-async fn aside<T: Send + 'static>(
+pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ActivateError> + Send + 'static,
 ) -> Result<T, ActivateError> {
     match tokio::task::spawn_blocking(work).await {

@@ -13,6 +13,7 @@ use crate::ledger::SlotRecord;
 use crate::link::{Fault, Heard};
 use crate::renew;
 use crate::serve::Said;
+use crate::shadow::Shadow;
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -66,6 +67,12 @@ pub(super) enum Event {
         slot: SlotName,
         bundle: BundleRef,
         result: Result<Box<Loaded>, ActivateError>,
+    },
+    /// What shall run in a slot's shadow.
+    Beside {
+        slot: SlotName,
+        bundle: BundleRef,
+        result: Result<Shadow, ActivateError>,
     },
     /// Somebody at the box said or asked something.
     Said(Said),

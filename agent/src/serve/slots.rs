@@ -141,6 +141,7 @@ impl Slots {
             place.current = None;
             place.previous = None;
             place.stopped = None;
+            place.shadow = None;
         }
     }
 
@@ -150,6 +151,7 @@ impl Slots {
         let mut table = self.0.write();
         let place = table.slots.entry(slot.clone()).or_insert_with(|| self.new_slot(slot));
         place.current = None;
+        place.shadow = None;
         place.stopped = Some(reason.to_owned());
     }
 
