@@ -5,6 +5,7 @@
 
 tabular.onnx    12 numbers in, a score out: two small layers, as for vital signs
 cnn_int8.onnx   an image of 3 x 64 x 64 in, 10 scores out: four convolutions, weights and activations quantised to INT8
+means.onnx      an image of 3 x 224 x 224 in, the mean of each colour out: next to no work
 resnet50.onnx   an image of 3 x 224 x 224 in, 1000 scores out: the layers of ResNet-50 (He et al. 2015, v1.5), f32
 """
 
@@ -114,6 +115,13 @@ def cnn_int8() -> Graph:
     return graph
 
 
+def means() -> Graph:
+    graph = Graph([1, 3, 224, 224])
+    graph.node("GlobalAveragePool")
+    graph.node("Flatten")
+    return graph
+
+
 def resnet50() -> Graph:
     graph = Graph([1, 3, 224, 224])
     graph.conv(3, 64, 7, 2)
@@ -130,7 +138,7 @@ def resnet50() -> Graph:
 def main() -> None:
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for make, outputs in ((tabular, 1), (cnn_int8, 10), (resnet50, 1000)):
+    for make, outputs in ((tabular, 1), (cnn_int8, 10), (means, 3), (resnet50, 1000)):
         path = folder / f"{make.__name__}.onnx"
         if not path.exists():
             make().save(path, outputs)

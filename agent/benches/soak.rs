@@ -11,20 +11,22 @@
 #![expect(clippy::disallowed_methods, reason = "a bench has no configuration file")]
 #![expect(clippy::cast_precision_loss, reason = "counts of a bench are exact in a double")]
 
+#[path = "inference/camera.rs"]
+mod camera;
 #[path = "inference/house.rs"]
 mod house;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use house::{House, rest, workspace};
+use camera::{Camera, percentile};
+use house::{House, workspace};
 use tokio::time::Instant;
 
-/// How long the quiet time is, and how long capacity is looked for.
+/// How long the quiet time is.
 const QUIET: Duration = Duration::from_secs(10);
-const SHAPE: [usize; 4] = [1, 3, 64, 64];
 /// Times of quiet and of swaps take turns, so that what else the machine does falls on both.
 const TURNS: u32 = 10;
 
@@ -47,14 +49,14 @@ async fn main() -> ExitCode {
     while until.map_or(done < swaps, |until| Instant::now() < until) {
         let asks = camera.clone().asks(pace);
         tokio::time::sleep(QUIET / TURNS).await;
-        let quiet = p99(asks.end().await);
+        let quiet = percentile(&mut asks.end().await, 99);
         let asks = camera.clone().asks(pace);
         for _ in 0..swaps.div_ceil(TURNS) {
             version += 1;
             house.swap_in(&file, version).await;
             memory.push((f64::from(version), resident_kb()));
         }
-        let swapping = p99(asks.end().await);
+        let swapping = percentile(&mut asks.end().await, 99);
         ratios.push(swapping / quiet);
         done += swaps.div_ceil(TURNS);
         let mib = memory.last().map_or(0.0, |(_, kb)| kb / 1024.0);
@@ -83,97 +85,6 @@ async fn main() -> ExitCode {
         println!("goal {name}: {value:.2} {unit}, wanted <= {limit}: {}", if met { "met" } else { "missed" });
     }
     if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-struct Camera {
-    client: reqwest::Client,
-    url: String,
-    json_bytes: usize,
-    body: bytes::Bytes,
-    failed: AtomicU64,
-}
-
-struct Asks {
-    stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<Vec<f64>>,
-}
-
-impl Camera {
-    fn new(house: &House) -> Self {
-        let (json_bytes, body) = rest(&SHAPE);
-        let url = format!("http://{}/v2/models/{}/infer", house.server.addr, house::NAME);
-        Self { client: reqwest::Client::new(), url, json_bytes, body, failed: AtomicU64::new(0) }
-    }
-
-    async fn ask(&self) {
-        let request = self.client.post(&self.url).body(self.body.clone());
-        let request = request.header("Inference-Header-Content-Length", self.json_bytes);
-        let answered = async { request.send().await?.error_for_status()?.bytes().await };
-        if answered.await.is_err() {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Answers a second when two ask as fast as they are answered.
-    async fn capacity(self: &Arc<Self>) -> f64 {
-        let began = Instant::now();
-        let both = [(); 2].map(|()| {
-            let camera = Arc::clone(self);
-            tokio::spawn(async move {
-                let mut answered = 0_u32;
-                while began.elapsed() < QUIET / TURNS {
-                    camera.ask().await;
-                    answered += 1;
-                }
-                answered
-            })
-        });
-        let mut answered = 0;
-        for one in both {
-            answered += one.await.unwrap();
-        }
-        f64::from(answered) / began.elapsed().as_secs_f64()
-    }
-
-    fn asks(self: Arc<Self>, pace: Duration) -> Asks {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let task = tokio::spawn(async move {
-            let began = Instant::now();
-            let mut asked = Vec::new();
-            for turn in 0_u32.. {
-                let due = began + pace * turn;
-                tokio::time::sleep_until(due).await;
-                if stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-                let camera = Arc::clone(&self);
-                asked.push(tokio::spawn(async move {
-                    camera.ask().await;
-                    due.elapsed().as_secs_f64() * 1e3
-                }));
-            }
-            let mut took = Vec::with_capacity(asked.len());
-            for one in asked {
-                took.push(one.await.unwrap());
-            }
-            took
-        });
-        Asks { stop, task }
-    }
-}
-
-impl Asks {
-    /// Milliseconds from when each request was due to its answer.
-    async fn end(self) -> Vec<f64> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.unwrap()
-    }
-}
-
-fn p99(mut took: Vec<f64>) -> f64 {
-    took.sort_by(f64::total_cmp);
-    took[took.len() * 99 / 100]
 }
 
 fn resident_kb() -> f64 {

@@ -16,6 +16,7 @@ mod aside;
 mod convert;
 mod installed;
 mod library;
+mod lone;
 mod model;
 mod queue;
 mod session;
@@ -29,6 +30,7 @@ use crate::stopwatch::Stopwatch;
 
 pub(crate) use aside::{give_way, take_little};
 pub use installed::{Installed, mapped_libraries};
+pub use lone::Lone;
 pub use model::{Answer, InferError, Model};
 
 /// Requests that may wait for one model, where nothing else is said.
@@ -152,5 +154,14 @@ impl Engine {
         let ((sessions, signature, provider), took) = opened.await??;
         // Threads inherit their maker's priority, so those that answer are not made by the one that loaded.
         Model::new(&self.library, sessions, waiting_max, signature, provider, took)
+    }
+
+    /// One session aside, without a thread: for a shadow.
+    pub async fn load_lone(&self, spec: LoadSpec) -> Result<Lone, EngineError> {
+        let library = Arc::clone(&self.library);
+        let spec = LoadSpec { sessions: 1, ..spec };
+        let (mut sessions, signature, _) =
+            self.library.aside().run(move || session::open(&library, &spec)).await??;
+        sessions.pop().map(|session| Lone::new(session, signature)).ok_or(EngineError::Aborted)
     }
 }

@@ -14,17 +14,16 @@
 use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use muster_protocol::manifest::InferencePrecision;
 use muster_protocol::message::{Provider, Sentence};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{self, Engine, EngineError, InferError, LoadSpec, ProviderChoice};
 use crate::oip;
-use crate::stopwatch::{micros, millis};
+use crate::stopwatch::{micros, millis, processor_time};
 
 /// Longest request line.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -172,9 +171,9 @@ fn answer(
 ) -> Result<EvalSummary, EvalError> {
     let engine = Engine::open(&args.runtime_dir)?;
     let spec = LoadSpec { want: args.provider, sessions: 1, ..LoadSpec::new(&args.model, args.precision) };
-    let before = cpu_time();
+    let before = processor_time(ClockId::ProcessCPUTime);
     let model = engine.load(&spec)?;
-    let load = cpu_time().saturating_sub(before);
+    let load = processor_time(ClockId::ProcessCPUTime).saturating_sub(before);
     let name = args.model.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let mut took_us = Vec::new();
     let mut body = Vec::new();
@@ -192,10 +191,10 @@ fn answer(
         }
         let request = oip::parse(&body, None, model.signature())
             .map_err(|source| EvalError::Request { line, source })?;
-        let before = cpu_time();
+        let before = processor_time(ClockId::ProcessCPUTime);
         let outputs =
             model.infer_blocking(request.inputs).map_err(|source| EvalError::Infer { line, source })?;
-        took_us.push(micros(cpu_time().saturating_sub(before)));
+        took_us.push(micros(processor_time(ClockId::ProcessCPUTime).saturating_sub(before)));
         let response = oip::write(&name, "", request.id.as_deref(), outputs, &request.outputs);
         responses.write_all(&response.json)?;
         responses.write_all(b"\n")?;
@@ -211,13 +210,6 @@ fn answer(
         p95_us: percentile(&took_us, 95),
         rss_bytes: peak_rss_bytes(),
     })
-}
-
-/// What all threads of this process took of the processor.
-fn cpu_time() -> Duration {
-    let spent = clock_gettime(ClockId::ProcessCPUTime);
-    let (whole, nanos) = (u64::try_from(spent.tv_sec), u32::try_from(spent.tv_nsec));
-    Duration::new(whole.unwrap_or(0), nanos.unwrap_or(0))
 }
 
 /// The nearest rank; zero of nothing.

@@ -28,6 +28,7 @@ pub mod report;
 pub mod runtime;
 pub mod selftest;
 pub mod serve;
+pub mod shadow;
 pub mod spool;
 mod stopwatch;
 pub mod tls;

@@ -29,6 +29,7 @@
 //!
 //! Architecture invariant: no clock, file, socket, log or randomness here, nor in the modules below.
 
+mod beside;
 mod moment;
 mod wish;
 mod world;
@@ -42,6 +43,7 @@ use muster_protocol::message::{Phase, Refusal, Sentence};
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::{RevocationAction, Standing};
 
+pub use beside::beside;
 pub use moment::{Waiting, asks, waits};
 pub use wish::{Wanted, Wish};
 pub use world::{Bad, Blob, Bundle, Busy, Clock, Content, Doing, House, Occupied, Setback, World};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Runs on the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stopwatch(tokio::time::Instant);
@@ -26,4 +28,11 @@ pub(crate) fn millis(span: Duration) -> u64 {
 
 pub(crate) fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What the calling thread, or this process, has had of the processor so far: not what the box did meanwhile.
+pub(crate) fn processor_time(clock: ClockId) -> Duration {
+    let spent = clock_gettime(clock);
+    let (whole, nanos) = (u64::try_from(spent.tv_sec), u32::try_from(spent.tv_nsec));
+    Duration::new(whole.unwrap_or(0), nanos.unwrap_or(0))
 }

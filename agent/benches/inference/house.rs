@@ -7,10 +7,11 @@ use bytes::Bytes;
 use muster_agent::engine::{Engine, LoadSpec, Model};
 use muster_agent::serve::{self, Desk, ServeConfig, ServeHandle, Served, SlotLimits, Slots};
 use muster_protocol::ids::Digest;
-use muster_protocol::manifest::{InferencePrecision, Manifest};
+use muster_protocol::manifest::{InferencePrecision, Manifest, Signature};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 /// The model's name, which is its slot's.
@@ -21,7 +22,10 @@ pub(crate) struct House {
     pub(crate) slots: Slots,
     pub(crate) engine: Engine,
     pub(crate) server: ServeHandle,
+    /// Where it listens too.
+    pub(crate) socket: PathBuf,
     stop: CancellationToken,
+    _folder: TempDir,
 }
 
 impl House {
@@ -30,10 +34,13 @@ impl House {
         let slots = Slots::new(Arc::new(|| Timestamp::from_millis(0)), SlotLimits::default());
         let stop = CancellationToken::new();
         let (_, state) = tokio::sync::watch::channel(json!(null));
-        let config = ServeConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServeConfig::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("oip.sock");
+        let listen = ([127, 0, 0, 1], 0).into();
+        let config = ServeConfig { listen, unix: Some(socket.clone()), ..ServeConfig::default() };
         let desk = Desk::new("key").0;
         let server = serve::start(config, slots.clone(), state, desk, stop.clone()).await.unwrap();
-        Self { slots, engine: Engine::open(&runtime()).unwrap(), server, stop }
+        Self { slots, engine: Engine::open(&runtime()).unwrap(), server, socket, stop, _folder: folder }
     }
 
     /// Compiles it as an activation does, and lets it answer.
@@ -46,6 +53,7 @@ impl House {
     pub(crate) async fn close(self) {
         self.stop.cancel();
         self.server.stopped().await;
+        assert!(!self.socket.exists(), "the socket is still there");
     }
 }
 
@@ -68,16 +76,20 @@ pub(crate) fn rest(shape: &[usize]) -> (usize, Bytes) {
     (header.len(), [header.as_bytes(), &bytes].concat().into())
 }
 
-/// With a manifest that promises what the model has.
 fn served(model: &Model, version: u32) -> Served {
+    let (manifest, bundle) = bundle(model.signature(), version);
+    Served::new(model.clone(), manifest, bundle, None).unwrap()
+}
+
+/// One whose manifest promises what the model has.
+pub(crate) fn bundle(signature: &Signature, version: u32) -> (Manifest, BundleRef) {
     let manifest = json!({
         "schema": "muster-bundle/1", "model": NAME, "version": version.to_string(), "created": "2026-11-24T02:00:00Z",
-        "task": "regression", "signature": model.signature(),
+        "task": "regression", "signature": signature,
         "variants": [{ "id": "cpu", "format": "onnx", "file": "model.onnx", "select": { "device": "CPU" }, "inference_precision": "f32" }],
         "files": [{ "path": "model.onnx", "length": 1, "sha256": Digest::of(b"").to_string() }],
     });
     let manifest = Manifest::parse(manifest.to_string().as_bytes()).unwrap();
     let path = format!("bundles/{NAME}/{version}.json").parse().unwrap();
-    Served::new(model.clone(), manifest, BundleRef { path, sha256: Digest::of(&version.to_be_bytes()) }, None)
-        .unwrap()
+    (manifest, BundleRef { path, sha256: Digest::of(&version.to_be_bytes()) })
 }

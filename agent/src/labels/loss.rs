@@ -4,6 +4,9 @@ use muster_protocol::manifest::{Manifest, Task};
 
 use crate::oip::{NamedTensor, Tensor};
 
+/// Quantities closer than this part of the larger one are alike.
+const QUANTITY_OFF: f64 = 0.1;
+
 /// A model's answer for one row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prediction {
@@ -46,6 +49,21 @@ impl Prediction {
         }
     }
 
+    /// Whether it says something else than `other`: another class, the other side of the threshold (a half where the
+    /// manifest has none), or a quantity that is off by more than a tenth.
+    pub fn differs(&self, other: &Self, manifest: &Manifest) -> bool {
+        let threshold = manifest.evaluation.as_ref().and_then(|evaluation| evaluation.threshold);
+        let threshold = threshold.unwrap_or(0.5);
+        match (self, other) {
+            (Self::Number(a), Self::Number(b)) if manifest.task == Task::Regression => {
+                (a - b).abs() > QUANTITY_OFF * a.abs().max(b.abs())
+            }
+            (Self::Number(a), Self::Number(b)) => (*a >= threshold) != (*b >= threshold),
+            (Self::Classes(a), Self::Classes(b)) => largest(a) != largest(b),
+            (Self::Number(_), Self::Classes(_)) | (Self::Classes(_), Self::Number(_)) => true,
+        }
+    }
+
     /// Squared error. For classes the label is the class's position: the Brier score over all classes, and the sums
     /// compare the probability that the true class was given with 1.
     pub fn score(&self, label: f64) -> Option<Scored> {
@@ -69,6 +87,11 @@ impl Prediction {
     }
 }
 
+/// The first of the largest.
+fn largest(probabilities: &[f64]) -> Option<usize> {
+    (0..probabilities.len()).rev().max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +108,31 @@ mod tests {
         check(classes(), 1.0, Some(0.25 + 0.5625 + 0.0625));
         check(classes(), 3.0, None);
         check(classes(), 0.5, None);
+    }
+
+    #[test]
+    fn what_an_application_would_notice_differs() {
+        use Prediction::{Classes, Number};
+        let manifest = |task, threshold: Option<f64>| {
+            let text = include_bytes!("../../../protocol/tests/wire/manifest.json");
+            let mut manifest = Manifest::parse(text).unwrap();
+            manifest.task = task;
+            manifest.evaluation.as_mut().unwrap().threshold = threshold;
+            manifest
+        };
+        let check = |task, threshold, a: Prediction, b: Prediction, expect| {
+            assert_eq!(a.differs(&b, &manifest(task, threshold)), expect, "{a:?} {b:?}");
+            assert_eq!(b.differs(&a, &manifest(task, threshold)), expect, "{b:?} {a:?}");
+        };
+        check(Task::Binary, None, Number(0.2), Number(0.45), false);
+        check(Task::Binary, Some(0.3), Number(0.2), Number(0.45), true);
+        check(Task::Binary, Some(0.3), Number(0.3), Number(0.45), false);
+        check(Task::Regression, None, Number(100.0), Number(109.0), false);
+        check(Task::Regression, None, Number(100.0), Number(112.0), true);
+        check(Task::Regression, None, Number(0.0), Number(0.0), false);
+        let classes = |a, b, c| Classes(vec![a, b, c]);
+        check(Task::Classification, None, classes(0.5, 0.4, 0.1), classes(0.9, 0.0, 0.1), false);
+        check(Task::Classification, None, classes(0.5, 0.4, 0.1), classes(0.4, 0.5, 0.1), true);
+        check(Task::Classification, None, classes(0.5, 0.4, 0.1), Number(0.5), true);
     }
 }

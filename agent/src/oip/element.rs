@@ -23,6 +23,11 @@ pub(crate) trait Element: Clone + Default {
         true
     }
 
+    /// The same of many, without a way out in the middle, so that several are looked at in one instruction.
+    fn are_finite(values: &[Self]) -> bool {
+        values.iter().all(Self::is_finite)
+    }
+
     /// None where what JSON wrote does not fit.
     fn from_scalar(scalar: Scalar<'_>) -> Option<Self>;
 
@@ -54,6 +59,22 @@ macro_rules! plain {
 
         fn json(&self) -> Self {
             *self
+        }
+    };
+}
+
+/// An exponent of nothing but ones is NaN or infinity: one more, and it runs over into the sign.
+macro_rules! finite {
+    ($float:ty, $bits:ty) => {
+        fn is_finite(&self) -> bool {
+            <$float>::is_finite(*self)
+        }
+
+        fn are_finite(values: &[Self]) -> bool {
+            const ONES: $bits = <$float>::INFINITY.to_bits();
+            const SIGN: $bits = !(<$bits>::MAX >> 1);
+            let carried = |value: &$float| (value.to_bits() & ONES) + (SIGN - ONES);
+            values.iter().fold(0, |any, value| any | carried(value)) & SIGN == 0
         }
     };
 }
@@ -113,9 +134,7 @@ impl Element for f64 {
         Some(*self)
     }
 
-    fn is_finite(&self) -> bool {
-        f64::is_finite(*self)
-    }
+    finite!(f64, u64);
 
     #[expect(clippy::cast_precision_loss, reason = "a float tensor holds what a float can")]
     fn from_scalar(scalar: Scalar<'_>) -> Option<Self> {
@@ -132,7 +151,7 @@ impl Element for f64 {
 
 /// Rounded to the tensor's type: what overflows becomes infinity, which is refused.
 macro_rules! floats {
-    ($($float:ty: $kind:ident, $round:expr);+) => {$(
+    ($($float:ty, $bits:ty: $kind:ident, $round:expr);+) => {$(
         impl Element for $float {
             kind!($kind);
 
@@ -140,9 +159,7 @@ macro_rules! floats {
                 Some(f64::from(*self))
             }
 
-            fn is_finite(&self) -> bool {
-                <$float>::is_finite(*self)
-            }
+            finite!($float, $bits);
 
             fn from_scalar(scalar: Scalar<'_>) -> Option<Self> {
                 f64::from_scalar(scalar).map($round)
@@ -162,7 +179,7 @@ fn single(value: f64) -> f32 {
     value as f32
 }
 
-floats!(f32: Fp32, single; f16: Fp16, f16::from_f64; bf16: Bf16, bf16::from_f64);
+floats!(f32, u32: Fp32, single; f16, u16: Fp16, f16::from_f64; bf16, u16: Bf16, bf16::from_f64);
 
 impl Element for String {
     kind!(Bytes);

@@ -135,6 +135,7 @@ fn checked(input: Offered<'_>, declared: &Declared) -> Result<Tensor, Malformed>
     let dimensions: Option<Vec<usize>> = shape.iter().map(|&length| usize::try_from(length).ok()).collect();
     let dimensions = dimensions.unwrap_or_default();
     let count = dimensions.iter().try_fold(1_usize, |product, &length| product.checked_mul(length));
+    let looked_at = matches!(payload, Payload::Binary(_));
     let values = match payload {
         Payload::None => return Err(Malformed::NoData { name }),
         Payload::Binary(bytes) => binary::read(bytes, declared.datatype, count.unwrap_or(usize::MAX))
@@ -154,7 +155,8 @@ fn checked(input: Offered<'_>, declared: &Declared) -> Result<Tensor, Malformed>
     {
         return Err(Malformed::NotText { name, index });
     }
-    match values.first_not_finite() {
+    let not_finite = if looked_at { None } else { values.first_not_finite() };
+    match not_finite {
         Some(index) => Err(Malformed::NotFinite { name, index }),
         None => Ok(Tensor { shape: dimensions, values }),
     }
@@ -180,6 +182,7 @@ fn unfit_bytes(unfit: Unfit, name: &str, shape: &[i64], found: usize, declared: 
             Malformed::Bytes { name, found, shape, expected, datatype }
         }
         Unfit::Element(index) => element(&name, index, declared),
+        Unfit::NotFinite(index) => Malformed::NotFinite { name, index },
         Unfit::Torn(index) => Malformed::Torn { name, index },
         Unfit::NotText(index) => Malformed::NotText { name, index },
     }

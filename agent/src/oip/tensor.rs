@@ -163,7 +163,7 @@ impl Values {
 
     /// Position of the first NaN or infinity.
     pub fn first_not_finite(&self) -> Option<usize> {
-        each!(self, values => values.iter().position(|value| !Element::is_finite(value)))
+        each!(self, values => first_not_finite(values))
     }
 
     /// `len` zeros, or empty texts.
@@ -182,6 +182,14 @@ impl Values {
         each!(self, values => values.extend_from_slice(Element::unwrap(more)?));
         Some(())
     }
+}
+
+/// Whole blocks first: what is not there is told soonest.
+fn first_not_finite<T: Element>(values: &[T]) -> Option<usize> {
+    const BLOCK: usize = 1024;
+    let start = BLOCK * values.chunks(BLOCK).position(|block| !T::are_finite(block))?;
+    let within = values.iter().skip(start).position(|value| !value.is_finite())?;
+    Some(start + within)
 }
 
 #[cfg(test)]
@@ -210,5 +218,25 @@ mod tests {
         assert_eq!(Values::Fp32(vec![0.0, f32::NAN]).first_not_finite(), Some(1));
         assert_eq!(Values::Fp64(vec![f64::INFINITY]).first_not_finite(), Some(0));
         assert_eq!(Values::Int8(vec![1]).first_not_finite(), None);
+    }
+
+    #[test]
+    fn not_finite_is_found_among_many_of_every_width() {
+        fn check<T: Element>(plain: &[T; 4], odd: &[T; 3]) {
+            let many: Vec<T> = plain.iter().cycle().take(3000).cloned().collect();
+            assert_eq!(T::wrap(many.clone()).first_not_finite(), None);
+            for (at, odd) in [0, 1023, 1024, 2999].into_iter().zip(odd.iter().cycle()) {
+                let mut many = many.clone();
+                many[at] = odd.clone();
+                assert_eq!(T::wrap(many).first_not_finite(), Some(at));
+            }
+        }
+        check(&[f32::MAX, f32::MIN, -0.0, 1e-45], &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+        check(&[f64::MAX, f64::MIN, -0.0, 5e-324], &[f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
+        check(&[f16::MAX, f16::MIN, f16::NEG_ZERO, f16::ONE], &[f16::NAN, f16::INFINITY, f16::NEG_INFINITY]);
+        check(
+            &[bf16::MAX, bf16::MIN, bf16::NEG_ZERO, bf16::ONE],
+            &[bf16::NAN, bf16::INFINITY, bf16::NEG_INFINITY],
+        );
     }
 }

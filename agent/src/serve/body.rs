@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::extract::{FromRef, FromRequest, Request};
+use axum::extract::{FromRef, FromRequest};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -19,10 +19,15 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::Refusal;
-use crate::oip::{self, Malformed};
+use super::infer::Answered;
+use super::serving::Serving;
+use crate::oip::{self, Form, Malformed, Request};
 
 /// Where the JSON of a body ends and its tensors begin.
 pub(super) const JSON_BYTES: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// JSON that is read or written in less than half a millisecond.
+const JSON_BYTES_AT_ONCE: u64 = 64 * 1024;
 
 /// What is counted of a body, at least: smaller ones are not worth their own number.
 const PIECE: usize = 1024;
@@ -107,7 +112,7 @@ where
 {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
         Intake::from_ref(state).read(&parts.headers, body).await
     }
@@ -121,21 +126,65 @@ pub(super) fn json_bytes(headers: &HeaderMap) -> Result<Option<u64>, Malformed> 
     digits.and_then(|text| text.parse().ok()).map(Some).ok_or_else(|| Malformed::HeaderLength(shown()))
 }
 
+/// Reads a whole body.
+pub(super) async fn parse(
+    bytes: Vec<u8>,
+    json_bytes: Option<u64>,
+    serving: Arc<Serving>,
+) -> Result<Request, Refusal> {
+    let json = json_bytes.unwrap_or(u64::MAX).min(bytes.len() as u64);
+    let parse = move || oip::parse(&bytes, json_bytes, &serving.manifest.signature);
+    Ok(aside_if(json > JSON_BYTES_AT_ONCE, parse).await??)
+}
+
 /// The answer to an inference request; tensors go out as they lie in memory.
-pub(super) fn answer(oip::Response { json, tensors }: oip::Response) -> Response {
+pub(super) async fn answer(
+    name: &str,
+    Answered { id, version, outputs, wanted }: Answered,
+) -> Result<Response, Refusal> {
+    let name = name.to_owned();
+    let in_json = wanted.iter().any(|output| output.form == Form::Json);
+    let much = outputs.iter().map(|output| output.tensor.values.size_bytes() as u64).sum::<u64>();
+    let write = move || oip::write(&name, version.as_str(), id.as_deref(), outputs, &wanted);
+    let oip::Response { json, tensors } = aside_if(in_json && much > JSON_BYTES_AT_ONCE, write).await?;
     if tensors.is_empty() {
-        return ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json)
-            .into_response();
+        let content_type = HeaderValue::from_static("application/json");
+        return Ok(([(header::CONTENT_TYPE, content_type)], json).into_response());
     }
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
         (JSON_BYTES, HeaderValue::from(json.len())),
     ];
     let pieces = std::iter::once(Bytes::from(json)).chain(tensors).collect();
-    (headers, Body::new(Pieces(pieces))).into_response()
+    Ok((headers, Body::new(Pieces::new(pieces, None))).into_response())
 }
 
-struct Pieces(VecDeque<Bytes>);
+/// On a thread where nobody waits for it, if it is much: other requests share this one.
+async fn aside_if<T: Send + 'static>(
+    much: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    if !much {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "JSON was not read or written to its end");
+        let sentence = "the request could not be handled; the agent's log says why";
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, sentence)
+    })
+}
+
+/// A body that is there already.
+pub(super) struct Pieces {
+    pieces: VecDeque<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Pieces {
+    pub(super) fn new(pieces: VecDeque<Bytes>, trailers: Option<HeaderMap>) -> Self {
+        Self { pieces, trailers }
+    }
+}
 
 impl hyper::body::Body for Pieces {
     type Data = Bytes;
@@ -145,15 +194,16 @@ impl hyper::body::Body for Pieces {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        let frame = self.pieces.pop_front().map(Frame::data);
+        Poll::Ready(frame.or_else(|| self.trailers.take().map(Frame::trailers)).map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.pieces.is_empty() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+        SizeHint::with_exact(self.pieces.iter().map(|piece| piece.len() as u64).sum())
     }
 }
 
@@ -172,7 +222,7 @@ mod tests {
     }
 
     fn in_pieces(count: usize, length: usize) -> Body {
-        Body::new(Pieces((0..count).map(|_| Bytes::from(vec![7; length])).collect()))
+        Body::new(Pieces::new((0..count).map(|_| Bytes::from(vec![7; length])).collect(), None))
     }
 
     #[tokio::test]

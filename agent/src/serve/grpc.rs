@@ -4,11 +4,11 @@
 //! made of that file talks to this server in the tests. What is not here (shared memory, tracing, logging) is
 //! `UNIMPLEMENTED` by itself.
 
+mod message;
 mod tensors;
 
 use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,9 +18,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
-use hyper::body::{Frame, SizeHint};
 use prost::{Enumeration, Message};
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
@@ -33,6 +31,7 @@ use super::words::{
     ConfigResponse, Index, IndexRequest, ModelMetadata, ModelName, ServerMetadata, Statistics,
 };
 use super::{infer, metadata};
+use message::Counted;
 use tensors::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 
 /// Room for the names and shapes around the tensors.
@@ -93,7 +92,7 @@ pub(super) fn router(slots: Slots, intake: Intake) -> Router {
         .route(&method("ServerMetadata"), unary(server))
         .route(&method("ModelReady"), unary(model_ready))
         .route(&method("ModelMetadata"), unary(model))
-        .route(&method("ModelInfer"), unary(model_infer))
+        .route(&method("ModelInfer"), post(model_infer))
         .route(&method("ModelStreamInfer"), post(stream_infer))
         .route(&method("ModelConfig"), unary(config))
         .route(&method("ModelStatistics"), unary(statistics))
@@ -165,7 +164,30 @@ async fn loading(_: Grpc, _: tonic::Request<Nothing>) -> Answer<Nothing> {
     Err(Refusal::loading().into())
 }
 
-async fn model_infer(app: Grpc, request: tonic::Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
+/// The one call that carries tensors. Compressed requests go the common way.
+async fn model_infer(State(app): State<Grpc>, request: axum::extract::Request) -> Response {
+    let encoding = request.headers().get("grpc-encoding");
+    if encoding.is_some_and(|encoding| encoding != "identity") {
+        return call(app, request, model_infer_compressed).await;
+    }
+    let deadline = deadline(request.headers());
+    let answered = async {
+        let message = Counted::new(request.into_body(), app.intake.clone()).message().await?;
+        let request = ModelInferRequest::decode(message)
+            .map_err(|error| Status::invalid_argument(format!("not an inference request: {error}")))?;
+        answer_one(&app, request, deadline).await
+    };
+    match tokio::time::timeout(REQUEST_TIME, answered).await {
+        Ok(Ok(answer)) => message::reply(answer),
+        Ok(Err(refused)) => refused.into_http(),
+        Err(_) => not_in_time(),
+    }
+}
+
+async fn model_infer_compressed(
+    app: Grpc,
+    request: tonic::Request<ModelInferRequest>,
+) -> Answer<ModelInferResponse> {
     let deadline = deadline(request.metadata().as_ref());
     answer_one(&app, request.into_inner(), deadline).await
 }
@@ -204,7 +226,8 @@ async fn answer_one(
     let _held = app.intake.hold(request.raw_input_contents.iter().map(Bytes::len).sum())?;
     let (name, version) = (request.model_name.clone(), request.model_version.clone());
     let version = Some(version.as_str()).filter(|version| !version.is_empty());
-    let read = |signature: &_| request.read(signature);
+    let read =
+        async move |serving: Arc<super::serving::Serving>| Ok(request.read(&serving.manifest.signature)?);
     let infer::Answered { id, version, outputs, wanted } =
         infer::infer(&app.slots, &name, version, deadline, read).await?;
     Ok(ModelInferResponse::write((name, version.to_string()), id, outputs, &wanted))
@@ -213,9 +236,9 @@ async fn answer_one(
 fn find(
     app: &Grpc,
     ModelName { name, version }: &ModelName,
-) -> Result<std::sync::Arc<super::serving::Serving>, Refusal> {
+) -> Result<Arc<super::serving::Serving>, Refusal> {
     let version = Some(version.as_str()).filter(|version| !version.is_empty());
-    infer::find(&app.slots, name, version).map(|(serving, _)| serving)
+    infer::find(&app.slots, name, version).map(|found| found.serving)
 }
 
 impl From<Refusal> for Status {
@@ -241,24 +264,39 @@ where
     A: Message + 'static,
     F: Future<Output = Answer<A>> + Send + 'static,
 {
-    post(async move |State(app): State<Grpc>, request: axum::extract::Request| {
-        let mut grpc = framed(&app.intake);
-        let request = request.map(|body| Counted { body, intake: app.intake.clone(), held: None });
-        let service = tower::service_fn(move |request| {
-            let answer = handle(app.clone(), request);
-            async move { answer.await.map(tonic::Response::new) }
-        });
-        match tokio::time::timeout(REQUEST_TIME, grpc.unary(service, request)).await {
-            Ok(mut answer) => {
-                // What is too large has another status in tonic than everywhere else.
-                if answer.headers().get(Status::GRPC_STATUS).is_some_and(|code| code == OUT_OF_RANGE) {
-                    answer.headers_mut().insert(Status::GRPC_STATUS, RESOURCE_EXHAUSTED);
-                }
-                answer.map(Body::new)
+    post(async move |State(app): State<Grpc>, request| call(app, request, handle).await)
+}
+
+async fn call<Q, A, F>(
+    app: Grpc,
+    request: axum::extract::Request,
+    handle: fn(Grpc, tonic::Request<Q>) -> F,
+) -> Response
+where
+    Q: Message + Default + 'static,
+    A: Message + 'static,
+    F: Future<Output = Answer<A>> + Send + 'static,
+{
+    let mut grpc = framed(&app.intake);
+    let request = request.map(|body| Counted::new(body, app.intake.clone()));
+    let service = tower::service_fn(move |request| {
+        let answer = handle(app.clone(), request);
+        async move { answer.await.map(tonic::Response::new) }
+    });
+    match tokio::time::timeout(REQUEST_TIME, grpc.unary(service, request)).await {
+        Ok(mut answer) => {
+            // What is too large has another status in tonic than everywhere else.
+            if answer.headers().get(Status::GRPC_STATUS).is_some_and(|code| code == OUT_OF_RANGE) {
+                answer.headers_mut().insert(Status::GRPC_STATUS, RESOURCE_EXHAUSTED);
             }
-            Err(_) => Status::deadline_exceeded("the request did not end in time").into_http(),
+            answer.map(Body::new)
         }
-    })
+        Err(_) => not_in_time(),
+    }
+}
+
+fn not_in_time() -> Response {
+    Status::deadline_exceeded("the request did not end in time").into_http()
 }
 
 fn framed<Q, A>(intake: &Intake) -> tonic::server::Grpc<ProstCodec<A, Q>>
@@ -289,41 +327,6 @@ fn deadline(headers: &HeaderMap) -> Option<Duration> {
         _ => return None,
     };
     unit.checked_mul(count)
-}
-
-/// A body whose bytes are counted with those of all other requests while it is read.
-struct Counted {
-    body: Body,
-    intake: Intake,
-    held: Option<OwnedSemaphorePermit>,
-}
-
-impl hyper::body::Body for Counted {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)) else {
-            return Poll::Ready(None);
-        };
-        let frame = frame.map_err(|_| Status::cancelled("the request could not be read to its end"));
-        let held = frame.and_then(|frame| {
-            let more = self.intake.hold(frame.data_ref().map_or(0, Bytes::len))?;
-            match &mut self.held {
-                Some(held) => held.merge(more),
-                none => *none = Some(more),
-            }
-            Ok(frame)
-        });
-        Poll::Ready(Some(held))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

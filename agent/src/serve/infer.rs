@@ -1,32 +1,27 @@
 //! One inference request, whichever door it came by, and what is counted of it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use muster_protocol::ids::BundleVersion;
-use muster_protocol::manifest::Signature;
 
 use super::error::Refusal;
 use super::serving::Serving;
-use super::slots::{Lookup, Slots, lock};
+use super::slots::{Found, Lookup, Slots, lock};
 use crate::engine::{Answer, InferError};
-use crate::labels::{Prediction, Predictions};
+use crate::labels::Prediction;
 use crate::measure::Outcome;
-use crate::oip::{self, Malformed, NamedTensor, Request, Wanted};
+use crate::oip::{self, NamedTensor, Request, Wanted};
 use crate::stopwatch::Stopwatch;
 
 /// Finds what serves under a model's name, and, if one was named, its version.
-pub(super) fn find(
-    slots: &Slots,
-    name: &str,
-    version: Option<&str>,
-) -> Result<(Arc<Serving>, Arc<Mutex<Predictions>>), Refusal> {
+pub(super) fn find(slots: &Slots, name: &str, version: Option<&str>) -> Result<Found, Refusal> {
     match slots.look_up(name) {
-        Lookup::Serving(serving, predictions) => {
-            let running = serving.manifest.version.as_str();
+        Lookup::Serving(found) => {
+            let running = found.serving.manifest.version.as_str();
             match version.filter(|&wanted| wanted != running) {
-                None => Ok((serving, predictions)),
+                None => Ok(found),
                 Some(wanted) => {
                     let wanted: String = wanted.chars().take(80).collect();
                     let sentence = format!("'{name}' runs in version {running}, not {wanted}");
@@ -57,18 +52,21 @@ pub(super) struct Answered {
 
 /// Answers one request, however it was written: `read` makes it one for the model that serves. `deadline` is when the
 /// application stops waiting.
-pub(super) async fn infer(
+pub(super) async fn infer<R>(
     slots: &Slots,
     name: &str,
     version: Option<&str>,
     deadline: Option<Duration>,
-    read: impl FnOnce(&Signature) -> Result<Request, Malformed>,
-) -> Result<Answered, Refusal> {
+    read: impl FnOnce(Arc<Serving>) -> R,
+) -> Result<Answered, Refusal>
+where
+    R: Future<Output = Result<Request, Refusal>>,
+{
     let watch = Stopwatch::start();
-    let (serving, predictions) = find(slots, name, version)?;
+    let Found { serving, predictions, shadow } = find(slots, name, version)?;
     let _in_flight = serving.begin();
     let Request { id, inputs, outputs: wanted, timeout } =
-        read(&serving.manifest.signature).inspect_err(|_| count_refused(&serving))?;
+        read(Arc::clone(&serving)).await.inspect_err(|_| count_refused(&serving))?;
     let read_in = watch.elapsed();
     let timeout = [timeout, deadline].into_iter().flatten().min();
     let inputs: Arc<[NamedTensor]> = inputs.into();
@@ -109,6 +107,9 @@ pub(super) async fn infer(
     let took = watch.elapsed();
     serving.stats().record(Outcome::Answered { rows, took });
     serving.tally().answer(rows, took, spent, now);
+    if let Some(shadow) = shadow {
+        shadow.offer(took, &inputs, || Prediction::of(&serving.manifest, &outputs));
+    }
     Ok(Answered { id, version: serving.manifest.version.clone(), outputs, wanted })
 }
 

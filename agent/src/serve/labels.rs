@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Refusal;
 use super::infer::find;
 use super::serving::Serving;
-use super::slots::{Slots, lock};
+use super::slots::{self, Slots, lock};
 use crate::labels::{Found, Prediction, Settled};
 use crate::oip::{NamedTensor, Tensor};
 
@@ -51,7 +51,7 @@ pub(super) async fn accept(slots: &Slots, body: &[u8]) -> Result<Tally, Refusal>
             labels.len()
         )));
     }
-    let (serving, predictions) = find(slots, slot.as_str(), None)?;
+    let slots::Found { serving, predictions, .. } = find(slots, slot.as_str(), None)?;
     check_values(serving.manifest.task, &labels)?;
     let inputs = paired_inputs(slots, &slot, &labels, &lock(&predictions));
     let previous = match inputs {

@@ -5,6 +5,7 @@ use muster_protocol::message::report::LATENCY_BOUNDS_US;
 
 use super::slots::Slots;
 use crate::measure::{Durations, Tally};
+use crate::shadow::Sums;
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -20,6 +21,30 @@ const HISTOGRAMS: [Histogram; 5] = [
     }),
     ("muster_infer_run_seconds", "In the runtime.", |tally| &tally.run),
     ("muster_infer_output_seconds", "Taking the outputs from the runtime.", |tally| &tally.output),
+];
+
+type ShadowFigure = (&'static str, &'static str, &'static str, fn(&Sums) -> String);
+
+const SHADOWS: [ShadowFigure; 6] = [
+    ("muster_shadow_seen_total", "counter", "Live answers that the shadow could have compared.", |sums| {
+        sums.seen.to_string()
+    }),
+    ("muster_shadow_rows_total", "counter", "Rows that it compared.", |sums| sums.rows.to_string()),
+    ("muster_shadow_differed_total", "counter", "Rows that it would have answered otherwise.", |sums| {
+        sums.differed.to_string()
+    }),
+    ("muster_shadow_failures_total", "counter", "Requests that it failed to answer.", |sums| {
+        sums.failed.to_string()
+    }),
+    ("muster_shadow_processor_seconds_total", "counter", "Processor time that it took.", |sums| {
+        sums.spent.as_secs_f64().to_string()
+    }),
+    (
+        "muster_shadow_share",
+        "gauge",
+        "Of its budget what it takes; below 1 where more would slow the live model.",
+        |sums| sums.share.to_string(),
+    ),
 ];
 
 /// Everything at this moment.
@@ -77,9 +102,24 @@ pub(super) fn text(slots: &Slots) -> String {
             histogram(&mut text, name, labels, of(tally));
         }
     }
+    shadows(&mut text, slots);
     family(&mut text, "muster_ready", "gauge", "1 when every model that is ordered for this box serves.");
     sample(&mut text, "muster_ready", "", &u8::from(slots.ready()));
     text
+}
+
+fn shadows(text: &mut String, slots: &Slots) {
+    let running = slots.shadows().into_iter().filter_map(|(slot, shadow)| {
+        let (version, against) = (shadow.bundle.path.version(), shadow.against.path.version());
+        Some((format!("model=\"{slot}\",version=\"{version}\",against=\"{against}\""), shadow.sums()?))
+    });
+    let running: Vec<(String, Sums)> = running.collect();
+    for (name, kind, help, of) in SHADOWS {
+        family(text, name, kind, help);
+        for (labels, sums) in &running {
+            sample(text, name, labels, &of(sums));
+        }
+    }
 }
 
 fn histogram(text: &mut String, name: &str, labels: &str, durations: &Durations) {

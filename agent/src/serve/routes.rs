@@ -8,7 +8,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post, put};
-use muster_protocol::manifest::Signature;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -23,7 +22,6 @@ use super::house::{Desk, Word};
 use super::slots::Slots;
 use super::words::Statistics;
 use super::{grpc, house, infer, labels, metadata, metrics};
-use crate::oip;
 
 /// Longest life of a request, sending it included; above the model's own patience.
 pub(super) const REQUEST_TIME: Duration = Duration::from_mins(1);
@@ -156,12 +154,12 @@ async fn model_version_infer(
 }
 
 async fn config(State(app): State<App>, Path(model): Path<String>) -> Answer {
-    let (serving, _) = infer::find(&app.slots, &model, None)?;
+    let serving = infer::find(&app.slots, &model, None)?.serving;
     Ok(axum::Json(metadata::config(&model, &serving)).into_response())
 }
 
 async fn config_version(State(app): State<App>, Path((model, version)): Path<(String, String)>) -> Answer {
-    let (serving, _) = infer::find(&app.slots, &model, Some(&version))?;
+    let serving = infer::find(&app.slots, &model, Some(&version))?.serving;
     Ok(axum::Json(metadata::config(&model, &serving)).into_response())
 }
 
@@ -170,7 +168,7 @@ async fn all_statistics(State(app): State<App>) -> Response {
 }
 
 async fn statistics(State(app): State<App>, Path(model): Path<String>) -> Answer {
-    let (serving, _) = infer::find(&app.slots, &model, None)?;
+    let serving = infer::find(&app.slots, &model, None)?.serving;
     let model_stats = vec![metadata::statistics(&model, &serving)];
     Ok(axum::Json(Statistics { model_stats }).into_response())
 }
@@ -179,7 +177,7 @@ async fn statistics_version(
     State(app): State<App>,
     Path((model, version)): Path<(String, String)>,
 ) -> Answer {
-    let (serving, _) = infer::find(&app.slots, &model, Some(&version))?;
+    let serving = infer::find(&app.slots, &model, Some(&version))?.serving;
     let model_stats = vec![metadata::statistics(&model, &serving)];
     Ok(axum::Json(Statistics { model_stats }).into_response())
 }
@@ -278,7 +276,7 @@ async fn no_method() -> Refusal {
 }
 
 fn describe(app: &App, name: &str, version: Option<&str>) -> Answer {
-    let (serving, _) = infer::find(&app.slots, name, version)?;
+    let serving = infer::find(&app.slots, name, version)?.serving;
     Ok(axum::Json(metadata::model(name, &serving)).into_response())
 }
 
@@ -296,10 +294,9 @@ async fn answer(
 ) -> Answer {
     let json_bytes = body::json_bytes(headers)?;
     // Its room is held until the answer is there; the body itself goes as soon as it is read.
-    let read = move |signature: &Signature| oip::parse(&bytes, json_bytes, signature);
+    let read = |serving| body::parse(bytes, json_bytes, serving);
     let answered = infer::infer(&app.slots, name, version, None, read).await?;
-    let infer::Answered { id, version, outputs, wanted } = answered;
-    Ok(body::answer(oip::write(name, version.as_str(), id.as_deref(), outputs, &wanted)))
+    body::answer(name, answered).await
 }
 
 #[cfg(test)]

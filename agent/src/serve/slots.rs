@@ -15,6 +15,7 @@ use muster_protocol::time::Timestamp;
 use super::serving::{Meter, Served, Serving};
 use crate::capture::Taps;
 use crate::labels::{Predictions, RingLimits};
+use crate::shadow::Shadow;
 
 /// Tells the world time.
 pub type WorldNow = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -56,16 +57,24 @@ struct Slot {
     stopped: Option<String>,
     meters: BTreeMap<Digest, Arc<Meter>>,
     predictions: Arc<Mutex<Predictions>>,
+    shadow: Option<Arc<Shadow>>,
 }
 
 /// What a request finds under a model's name.
 pub(super) enum Lookup {
-    Serving(Arc<Serving>, Arc<Mutex<Predictions>>),
+    Serving(Found),
     /// It is wished for and not there yet.
     NotReady,
     /// What was there must not answer any more, for this reason.
     Stopped(String),
     Unknown,
+}
+
+/// What answers in a slot, and what goes with it.
+pub(super) struct Found {
+    pub(super) serving: Arc<Serving>,
+    pub(super) predictions: Arc<Mutex<Predictions>>,
+    pub(super) shadow: Option<Arc<Shadow>>,
 }
 
 impl fmt::Debug for Slots {
@@ -110,6 +119,20 @@ impl Slots {
         let bundle = previous.bundle.clone();
         place.current = Some(previous);
         Some(bundle)
+    }
+
+    /// From now on `shadow` sees what is answered in `slot`, or nothing does.
+    pub fn shadow(&self, slot: &SlotName, shadow: Option<Shadow>) {
+        if let Some(place) = self.0.write().slots.get_mut(slot) {
+            place.shadow = shadow.map(Arc::new);
+        }
+    }
+
+    /// What runs beside what answers in each slot.
+    pub fn shadows(&self) -> Vec<(SlotName, Arc<Shadow>)> {
+        let table = self.0.read();
+        let shadows = table.slots.iter();
+        shadows.filter_map(|(slot, place)| Some((slot.clone(), Arc::clone(place.shadow.as_ref()?)))).collect()
     }
 
     /// Nothing serves in the slot any more.
@@ -235,7 +258,12 @@ impl Slots {
             return Lookup::Stopped(reason.clone());
         }
         match place.and_then(|place| Some((place, place.current.as_ref()?))) {
-            Some((place, serving)) => Lookup::Serving(Arc::clone(serving), Arc::clone(&place.predictions)),
+            Some((place, serving)) => {
+                let (serving, predictions) = (Arc::clone(serving), Arc::clone(&place.predictions));
+                let against = |shadow: &&Arc<Shadow>| shadow.against.sha256 == serving.bundle.sha256;
+                let shadow = place.shadow.as_ref().filter(against).cloned();
+                Lookup::Serving(Found { serving, predictions, shadow })
+            }
             None if table.wished.contains(&slot) => Lookup::NotReady,
             None => Lookup::Unknown,
         }
@@ -274,8 +302,8 @@ impl Slots {
 
     fn new_slot(&self, slot: &SlotName) -> Slot {
         let predictions = Predictions::new(slot.clone(), self.0.limits.ring, self.0.limits.floor);
-        let (current, previous, stopped, meters) = Default::default();
-        Slot { current, previous, stopped, meters, predictions: Arc::new(Mutex::new(predictions)) }
+        let (current, previous, stopped, meters, shadow) = Default::default();
+        Slot { current, previous, stopped, meters, predictions: Arc::new(Mutex::new(predictions)), shadow }
     }
 }
 

@@ -1,7 +1,9 @@
 """The suite's models for MLServer."""
+import asyncio
+
 import numpy as np
 from mlserver import MLModel
-from mlserver.codecs import NumpyCodec
+from mlserver.codecs import NumpyCodec, StringCodec
 from mlserver.types import InferenceResponse
 
 
@@ -17,3 +19,16 @@ class Echo(MLModel):
     async def predict(self, payload):
         outputs = [NumpyCodec.encode_output(f"{i.name}_out", self.decode(i, default_codec=NumpyCodec)) for i in payload.inputs]
         return InferenceResponse(id=payload.id, model_name=self.name, model_version=self.version, outputs=outputs)
+
+
+class Text(MLModel):
+    async def predict(self, payload):
+        texts = StringCodec.decode_input(payload.inputs[0])
+        outputs = [StringCodec.encode_output("t_out", texts)]
+        return InferenceResponse(id=payload.id, model_name=self.name, model_version=self.version, outputs=outputs)
+
+
+class Slow(Echo):
+    async def predict(self, payload):
+        await asyncio.sleep(0.3)
+        return await super().predict(payload)

@@ -48,6 +48,8 @@ async fn a_full_queue_says_so_at_once() {
         agent.infer("", 1, &[1.0]).await
     };
     let refused = async {
+        // The first of them waits too, until a thread takes it.
+        until(&agent, "muster_infer_running", "1").await;
         until(&agent, "muster_infer_waiting", "1").await;
         agent.infer("", 1, &[1.0]).await
     };

@@ -1,0 +1,98 @@
+//! Whether anybody notices that a second bundle sees the same requests: `make bench-shadow`.
+//!
+//! A camera asks at half the rate that the box can do. Times without and with a shadow take turns; the shadow may take a
+//! quarter of all cores. Goal: the 95th percentile with it is at most 1.1 times that without (the median of the turns). Then
+//! the shadow is allowed everything: what keeps it from slowing the live model is that it finds out by itself.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people at a terminal")]
+#![expect(clippy::disallowed_methods, reason = "a bench has no configuration file")]
+#![expect(clippy::cast_precision_loss, reason = "counts of a bench are exact in a double")]
+
+#[path = "inference/camera.rs"]
+mod camera;
+#[path = "inference/house.rs"]
+mod house;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use camera::{Camera, percentile};
+use house::{House, bundle, workspace};
+use muster_agent::engine::LoadSpec;
+use muster_agent::shadow::{Shadow, Sums};
+use muster_protocol::manifest::InferencePrecision;
+
+const TURN: Duration = Duration::from_secs(2);
+const TURNS: u32 = 8;
+const BUDGET: f64 = 0.25;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let house = House::open().await;
+    let file = workspace().join(".muster/bench-models/cnn_int8.onnx");
+    house.swap_in(&file, 0).await;
+    let camera = Arc::new(Camera::new(&house));
+    let capacity = camera.capacity().await;
+    let pace = Duration::from_secs_f64(2.0 / capacity);
+    println!("{capacity:.0} requests a second can be answered; the camera asks {:.0}", capacity / 2.0);
+    let slot = house::NAME.parse().unwrap();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    let mut ratio = 0.0;
+    for (name, budget) in [("a quarter of all cores", BUDGET * cores), ("everything", cores)] {
+        let mut ratios = Vec::new();
+        for _ in 0..TURNS {
+            house.slots.shadow(&slot, None);
+            let asks = camera.clone().asks(pace);
+            tokio::time::sleep(TURN).await;
+            let alone = percentile(&mut asks.end().await, 95);
+            house.slots.shadow(&slot, Some(shadow(&house, &file, budget).await));
+            let asks = camera.clone().asks(pace);
+            tokio::time::sleep(TURN).await;
+            let beside = percentile(&mut asks.end().await, 95);
+            ratios.push(beside / alone);
+        }
+        ratios.sort_by(f64::total_cmp);
+        let median = ratios[ratios.len() / 2];
+        let Sums { seen, rows, spent, share, .. } = sums(&house).await;
+        println!(
+            "allowed {name}: p95 {median:.2} x of that alone; in the last turn {rows} of {seen} answers compared, {:.0} % of a core, share {share:.2}",
+            100.0 * spent.as_secs_f64() / TURN.as_secs_f64()
+        );
+        if ratio == 0.0 {
+            ratio = median;
+        }
+    }
+    let failed = camera.failed.load(Ordering::Relaxed);
+    house.close().await;
+    let mut all = true;
+    let goals = [
+        ("shadow_failed_requests", failed as f64, "requests", 0.0),
+        ("shadow_p95", ratio, "x of alone", 1.1),
+    ];
+    for (name, value, unit, limit) in goals {
+        let met = value <= limit;
+        all &= met;
+        println!("goal {name}: {value:.2} {unit}, wanted <= {limit}: {}", if met { "met" } else { "missed" });
+    }
+    if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The same model as another bundle.
+async fn shadow(house: &House, file: &Path, budget: f64) -> Shadow {
+    let model = house.engine.load_lone(LoadSpec::new(file, InferencePrecision::F32)).await.unwrap();
+    let (manifest, candidate) = bundle(model.signature(), 1);
+    let live = house.slots.current(&house::NAME.parse().unwrap()).unwrap();
+    Shadow::start(model, manifest, candidate, live, budget).unwrap()
+}
+
+async fn sums(house: &House) -> Sums {
+    loop {
+        if let Some(sums) = house.slots.shadows().first().unwrap().1.sums() {
+            return sums;
+        }
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,216 @@
+//! One message in, one message out, for the call that carries tensors: read where it lies, and written around them.
+//!
+//! ```text
+//!   in     flag, length (5 bytes) ‖ message          nothing is copied where one frame of HTTP/2 holds it all
+//!   out    flag, length ‖ message ‖ tensor ‖ tensor    tensors go out as they lie in memory; the status follows
+//! ```
+//!
+//! The library's own way copies both once more. It still serves every other call, and whoever compresses.
+
+use std::collections::VecDeque;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::{Frame, SizeHint};
+use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::Status;
+use tonic::metadata::GRPC_CONTENT_TYPE;
+
+use super::super::body::{Intake, Pieces};
+use super::FRAME_BYTES;
+use super::tensors::ModelInferResponse;
+
+/// A flag, and the message's length.
+const PREFIX: usize = 5;
+/// The field of the tensors, which is the last.
+const RAW_OUTPUT_CONTENTS: u32 = 6;
+/// Shorter tensors are copied: a frame of their own costs more.
+const PIECE_BYTES_MIN: usize = 16 * 1024;
+
+/// A body whose bytes are counted with those of all other requests while it is read.
+pub(super) struct Counted {
+    body: Body,
+    intake: Intake,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Counted {
+    pub(super) fn new(body: Body, intake: Intake) -> Self {
+        Self { body, intake, held: None }
+    }
+
+    /// The one message that it holds.
+    pub(super) async fn message(self) -> Result<Bytes, Status> {
+        let bytes_max = self.intake.bytes_max() + FRAME_BYTES;
+        let mut body = pin!(self);
+        let mut whole = Bytes::new();
+        let mut parts = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if whole.is_empty() && parts.is_empty() {
+                whole = data;
+            } else {
+                parts.put(std::mem::take(&mut whole));
+                parts.put(data);
+            }
+            let known = if parts.is_empty() { &whole[..] } else { &parts[..] };
+            let Some(length) = length(known)? else { continue };
+            if length > bytes_max {
+                return Err(Status::resource_exhausted(format!(
+                    "the message is larger than the {bytes_max} bytes that this server takes; send fewer rows at once"
+                )));
+            }
+            if known.len() > PREFIX + length {
+                return Err(Status::invalid_argument("one call holds one message; this one holds more"));
+            }
+            if known.len() < PREFIX + length {
+                // Once, and so much that it never has to move.
+                parts.reserve(PREFIX + length - parts.len());
+            }
+        }
+        let mut whole = if parts.is_empty() { whole } else { parts.freeze() };
+        match length(&whole)? {
+            Some(length) if whole.len() == PREFIX + length => Ok(whole.split_off(PREFIX)),
+            Some(_) | None => Err(Status::invalid_argument("the message ends before its time")),
+        }
+    }
+}
+
+/// What the message's prefix says, once it is there.
+fn length(known: &[u8]) -> Result<Option<usize>, Status> {
+    let Some(([flag, length @ ..], _)) = known.split_first_chunk::<PREFIX>() else { return Ok(None) };
+    if *flag != 0 {
+        return Err(Status::internal("the message says that it is compressed, the request's headers do not"));
+    }
+    let length = usize::try_from(u32::from_be_bytes(*length));
+    length.map(Some).map_err(|_| Status::resource_exhausted("the message is larger than this machine"))
+}
+
+impl hyper::body::Body for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)) else {
+            return Poll::Ready(None);
+        };
+        let frame = frame.map_err(|_| Status::cancelled("the request could not be read to its end"));
+        let held = frame.and_then(|frame| {
+            let more = self.intake.hold(frame.data_ref().map_or(0, Bytes::len))?;
+            match &mut self.held {
+                Some(held) => held.merge(more),
+                none => *none = Some(more),
+            }
+            Ok(frame)
+        });
+        Poll::Ready(Some(held))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The answer, with the status behind it.
+pub(super) fn reply(mut answer: ModelInferResponse) -> Response {
+    let tensors = std::mem::take(&mut answer.raw_output_contents);
+    let field = |tensor: &Bytes| {
+        key_len(RAW_OUTPUT_CONTENTS) + encoded_len_varint(tensor.len() as u64) + tensor.len()
+    };
+    let length = answer.encoded_len() + tensors.iter().map(field).sum::<usize>();
+    let Ok(prefix) = u32::try_from(length) else {
+        return Status::out_of_range("the answer is larger than gRPC can tell").into_http();
+    };
+    let mut pieces = VecDeque::with_capacity(2 * tensors.len() + 1);
+    let mut piece = Vec::with_capacity(PREFIX + length.min(2 * PIECE_BYTES_MIN));
+    piece.put_u8(0);
+    piece.put_u32(prefix);
+    answer.encode_raw(&mut piece);
+    for tensor in tensors {
+        encode_key(RAW_OUTPUT_CONTENTS, WireType::LengthDelimited, &mut piece);
+        encode_varint(tensor.len() as u64, &mut piece);
+        if tensor.len() < PIECE_BYTES_MIN {
+            piece.put(tensor);
+        } else {
+            pieces.extend([Bytes::from(std::mem::take(&mut piece)), tensor]);
+        }
+    }
+    if !piece.is_empty() {
+        pieces.push_back(Bytes::from(piece));
+    }
+    let trailers = HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]);
+    let mut response = Response::new(Body::new(Pieces::new(pieces, Some(trailers))));
+    response.headers_mut().insert(header::CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    async fn read(frames: &[&'static [u8]]) -> Result<Bytes, i32> {
+        let frames = frames.iter().map(|&frame| Bytes::from_static(frame)).collect();
+        let intake = Intake::new(4096, 4096);
+        let read = Counted::new(Body::new(Pieces::new(frames, None)), intake).message().await;
+        read.map_err(|status| status.code().into())
+    }
+
+    #[tokio::test]
+    async fn a_message_is_whole_however_it_is_cut() {
+        let (invalid, internal, exhausted) = (Err(3), Err(13), Err(8));
+        let check = async |frames: &[&'static [u8]], expect: Result<&'static [u8], i32>| {
+            assert_eq!(read(frames).await, expect.map(Bytes::from_static), "{frames:?}");
+        };
+        check(&[b"\0\0\0\0\x03abc"], Ok(b"abc")).await;
+        check(&[b"\0\0", b"\0\0\x03a", b"", b"b", b"c"], Ok(b"abc")).await;
+        check(&[b"", b"\0\0\0\0\x03", b"abc"], Ok(b"abc")).await;
+        check(&[b"\0\0\0\0\0"], Ok(b"")).await;
+        check(&[], invalid).await;
+        check(&[b"\0\0\0"], invalid).await;
+        check(&[b"\0\0\0\0\x03", b"ab"], invalid).await;
+        check(&[b"\0\0\0\0\x03", b"abcd"], invalid).await;
+        check(&[b"\x01\0\0\0\x03abc"], internal).await;
+        check(&[b"\0\xff\xff\xff\xffabc"], exhausted).await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_pieces_is_the_same_message() {
+        let tensor = |length: usize| Bytes::from(vec![7; length]);
+        let check = async |raw_output_contents: Vec<Bytes>, pieces| {
+            let (id, model_name) = ("i".to_owned(), "m".to_owned());
+            let answer =
+                ModelInferResponse { model_name, id, raw_output_contents, ..ModelInferResponse::default() };
+            let mut body = reply(answer.clone()).into_body();
+            let (mut bytes, mut frames, mut status) = (Vec::new(), 0, None);
+            while let Some(frame) = body.frame().await {
+                match frame.unwrap().into_data() {
+                    Ok(data) => {
+                        frames += 1;
+                        bytes.extend_from_slice(&data);
+                    }
+                    Err(trailers) => status = trailers.trailers_ref().unwrap().get("grpc-status").cloned(),
+                }
+            }
+            assert_eq!((frames, status.unwrap().to_str().unwrap()), (pieces, "0"));
+            let message = length(&bytes).unwrap().unwrap();
+            assert_eq!(message, bytes.len() - PREFIX);
+            assert_eq!(ModelInferResponse::decode(&bytes[PREFIX..]).unwrap(), answer);
+        };
+        check(vec![], 1).await;
+        check(vec![tensor(4), tensor(0)], 1).await;
+        check(vec![tensor(PIECE_BYTES_MIN)], 2).await;
+        check(vec![tensor(4), tensor(100_000), tensor(200_000), tensor(4)], 5).await;
+    }
+}
