@@ -14,6 +14,7 @@ const AGENT: &[&[&str]] = &[
     &["oip", "onnx", "stopwatch", "disk", "clock", "config", "address", "back_off"],
     &["reconcile", "measure", "labels", "tls"],
     &["blobs", "capture", "identity", "ledger", "spool", "engine", "trust"],
+    &["shadow"],
     &["link", "door", "report", "capabilities", "serve", "eval", "trust_command"],
     &["selftest", "download", "renew", "facts"],
     &["activate"],
