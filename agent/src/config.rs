@@ -366,6 +366,7 @@ mod tests {
         check(&format!("{GOOD}\n[serve]\ngrpc = \"0.0.0.0:80\""), "serve.grpc");
         check(&format!("{GOOD}\n[serve]\nrequest_mb = 0"), "serve.request_mb");
         check(&format!("{GOOD}\n[serve]\nwaiting = 5000"), "serve.waiting");
+        check(&format!("{GOOD}\n[serve]\nshadow_percent = 101"), "serve.shadow_percent");
         check(&format!("{GOOD}\n[report]\nevery_s = 0"), "report.every_s");
         check(&format!("{GOOD}\n[report]\nk = 4"), "report.k");
         check(&format!("{GOOD}\n[capture]\nrows = 5"), "rows");

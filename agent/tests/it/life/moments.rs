@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use muster_agent::clock::TrustClock;
 use muster_protocol::ids::DeviceId;
-use muster_protocol::message::up::ReadyFor;
+use muster_protocol::message::up::{BundleRef, ReadyFor};
 use muster_protocol::message::{EventKind, Phase, State};
 use muster_protocol::trust::{Consent, Permit, Revocation, RevocationAction};
 use reqwest::Method;
@@ -35,12 +35,16 @@ struct Scene {
 
 impl Scene {
     async fn start(config: &str) -> (Self, Agent) {
+        Self::configured(|text| text + config).await
+    }
+
+    async fn configured(edit: impl FnOnce(String) -> String) -> (Self, Agent) {
         let broker = Broker::start().await;
         let fleet = Fleet::start(broker.address);
         let dir = tempfile::tempdir().unwrap();
         let device = set_up(dir.path(), &broker);
         let path = dir.path().join("agent.toml");
-        fs::write(&path, fs::read_to_string(&path).unwrap() + config).unwrap();
+        fs::write(&path, edit(fs::read_to_string(&path).unwrap())).unwrap();
         let agent = Agent::start(dir.path());
         let (a, b) = (logistic("1"), logistic_b("2"));
         fleet.publish(&[&a, &b]);
@@ -254,4 +258,40 @@ async fn a_box_whose_clock_is_behind_does_not_take_an_old_hour_for_the_present_o
     scene.ready(ReadyFor::Permit, 2).await;
     scene.order(3, &scene.b, NOW);
     agent.scores(ROW, SCORE_B).await;
+}
+
+#[tokio::test]
+async fn what_waits_and_what_was_before_see_the_same_requests_and_answer_nobody() {
+    let (scene, agent) = Scene::running("").await;
+    let clients = agent.watch_any(ROW, vec![SCORE]).await;
+    scene.order(2, &scene.b, HOLD);
+    scene.ready(ReadyFor::Permit, 1).await;
+    let (a, b) = (scene.a.reference(), scene.b.reference());
+    let beside = |bundle: &BundleRef, against: &BundleRef| {
+        let (version, against) = (bundle.path.version(), against.path.version());
+        format!("muster_shadow_rows_total{{model=\"m\",version=\"{version}\",against=\"{against}\"}}")
+    };
+    agent.measures(&beside(&b, &a), 1.0).await;
+    clients.unbroken().await;
+    drop(clients);
+
+    let clients = agent.watch_any(ROW, vec![SCORE, SCORE_B]).await;
+    scene.order(3, &scene.b, NOW);
+    scene.fleet.activated(&scene.b, 1).await;
+    agent.measures(&beside(&a, &b), 1.0).await;
+    clients.unbroken().await;
+}
+
+#[tokio::test]
+async fn an_owner_who_wants_no_shadow_has_none() {
+    let none = |text: String| text.replace("[serve]\n", "[serve]\nshadow_percent = 0\n");
+    let (scene, agent) = Scene::configured(none).await;
+    scene.order(1, &scene.a, NOW);
+    scene.fleet.activated(&scene.a, 1).await;
+    let _clients = agent.watch_any(ROW, vec![SCORE]).await;
+    scene.order(2, &scene.b, HOLD);
+    scene.ready(ReadyFor::Permit, 1).await;
+    scene.order(3, &scene.b, (Permit::Hold, Consent::Ask));
+    scene.fleet.state("the third order", |state| state.observed_generation == 3).await;
+    assert!(!agent.log().contains("runs in the shadow"));
 }

@@ -229,6 +229,20 @@ impl Agent {
         Watch { answers, _task: task }
     }
 
+    /// Waits until `/metrics` says at least so much.
+    pub(super) async fn measures(&self, series: &str, least: f64) {
+        let url = format!("{}/metrics", self.url().await);
+        for _ in 0..3_000 {
+            let text = http().get(&url).send().await.unwrap().text().await.unwrap();
+            let value = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse::<f64>().ok());
+            if value.is_some_and(|value| value >= least) {
+                return;
+            }
+            tokio::time::sleep(super::LOOK_EVERY).await;
+        }
+        panic!("{series} is not {least} or more; the log ends:\n{}", tail(&self.log()));
+    }
+
     /// Status and body of an answer that is none.
     pub(super) async fn refusal(&self) -> (u16, String) {
         let response = http().get(format!("{}/v2/models/m", self.url().await)).send().await.unwrap();
