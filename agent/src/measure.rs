@@ -13,6 +13,7 @@
 //! the next: see `muster_protocol::drift::Floor` and docs/privacy.md. A box that is switched off hard loses what it
 //! counts, so at worst a window of a quiet ward.
 
+mod compared;
 mod stats;
 mod tally;
 
@@ -27,6 +28,7 @@ use muster_protocol::time::Timestamp;
 
 use crate::oip::{NamedTensor, Tensor};
 
+pub use compared::{Compared, Pair};
 pub use stats::{Outcome, Stats};
 pub use tally::{Durations, Spent, Tally};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use muster_protocol::ids::BootId;
 use muster_protocol::limits::{LABEL_BLOCKS_PER_REPORT_MAX, PANES_PER_REPORT_MAX};
-use muster_protocol::message::{Health, LabelBlock, ModelStats, Pane, Report};
+use muster_protocol::message::{Health, LabelBlock, ModelStats, Pane, Report, ShadowBlock};
 use muster_protocol::time::Timestamp;
 use sysinfo::{Components, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -82,17 +82,19 @@ pub struct Counted {
     pub models: Vec<ModelStats>,
     pub panes: Vec<Pane>,
     pub labels: Vec<LabelBlock>,
+    /// As many as fit one report.
+    pub shadows: Vec<ShadowBlock>,
 }
 
 impl Counted {
     /// Nothing that a report should be made for early.
     pub fn is_quiet(&self) -> bool {
-        self.panes.is_empty() && self.labels.is_empty()
+        self.panes.is_empty() && self.labels.is_empty() && self.shadows.is_empty()
     }
 
-    /// As many reports as the bounds of one demand; the first carries the models' figures. The spool numbers them.
+    /// As many reports as the bounds of one demand; the first carries the models' figures and the shadows'. The spool numbers them.
     pub fn into_reports(self, boot: &BootId, from: Timestamp, to: Timestamp, health: &Health) -> Vec<Report> {
-        let Self { models, panes, labels } = self;
+        let Self { models, panes, labels, mut shadows } = self;
         let count = panes
             .len()
             .div_ceil(PANES_PER_REPORT_MAX)
@@ -109,6 +111,7 @@ impl Counted {
             models: std::mem::take(&mut models),
             panes: panes.by_ref().take(PANES_PER_REPORT_MAX).collect(),
             labels: labels.by_ref().take(LABEL_BLOCKS_PER_REPORT_MAX).collect(),
+            shadows: std::mem::take(&mut shadows),
         };
         (0..count).map(one).collect()
     }
@@ -142,7 +145,7 @@ mod tests {
             to: at,
             streams: vec![],
         };
-        let counted = Counted { models: vec![], panes: (0..130).map(pane).collect(), labels: vec![] };
+        let counted = Counted { panes: (0..130).map(pane).collect(), ..Counted::default() };
         let reports = counted.into_reports(&BootId::mint([1; 16]), at, at, &Health::default());
         assert_eq!(reports.iter().map(|report| report.panes.len()).collect::<Vec<_>>(), vec![64, 64, 2]);
         let quiet = Counted::default();

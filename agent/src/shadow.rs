@@ -9,7 +9,8 @@
 //! ([`crate::engine`]), takes no more than a budget, and less where the live answers become slower ([`pace`]). An answer is
 //! never held up: who offers takes no lock that the idle thread may hold, and goes on where there is no room.
 //!
-//! Only sums leave the box: how many rows were compared, and how many of them it would have answered otherwise.
+//! Only sums leave the box: how many rows were compared, and how many of them it would have answered otherwise
+//! ([`crate::measure::Compared`]).
 
 mod pace;
 
@@ -57,6 +58,7 @@ struct State {
     pace: Pace,
     waiting: VecDeque<Job>,
     sums: Sums,
+    fresh: Fresh,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,13 @@ pub struct Sums {
     pub share: f64,
 }
 
+/// Rows compared since they were last taken, and those of them that it would have answered otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fresh {
+    pub(crate) rows: u64,
+    pub(crate) differed: u64,
+}
+
 impl Shadow {
     /// Begins to run `model`; `budget` is in processor seconds a second.
     pub fn start(
@@ -91,8 +100,8 @@ impl Shadow {
         against: BundleRef,
         budget: f64,
     ) -> Result<Self, EngineError> {
-        let (waiting, sums) = Default::default();
-        let state = State { pace: Pace::new(budget), waiting, sums };
+        let (waiting, sums, fresh) = Default::default();
+        let state = State { pace: Pace::new(budget), waiting, sums, fresh };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             missed: AtomicU64::new(0),
@@ -141,6 +150,11 @@ impl Shadow {
         let missed = self.shared.missed.load(Ordering::Relaxed);
         Some(Sums { seen: state.sums.seen + missed, share: state.pace.share(), ..state.sums })
     }
+
+    /// Takes what was compared since the last call, for the report. Waits for the moment in which its thread counts.
+    pub(crate) fn take(&self) -> Fresh {
+        std::mem::take(&mut self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).fresh)
+    }
 }
 
 impl Drop for Shadow {
@@ -166,10 +180,13 @@ impl Shared {
             state.sums.spent += spent;
             match predictions {
                 Ok(predictions) if predictions.len() == answered.len() => {
-                    state.sums.rows += answered.len() as u64;
                     let pairs = predictions.iter().zip(&answered);
                     let differ = pairs.filter(|(mine, theirs)| mine.differs(theirs, manifest));
-                    state.sums.differed += differ.count() as u64;
+                    let (rows, differed) = (answered.len() as u64, differ.count() as u64);
+                    state.sums.rows += rows;
+                    state.sums.differed += differed;
+                    state.fresh.rows += rows;
+                    state.fresh.differed += differed;
                 }
                 Ok(_) | Err(_) => state.sums.failed += 1,
             }

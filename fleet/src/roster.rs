@@ -13,6 +13,7 @@
 mod board;
 mod load;
 mod seen;
+mod shadows;
 mod vitals;
 mod watch;
 

@@ -48,6 +48,7 @@ pub mod rollups;
 mod rows;
 pub mod runs;
 pub mod seats;
+pub mod shadows;
 pub mod sites;
 pub mod slices;
 pub mod sources;

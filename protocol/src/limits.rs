@@ -66,7 +66,7 @@ pub const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
 /// An enrolment file, bytes: a root and a little more.
 pub const ENROLMENT_BYTES_MAX: usize = ROOT_BYTES_MAX + 4 * 1024;
 
-/// Slots on one device.
+/// Slots on one device; and in one report, pairs of bundles of which one was in the shadow.
 pub const SLOTS_MAX: usize = 16;
 /// Things that a device says of itself as a whole in one state.
 pub const NOTICES_MAX: usize = 8;

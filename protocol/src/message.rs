@@ -21,7 +21,7 @@ use crate::limits::{self, MESSAGE_BYTES_MAX};
 
 pub use down::{Ack, Epoch};
 pub use outbound::Outbound;
-pub use report::{Health, LabelBlock, ModelStats, Pane, Report};
+pub use report::{Health, LabelBlock, ModelStats, Pane, Report, ShadowBlock};
 pub use up::{
     Capabilities, Event, EventKind, Hello, LocalLease, Phase, Presence, Provider, ProviderUse, ReadyFor,
     Refusal, SlotState, State, Status,

@@ -5,11 +5,11 @@
 use muster_protocol::chunk::Want;
 use muster_protocol::drift::{Counter, Reference};
 use muster_protocol::ids::{BootId, Digest};
-use muster_protocol::limits::LOCAL_LEASES_MAX;
+use muster_protocol::limits::{LOCAL_LEASES_MAX, SLOTS_MAX};
 use muster_protocol::manifest::Manifest;
 use muster_protocol::message::report::PairedLoss;
 use muster_protocol::message::{
-    Ack, Epoch, Event, Health, Hello, LabelBlock, Message, ModelStats, Pane, Report, State, Status,
+    Ack, Epoch, Event, Health, Hello, LabelBlock, Message, ModelStats, Pane, Report, ShadowBlock, State, Status,
 };
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::{Consent, Order, Permit};
@@ -142,7 +142,20 @@ fn report() -> Report {
                 diff_sum_sq: 0.03125,
             }),
         }],
+        shadows: vec![],
     }
+}
+
+fn report_of_a_shadow() -> Report {
+    let shadow = ShadowBlock {
+        slot: "er".parse().unwrap(),
+        bundle: Digest::of(b"next"),
+        against: Digest::of(b"bundle"),
+        day: Timestamp::from_seconds(1_770_000_000),
+        n: 400,
+        differed: 7,
+    };
+    Report { shadows: vec![shadow], ..report() }
 }
 
 /// The binary report, byte for byte. A change of these bytes is a new version of the wire.
@@ -151,6 +164,10 @@ fn reports_keep_their_bytes() {
     let bytes = report().encode().unwrap();
     assert_eq!(Report::decode(&bytes).unwrap(), report());
     assert_eq!(hex::encode(&bytes), include_str!("wire/report.hex").trim());
+    let more = report_of_a_shadow().encode().unwrap();
+    assert_eq!(Report::decode(&more).unwrap(), report_of_a_shadow());
+    assert_eq!(hex::encode(&more), include_str!("wire/report_shadow.hex").trim());
+    assert!(more.starts_with(&bytes), "what is new stands at the end");
 }
 
 #[test]
@@ -159,6 +176,14 @@ fn broken_reports_are_refused() {
     for cut in 0..good.len() {
         assert!(Report::decode(&good[..cut]).is_err(), "{cut} bytes were taken for a report");
     }
+    let more = report_of_a_shadow().encode().unwrap();
+    for cut in good.len() + 1..more.len() {
+        assert!(Report::decode(&more[..cut]).is_err(), "{cut} bytes were taken for a report");
+    }
+    assert!(Report::decode(&[&more[..], &[0]].concat()).is_err());
+    let mut many = report_of_a_shadow();
+    many.shadows = vec![many.shadows[0].clone(); SLOTS_MAX + 1];
+    assert!(Report::decode(&many.encode().unwrap()).is_err());
     let mut other = good.clone();
     other[0] = 9;
     assert!(Report::decode(&other).is_err());

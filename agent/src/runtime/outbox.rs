@@ -238,7 +238,8 @@ impl Agent {
 
     fn report_now(&mut self, now: Instant) {
         let to = self.parts.world.now();
-        let mut counted = Counted { models: self.parts.slots.stats(), ..Counted::default() };
+        let (models, shadows) = (self.parts.slots.stats(), self.parts.slots.shadow_blocks(to));
+        let mut counted = Counted { models, shadows, ..Counted::default() };
         for _ in 0..DRAINS_MAX {
             let (panes, labels) = (self.parts.slots.panes(to), self.parts.slots.label_blocks());
             if panes.is_empty() && labels.is_empty() {

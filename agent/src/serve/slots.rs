@@ -9,12 +9,13 @@ use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::limits::{LABEL_BLOCKS_PER_REPORT_MAX, PANES_PER_REPORT_MAX, SLOTS_MAX};
 use muster_protocol::manifest::Signature;
 use muster_protocol::message::up::BundleRef;
-use muster_protocol::message::{LabelBlock, ModelStats, Pane};
+use muster_protocol::message::{LabelBlock, ModelStats, Pane, ShadowBlock};
 use muster_protocol::time::Timestamp;
 
 use super::serving::{Meter, Served, Serving};
 use crate::capture::Taps;
 use crate::labels::{Predictions, RingLimits};
+use crate::measure::{Compared, Pair};
 use crate::shadow::Shadow;
 
 /// Tells the world time.
@@ -58,6 +59,7 @@ struct Slot {
     meters: BTreeMap<Digest, Arc<Meter>>,
     predictions: Arc<Mutex<Predictions>>,
     shadow: Option<Arc<Shadow>>,
+    compared: Compared,
 }
 
 /// What a request finds under a model's name.
@@ -124,6 +126,7 @@ impl Slots {
     /// From now on `shadow` sees what is answered in `slot`, or nothing does.
     pub fn shadow(&self, slot: &SlotName, shadow: Option<Shadow>) {
         if let Some(place) = self.0.write().slots.get_mut(slot) {
+            place.take_compared();
             place.shadow = shadow.map(Arc::new);
         }
     }
@@ -141,7 +144,7 @@ impl Slots {
             place.current = None;
             place.previous = None;
             place.stopped = None;
-            place.shadow = None;
+            place.end_shadow();
         }
     }
 
@@ -151,7 +154,7 @@ impl Slots {
         let mut table = self.0.write();
         let place = table.slots.entry(slot.clone()).or_insert_with(|| self.new_slot(slot));
         place.current = None;
-        place.shadow = None;
+        place.end_shadow();
         place.stopped = Some(reason.to_owned());
     }
 
@@ -204,7 +207,7 @@ impl Slots {
             place.forget_idle_meters(floor);
         }
         let Table { wished, slots } = &mut *table;
-        slots.retain(|slot, place| wished.contains(slot) || !place.is_spent());
+        slots.retain(|slot, place| wished.contains(slot) || !place.is_spent(floor));
         taken
     }
 
@@ -239,6 +242,18 @@ impl Slots {
         let mut blocks = Vec::new();
         for place in self.0.read().slots.values() {
             blocks.extend(lock(&place.predictions).take_blocks(LABEL_BLOCKS_PER_REPORT_MAX - blocks.len()));
+        }
+        blocks
+    }
+
+    /// Takes what was compared in shadows since the last call, as many pairs of bundles as fit one report. `now` is world
+    /// time.
+    pub fn shadow_blocks(&self, now: Timestamp) -> Vec<ShadowBlock> {
+        let floor = self.0.limits.floor;
+        let mut blocks = Vec::new();
+        for (slot, place) in &mut self.0.write().slots {
+            place.take_compared();
+            blocks.extend(place.compared.take(slot, now, floor, SLOTS_MAX - blocks.len()));
         }
         blocks
     }
@@ -304,8 +319,9 @@ impl Slots {
 
     fn new_slot(&self, slot: &SlotName) -> Slot {
         let predictions = Predictions::new(slot.clone(), self.0.limits.ring, self.0.limits.floor);
-        let (current, previous, stopped, meters, shadow) = Default::default();
-        Slot { current, previous, stopped, meters, predictions: Arc::new(Mutex::new(predictions)), shadow }
+        let predictions = Arc::new(Mutex::new(predictions));
+        let (current, previous, stopped, meters, shadow, compared) = Default::default();
+        Slot { current, previous, stopped, meters, predictions, shadow, compared }
     }
 }
 
@@ -329,11 +345,26 @@ impl Slot {
         });
     }
 
-    fn is_spent(&self) -> bool {
+    fn take_compared(&mut self) {
+        if let Some(shadow) = &self.shadow {
+            let pair = Pair { bundle: shadow.bundle.sha256, against: shadow.against.sha256 };
+            let fresh = shadow.take();
+            self.compared.add(pair, fresh.rows, fresh.differed);
+        }
+    }
+
+    /// What it compared until now is still told.
+    fn end_shadow(&mut self) {
+        self.take_compared();
+        self.shadow = None;
+    }
+
+    fn is_spent(&self, floor: Floor) -> bool {
         self.current.is_none()
             && self.stopped.is_none()
             && self.meters.is_empty()
             && !lock(&self.predictions).has_blocks()
+            && !self.compared.has_blocks(floor)
     }
 }
 

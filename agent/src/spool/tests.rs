@@ -30,6 +30,7 @@ fn report() -> Report {
         models: vec![],
         panes: vec![],
         labels: vec![],
+        shadows: vec![],
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_agent::labels::{Prediction, Predictions, RingLimits};
-use muster_agent::measure::{Outcome, Panes, Stats};
+use muster_agent::measure::{Compared, Outcome, Pair, Panes, Stats};
 use muster_agent::oip::{NamedTensor, Tensor, Values};
 use muster_agent::report::Counted;
 use muster_protocol::drift::{Counter, Floor, OverDispersion, Reference};
@@ -97,13 +97,16 @@ fn published(patients: &[Patient], floor: Floor) -> Vec<Report> {
     let mut panes = Panes::new(bundle, &manifest(), Some(&reference_file())).unwrap().floor(floor);
     let mut labels = Predictions::new(slot.clone(), RingLimits::default(), floor);
     let mut stats = Stats::default();
+    let mut compared = Compared::default();
+    let pair = Pair { bundle: Digest::of(b"next"), against: bundle };
     let mut now = Timestamp::from_seconds(1_800_000_000);
     let mut told = Vec::new();
-    let mut tell = |panes: &mut Panes, labels: &mut Predictions, stats: &mut Stats, now| {
+    let mut tell = |panes: &mut Panes, labels: &mut Predictions, stats: &mut Stats, compared: &mut Compared, now| {
         let counted = Counted {
             models: vec![stats.take(slot.clone(), bundle, floor)],
             panes: panes.take(&slot, now, 64),
             labels: labels.take_blocks(64),
+            shadows: compared.take(&slot, now, floor, 16),
         };
         told.extend(counted.into_reports(&BootId::mint([7; 16]), now, now, &Health::default()));
     };
@@ -123,10 +126,11 @@ fn published(patients: &[Patient], floor: Floor) -> Vec<Report> {
             labels.settle(&request, 0, label.into(), previous);
         }
         stats.record(Outcome::Answered { rows: 1, took: Duration::from_micros(70) });
-        tell(&mut panes, &mut labels, &mut stats, now);
+        compared.add(pair, 1, u64::from(patient.missing));
+        tell(&mut panes, &mut labels, &mut stats, &mut compared, now);
     }
     panes.close();
-    tell(&mut panes, &mut labels, &mut stats, now);
+    tell(&mut panes, &mut labels, &mut stats, &mut compared, now);
     told
 }
 
@@ -190,6 +194,10 @@ proptest! {
             for block in &report.labels {
                 prop_assert!(block.n >= k && block.against.as_ref().is_none_or(|against| against.n >= k));
             }
+            for block in &report.shadows {
+                let told = [block.n, block.differed, block.n - block.differed];
+                prop_assert!(block.n >= k && told.iter().all(|&rows| rows == 0 || rows >= k), "{block:?}");
+            }
             for counts in report.panes.iter().flat_map(|pane| &pane.streams) {
                 for rows in [counts.rows(), counts.n(), counts.nulls(), counts.novel()] {
                     prop_assert!(rows == 0 || rows >= k, "{counts:?}");
@@ -211,6 +219,7 @@ fn the_search_would_find_a_patient() {
     let silent = |report: &Report| {
         report.panes.is_empty()
             && report.labels.is_empty()
+            && report.shadows.is_empty()
             && report.models.iter().all(|model| model.rows == 0)
     };
     assert!(told.iter().all(silent));

@@ -139,6 +139,7 @@ impl Boxes {
                 .filter(|_| closes)
                 .map(|(slot, bundle)| labels(slot, *bundle, from))
                 .collect(),
+            shadows: Vec::new(),
         };
         Inbound { device: device.clone(), up: Up::Report, payload: Bytes::from(report.encode().unwrap()) }
     }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};
-use muster_protocol::message::{Health, LabelBlock, Pane, Report};
+use muster_protocol::message::{Health, LabelBlock, Pane, Report, ShadowBlock};
 use muster_protocol::time::Timestamp;
 
 use super::Load;
@@ -26,7 +26,7 @@ use crate::store::reports::{self, HealthAt, NewReport, Unrolled};
 use crate::store::rollups::Rollups;
 use crate::store::sources::{self, Source};
 use crate::store::stats::Sums;
-use crate::store::{Control, StoreError, Telemetry, TelemetryTx, labels, stats};
+use crate::store::{Control, StoreError, Telemetry, TelemetryTx, labels, shadows, stats};
 
 /// Devices whose positions are remembered. Beyond it everything is forgotten and looked up again.
 const DEVICES_MAX: usize = 200_000;
@@ -63,6 +63,7 @@ pub(super) struct Page {
     health: BTreeMap<i64, HealthAt>,
     panes: Vec<NewPane>,
     labels: Vec<(DeviceId, LabelBlock)>,
+    shadows: Vec<(DeviceId, ShadowBlock)>,
     hours: Hours,
     served: BTreeMap<(SlotName, Digest), Sums>,
     /// Boots whose states or events were written.
@@ -82,6 +83,7 @@ pub(super) struct Entries {
     reports: Vec<NewReport>,
     panes: Vec<NewPane>,
     labels: Vec<(DeviceId, LabelBlock)>,
+    shadows: Vec<(DeviceId, ShadowBlock)>,
     lost: Vec<Source>,
     /// With the last report that is in them.
     sums: Option<(Hours, i64)>,
@@ -238,6 +240,11 @@ impl Page {
         self.labels.extend(blocks.iter().map(|block| (device.clone(), block.clone())));
     }
 
+    /// Takes what was compared in the shadow, of a report that was taken.
+    pub(super) fn shadows(&mut self, device: &DeviceId, blocks: &[ShadowBlock]) {
+        self.shadows.extend(blocks.iter().map(|block| (device.clone(), block.clone())));
+    }
+
     fn health(&mut self, box_id: i64, received: Timestamp, health: &Health) {
         self.health.insert(box_id, HealthAt { received, health: health.clone() });
     }
@@ -323,6 +330,7 @@ impl Page {
             reports: std::mem::take(&mut self.reports),
             panes: std::mem::take(&mut self.panes),
             labels: std::mem::take(&mut self.labels),
+            shadows: std::mem::take(&mut self.shadows),
             sums,
         }
     }
@@ -367,8 +375,9 @@ impl Page {
 
 impl Entries {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { reports, panes, labels, lost, sums } = self;
-        reports.is_empty() && panes.is_empty() && labels.is_empty() && lost.is_empty() && sums.is_none()
+        let Self { reports, panes, labels, shadows, lost, sums } = self;
+        let nothing_new = reports.is_empty() && panes.is_empty() && labels.is_empty() && shadows.is_empty();
+        nothing_new && lost.is_empty() && sums.is_none()
     }
 
     /// How many reports were taken.
@@ -381,6 +390,7 @@ impl Entries {
         reports::append(tx, &self.reports, received).await?;
         let unfit = panes::add(tx, &self.panes, received).await?;
         labels::add(tx, &self.labels).await?;
+        shadows::add(tx, &self.shadows).await?;
         if let Some((sums, last_id)) = &self.sums {
             sums.write(tx, *last_id).await?;
         }

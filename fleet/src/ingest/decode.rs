@@ -1,6 +1,8 @@
 //! Bytes of a device into facts. Whatever cannot be read fully is refused whole.
 
-use muster_protocol::message::{Event, Hello, Message as _, MessageError, Report, State, Status};
+use muster_protocol::message::{
+    Event, Hello, LabelBlock, Message as _, MessageError, Report, ShadowBlock, State, Status,
+};
 use muster_protocol::topic::Up;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +26,8 @@ pub(super) enum DecodeError {
     HeldFrom { held_from: u64, sequence: u64 },
     #[error("a sum in it is not a number")]
     NotANumber,
+    #[error("it compared {n} rows in a shadow, and {differed} of them differ")]
+    MoreThanAll { n: u64, differed: u64 },
     #[error("chunk requests do not come here")]
     Want,
 }
@@ -53,6 +57,9 @@ impl Fact {
                 if !report.labels.iter().all(is_finite) {
                     return Err(DecodeError::NotANumber);
                 }
+                if let Some(&ShadowBlock { n, differed, .. }) = report.shadows.iter().find(|it| it.differed > it.n) {
+                    return Err(DecodeError::MoreThanAll { n, differed });
+                }
                 Ok(Self::Report(Box::new(report)))
             }
             Up::Want => Err(DecodeError::Want),
@@ -68,7 +75,7 @@ fn numbered(sequence: u64, held_from: u64) -> Result<(), DecodeError> {
     }
 }
 
-fn is_finite(block: &muster_protocol::message::LabelBlock) -> bool {
+fn is_finite(block: &LabelBlock) -> bool {
     let pairs = block.against.iter().flat_map(|pairs| [pairs.loss_sum, pairs.diff_sum, pairs.diff_sum_sq]);
     [block.label_sum, block.prediction_sum, block.loss_sum, block.loss_sum_sq]
         .into_iter()

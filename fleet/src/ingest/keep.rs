@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::book::Book;
 use crate::clock::Moment;
 use crate::rollup::{Retention, Step};
-use crate::store::{Store, StoreError, health, labels, reports, rollups, slices, sources, stats};
+use crate::store::{Store, StoreError, health, labels, reports, rollups, shadows, slices, sources, stats};
 
 /// Reports that are still on their way when a span ends are waited for; what is later than this is added to what is there.
 const GRACE: Duration = Duration::from_secs(10);
@@ -53,6 +53,7 @@ impl Keeper {
             stats::trim(&mut tx, moment.world_at).await?;
             health::trim(&mut tx, moment.world_at).await?;
             labels::trim(&mut tx, moment.world_at).await?;
+            shadows::trim(&mut tx, moment.world_at).await?;
         }
         tx.commit().await?;
         if dropped > 0 {

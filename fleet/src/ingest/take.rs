@@ -294,6 +294,7 @@ impl Taker<'_> {
             self.pane(device, pane).await?;
         }
         self.page.labels(device, &report.labels);
+        self.page.shadows(device, &report.shadows);
         Ok(())
     }
 

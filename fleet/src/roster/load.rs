@@ -7,7 +7,7 @@ use muster_protocol::drift::Phase;
 use muster_protocol::ids::DeviceId;
 
 use super::watch::{Surroundings, Watch};
-use super::{Grounds, Result, Seen, vitals};
+use super::{Grounds, Result, Seen, shadows, vitals};
 use crate::clock::Clocks;
 use crate::drift::{StreamWatch, Watch as Watched};
 use crate::gate::{DeviceEvidence, Inputs, PairedDay};
@@ -141,6 +141,9 @@ pub(super) async fn shown(
         went(telemetry, &watch.rollout, some, &mut shown).await?;
         for (device, vitals) in vitals::vitals(telemetry, &watch.rollout, &watch.members, some).await? {
             shown.entry(device).or_default().vitals = vitals;
+        }
+        for (device, shadow) in shadows::shadows(telemetry, &watch.rollout, &watch.members, some).await? {
+            shown.entry(device).or_default().shadow = Some(shadow);
         }
         for (device, inputs) in inputs(control, &watch.rollout, &watch.members, some).await? {
             shown.entry(device).or_default().inputs = inputs;

@@ -132,6 +132,7 @@ impl Ward {
             models: vec![stats],
             panes,
             labels,
+            shadows: Vec::new(),
         };
         self.device.say(Up::Report, report.encode().unwrap()).await;
         self.device.ack().await;

@@ -22,13 +22,13 @@ use crate::http::enrol;
 use crate::publisher::{Bundle, Publisher, person};
 use crate::server::Server;
 
-const DEVICES: u8 = 8;
+pub(crate) const DEVICES: u8 = 8;
 
-fn old() -> Bundle {
+pub(crate) fn old() -> Bundle {
     Bundle::make("bundles/er-beds/1.json", b"1")
 }
 
-fn new() -> Bundle {
+pub(crate) fn new() -> Bundle {
     Bundle::make("bundles/er-beds/2.json", b"2")
 }
 
@@ -37,7 +37,7 @@ fn named(bundle: &Bundle) -> BundleRef {
 }
 
 /// A catalogue of two bundles and a fleet that runs the first.
-async fn fleet(data: &Path) -> (Server, Publisher) {
+pub(crate) async fn fleet(data: &Path) -> (Server, Publisher) {
     let server = Server::start(data).await;
     let publisher = Publisher::begin(&server.fleet, &[&old(), &new()]).await;
     for n in 1..=DEVICES {
@@ -48,14 +48,18 @@ async fn fleet(data: &Path) -> (Server, Publisher) {
 
 /// A rollout to everybody, two at a time.
 async fn begin(fleet: &Fleet) -> RolloutId {
+    begin_with(fleet, 3600, GateLimits::default()).await
+}
+
+pub(crate) async fn begin_with(fleet: &Fleet, bake_s: u64, gate: GateLimits) -> RolloutId {
     let stage = StagePlan {
         name: "everybody".to_owned(),
         size: Size::Percent(100.0),
         quorum_percent: 100.0,
-        bake_s: 3600,
+        bake_s,
         deadline_s: 360_000,
         exposure_device_hours_max: None,
-        gate: GateLimits::default(),
+        gate,
     };
     let mut plan = Plan::of(vec![stage], Selector::default());
     plan.in_flight_max = 2;
@@ -69,7 +73,7 @@ async fn begin(fleet: &Fleet) -> RolloutId {
     id
 }
 
-async fn members(fleet: &Fleet, id: &RolloutId) -> BTreeMap<DeviceId, Member> {
+pub(crate) async fn members(fleet: &Fleet, id: &RolloutId) -> BTreeMap<DeviceId, Member> {
     let mut db = fleet.store.read().await.unwrap();
     rollouts::devices(&mut db, id, &Page::first(99)).await.unwrap().into_iter().collect()
 }
@@ -91,7 +95,7 @@ async fn wishes(fleet: &Fleet) -> BTreeMap<DeviceId, BundleRef> {
 }
 
 /// Every device runs what it was ordered to run, as far as `may` it.
-async fn obey(fleet: &Fleet, may: impl Fn(&DeviceId) -> bool) {
+pub(crate) async fn obey(fleet: &Fleet, may: impl Fn(&DeviceId) -> bool) {
     let mut tx = fleet.store.write().await.unwrap();
     for n in 1..=DEVICES {
         let id = DeviceId::mint([n; 16]);
@@ -151,7 +155,7 @@ fn count(members: &BTreeMap<DeviceId, Member>, is: impl Fn(&Progress) -> bool) -
     members.values().filter(|member| is(&member.progress)).count()
 }
 
-fn activated(members: &BTreeMap<DeviceId, Member>) -> usize {
+pub(crate) fn activated(members: &BTreeMap<DeviceId, Member>) -> usize {
     count(members, |progress| matches!(progress, Progress::Activated { .. }))
 }
 

@@ -6,14 +6,14 @@ use std::time::Duration;
 use muster_fleet::clock::TrustClock;
 use muster_fleet::rollup::{Rollup, Step};
 use muster_fleet::store::{
-    Page, devices, events, heads, labels, log, orders, outbox, positions, reports, rollups, sources, stats,
-    windows,
+    Page, devices, events, heads, labels, log, orders, outbox, positions, reports, rollups, shadows, sources,
+    stats, windows,
 };
 use muster_protocol::drift::Counter;
-use muster_protocol::ids::{BootId, DeviceId};
+use muster_protocol::ids::{BootId, DeviceId, Digest};
 use muster_protocol::message::report::PairedLoss;
 use muster_protocol::message::{
-    Health, LabelBlock, Message as _, ModelStats, Pane, Presence, Report, State, Status, VERSION,
+    Health, LabelBlock, Message as _, ModelStats, Pane, Presence, Report, ShadowBlock, State, Status, VERSION,
 };
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::{Down, Topic, Up};
@@ -188,6 +188,10 @@ async fn reports_become_windows_sums_and_label_days_exactly_once() {
     let days = labels::list(&mut db, filter, &Page::first(10)).await.unwrap();
     let [labels] = days.as_slice() else { panic!("{} days", days.len()) };
     assert_eq!((labels.n, labels.loss_sum, labels.paired.as_ref().unwrap().diff_sum), (6, 1.5, -0.75));
+    let bundles = (&Digest::of(b"before"), &sha256);
+    let filter = shadows::ShadowFilter { slot: &slot, bundles, devices: &[&device.id], since: day };
+    let compared = shadows::compared(&mut db, filter).await.unwrap();
+    assert_eq!(compared, [(device.id.clone(), shadows::Compared { n: 300, differed: 15 })]);
     drop(db);
     server.stop().await;
 }
@@ -339,7 +343,7 @@ pub(crate) fn report(device: &Device, bundle: &Bundle, sequence: u64, day: Times
             streams: vec![counter.counts()],
         }],
         labels: vec![LabelBlock {
-            slot,
+            slot: slot.clone(),
             bundle: sha256,
             day,
             n: 2,
@@ -348,12 +352,20 @@ pub(crate) fn report(device: &Device, bundle: &Bundle, sequence: u64, day: Times
             loss_sum: 0.5,
             loss_sum_sq: 0.25,
             against: Some(PairedLoss {
-                bundle: muster_protocol::ids::Digest::of(b"before"),
+                bundle: Digest::of(b"before"),
                 n: 2,
                 loss_sum: 0.75,
                 diff_sum: -0.25,
                 diff_sum_sq: 0.125,
             }),
+        }],
+        shadows: vec![ShadowBlock {
+            slot,
+            bundle: Digest::of(b"before"),
+            against: sha256,
+            day,
+            n: 100,
+            differed: 5,
         }],
     }
 }

@@ -38,6 +38,7 @@ mod releases;
 mod restart;
 mod roster;
 mod server;
+mod shadow;
 mod store;
 mod telemetry;
 mod variants;

@@ -16,19 +16,21 @@ use muster_fleet::store::leases::{self, HeldLease, Scope};
 use muster_fleet::store::orders::StoredOrder;
 use muster_fleet::store::watches::{self, Seat};
 use muster_fleet::store::{
-    ControlTx, Store, devices, health, identities, log, orders, rollouts, sites, stats, tags,
+    ControlTx, Store, devices, health, identities, log, orders, rollouts, shadows, sites, stats, tags,
 };
 use muster_fleet::tasks::runs;
 use muster_protocol::enrol::{Facts, Fingerprint};
 use muster_protocol::ids::{BootId, DeviceId, Digest, LeaseId, RolloutId, SiteName};
 use muster_protocol::message::up::{BundleRef, Phase, SlotState, State, Status};
-use muster_protocol::message::{Capabilities, Health, Hello, ModelStats, Presence, VERSION};
+use muster_protocol::message::{Capabilities, Health, Hello, ModelStats, Presence, ShadowBlock, VERSION};
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::Want;
 use proptest::prelude::*;
 use serde_json::json;
 
 const DEVICES: u8 = 6;
+/// The bundle that ran before all of the rollouts'.
+const BEFORE: u8 = 9;
 
 /// Something that a commit does.
 #[derive(Clone, Debug)]
@@ -42,6 +44,7 @@ enum Deed {
     Stats(u8, u8),
     Health(u8, u8),
     Inputs(u8, u8),
+    Shadow(u8, u8),
     Lease(u8, bool),
     Site(u8, u8),
     Freeze(u8),
@@ -64,6 +67,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         (device(), 0..4_u8).prop_map(|(d, n)| Deed::Stats(d, n)),
         (device(), 0..4_u8).prop_map(|(d, n)| Deed::Health(d, n)),
         (device(), 0..4_u8).prop_map(|(d, n)| Deed::Inputs(d, n)),
+        (device(), 0..4_u8).prop_map(|(d, n)| Deed::Shadow(d, n)),
         (device(), any::<bool>()).prop_map(|(d, site)| Deed::Lease(d, site)),
         (0..3_u8, 0..3_u8).prop_map(|(s, n)| Deed::Site(s, n)),
         (0..3_u8).prop_map(Deed::Freeze),
@@ -163,7 +167,11 @@ async fn begin(tx: &mut ControlTx, n: u8, moment: Moment) {
         bake_s: 1,
         deadline_s: 2,
         exposure_device_hours_max: None,
-        gate: GateLimits { memory_rise_mib_max: Some(9.0), ..GateLimits::default() },
+        gate: GateLimits {
+            memory_rise_mib_max: Some(9.0),
+            shadow_disagreement_max: Some(0.05),
+            ..GateLimits::default()
+        },
     };
     let mut plan = Plan::of(vec![stage], Selector::default());
     plan.priority = if n.is_multiple_of(2) { 500 } else { 900 };
@@ -175,7 +183,7 @@ async fn begin(tx: &mut ControlTx, n: u8, moment: Moment) {
     let mut rollout = Rollout::start(id, names, bundle(n), plan, by, created).unwrap();
     rollout.stages[0].opened = Some(created);
     runs::create(tx, &rollout, log::Actor::Fleet, moment).await.unwrap();
-    let asked = Asked { at: created, from: None, via: None };
+    let asked = Asked { at: created, from: Some(self::bundle(BEFORE)), via: None };
     let member = Member { stage: 0, attempts: 1, progress: Progress::Activated { asked, at: created } };
     for device in (0..DEVICES).filter(|device| device.is_multiple_of(2)) {
         rollouts::put_device(tx, &rollout.id, &self::id(device), &member).await.unwrap();
@@ -229,12 +237,19 @@ async fn tell(store: &Store, moment: Moment, deed: &Deed) {
         }
         health::add(&mut tx, &told).await.unwrap();
     }
+    if let Deed::Shadow(n, of) = deed {
+        let (of, before) = (bundle(*of).sha256, bundle(BEFORE).sha256);
+        let (bundle, against) = if n.is_multiple_of(2) { (of, before) } else { (before, of) };
+        let (slot, day) = ("er-beds".parse().unwrap(), moment.world_at.plus(std::time::Duration::from_hours(1)));
+        let block = ShadowBlock { slot, bundle, against, day, n: 100, differed: 7 };
+        shadows::add(&mut tx, &[(id(*n), block)]).await.unwrap();
+    }
     tx.commit().await.unwrap();
 }
 
 async fn commit(store: &Store, clocks: Clocks, deed: &Deed) {
     let moment = clocks.moment();
-    if matches!(deed, Deed::Stats(..) | Deed::Health(..)) {
+    if matches!(deed, Deed::Stats(..) | Deed::Health(..) | Deed::Shadow(..)) {
         return tell(store, moment, deed).await;
     }
     let mut tx = store.write().await.unwrap();
@@ -285,7 +300,7 @@ async fn commit(store: &Store, clocks: Clocks, deed: &Deed) {
             let seat = Seat { bundle: bundle(*of).sha256, device: id(*n), slot };
             watches::put(&mut tx, &seat, &inputs(of.is_multiple_of(2))).await.unwrap();
         }
-        Deed::Stats(..) | Deed::Health(..) | Deed::Sync => {}
+        Deed::Stats(..) | Deed::Health(..) | Deed::Shadow(..) | Deed::Sync => {}
         Deed::Lease(n, of_site) => {
             let lease = HeldLease {
                 id: LeaseId::mint([n + 1; 16]),
@@ -419,6 +434,40 @@ async fn how_boxes_are_outlives_a_look_at_all_of_them() {
     kept.forget();
     kept.sync().await.unwrap();
     assert_eq!(shown(&kept), (Some((1.0, 3.0)), Inputs::Drifting));
+}
+
+/// A box tells of the bundle in the shadow of the one before, or of the one before in its shadow.
+#[tokio::test]
+async fn what_shadows_compared_is_shown_whichever_of_the_two_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, clocks) = (Store::open(dir.path()).await.unwrap(), Clocks::default());
+    let mut tx = store.write().await.unwrap();
+    for n in 0..3 {
+        identity(&mut tx, n, Standing::Active).await;
+        devices::hello(&mut tx, &id(n), &hello(n, 0), at(1)).await.unwrap();
+    }
+    begin(&mut tx, 1, clocks.moment()).await;
+    tx.commit().await.unwrap();
+    let mut kept = roster(&store, clocks);
+    let before = bundle(BEFORE).sha256;
+    let tell = async |n: u8, bundle: Digest, against: Digest| {
+        let mut tx = store.write_telemetry().await.unwrap();
+        let (slot, day) = ("er-beds".parse().unwrap(), clocks.moment().world_at);
+        let block = ShadowBlock { slot, bundle, against, day, n: 100, differed: 7 };
+        shadows::add(&mut tx, &[(id(n), block)]).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    let under_test = bundle(1).sha256;
+    tell(0, under_test, before).await;
+    tell(0, before, under_test).await;
+    tell(0, bundle(2).sha256, under_test).await;
+    tell(2, bundle(2).sha256, before).await;
+    // Nobody asked this one.
+    tell(1, under_test, before).await;
+    kept.sync().await.unwrap();
+    let shown = |n: u8| kept.watches().next().unwrap().view.devices[&id(n)].evidence.shadow;
+    let both = muster_fleet::gate::Shadow { n: 200, disagreed: 14 };
+    assert_eq!([0, 1, 2].map(shown), [Some(both), None, None]);
 }
 
 /// A box that comes back into the fleet is seen as it became while it was no member.

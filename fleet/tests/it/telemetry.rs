@@ -8,12 +8,13 @@ use muster_fleet::store::panes::NewPane;
 use muster_fleet::store::reports::{HealthAt, NewReport, ReportEntry};
 use muster_fleet::store::slices::Kind;
 use muster_fleet::store::{
-    Page, Store, heads, health, labels, panes, reports, rollups, slices, sources, stats, windows,
+    Page, Store, heads, health, labels, panes, reports, rollups, shadows, slices, sources, stats,
+    windows,
 };
 use muster_protocol::drift::Counter;
 use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};
 use muster_protocol::message::report::PairedLoss;
-use muster_protocol::message::{Health, LabelBlock, ModelStats, Pane, Report};
+use muster_protocol::message::{Health, LabelBlock, ModelStats, Pane, Report, ShadowBlock};
 use muster_protocol::time::Timestamp;
 use sqlx::Row as _;
 
@@ -77,6 +78,7 @@ fn report(n: u8, sequence: u64, cpu: u8, at: Timestamp) -> Report {
         }],
         panes: vec![],
         labels: vec![],
+        shadows: vec![],
     }
 }
 
@@ -345,6 +347,52 @@ fn block(bundle: Digest, against: Option<&[u8]>) -> LabelBlock {
         loss_sum_sq: 0.25,
         against: against.map(paired),
     }
+}
+
+#[tokio::test]
+async fn two_bundles_are_compared_whichever_of_them_was_in_the_shadow() {
+    on_both(async |store| {
+        let [old, new, other] = [b"1", b"2", b"3"].map(|name: &[u8; 1]| Digest::of(name));
+        let block = |bundle, against, days: u32, differed| {
+            let day = noon().floor_to(DAY).plus(DAY * days);
+            ShadowBlock { slot: slot(), bundle, against, day, n: 100, differed }
+        };
+        let (one, two) = (device(1), device(2));
+        let mut tx = store.write_telemetry().await.unwrap();
+        let told = [
+            (one.clone(), block(new, old, 1, 5)),
+            (one.clone(), block(new, old, 1, 6)),
+            (one.clone(), block(old, new, 2, 7)),
+            (one.clone(), block(old, new, 0, 50)),
+            (one.clone(), block(other, new, 1, 100)),
+            (two.clone(), block(old, new, 1, 0)),
+            (two.clone(), ShadowBlock { slot: "other".parse().unwrap(), ..block(old, new, 1, 100) }),
+            (device(3), block(old, new, 1, 100)),
+        ];
+        shadows::add(&mut tx, &told).await.unwrap();
+        shadows::add(&mut tx, &told[..1]).await.unwrap();
+        // What no box can have compared spoils no sum.
+        let absurd = ShadowBlock { n: u64::MAX, differed: u64::MAX, ..block(other, old, 1, 0) };
+        for _ in 0..3 {
+            shadows::add(&mut tx, &[(one.clone(), absurd.clone())]).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        let compared = async |db: &mut _, bundles| {
+            let since = noon().floor_to(DAY).plus(DAY);
+            let filter = shadows::ShadowFilter { slot: &slot(), bundles, devices: &[&one, &two], since };
+            let found = shadows::compared(db, filter).await.unwrap();
+            found.into_iter().map(|(device, sum)| (device, (sum.n, sum.differed))).collect::<BTreeMap<_, _>>()
+        };
+        let mut tx = store.write_telemetry().await.unwrap();
+        let expect = BTreeMap::from([(one.clone(), (400, 23)), (two.clone(), (100, 0))]);
+        assert_eq!(compared(&mut tx, (&new, &old)).await, expect);
+        assert_eq!(compared(&mut tx, (&old, &new)).await, expect);
+        let most = 3 * u64::from(u32::MAX);
+        assert_eq!(compared(&mut tx, (&old, &other)).await, BTreeMap::from([(one.clone(), (most, most))]));
+        shadows::trim(&mut tx, noon().plus(DAY * 402)).await.unwrap();
+        assert_eq!(compared(&mut tx, (&new, &old)).await, BTreeMap::from([(one.clone(), (100, 7))]));
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -103,6 +103,7 @@ fn report(references: &[Reference], pane: usize, panes: usize, rows: usize) -> R
         models,
         panes: vec![Pane { slot, bundle, from, to, streams }],
         labels: Vec::new(),
+        shadows: Vec::new(),
     }
 }
 

@@ -1,7 +1,8 @@
-//! The binary report: telemetry, drift panes and blocks of matured labels.
+//! The binary report: telemetry, drift panes, blocks of matured labels, and what was compared in the shadow.
 //!
 //! Only sums and counts leave a box: no input, no prediction, no label of a single patient has a field here.
-//! One version byte, then postcard (varints; a pane of 16 streams takes about 700 bytes).
+//! One version byte, then postcard (varints; a pane of 16 streams takes about 700 bytes). What came later stands at the end
+//! and only if there is any: reports of older boxes are read as they are.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,9 @@ pub struct Report {
     pub models: Vec<ModelStats>,
     pub panes: Vec<Pane>,
     pub labels: Vec<LabelBlock>,
+    /// Written after the rest, if there is any.
+    #[serde(skip)]
+    pub shadows: Vec<ShadowBlock>,
 }
 
 /// The box at the end of the report's span.
@@ -101,9 +105,26 @@ pub struct PairedLoss {
     pub diff_sum_sq: f64,
 }
 
+/// Rows that two bundles answered, one of them in the shadow: how many, and for how many it would have said something else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShadowBlock {
+    pub slot: SlotName,
+    /// The one in the shadow: it waits for its moment, or was there before.
+    pub bundle: Digest,
+    /// The one that answered.
+    pub against: Digest,
+    /// Start of the world day on which it is told.
+    pub day: Timestamp,
+    pub n: u64,
+    pub differed: u64,
+}
+
 impl Report {
     pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
-        let bytes = postcard::to_extend(self, vec![VERSION]).map_err(MessageError::Report)?;
+        let mut bytes = postcard::to_extend(self, vec![VERSION]).map_err(MessageError::Report)?;
+        if !self.shadows.is_empty() {
+            bytes = postcard::to_extend(&self.shadows, bytes).map_err(MessageError::Report)?;
+        }
         if bytes.len() > REPORT_BYTES_MAX {
             return Err(MessageError::Long { bytes: bytes.len(), limit: REPORT_BYTES_MAX });
         }
@@ -118,13 +139,17 @@ impl Report {
         if version != VERSION {
             return Err(MessageError::Version(version));
         }
-        let (report, more): (Self, _) = postcard::take_from_bytes(rest).map_err(MessageError::Report)?;
+        let (mut report, mut more): (Self, _) = postcard::take_from_bytes(rest).map_err(MessageError::Report)?;
+        if !more.is_empty() {
+            (report.shadows, more) = postcard::take_from_bytes(more).map_err(MessageError::Report)?;
+        }
         if !more.is_empty() {
             return Err(MessageError::Trailing(more.len()));
         }
         bound("report.models", report.models.len(), SLOTS_MAX)?;
         bound("report.panes", report.panes.len(), PANES_PER_REPORT_MAX)?;
         bound("report.labels", report.labels.len(), LABEL_BLOCKS_PER_REPORT_MAX)?;
+        bound("report.shadows", report.shadows.len(), SLOTS_MAX)?;
         for pane in &report.panes {
             bound("report.panes.streams", pane.streams.len(), STREAMS_MAX)?;
         }

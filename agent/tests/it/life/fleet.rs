@@ -302,6 +302,20 @@ impl Fleet {
         .await;
     }
 
+    /// Waits until so many rows were told of the shadow of `bundle` beside `against`; returns how many and of how many it is
+    /// said to have answered otherwise.
+    pub(super) async fn shadow(&self, bundle: &Bundle, against: &Bundle, rows: u64) -> (u64, u64) {
+        let pair = (bundle.reference().sha256, against.reference().sha256);
+        until(&format!("{rows} rows of {} in the shadow", bundle.path), || {
+            let inner = self.inner();
+            let told = inner.reports.values().flat_map(|report| &report.shadows);
+            let told = told.filter(|block| (block.bundle, block.against) == pair);
+            let sums = told.fold((0, 0), |sums, block| (sums.0 + block.n, sums.1 + block.differed));
+            (sums.0 >= rows).then_some(sums)
+        })
+        .await
+    }
+
     pub(super) async fn state(&self, what: &str, matches: impl Fn(&State) -> bool + Send + Sync) -> State {
         until(what, || self.inner().states.last().filter(|state| matches(state)).cloned()).await
     }

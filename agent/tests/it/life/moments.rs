@@ -272,6 +272,9 @@ async fn what_waits_and_what_was_before_see_the_same_requests_and_answer_nobody(
         format!("muster_shadow_rows_total{{model=\"m\",version=\"{version}\",against=\"{against}\"}}")
     };
     agent.measures(&beside(&b, &a), 1.0).await;
+    // The fleet is told; and each row is one that the other would have flagged otherwise.
+    let (rows, differed) = scene.fleet.shadow(&scene.b, &scene.a, 5).await;
+    assert_eq!(rows, differed);
     clients.unbroken().await;
     drop(clients);
 
@@ -279,6 +282,8 @@ async fn what_waits_and_what_was_before_see_the_same_requests_and_answer_nobody(
     scene.order(3, &scene.b, NOW);
     scene.fleet.activated(&scene.b, 1).await;
     agent.measures(&beside(&a, &b), 1.0).await;
+    let (rows, differed) = scene.fleet.shadow(&scene.a, &scene.b, 5).await;
+    assert_eq!(rows, differed);
     clients.unbroken().await;
 }
 

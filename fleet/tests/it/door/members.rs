@@ -62,6 +62,7 @@ fn report(boot: &BootId, sequence: u64) -> Vec<u8> {
         models: Vec::new(),
         panes: Vec::new(),
         labels: Vec::new(),
+        shadows: Vec::new(),
     };
     report.encode().unwrap()
 }

@@ -291,6 +291,7 @@ async fn telemetry_is_shown_by_the_report_and_by_the_span() {
             models: vec![],
             panes: vec![],
             labels: vec![],
+            shadows: vec![],
         };
         device.say(Up::Report, report.encode().unwrap()).await;
         assert_eq!(device.ack().await.report, sequence);
