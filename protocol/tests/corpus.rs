@@ -277,6 +277,7 @@ fn report() -> Seeds {
     other[0] = 9;
     vec![
         ("ok-seed", good.clone()),
+        ("ok-seed-shadow", hex::decode(include_str!("wire/report_shadow.hex").trim()).unwrap()),
         ("no-seed-cut", good[..good.len() / 2].to_vec()),
         ("no-seed-version", other),
         ("no-seed-empty", Vec::new()),

@@ -9,7 +9,8 @@ use muster_protocol::limits::{LOCAL_LEASES_MAX, SLOTS_MAX};
 use muster_protocol::manifest::Manifest;
 use muster_protocol::message::report::PairedLoss;
 use muster_protocol::message::{
-    Ack, Epoch, Event, Health, Hello, LabelBlock, Message, ModelStats, Pane, Report, ShadowBlock, State, Status,
+    Ack, Epoch, Event, Health, Hello, LabelBlock, Message, ModelStats, Pane, Report, ShadowBlock, State,
+    Status,
 };
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::{Consent, Order, Permit};

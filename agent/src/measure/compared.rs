@@ -61,13 +61,7 @@ impl Compared {
     }
 
     /// Hands over at most `limit` pairs that may be told. `now` is world time.
-    pub fn take(
-        &mut self,
-        slot: &SlotName,
-        now: Timestamp,
-        floor: Floor,
-        limit: usize,
-    ) -> Vec<ShadowBlock> {
+    pub fn take(&mut self, slot: &SlotName, now: Timestamp, floor: Floor, limit: usize) -> Vec<ShadowBlock> {
         let told = self.0.iter_mut().filter(|(_, untold)| untold.rows >= floor.rows()).take(limit);
         told.map(|(&Pair { bundle, against }, untold)| {
             let (n, differed) = untold.take(floor);
@@ -99,7 +93,8 @@ mod tests {
     }
 
     fn take(compared: &mut Compared, hour: u32) -> Vec<(Digest, i64, u64, u64)> {
-        let now = Timestamp::from_seconds(1_800_000_000).floor_to(DAY).plus(Duration::from_hours(hour.into()));
+        let now =
+            Timestamp::from_seconds(1_800_000_000).floor_to(DAY).plus(Duration::from_hours(hour.into()));
         let blocks = compared.take(&"m".parse().unwrap(), now, Floor::LEAST, 16);
         let day = |at: Timestamp| (at.as_millis() / 86_400_000) - 1_800_000_000 / 86_400;
         blocks.iter().map(|block| (block.bundle, day(block.day), block.n, block.differed)).collect()

@@ -101,15 +101,16 @@ fn published(patients: &[Patient], floor: Floor) -> Vec<Report> {
     let pair = Pair { bundle: Digest::of(b"next"), against: bundle };
     let mut now = Timestamp::from_seconds(1_800_000_000);
     let mut told = Vec::new();
-    let mut tell = |panes: &mut Panes, labels: &mut Predictions, stats: &mut Stats, compared: &mut Compared, now| {
-        let counted = Counted {
-            models: vec![stats.take(slot.clone(), bundle, floor)],
-            panes: panes.take(&slot, now, 64),
-            labels: labels.take_blocks(64),
-            shadows: compared.take(&slot, now, floor, 16),
+    let mut tell =
+        |panes: &mut Panes, labels: &mut Predictions, stats: &mut Stats, compared: &mut Compared, now| {
+            let counted = Counted {
+                models: vec![stats.take(slot.clone(), bundle, floor)],
+                panes: panes.take(&slot, now, 64),
+                labels: labels.take_blocks(64),
+                shadows: compared.take(&slot, now, floor, 16),
+            };
+            told.extend(counted.into_reports(&BootId::mint([7; 16]), now, now, &Health::default()));
         };
-        told.extend(counted.into_reports(&BootId::mint([7; 16]), now, now, &Health::default()));
-    };
     for (at, patient) in patients.iter().enumerate() {
         now = now.plus(Duration::from_secs(patient.after_s.unsigned_abs()));
         let mut x = [patient.age, f32::from(u8::from(patient.missing)), 0.0, 0.0, 0.0];

@@ -20,6 +20,7 @@ use super::time::Time;
 use crate::rollup::Rollup;
 use crate::store::devices::{self, Device, DeviceFilter, DeviceKey};
 use crate::store::reports::ReportEntry;
+use crate::store::shadows::{self, ShadowDay};
 use crate::store::{Control, Page, events, reports, sources};
 
 use view::{DeviceView, phase_name};
@@ -27,6 +28,8 @@ use view::{DeviceView, phase_name};
 /// Events and reports shown with one device.
 const EVENTS_SHOWN: u32 = 50;
 const TELEMETRY_SHOWN: u32 = 120;
+/// Days of pairs of bundles of which one was in the shadow.
+const SHADOWS_SHOWN: u32 = 16;
 /// Devices looked at for one page, where the page is filtered by what they run.
 const SCANNED_MAX: usize = 10_000;
 const STEP: u32 = 500;
@@ -70,6 +73,37 @@ pub(super) struct DeviceDetail {
     telemetry: Vec<TelemetryPoint>,
     /// Reports that it gave up because its spool was full, by boot, the newest first.
     lost_reports: Vec<LostReports>,
+    /// How often a bundle in the shadow would have answered otherwise, by day, the newest first.
+    shadows: Vec<ShadowView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ShadowDay)]
+struct ShadowView {
+    slot: String,
+    /// Digest of the bundle in the shadow.
+    bundle: String,
+    /// Digest of the one that answered.
+    against: String,
+    /// Start of the world day.
+    day: Time,
+    /// Rows that both were asked.
+    rows: u64,
+    /// Of them, those that it would have answered otherwise.
+    differed: u64,
+}
+
+impl From<ShadowDay> for ShadowView {
+    fn from(ShadowDay { slot, bundle, against, day, compared }: ShadowDay) -> Self {
+        Self {
+            slot: slot.into(),
+            bundle: bundle.into(),
+            against: against.into(),
+            day: day.into(),
+            rows: compared.n,
+            differed: compared.differed,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -161,8 +195,10 @@ async fn get(State(app): State<App>, Id(id): Id<DeviceId>) -> Answer<Json<Device
         reports: lost.reports,
         since: lost.since.into(),
     });
+    let shadows = shadows::of_device(&mut telemetry, &id, SHADOWS_SHOWN).await?;
     Ok(Json(DeviceDetail {
         lost_reports: lost.collect(),
+        shadows: shadows.into_iter().map(ShadowView::from).collect(),
         device: DeviceView::load(&mut db, &mut telemetry, device).await?,
         recent_events: events.into_iter().map(event).collect(),
         telemetry: reports.into_iter().rev().map(TelemetryPoint::from).collect(),

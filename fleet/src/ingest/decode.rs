@@ -57,7 +57,9 @@ impl Fact {
                 if !report.labels.iter().all(is_finite) {
                     return Err(DecodeError::NotANumber);
                 }
-                if let Some(&ShadowBlock { n, differed, .. }) = report.shadows.iter().find(|it| it.differed > it.n) {
+                if let Some(&ShadowBlock { n, differed, .. }) =
+                    report.shadows.iter().find(|it| it.differed > it.n)
+                {
                     return Err(DecodeError::MoreThanAll { n, differed });
                 }
                 Ok(Self::Report(Box::new(report)))

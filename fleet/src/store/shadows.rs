@@ -8,7 +8,7 @@ use muster_protocol::message::ShadowBlock;
 use muster_protocol::time::Timestamp;
 use sqlx::QueryBuilder;
 
-use super::convert::{column, count, parse};
+use super::convert::{column, count, parse, time};
 use super::rows::{self, Rows};
 use super::sql::{among, on};
 use super::{Result, StoreError, Telemetry, TelemetryTx};
@@ -22,6 +22,19 @@ const ROWS_MAX: u64 = u32::MAX as u64;
 pub struct Compared {
     pub n: u64,
     pub differed: u64,
+}
+
+/// What a device compared on one day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShadowDay {
+    pub slot: SlotName,
+    /// In the shadow.
+    pub bundle: Digest,
+    /// What answered.
+    pub against: Digest,
+    /// Start of the world day.
+    pub day: Timestamp,
+    pub compared: Compared,
 }
 
 /// Which comparisons are added up: those of these two bundles, whichever of them was in the shadow.
@@ -78,9 +91,13 @@ pub async fn trim(tx: &mut TelemetryTx, world_now: Timestamp) -> Result<()> {
 pub async fn compared(db: &mut Telemetry, filter: ShadowFilter<'_>) -> Result<Vec<(DeviceId, Compared)>> {
     let (one, other) = (filter.bundles.0.to_string(), filter.bundles.1.to_string());
     let rows: Vec<(String, i64, i64)> = on!(db, |sql| {
-        let mut ask = QueryBuilder::new("select device, cast(sum(n) as bigint), cast(sum(differed) as bigint)");
+        let mut ask =
+            QueryBuilder::new("select device, cast(sum(n) as bigint), cast(sum(differed) as bigint)");
         ask.push(" from shadow_days where slot = ").push_bind(filter.slot.as_str());
-        ask.push(" and ((bundle = ").push_bind(one.as_str()).push(" and against = ").push_bind(other.as_str());
+        ask.push(" and ((bundle = ")
+            .push_bind(one.as_str())
+            .push(" and against = ")
+            .push_bind(other.as_str());
         ask.push(") or (bundle = ").push_bind(other.as_str());
         ask.push(" and against = ").push_bind(one.as_str()).push("))");
         ask.push(" and day >= ").push_bind(filter.since.as_millis());
@@ -93,4 +110,26 @@ pub async fn compared(db: &mut Telemetry, filter: ShadowFilter<'_>) -> Result<Ve
         Ok((parse("device id", &device)?, Compared { n: count(n), differed: count(differed) }))
     };
     rows.into_iter().map(sum).collect()
+}
+
+const OF_DEVICE: &str = "select slot, bundle, against, day, n, differed from shadow_days where device = $1 \
+     order by day desc, slot, bundle, against limit $2";
+
+/// The newest days of a device first.
+pub async fn of_device(db: &mut Telemetry, device: &DeviceId, limit: u32) -> Result<Vec<ShadowDay>> {
+    let rows: Vec<(String, String, String, i64, i64, i64)> = on!(db, |sql| {
+        let ask = sqlx::query_as(OF_DEVICE).bind(device.as_str());
+        ask.bind(i64::from(limit)).fetch_all(sql).await
+    })
+    .map_err(StoreError::query("listing what shadows compared"))?;
+    let day = |(slot, bundle, against, day, n, differed): (String, String, String, _, _, _)| {
+        Ok(ShadowDay {
+            slot: parse("slot", &slot)?,
+            bundle: parse("bundle digest", &bundle)?,
+            against: parse("bundle digest", &against)?,
+            day: time(day),
+            compared: Compared { n: count(n), differed: count(differed) },
+        })
+    };
+    rows.into_iter().map(day).collect()
 }

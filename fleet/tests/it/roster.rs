@@ -240,7 +240,8 @@ async fn tell(store: &Store, moment: Moment, deed: &Deed) {
     if let Deed::Shadow(n, of) = deed {
         let (of, before) = (bundle(*of).sha256, bundle(BEFORE).sha256);
         let (bundle, against) = if n.is_multiple_of(2) { (of, before) } else { (before, of) };
-        let (slot, day) = ("er-beds".parse().unwrap(), moment.world_at.plus(std::time::Duration::from_hours(1)));
+        let (slot, day) =
+            ("er-beds".parse().unwrap(), moment.world_at.plus(std::time::Duration::from_hours(1)));
         let block = ShadowBlock { slot, bundle, against, day, n: 100, differed: 7 };
         shadows::add(&mut tx, &[(id(*n), block)]).await.unwrap();
     }

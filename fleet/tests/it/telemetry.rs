@@ -8,8 +8,7 @@ use muster_fleet::store::panes::NewPane;
 use muster_fleet::store::reports::{HealthAt, NewReport, ReportEntry};
 use muster_fleet::store::slices::Kind;
 use muster_fleet::store::{
-    Page, Store, heads, health, labels, panes, reports, rollups, shadows, slices, sources, stats,
-    windows,
+    Page, Store, heads, health, labels, panes, reports, rollups, shadows, slices, sources, stats, windows,
 };
 use muster_protocol::drift::Counter;
 use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};

@@ -139,7 +139,8 @@ impl Report {
         if version != VERSION {
             return Err(MessageError::Version(version));
         }
-        let (mut report, mut more): (Self, _) = postcard::take_from_bytes(rest).map_err(MessageError::Report)?;
+        let (mut report, mut more): (Self, _) =
+            postcard::take_from_bytes(rest).map_err(MessageError::Report)?;
         if !more.is_empty() {
             (report.shadows, more) = postcard::take_from_bytes(more).map_err(MessageError::Report)?;
         }

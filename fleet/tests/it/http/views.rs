@@ -8,9 +8,9 @@ use muster_fleet::store::incidents::{self, IncidentColumns};
 use muster_fleet::store::panes::{self, NewPane};
 use muster_fleet::store::stats;
 use muster_protocol::drift::{Counter, Reference, Shift};
-use muster_protocol::ids::{DeviceId, IncidentId, SlotName};
+use muster_protocol::ids::{DeviceId, Digest, IncidentId, SlotName};
 use muster_protocol::message::up::BundleRef;
-use muster_protocol::message::{Health, Pane, Report};
+use muster_protocol::message::{Health, Pane, Report, ShadowBlock};
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Up;
 use serde_json::{Value, json};
@@ -279,6 +279,16 @@ async fn telemetry_is_shown_by_the_report_and_by_the_span() {
     let now = api.fleet().clocks.trust.now();
     // Two reports of one span of five minutes, and one of the span before.
     let start = now.minus(Duration::from_mins(10)).floor_to(Duration::from_mins(5));
+    let (old, new, today) = (Digest::of(b"1"), Digest::of(b"2"), start.floor_to(DAY));
+    let slot: SlotName = "er-beds".parse().unwrap();
+    let shadow = |differed| ShadowBlock {
+        slot: slot.clone(),
+        bundle: new,
+        against: old,
+        day: today,
+        n: 100,
+        differed,
+    };
     for (sequence, minute, cpu) in [(1, 1, 40.0), (2, 6, 10.0), (3, 7, 30.0)] {
         let at = start.plus(Duration::from_mins(minute));
         let report = Report {
@@ -291,11 +301,15 @@ async fn telemetry_is_shown_by_the_report_and_by_the_span() {
             models: vec![],
             panes: vec![],
             labels: vec![],
-            shadows: vec![],
+            shadows: vec![shadow(5 * sequence)],
         };
         device.say(Up::Report, report.encode().unwrap()).await;
         assert_eq!(device.ack().await.report, sequence);
     }
+    let compared = &api.see(&format!("/api/v1/devices/{}", device.id)).await["shadows"];
+    assert_eq!(compared.as_array().unwrap().len(), 1, "{compared}");
+    assert_eq!((&compared[0]["rows"], &compared[0]["differed"]), (&json!(300), &json!(30)));
+    assert_eq!((&compared[0]["bundle"], &compared[0]["against"]), (&json!(new), &json!(old)));
     let path = format!("/api/v1/devices/{}/telemetry", device.id);
     let spans = api.see(&path).await;
     assert_eq!(spans["step"], "5m");
