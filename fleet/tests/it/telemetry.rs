@@ -388,7 +388,7 @@ async fn two_bundles_are_compared_whichever_of_them_was_in_the_shadow() {
         assert_eq!(compared(&mut tx, (&old, &new)).await, expect);
         let most = 3 * u64::from(u32::MAX);
         assert_eq!(compared(&mut tx, (&old, &other)).await, BTreeMap::from([(one.clone(), (most, most))]));
-        shadows::trim(&mut tx, noon().plus(DAY * 402)).await.unwrap();
+        shadows::trim(&mut tx, noon().plus(DAY * 401)).await.unwrap();
         assert_eq!(compared(&mut tx, (&new, &old)).await, BTreeMap::from([(one.clone(), (100, 7))]));
     })
     .await;
