@@ -34,6 +34,8 @@ pub enum ActivateError {
     Misnamed { wanted: String, found: String },
     #[error("no variant of the bundle fits this box: {0}")]
     NoVariant(String),
+    #[error("the variant '{0}', which ran here, fits this box no more; another is to be proven first")]
+    Gone(String),
     #[error("the drift reference of the bundle cannot be used")]
     Reference(#[source] muster_protocol::manifest::reference::ReferenceFileError),
     #[error("{0} of the bundle is missing or damaged on the disk")]
@@ -70,6 +72,7 @@ impl ActivateError {
             Self::Manifest(_) => "manifest_invalid".to_owned(),
             Self::Misnamed { .. } => "manifest_misnamed".to_owned(),
             Self::NoVariant(_) => "no_variant".to_owned(),
+            Self::Gone(_) => "variant_gone".to_owned(),
             Self::Reference(_) => "reference_invalid".to_owned(),
             Self::Damaged(_) => "content_damaged".to_owned(),
             Self::SelfTest(error) => error.code().to_owned(),
@@ -89,7 +92,11 @@ impl ActivateError {
 
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Damaged(_) | Self::Interrupted(_) | Self::Disk(_) => Blame::Moment,
+            Self::Damaged(_) | Self::Interrupted(_) | Self::Disk(_) | Self::Gone(_) => Blame::Moment,
+            // It passed its self-test: what is too slow now is the box.
+            Self::LoadTime { .. } | Self::Load(EngineError::Thread(_) | EngineError::Aborted) => {
+                Blame::Moment
+            }
             Self::SelfTest(error) if error.code() == "start_failed" => Blame::Moment,
             Self::Manifest(_)
             | Self::Misnamed { .. }
@@ -98,7 +105,6 @@ impl ActivateError {
             | Self::SelfTest(_)
             | Self::NoneProved { .. }
             | Self::Load(_)
-            | Self::LoadTime { .. }
             | Self::Served(_) => Blame::Bundle,
         }
     }
@@ -122,6 +128,14 @@ pub struct Chosen {
 pub struct Proven {
     pub chosen: Chosen,
     pub report: SelfTestReport,
+}
+
+/// Whether anything answers meanwhile that must not notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    None,
+    /// Nothing does: the box has just started.
+    Now,
 }
 
 /// What the hands below need to know of the box.
@@ -172,14 +186,14 @@ impl Chosen {
     }
 
     /// Runs the variant that ran before, if it still fits: the others failed here, or were worse.
-    #[must_use]
-    pub fn again(mut self, variant: &str, passed_over: Option<&Sentence>) -> Self {
-        if let Some(before) = self.others.iter().find(|other| other.id == variant) {
-            self.variant = before.clone();
+    pub fn again(mut self, variant: &str, passed_over: Option<&Sentence>) -> Result<Self, ActivateError> {
+        let others = std::mem::take(&mut self.others);
+        if self.variant.id != variant {
+            let before = others.into_iter().find(|other| other.id == variant);
+            self.variant = before.ok_or_else(|| ActivateError::Gone(variant.to_owned()))?;
             self.passed_over = passed_over.iter().map(ToString::to_string).collect();
         }
-        self.others.clear();
-        self
+        Ok(self)
     }
 
     /// Why no better variant runs here, in one sentence.
@@ -258,11 +272,15 @@ impl Workbench {
     }
 
     /// Loads the model into this process, ready to answer.
-    pub async fn load(&self, chosen: &Chosen) -> Result<Loaded, ActivateError> {
+    pub async fn load(&self, chosen: &Chosen, haste: Haste) -> Result<Loaded, ActivateError> {
         let layout = self.lay_out(chosen)?;
         let spec = LoadSpec::new(model_path(chosen, &layout), chosen.variant.inference_precision);
         let spec = LoadSpec { waiting_max: self.waiting_max, ..spec };
-        let model = self.engine.load_aside(spec).await.map_err(ActivateError::Load)?;
+        let model = match haste {
+            Haste::None => self.engine.load_aside(spec).await,
+            Haste::Now => self.engine.load_now(spec).await,
+        };
+        let model = model.map_err(ActivateError::Load)?;
         drop(layout);
         let reference = self.reference(chosen)?;
         let (provider, load_ms) = (model.provider().clone(), model.load_ms());
@@ -395,10 +413,11 @@ mod tests {
         let chosen = chosen.unwrap();
         assert_eq!((chosen.variant.id.as_str(), chosen.others.len()), ("better", 1));
         assert_eq!(chosen.why().unwrap().as_str(), "'gpu': this box has no device GPU");
-        let before = chosen.clone().again("cpu-f32", Some(&"why".into()));
+        let before = chosen.clone().again("cpu-f32", Some(&"why".into())).unwrap();
         assert_eq!((before.variant.id.as_str(), before.others.len()), ("cpu-f32", 0));
         assert_eq!(before.why().unwrap().as_str(), "why");
-        assert_eq!(chosen.again("gone", None).variant.id, "better");
+        let error = chosen.again("gone", None).unwrap_err();
+        assert_eq!((error.code().as_str(), error.blame()), ("variant_gone", Blame::Moment));
     }
 
     #[test]

@@ -143,6 +143,13 @@ impl Engine {
         Model::new(&self.library, sessions, spec.waiting_max, signature, provider, watch.elapsed())
     }
 
+    /// [`Engine::load`] where blocking is allowed, at the ordinary priority.
+    pub async fn load_now(&self, spec: LoadSpec) -> Result<Model, EngineError> {
+        let engine = self.clone();
+        let loaded = tokio::task::spawn_blocking(move || engine.load(&spec));
+        loaded.await.unwrap_or(Err(EngineError::Aborted))
+    }
+
     /// [`Engine::load`] by the thread that gives way to every other: what answers now must not notice it.
     pub async fn load_aside(&self, spec: LoadSpec) -> Result<Model, EngineError> {
         let library = Arc::clone(&self.library);

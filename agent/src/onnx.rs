@@ -42,6 +42,10 @@ pub enum OnnxError {
 
 /// Walks the file and checks every file that it names.
 pub fn check(path: &Path) -> Result<Kind, OnnxError> {
+    // By this ending the runtime takes a file for a compiled model, whatever is in it.
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ort")) {
+        return Err(OnnxError::Compiled);
+    }
     let file = File::open(path).map_err(OnnxError::Io)?;
     let length = file.metadata().map_err(OnnxError::Io)?.len();
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -111,6 +115,10 @@ impl Walk<'_> {
         let (mut name, mut value) = (None, None);
         while self.at < end {
             let key = self.varint(end)?;
+            // Readers of the format cut longer keys off, and find another field in what is left.
+            if key > u64::from(u32::MAX) || key >> 3 == 0 {
+                return Err(OnnxError::Garbled);
+            }
             let length = match key & 7 {
                 0 => {
                     self.varint(end)?;
@@ -236,6 +244,20 @@ mod tests {
         let path = dir.path().join("model.onnx");
         std::fs::write(&path, model).unwrap();
         check(&path)
+    }
+
+    #[test]
+    fn what_other_readers_see_in_it_is_not_hidden_here() {
+        // A key that is cut to 32 bits is `graph` (field 7); as a number of 64 bits it is nothing that is known.
+        let graph = external("../x").split_off(1);
+        let long = [&[0xba, 0x80, 0x80, 0x80, 0x10][..], &graph].concat();
+        assert!(matches!(checked(&long), Err(OnnxError::Garbled)));
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["model.ort", "model.ORT"] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, external("weights.bin")).unwrap();
+            assert!(matches!(check(&path), Err(OnnxError::Compiled)), "{name}");
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl SelfTestSpec {
             provider: ProviderChoice::Auto,
             runtime_dir,
             golden: None,
-            deadline: Duration::from_mins(2),
+            deadline: Duration::from_mins(5),
             memory_mb: 4096,
             cpu_s: 60,
         }

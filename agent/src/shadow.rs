@@ -29,8 +29,9 @@ use crate::oip::NamedTensor;
 use crate::stopwatch::Stopwatch;
 use pace::Pace;
 
-/// Requests that wait for the shadow.
+/// Requests that wait for the shadow. They are held when their room was given back already, so they are few and small.
 const WAITING_MAX: usize = 4;
+const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The idle thread looks this often whether it is still needed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -57,6 +58,7 @@ struct Shared {
 struct State {
     pace: Pace,
     waiting: VecDeque<Job>,
+    running: bool,
     sums: Sums,
     fresh: Fresh,
 }
@@ -100,8 +102,8 @@ impl Shadow {
         against: BundleRef,
         budget: f64,
     ) -> Result<Self, EngineError> {
-        let (waiting, sums, fresh) = Default::default();
-        let state = State { pace: Pace::new(budget), waiting, sums, fresh };
+        let (waiting, running, sums, fresh) = Default::default();
+        let state = State { pace: Pace::new(budget), waiting, running, sums, fresh };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             missed: AtomicU64::new(0),
@@ -132,8 +134,16 @@ impl Shadow {
             }
         };
         state.sums.seen += 1;
+        if pace::is_rest(now) {
+            // What waits would run in a rest, and the two could not be told apart.
+            state.waiting.clear();
+            if state.running {
+                return;
+            }
+        }
         state.pace.answered(now, took);
-        if state.waiting.len() < WAITING_MAX && state.pace.may_run(now) {
+        let bytes = inputs.iter().map(|input| input.tensor.values.size_bytes()).sum::<usize>();
+        if state.waiting.len() < WAITING_MAX && bytes <= REQUEST_BYTES_MAX && state.pace.may_run(now) {
             state.waiting.push_back(Job { inputs: Arc::clone(inputs), answered: answered() });
             drop(state);
             self.thread.unpark();
@@ -168,18 +178,28 @@ impl Shared {
     fn run(&self, mut model: Lone, manifest: &Manifest) {
         crate::engine::give_way();
         while !self.over.load(Ordering::Relaxed) {
-            let job = self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting.pop_front();
+            let job = {
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                let job = state.waiting.pop_front();
+                state.running = job.is_some();
+                job
+            };
             let Some(Job { inputs, answered }) = job else {
                 std::thread::park_timeout(LOOK_EVERY);
                 continue;
             };
             let (outputs, spent) = model.run(&inputs);
+            // As with what answers: a number that is not finite is no answer.
+            let finite = |outputs: &Vec<NamedTensor>| {
+                outputs.iter().all(|output| output.tensor.values.first_not_finite().is_none())
+            };
+            let outputs = outputs.ok().filter(finite);
             let predictions = outputs.map(|outputs| Prediction::of(manifest, &outputs));
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.pace.ran(spent);
             state.sums.spent += spent;
             match predictions {
-                Ok(predictions) if predictions.len() == answered.len() => {
+                Some(predictions) if predictions.len() == answered.len() => {
                     let pairs = predictions.iter().zip(&answered);
                     let differ = pairs.filter(|(mine, theirs)| mine.differs(theirs, manifest));
                     let (rows, differed) = (answered.len() as u64, differ.count() as u64);
@@ -188,7 +208,7 @@ impl Shared {
                     state.fresh.rows += rows;
                     state.fresh.differed += differed;
                 }
-                Ok(_) | Err(_) => state.sums.failed += 1,
+                Some(_) | None => state.sums.failed += 1,
             }
         }
     }

@@ -198,7 +198,8 @@ impl Ingest {
         let judged = self.judge(&batch).await;
         match (self.flight.land().await, judged) {
             (Landing::Safe(acks), Ok(judged)) => {
-                self.flight.launch(batch, judged, self.counters());
+                let counters = self.counters();
+                self.flight.launch(batch, judged, counters).await;
                 acks
             }
             (landing, judged) => {

@@ -21,16 +21,19 @@ pub fn beside<'a>(
     now: Timestamp,
 ) -> Option<&'a BundleRef> {
     occupied.current.as_ref().filter(|_| !occupied.stopped)?;
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "in every other phase something is under way, or nothing is to be compared"
-    )]
     match phase {
         Phase::Ready { bundle, .. } => Some(bundle),
         Phase::Running { .. } if now < since.plus(AFTER_ACTIVATION) => {
             occupied.previous.as_ref().filter(|_| !matches!(occupied.previous_standing, Standing::Revoked(_)))
         }
-        _ => None,
+        Phase::Running { .. }
+        | Phase::Empty
+        | Phase::Downloading { .. }
+        | Phase::Verifying { .. }
+        | Phase::SelfTesting { .. }
+        | Phase::Activating { .. }
+        | Phase::Failed { .. }
+        | Phase::Stopped { .. } => None,
     }
 }
 

@@ -115,7 +115,7 @@ impl Agent {
             stopped: BTreeSet::new(),
             restoring: true,
             busy: None,
-            beside: Beside::default(),
+            beside: Beside::open(held.path()),
             readings: BTreeMap::new(),
             proofs: BTreeMap::new(),
             setbacks: BTreeMap::new(),
@@ -182,6 +182,7 @@ impl Agent {
     pub(super) fn end(&mut self) {
         self.captures.end();
         self.last_report();
+        self.beside.farewell();
         tracing::debug!(state_dir = %self.held.path().display(), "lets go of the state folder");
         if let Some(busy) = self.busy.take()
             && let Err(error) = self.files.abort(&busy.slot)
@@ -216,10 +217,12 @@ impl Agent {
         if self.restoring {
             return;
         }
+        let mut slots = BTreeMap::new();
         // Each turn begins one thing at most; what is done at once (a slot cleared) makes another turn worthwhile.
         for _ in 0..=muster_protocol::limits::SLOTS_MAX {
             let world = self.world();
             self.plan = plan(self.ledger.wish(), &world, self.parts.clock.now());
+            slots = world.slots;
             if !self.plan.withdraw.is_empty() {
                 for withdraw in std::mem::take(&mut self.plan.withdraw) {
                     self.withdraw(withdraw);
@@ -230,7 +233,7 @@ impl Agent {
             self.start(start);
         }
         self.say_failures();
-        self.look_beside();
+        self.look_beside(&slots);
     }
 
     pub(super) fn phases(&self) -> &[(SlotName, Phase)] {

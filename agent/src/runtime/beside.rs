@@ -1,6 +1,7 @@
 //! Keeps beside each slot's bundle what should run there, and begins nothing while the box has other work.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::message::up::BundleRef;
@@ -8,30 +9,101 @@ use muster_protocol::message::up::BundleRef;
 use super::agent::Agent;
 use super::deeds::{LOAD_MAX, aside, whole};
 use super::event::Event;
-use crate::activate::ActivateError;
+use crate::activate::{ActivateError, Blame};
 use crate::chain;
-use crate::reconcile::beside;
+use crate::disk::{self, DiskError};
+use crate::reconcile::{Occupied, beside};
 use crate::shadow::Shadow;
 
-/// Bundles remembered as not to be tried again.
-const UNFIT_MAX: usize = 64;
+/// Bundles that are remembered.
+const KNOWN_MAX: usize = 64;
+/// Ends of the process that a bundle is not blamed for: a box may be switched off.
+const ENDS_MAX: u32 = 3;
 
-#[derive(Debug, Default)]
+/// What runs in shadows, and what must not. It runs on real requests in this process, and nobody may have permitted it yet: a
+/// bundle that was under way when the process ended without a farewell, again and again, is not tried any more.
+#[derive(Debug)]
 pub(super) struct Beside {
+    file: PathBuf,
     /// A model is being loaded.
     comes: bool,
-    /// Bundles that could not run here.
-    unfit: BTreeSet<Digest>,
+    /// How often the process ended while it ran.
+    ends: BTreeMap<Digest, u32>,
+    /// By slot; written down before it runs.
+    running: BTreeMap<SlotName, Digest>,
+}
+
+impl Beside {
+    pub(super) fn open(state_dir: &Path) -> Self {
+        let file = state_dir.join("shadows.json");
+        let ends: BTreeMap<Digest, u32> = match disk::read_json(&file) {
+            Ok(found) => found.unwrap_or_default(),
+            Err(error) => {
+                tracing::error!(error = chain(&error), "what must not run in a shadow cannot be read");
+                BTreeMap::new()
+            }
+        };
+        let mut beside = Self { file, comes: false, ends, running: BTreeMap::new() };
+        beside.bound();
+        beside
+    }
+
+    /// Nothing runs any more, and that is well.
+    pub(super) fn farewell(&mut self) {
+        self.running.clear();
+        drop(self.note());
+    }
+
+    fn is_unfit(&self, bundle: &Digest) -> bool {
+        self.ends.get(bundle).is_some_and(|ends| *ends >= ENDS_MAX)
+    }
+
+    fn is_refused(&mut self, bundle: Digest) {
+        self.ends.insert(bundle, ENDS_MAX);
+        self.bound();
+        drop(self.note());
+    }
+
+    fn began(&mut self, slot: &SlotName, bundle: Digest) -> Result<(), DiskError> {
+        self.running.insert(slot.clone(), bundle);
+        self.note()
+    }
+
+    fn ended(&mut self, slot: &SlotName) {
+        if self.running.remove(slot).is_some() {
+            drop(self.note());
+        }
+    }
+
+    fn bound(&mut self) {
+        while self.ends.len() > KNOWN_MAX {
+            self.ends.pop_first();
+        }
+    }
+
+    /// As it will be read if the process ends now.
+    fn note(&self) -> Result<(), DiskError> {
+        let mut ends = self.ends.clone();
+        self.running.values().for_each(|bundle| *ends.entry(*bundle).or_default() += 1);
+        let noted = disk::write_json(&self.file, &ends);
+        noted.inspect_err(|error| tracing::error!(error = chain(error), "cannot note what runs in a shadow"))
+    }
 }
 
 impl Agent {
     /// What runs in the shadow of each slot becomes what should: a bundle that waits for its moment, or the one before.
-    pub(super) fn look_beside(&mut self) {
-        let world = self.world();
+    pub(super) fn look_beside(&mut self, slots: &BTreeMap<SlotName, Occupied>) {
         let now = self.parts.clock.now();
+        let phases = self.phases().to_vec();
+        let gone =
+            self.beside.running.keys().filter(|slot| phases.iter().all(|(phase_of, _)| phase_of != *slot));
+        for slot in gone.cloned().collect::<Vec<_>>() {
+            self.parts.slots.shadow(&slot, None);
+            self.beside.ended(&slot);
+        }
         let running: Vec<_> = self.parts.slots.shadows();
-        for (slot, phase) in self.phases().to_vec() {
-            let Some(occupied) = world.slots.get(&slot) else { continue };
+        for (slot, phase) in phases {
+            let Some(occupied) = slots.get(&slot) else { continue };
             let Some(since) =
                 self.records.get(&slot).and_then(|record| record.current.as_ref()).map(|it| it.since)
             else {
@@ -49,6 +121,7 @@ impl Agent {
             if has.is_some() {
                 self.parts.slots.shadow(&slot, None);
             }
+            self.beside.ended(&slot);
             if let (Some(bundle), Some(against)) = (wanted, &occupied.current) {
                 self.begin_beside(slot, bundle.clone(), against.clone());
             }
@@ -56,7 +129,7 @@ impl Agent {
     }
 
     fn begin_beside(&mut self, slot: SlotName, bundle: BundleRef, against: BundleRef) {
-        if self.busy.is_some() || self.beside.comes || self.beside.unfit.contains(&bundle.sha256) {
+        if self.busy.is_some() || self.beside.comes || self.beside.is_unfit(&bundle.sha256) {
             return;
         }
         let before = self.records.get(&slot).and_then(|record| record.previous.clone());
@@ -99,16 +172,51 @@ impl Agent {
         self.beside.comes = false;
         match result {
             Ok(shadow) => {
-                tracing::info!(%slot, bundle = %bundle.path, against = %shadow.against.path, "runs in the shadow");
-                self.parts.slots.shadow(slot, Some(shadow));
+                if self.beside.began(slot, bundle.sha256).is_ok() {
+                    tracing::info!(%slot, bundle = %bundle.path, against = %shadow.against.path, "runs in the shadow");
+                    self.parts.slots.shadow(slot, Some(shadow));
+                }
             }
             Err(error) => {
                 tracing::warn!(%slot, bundle = %bundle.path, reason = chain(&error), "cannot run in the shadow");
-                if self.beside.unfit.len() >= UNFIT_MAX {
-                    self.beside.unfit.clear();
+                if error.blame() == Blame::Bundle {
+                    self.beside.is_refused(bundle.sha256);
                 }
-                self.beside.unfit.insert(bundle.sha256);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_the_process_again_and_again_is_tried_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let (slot, bundle) = ("beds".parse().unwrap(), Digest::of(b"bundle"));
+        for _ in 0..ENDS_MAX {
+            let mut beside = Beside::open(dir.path());
+            assert!(!beside.is_unfit(&bundle));
+            beside.began(&slot, bundle).unwrap();
+        }
+        assert!(Beside::open(dir.path()).is_unfit(&bundle));
+    }
+
+    #[test]
+    fn a_farewell_and_an_end_in_peace_count_against_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let (slot, bundle) = ("beds".parse().unwrap(), Digest::of(b"bundle"));
+        for turn in 0..ENDS_MAX * 2 {
+            let mut beside = Beside::open(dir.path());
+            beside.began(&slot, bundle).unwrap();
+            if turn % 2 == 0 { beside.farewell() } else { beside.ended(&slot) }
+        }
+        let mut beside = Beside::open(dir.path());
+        assert!(!beside.is_unfit(&bundle));
+        beside.is_refused(bundle);
+        assert!(Beside::open(dir.path()).is_unfit(&bundle));
+        std::fs::write(dir.path().join("shadows.json"), "{").unwrap();
+        assert!(!Beside::open(dir.path()).is_unfit(&bundle));
     }
 }

@@ -13,7 +13,7 @@ use muster_protocol::message::{Capabilities, EventKind};
 use super::agent::Agent;
 use super::bundles::{Proof, Reading};
 use super::event::{Event, Restored};
-use crate::activate::{ActivateError, Blame, Chosen, Loaded, Proven, Workbench, verify};
+use crate::activate::{ActivateError, Blame, Chosen, Haste, Loaded, Proven, Workbench, verify};
 use crate::blobs::Blobs;
 use crate::chain;
 use crate::disk::DiskError;
@@ -21,7 +21,7 @@ use crate::ledger::{Before, SlotRecord};
 use crate::reconcile::{Bad, Busy, Doing, Start};
 
 /// A model that does not load within this time does not load.
-pub(super) const LOAD_MAX: Duration = Duration::from_mins(2);
+pub(super) const LOAD_MAX: Duration = Duration::from_mins(5);
 
 impl Agent {
     pub(super) fn start(&mut self, start: Start) {
@@ -46,7 +46,11 @@ impl Agent {
                 }
                 let workbench = self.parts.workbench.clone();
                 self.begin_deed(slot, bundle, Doing::Activating, |chosen, slot, bundle| async move {
-                    Event::Loaded { slot, bundle, result: load(&workbench, &chosen).await.map(Box::new) }
+                    Event::Loaded {
+                        slot,
+                        bundle,
+                        result: load(&workbench, &chosen, Haste::None).await.map(Box::new),
+                    }
                 });
             }
         }
@@ -341,19 +345,19 @@ impl Agent {
 async fn again(workbench: &Workbench, ran: &Running) -> Result<Loaded, ActivateError> {
     let (blobs, has, ran) = (workbench.blobs.clone(), Arc::clone(&workbench.has), ran.clone());
     let chosen = aside(move || whole(&blobs, &ran, &has)).await?;
-    load(workbench, &chosen).await
+    load(workbench, &chosen, Haste::Now).await
 }
 
 pub(super) fn whole(blobs: &Blobs, ran: &Running, has: &Capabilities) -> Result<Chosen, ActivateError> {
     let chosen = Chosen::read(blobs, &ran.bundle, has)?
         .ok_or_else(|| ActivateError::Damaged(format!("the manifest {}", ran.bundle.path)))?
-        .again(&ran.variant, ran.passed_over.as_ref());
+        .again(&ran.variant, ran.passed_over.as_ref())?;
     verify(blobs, &chosen)?;
     Ok(chosen)
 }
 
-async fn load(workbench: &Workbench, chosen: &Chosen) -> Result<Loaded, ActivateError> {
-    match tokio::time::timeout(LOAD_MAX, workbench.load(chosen)).await {
+async fn load(workbench: &Workbench, chosen: &Chosen, haste: Haste) -> Result<Loaded, ActivateError> {
+    match tokio::time::timeout(LOAD_MAX, workbench.load(chosen, haste)).await {
         Ok(result) => result,
         Err(_) => Err(ActivateError::LoadTime { limit_s: LOAD_MAX.as_secs() }),
     }

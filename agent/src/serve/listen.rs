@@ -29,9 +29,10 @@ const DRAIN: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
-/// What may be on its way on an HTTP/2 connection, all streams together: a few images. A stream has no window of its own
-/// below that, or a single image would wait for leave to go on.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// What may be on its way on an HTTP/2 stream: a few images, or a single one would wait for leave to go on.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+/// And on its connection: one stream that nobody reads holds up no other.
+const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 /// An image comes in one frame, which is then its message: nothing has to be put together.
 const FRAME_BYTES_MAX: u32 = 1024 * 1024;
 /// Of an answer, how much is handed to the socket at once.
@@ -136,7 +137,7 @@ where
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .initial_stream_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_BYTES_MAX)
         .max_send_buf_size(SEND_BYTES);

@@ -83,7 +83,8 @@ impl Pace {
     }
 }
 
-fn is_rest(now: Duration) -> bool {
+/// Whether nothing runs at this time, so that there is something to compare with.
+pub(super) fn is_rest(now: Duration) -> bool {
     (now.as_millis() / TURN.as_millis()) % TURNS == TURNS - 1
 }
 

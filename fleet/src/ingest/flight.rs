@@ -58,10 +58,16 @@ pub(super) enum Landing {
 }
 
 impl Judged {
+    /// Begins the transaction if there is anything to write.
+    async fn begin(&mut self) -> Result<(), StoreError> {
+        if self.entries.is_empty() { Ok(()) } else { self.writing.tx().await.map(drop) }
+    }
+
     /// Writes and commits it. Returns what may be acknowledged now.
-    pub(super) async fn write(self, counters: &IngestCounters) -> Result<Acks, StoreError> {
+    pub(super) async fn write(mut self, counters: &IngestCounters) -> Result<Acks, StoreError> {
+        self.begin().await?;
         let Self { mut writing, entries, acks, served, received } = self;
-        if writing.begun.is_some() || !entries.is_empty() {
+        if writing.begun.is_some() {
             let unfit = entries.write(writing.tx().await?, received).await?;
             writing.commit().await?;
             counters.unfit_panes.fetch_add(unfit, Ordering::Relaxed);
@@ -98,9 +104,17 @@ impl Flight {
         self.0.is_empty()
     }
 
-    /// Sends a batch off. The one before has landed.
-    pub(super) fn launch(&mut self, batch: Batch, judged: Judged, counters: Arc<IngestCounters>) {
-        self.0.spawn(async move { (batch, judged.write(&counters).await) });
+    /// Sends a batch off. The one before has landed; the transaction begins here, before the next batch could take the only
+    /// writer and wait for this one.
+    pub(super) async fn launch(&mut self, batch: Batch, mut judged: Judged, counters: Arc<IngestCounters>) {
+        let begun = judged.begin().await;
+        self.0.spawn(async move {
+            let written = match begun {
+                Ok(()) => judged.write(&counters).await,
+                Err(error) => Err(error),
+            };
+            (batch, written)
+        });
     }
 
     /// Waits for what is under way, however long it takes.
