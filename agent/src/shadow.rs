@@ -16,7 +16,7 @@ mod pace;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ struct Shared {
     state: Mutex<State>,
     /// Answers that were not even offered, because the idle thread held the state.
     missed: AtomicU64,
+    /// [`Fresh`], packed: whoever reports holds the slots, and must not wait for the idle thread with them.
+    fresh: AtomicU64,
     over: AtomicBool,
     began: Stopwatch,
 }
@@ -60,7 +62,6 @@ struct State {
     waiting: VecDeque<Job>,
     running: bool,
     sums: Sums,
-    fresh: Fresh,
 }
 
 #[derive(Debug)]
@@ -93,6 +94,17 @@ pub(crate) struct Fresh {
     pub(crate) differed: u64,
 }
 
+impl Fresh {
+    /// Rows above, those that differed below: neither reaches 2³² between two reports, and a sum of such is their sum.
+    fn packed(self) -> u64 {
+        self.rows << 32 | self.differed
+    }
+
+    fn unpacked(packed: u64) -> Self {
+        Self { rows: packed >> 32, differed: packed & u64::from(u32::MAX) }
+    }
+}
+
 impl Shadow {
     /// Begins to run `model`; `budget` is in processor seconds a second.
     pub fn start(
@@ -102,11 +114,12 @@ impl Shadow {
         against: BundleRef,
         budget: f64,
     ) -> Result<Self, EngineError> {
-        let (waiting, running, sums, fresh) = Default::default();
-        let state = State { pace: Pace::new(budget), waiting, running, sums, fresh };
+        let (waiting, running, sums) = Default::default();
+        let state = State { pace: Pace::new(budget), waiting, running, sums };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             missed: AtomicU64::new(0),
+            fresh: AtomicU64::new(0),
             over: AtomicBool::new(false),
             began: Stopwatch::start(),
         });
@@ -125,13 +138,9 @@ impl Shadow {
         answered: impl FnOnce() -> Vec<Prediction>,
     ) {
         let now = self.shared.began.elapsed();
-        let mut state = match self.shared.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                self.shared.missed.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
+        let Some(mut state) = self.shared.state_at_once() else {
+            self.shared.missed.fetch_add(1, Ordering::Relaxed);
+            return;
         };
         state.sums.seen += 1;
         if pace::is_rest(now) {
@@ -152,18 +161,14 @@ impl Shadow {
 
     /// What it has shown; `None` in the moment in which its thread counts.
     pub fn sums(&self) -> Option<Sums> {
-        let state = match self.shared.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
+        let state = self.shared.state_at_once()?;
         let missed = self.shared.missed.load(Ordering::Relaxed);
         Some(Sums { seen: state.sums.seen + missed, share: state.pace.share(), ..state.sums })
     }
 
-    /// Takes what was compared since the last call, for the report. Waits for the moment in which its thread counts.
+    /// Takes what was compared since the last call, for the report.
     pub(crate) fn take(&self) -> Fresh {
-        std::mem::take(&mut self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).fresh)
+        Fresh::unpacked(self.shared.fresh.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -175,6 +180,15 @@ impl Drop for Shadow {
 }
 
 impl Shared {
+    /// `None` while the idle thread has it.
+    fn state_at_once(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     fn run(&self, mut model: Lone, manifest: &Manifest) {
         crate::engine::give_way();
         while !self.over.load(Ordering::Relaxed) {
@@ -194,22 +208,43 @@ impl Shared {
                 outputs.iter().all(|output| output.tensor.values.first_not_finite().is_none())
             };
             let outputs = outputs.ok().filter(finite);
-            let predictions = outputs.map(|outputs| Prediction::of(manifest, &outputs));
+            let compared = outputs.and_then(|outputs| {
+                let predictions = Prediction::of(manifest, &outputs);
+                let differ = predictions
+                    .iter()
+                    .zip(&answered)
+                    .filter(|(mine, theirs)| mine.differs(theirs, manifest))
+                    .count();
+                (predictions.len() == answered.len())
+                    .then_some(Fresh { rows: answered.len() as u64, differed: differ as u64 })
+            });
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.pace.ran(spent);
             state.sums.spent += spent;
-            match predictions {
-                Some(predictions) if predictions.len() == answered.len() => {
-                    let pairs = predictions.iter().zip(&answered);
-                    let differ = pairs.filter(|(mine, theirs)| mine.differs(theirs, manifest));
-                    let (rows, differed) = (answered.len() as u64, differ.count() as u64);
-                    state.sums.rows += rows;
-                    state.sums.differed += differed;
-                    state.fresh.rows += rows;
-                    state.fresh.differed += differed;
+            match compared {
+                Some(fresh) => {
+                    state.sums.rows += fresh.rows;
+                    state.sums.differed += fresh.differed;
+                    self.fresh.fetch_add(fresh.packed(), Ordering::Relaxed);
                 }
-                Some(_) | None => state.sums.failed += 1,
+                None => state.sums.failed += 1,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_counts_add_up_apart() {
+        let check = |all: &[(u64, u64)], rows, differed| {
+            let packed: u64 = all.iter().map(|&(rows, differed)| Fresh { rows, differed }.packed()).sum();
+            assert_eq!(Fresh::unpacked(packed), Fresh { rows, differed });
+        };
+        check(&[], 0, 0);
+        check(&[(7, 3), (5, 0), (1, 1)], 13, 4);
+        check(&[(u32::MAX.into(), u32::MAX.into())], u32::MAX.into(), u32::MAX.into());
     }
 }

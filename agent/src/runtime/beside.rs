@@ -162,7 +162,7 @@ impl Agent {
         });
     }
 
-    /// It is looked at again before it runs: the order may have changed while it loaded.
+    /// The order may have changed while it loaded: [`Agent::look_beside`] comes next and ends it then.
     pub(super) fn beside_loaded(
         &mut self,
         slot: &SlotName,
