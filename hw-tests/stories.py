@@ -391,6 +391,44 @@ class Stories:
         lab.boxes.remove(box)
         print(f"    cut off {cut_s:.1f} s after the word, and still out 3 s and several attempts later")
 
+    def notebook(self) -> None:
+        """The example notebook, executed as Jupyter executes it, against this fleet."""
+        lab = self.lab
+        python = LOCAL / "client" / "bin" / "python"
+        if not python.exists():
+            raise Failure("the client's environment is missing: make client")
+        env = {
+            "PYTHONPATH": str(ROOT / "clients" / "python" / "src"),
+            "MUSTER_SERVER": lab.addresses["http"],
+            "BOXES": ",".join(box.url for box in lab.boxes),
+            "MODEL": MODEL,
+            "VERSION": "notebook",
+            "TRAINED": str(lab.dir / "trained"),
+            "OUT": str(lab.dir / "bundles"),
+            "MUSTER": str(lab.target / "muster"),
+            "AGENT": str(lab.target / "muster-agent"),
+            "MUSTER_RUNTIME": str(lab.runtime),
+            "WORKSPACE": str(lab.workspace),
+            "KEY": lab.targets_key,
+            "PANE_S": str(DAY_S // 4),
+            "BAKE_S": "600",
+        }
+        before = self.running()
+        notebook = ROOT / "examples" / "notebooks" / "bundle-rollout-drift.ipynb"
+        done = lab.dir / "notebook.ipynb"
+        lab.run(
+            [
+                *(python, "-m", "nbconvert", "--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=300"),
+                *("--output-dir", done.parent, "--output", done.name, notebook),
+            ],
+            env=env,
+        )
+        outputs = [output for cell in json.loads(done.read_text())["cells"] for output in cell.get("outputs", [])]
+        if not any("image/png" in output.get("data", {}) for output in outputs):
+            raise Failure(f"the notebook drew nothing: {done}")
+        self.finish(self.roll_out(before, 600))
+        print(f"    executed, with its plot: {done}")
+
     def dashboard(self) -> None:
         if shutil.which("chromium") is None:
             raise Failure("chromium is missing: apt-get install chromium")
@@ -425,6 +463,7 @@ def main() -> int:
         "bundle-revoked": stories.bundle_revoked,
         "keys-rotated": stories.keys_rotated,
         "box-stolen": stories.box_stolen,
+        "notebook": stories.notebook,
         "dashboard": stories.dashboard,
     }
     names = sys.argv[1:] or list(told)
