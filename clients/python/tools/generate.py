@@ -100,7 +100,8 @@ def answer_of(operation: Schema) -> tuple[str, str]:
     """The annotation of what comes back, and how it is read: `json`, `bytes` or `nothing`."""
     good = [response for status, response in sorted(operation["responses"].items()) if status.startswith("2")]
     content = [response["content"] for response in good if response.get("content")]
-    documents = [type_of(media["application/json"].get("schema", {})) for media in content if "application/json" in media]
+    json_media = [media["application/json"] for media in content if "application/json" in media]
+    documents = [type_of(media.get("schema", {})) for media in json_media]
     if documents:
         nothing = [] if len(content) == len(good) else ["None"]
         return " | ".join([*dict.fromkeys(documents), *nothing]), "json"
