@@ -4,6 +4,7 @@
 //! offline by [`crate::publisher`], and no private key ever goes into a request.
 
 mod act;
+mod audit;
 mod builder;
 mod bundle;
 mod capture;
@@ -130,6 +131,9 @@ enum Noun {
     Trust(journal::TrustVerb),
     /// What happened, the newest first.
     Log(journal::LogArgs),
+    /// The log as evidence: exported, and checked link by link.
+    #[command(subcommand)]
+    Audit(audit::Verb),
     /// Takes retraining runs and works on them.
     #[command(subcommand)]
     Builder(builder::Verb),
@@ -189,6 +193,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Policy(verb) => policy::run(context, verb).await,
         Noun::Trust(verb) => journal::trust(context, verb).await,
         Noun::Log(args) => journal::log(context, args).await,
+        Noun::Audit(verb) => audit::run(context, verb).await,
         Noun::Builder(verb) => builder::run(context, verb).await,
     }
 }
@@ -292,6 +297,9 @@ mod tests {
         check("muster device tag d-1 ward=icu", true);
         check("muster device tag --where site=er-2 ward=er --yes", true);
         check("muster device tag", false);
+        check("muster audit verify", true);
+        check("muster audit verify --seen 7:aa", false);
+        check("muster audit export", false);
         check("muster devise list", false);
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod addresses;
 pub mod admission;
+pub mod audit;
 pub mod blob;
 pub mod broker;
 pub mod builder;

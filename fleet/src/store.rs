@@ -71,6 +71,7 @@ pub use documents::{Saved, Versioned};
 pub use error::StoreError;
 pub use page::{LIMIT_MAX, NewestFirst, Page};
 
+use crate::audit::Seen;
 use crate::config::PostgresUrl;
 use open::Database;
 use sql::TelemetryDatabase;
@@ -94,7 +95,7 @@ pub struct Control(Transaction<'static, Sqlite>);
 pub struct ControlTx {
     control: Control,
     changes: Changes,
-    logged: Option<i64>,
+    logged: Option<Seen>,
     says: bool,
     touched: Touched,
 }
@@ -124,7 +125,9 @@ impl Store {
             None => TelemetryDatabase::file(&dir.join("telemetry.db")).await?,
             Some(server) => TelemetryDatabase::server(server).await?,
         };
-        Ok(Self { control, telemetry, changes: Changes::default() })
+        let store = Self { control, telemetry, changes: Changes::default() };
+        log::link_old(&store).await?;
+        Ok(store)
     }
 
     pub async fn read(&self) -> Result<Control> {
@@ -173,7 +176,7 @@ impl ControlTx {
     pub async fn commit(self) -> Result<()> {
         let Self { control, changes, logged, says, touched } = self;
         control.0.commit().await.map_err(StoreError::query("committing to the control plane"))?;
-        changes.committed(logged, says, touched);
+        changes.committed(logged.map(|newest| newest.id), says, touched);
         Ok(())
     }
 
@@ -184,8 +187,8 @@ impl ControlTx {
     }
 
     /// Entries were appended to the log, up to this one.
-    fn logged(&mut self, id: i64) {
-        self.logged = Some(id);
+    fn logged(&mut self, newest: Seen) {
+        self.logged = Some(newest);
     }
 
     /// A message is to leave with the commit.

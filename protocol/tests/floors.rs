@@ -22,7 +22,7 @@ const AGENT: &[&[&str]] = &[
 ];
 
 const FLEET: &[&[&str]] = &[
-    &["clock", "mint", "addresses", "gate", "rollup"],
+    &["clock", "mint", "addresses", "audit", "gate", "rollup"],
     &["config", "rollout", "drift", "enrolment", "pki", "admission"],
     &["retrain", "store", "blob", "broker", "publisher", "client", "oms"],
     &["link", "signer", "catalogue", "builder"],
@@ -37,6 +37,7 @@ const FLEET: &[&[&str]] = &[
 const MINDS: &[&str] = &[
     "protocol/src",
     "agent/src/reconcile",
+    "fleet/src/audit",
     "fleet/src/gate",
     "fleet/src/rollout",
     "fleet/src/rollup",

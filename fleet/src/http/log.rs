@@ -31,13 +31,16 @@ struct EntryView {
     subject: String,
     sentence: String,
     actor: Who,
+    /// SHA-256 of the entry and of the link before it; `muster audit verify` follows them.
+    link: Option<String>,
 }
 
 impl From<LogEntry> for EntryView {
     fn from(entry: LogEntry) -> Self {
-        let LogEntry { id, when, kind, subject, sentence, actor } = entry;
+        let LogEntry { id, when, kind, subject, sentence, actor, link } = entry;
+        let link = link.map(|link| link.to_string());
         let (at, world_at) = (when.at.into(), when.world_at.into());
-        Self { id, at, world_at, kind, subject, sentence, actor: Who::from(&actor) }
+        Self { id, at, world_at, kind, subject, sentence, actor: Who::from(&actor), link }
     }
 }
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a story that goes wrong should stop, and say where")]
 
+mod audit;
 #[path = "../../benches/ingest/boxes.rs"]
 mod boxes;
 mod broker;
