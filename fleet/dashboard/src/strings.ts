@@ -251,7 +251,7 @@ export const text = {
       fail: "Fail",
       insufficient: "Insufficient: not enough evidence",
       not_asked: "Not asked",
-    },
+    } as Record<string, string>,
     definition: "Definition",
     waiting: "Why not further",
     waitingNone: "Waits on nothing.",

@@ -2,7 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { deviceQuery } from "../api/queries";
-import type { BundleRef, DeviceDetail, Health, Slot } from "../api/types";
+import type { BundleName, DeviceDetail, Health, Slot } from "../api/types";
 import { bytes, duration, none, percent, short } from "../format";
 import { Answer } from "../parts/Answer";
 import { Log } from "../parts/Log";
@@ -128,7 +128,7 @@ function Slots({ slots }: { slots: Slot[] }) {
   );
 }
 
-function Named({ bundle, absent }: { bundle: BundleRef | null | undefined; absent: string }) {
+function Named({ bundle, absent }: { bundle: BundleName | null | undefined; absent: string }) {
   if (bundle == null) return <span className="soft">{absent}</span>;
   return (
     <span title={[bundle.path, bundle.sha256].join(" ")}>
@@ -142,10 +142,10 @@ function Phase({ phase }: Slot) {
   return (
     <>
       <State is={phase.is} />
-      {got !== undefined && all !== undefined && all > 0 && (
+      {got != null && all != null && all > 0 && (
         <span className="soft small"> {`${bytes(got)} of ${bytes(all)}`}</span>
       )}
-      {phase.sentence !== undefined && <p>{phase.sentence}</p>}
+      {phase.sentence != null && <p>{phase.sentence}</p>}
     </>
   );
 }

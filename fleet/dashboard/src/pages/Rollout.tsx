@@ -88,11 +88,11 @@ function Actions({ rollout }: { rollout: Rollout }) {
   const cache = useQueryClient();
   const { done, left } = moved(rollout);
   const act = async (action: RolloutAction, reason: string): Promise<void> => {
-    const now = await post<Rollout>(
-      `/rollouts/${encodeURIComponent(rollout.id)}/${action}`,
+    const now = await post(
+      `/api/v1/rollouts/{id}/${action}`,
       { reason },
       // Refused if the rollout moved on since this was drawn: the numbers in the dialog would no longer hold.
-      { "if-match": `"${rollout.revision}"` },
+      { path: { id: rollout.id }, headers: { "if-match": `"${rollout.revision}"` } },
     );
     if (now !== undefined) cache.setQueryData(rolloutQuery(rollout.id).queryKey, now);
     await cache.invalidateQueries({ queryKey: ["rollouts"] });

@@ -3,7 +3,7 @@ import { NativeSelect } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { rolloutsQuery } from "../api/queries";
-import type { RolloutPhaseName, RolloutSummary } from "../api/types";
+import type { RolloutSummary } from "../api/types";
 import { words } from "../format";
 import { Answer } from "../parts/Answer";
 import { Empty } from "../parts/Empty";
@@ -13,8 +13,8 @@ import { text } from "../strings";
 import { RolloutCard } from "./RolloutCard";
 
 const say = text.rollouts;
-const toBegin: RolloutPhaseName[] = ["proposed", "scheduled"];
-const underWay: RolloutPhaseName[] = ["running", "held", "paused", "rolling_back", "aborting"];
+const toBegin = ["proposed", "scheduled"];
+const underWay = ["running", "held", "paused", "rolling_back", "aborting"];
 
 export function Rollouts() {
   const asked = useQuery(rolloutsQuery);

@@ -30,7 +30,7 @@ function Frozen({ freeze }: { freeze: Freeze }) {
   const cache = useQueryClient();
   const { site } = freeze;
   const thaw = async (reason: string): Promise<void> => {
-    await post("/freezes/thaw", { ...(site == null ? {} : { site }), reason });
+    await post("/api/v1/freezes/thaw", { ...(site == null ? {} : { site }), reason }, {});
     await cache.invalidateQueries();
   };
   return (
