@@ -37,6 +37,7 @@ async function pages() {
   const rollout = await first("/rollouts?limit=1");
   const device = await first("/devices?limit=1");
   const run = await first("/runs?limit=1");
+  const bundle = await first("/bundles?limit=1");
   const of = (path, thing, name, heading) => (thing === undefined ? [] : [{ path: `${path}/${encodeURIComponent(thing.id)}`, name, heading, rows: true }]);
   return [
     { path: "/", name: "overview", heading: "Overview", rows: true },
@@ -46,6 +47,10 @@ async function pages() {
     ...of("/devices", device, "device", device?.name),
     { path: "/models", name: "models", heading: "Models", rows: true },
     { path: "/drift", name: "drift", heading: "Drift", rows: (await first("/incidents?limit=1")) !== undefined },
+    { path: "/rollouts/new", name: "new-rollout", heading: "New rollout", rows: bundle !== undefined },
+    { path: "/audit", name: "audit", heading: "Audit log", rows: true },
+    { path: "/settings", name: "settings", heading: "Settings", rows: true },
+    ...(bundle === undefined ? [] : [{ path: `/models/${bundle.sha256}`, name: "model", heading: bundle.model, rows: false }]),
     { path: "/runs", name: "runs", heading: "Retraining", rows: run !== undefined },
     ...of("/runs", run, "run", run?.model),
   ];

@@ -1,7 +1,8 @@
 // Every question the pages ask, with the cache key that live events make stale.
 import { infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
-import { get } from "./client";
-import type { Run } from "./types";
+import { get, post, problem } from "./client";
+import { pageRows, type Ask } from "./paged";
+import type { Device, NewRollout, Run, TagMany } from "./types";
 
 /** First word of each cache key. */
 export type Topic = "overview" | "rollouts" | "devices" | "bundles" | "drift" | "incidents" | "runs" | "log" | "freezes" | "sites";
@@ -37,6 +38,14 @@ export const rolloutsQuery = queryOptions({
   queryFn: async ({ signal }) => (await get("/api/v1/rollouts", { query: { limit: listLimit }, signal })).items,
 });
 
+export const rolloutListQuery = ({ model, state }: { model?: string; state?: string }) =>
+  infiniteQueryOptions({
+    queryKey: ["rollouts", "list", model ?? "", state ?? ""] as const,
+    queryFn: ({ pageParam, signal }) => get("/api/v1/rollouts", { query: { model, phase: state, limit: listLimit, cursor: pageParam }, signal }),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: (last) => last.next ?? undefined,
+  });
+
 export const rolloutQuery = (id: string) =>
   queryOptions({
     queryKey: ["rollouts", id] as const,
@@ -64,21 +73,105 @@ export const rolloutDevicesQuery = (id: string) =>
     refetchInterval: slowly,
   });
 
-export const devicesQuery = (filter: DeviceFilter) =>
+export const cohortsQuery = queryOptions({
+  queryKey: ["cohorts"] as const,
+  queryFn: async ({ signal }) => (await get("/api/v1/cohorts", { query: { limit: listLimitMax }, signal })).items,
+});
+
+/** Whom setting and removing tags would change. */
+export const tagRehearsalQuery = (body: TagMany) =>
+  queryOptions({
+    queryKey: ["tags", body] as const,
+    queryFn: ({ signal }) => post("/api/v1/tags", body, { query: { dry_run: true }, signal }),
+    gcTime: 60_000,
+  });
+
+/** What a rollout would do, asked of the server itself: the same checks and the same draw as for a real one. */
+export const rehearsalQuery = (body: NewRollout) =>
+  queryOptions({
+    queryKey: ["rehearsal", body] as const,
+    queryFn: async ({ signal }) => {
+      const said = await post("/api/v1/rollouts", body, { query: { dry_run: true }, signal });
+      if (!("cohort" in said)) throw new Error("a rehearsal was answered with a rollout");
+      return said;
+    },
+    staleTime: 30_000,
+    gcTime: 60_000,
+  });
+
+/** The log as an auditor reads it: it never moves by itself. */
+export const auditQuery = (subject: string | undefined) =>
   infiniteQueryOptions({
-    queryKey: ["devices", "list", filter] as const,
-    queryFn: ({ pageParam, signal }) =>
-      get("/api/v1/devices", { query: { ...filter, limit: listLimit, cursor: pageParam }, signal }),
+    queryKey: ["audit", subject ?? ""] as const,
+    queryFn: ({ pageParam, signal }) => get("/api/v1/log", { query: { subject, limit: listLimitMax, cursor: pageParam }, signal }),
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (last) => last.next ?? undefined,
-    refetchInterval: slowly,
+    staleTime: Infinity,
   });
+
+export const policiesQuery = queryOptions({
+  queryKey: ["runs", "policies"] as const,
+  queryFn: async ({ signal }) => (await get("/api/v1/policies", { query: { limit: listLimitMax }, signal })).items,
+});
+
+export const trustQuery = queryOptions({
+  queryKey: ["bundles", "trust"] as const,
+  queryFn: async ({ signal }) => (await get("/api/v1/trust", { signal })).files,
+});
+
+export const keptQuery = queryOptions({
+  queryKey: ["telemetry"] as const,
+  queryFn: ({ signal }) => get("/api/v1/telemetry", { signal }),
+  refetchInterval: slowly,
+});
+
+export const leasesQuery = queryOptions({
+  queryKey: ["leases"] as const,
+  queryFn: async ({ signal }) => (await get("/api/v1/leases", { query: { limit: listLimit }, signal })).items,
+  refetchInterval: slowly,
+});
+
+export const enrolmentsQuery = queryOptions({
+  queryKey: ["enrolments"] as const,
+  queryFn: async ({ signal }) => (await get("/api/v1/enrolments", { query: { limit: listLimit }, signal })).items,
+  refetchInterval: slowly,
+});
+
+/** Outside the API: what a load balancer asks. */
+export const serverQuery = queryOptions({
+  queryKey: ["server"] as const,
+  queryFn: async ({ signal }): Promise<{ status: string; version: string }> => {
+    const answer = await fetch("/healthz", { signal });
+    if (!answer.ok) throw await problem(answer);
+    return (await answer.json()) as { status: string; version: string };
+  },
+});
+
+export const deviceTagsQuery = (id: string) =>
+  queryOptions({
+    queryKey: ["devices", id, "tags"] as const,
+    queryFn: ({ signal }) => get("/api/v1/devices/{id}/tags", { path: { id }, signal }),
+  });
+
+/** For `usePaged`. */
+export const devicesKey = (filter: DeviceFilter) => ["devices", "list", filter] as const;
+
+export const askDevices =
+  (filter: DeviceFilter): Ask<Device> =>
+  (cursor, signal) =>
+    get("/api/v1/devices", { query: { ...filter, limit: pageRows, cursor }, signal });
 
 export const deviceQuery = (id: string) =>
   queryOptions({
     queryKey: ["devices", id] as const,
     queryFn: ({ signal }) => get("/api/v1/devices/{id}", { path: { id }, signal }),
     refetchInterval: slowly,
+  });
+
+export const bundleQuery = (sha256: string) =>
+  queryOptions({
+    queryKey: ["bundles", "one", sha256] as const,
+    queryFn: ({ signal }) => get("/api/v1/bundles/{sha256}", { path: { sha256 }, signal }),
   });
 
 export const bundlesQuery = (model?: string) =>

@@ -1646,41 +1646,41 @@ export interface components {
         /** @description Limits of a gate; docs/gates.md has each. */
         GateLimits: {
             /** @default 0.05 */
-            alpha: number;
+            alpha?: number;
             /** @default 8 */
-            coverage_classes_max: number;
+            coverage_classes_max?: number;
             /** @default 0.05 */
-            error_margin: number;
+            error_margin?: number;
             /** @default 0.02 */
-            install_failure_baseline: number;
+            install_failure_baseline?: number;
             /** @default null */
-            labelled_devices_min: number;
+            labelled_devices_min?: number;
             /** @default 200 */
-            labels_min: number;
+            labels_min?: number;
             /** @default 100 */
-            latency_p95_ms_max: number;
+            latency_p95_ms_max?: number;
             /** @default 50 */
-            latency_requests_min: number;
+            latency_requests_min?: number;
             /** @default null */
-            latency_rise_ms_max: number;
+            latency_rise_ms_max?: number;
             /** @default null */
-            memory_rise_mib_max: number;
+            memory_rise_mib_max?: number;
             /** @default 0.02 */
-            revert_baseline: number;
+            revert_baseline?: number;
             /** @default 0.005 */
-            runtime_failures_per_hour_baseline: number;
+            runtime_failures_per_hour_baseline?: number;
             /** @default 2 */
-            same_failures_max: number;
+            same_failures_max?: number;
             /** @default null */
-            shadow_disagreement_max: number;
+            shadow_disagreement_max?: number;
             /** @default 200 */
-            shadow_requests_min: number;
+            shadow_requests_min?: number;
             /** @default 1 */
-            silence_after_h: number;
+            silence_after_h?: number;
             /** @default 0.001 */
-            silences_per_hour_baseline: number;
+            silences_per_hour_baseline?: number;
             /** @default null */
-            temperature_rise_c_max: number;
+            temperature_rise_c_max?: number;
         };
         Health: {
             /** Format: int64 */
@@ -2313,14 +2313,14 @@ export interface components {
              * @description Boxes that may join with it.
              * @default 1
              */
-            count: number;
+            count?: number;
             site: string;
             /**
              * Format: int64
              * @description Seconds for which it is good.
              * @default 259200
              */
-            ttl_s: number;
+            ttl_s?: number;
         };
         NewCapture: {
             /** @description Only rows that this bundle answered, by its digest. */
@@ -2477,79 +2477,79 @@ export interface components {
              * @description People other than its author who must say yes before it starts.
              * @default null
              */
-            approvals_min: number | null;
+            approvals_min?: number | null;
             /**
              * Format: int32
              * @description How often a device is asked again after a failed install; 3 if absent.
              * @default null
              */
-            attempts_max: number | null;
+            attempts_max?: number | null;
             /**
              * Format: int32
              * @description Devices that may be fetching or switching at the same moment; 100 if absent.
              * @default null
              */
-            in_flight_max: number | null;
+            in_flight_max?: number | null;
             /**
              * Format: int32
              * @description The same, for each site; a site's own rules may say less.
              * @default null
              */
-            in_flight_per_site_max: number | null;
+            in_flight_per_site_max?: number | null;
             /**
              * Format: int64
              * @description Reachable time in open windows that a device has to fetch, test and activate it, seconds; 6 hours if absent.
              * @default null
              */
-            install_deadline_s: number | null;
+            install_deadline_s?: number | null;
             /**
              * @description Where a device enters that begins to match while it runs: `current_stage` (if absent), `last_stage` or `never`.
              * @default null
              */
-            late_joiners: string | null;
+            late_joiners?: string | null;
             /**
              * @description What a failed gate does by itself: `roll_back` (if absent) or `hold`.
              * @default null
              */
-            on_failure: string | null;
+            on_failure?: string | null;
             /**
              * Format: int64
              * @description An asked device that stays away for so long is asked anew when it comes back, seconds; 1 hour if absent.
              * @default null
              */
-            patience_s: number | null;
+            patience_s?: number | null;
             /**
              * Format: int32
              * @description 0 to 1000, 500 if absent: of rollouts that want the same slot of the same box the higher goes first, and of equals
              *     the newer replaces the older.
              * @default null
              */
-            priority: number | null;
+            priority?: number | null;
             /**
              * Format: int32
              * @description Devices asked in any hour of world time.
              * @default null
              */
-            rate_per_hour_max: number | null;
+            rate_per_hour_max?: number | null;
             /** @default null */
-            selector: components["schemas"]["Selector"] | null;
+            selector?: components["schemas"]["Selector"] | null;
             /**
              * @description One device first, then everybody, if absent.
              * @default null
              */
-            stages: components["schemas"]["StagePlan"][] | null;
+            stages?: components["schemas"]["StagePlan"][] | null;
             /** @default null */
-            start_at: components["schemas"]["Time"] | null;
+            start_at?: components["schemas"]["Time"] | null;
             /**
              * @description Versions that must be run on the way.
              * @default null
              */
-            stepping_stones: components["schemas"]["SteppingStone"][] | null;
+            stepping_stones?: components["schemas"]["SteppingStone"][] | null;
             /**
              * @description `as_sites_allow` (if absent), or `ignore_windows`: leases and redundancy groups are kept all the same.
              * @default null
              */
-            timing: string | null;
+            timing?: string | null;
         };
         /** @description All spans are seconds of world time. */
         Policy: {
@@ -2806,16 +2806,16 @@ export interface components {
              * @description A saved cohort; the rollout keeps the filter that it has now.
              * @default null
              */
-            cohort: string | null;
+            cohort?: string | null;
             /** @default null */
-            devices: string[] | null;
+            devices?: string[] | null;
             /**
              * @description Such as `ward=icu, hardware=x86_64-openvino`.
              * @default null
              */
-            filter: string | null;
+            filter?: string | null;
             /** @default null */
-            sites: string[] | null;
+            sites?: string[] | null;
         };
         ShadowDay: {
             /** @description Digest of the one that answered. */
@@ -2852,31 +2852,31 @@ export interface components {
              *       "windows": []
              *     }
              */
-            activation: string[];
+            activation?: string[];
             /**
              * @description Whether somebody at the box must say yes before it switches.
              * @default not_needed
              */
-            consent: components["schemas"]["ConsentRule"];
+            consent?: components["schemas"]["ConsentRule"];
             /**
              * @description When boxes may fetch and test, such as `daily 22:00-05:00`; none means always.
              * @default {
              *       "windows": []
              *     }
              */
-            download: string[];
+            download?: string[];
             /**
              * Format: int32
              * @description Boxes that may fetch or switch at the same moment.
              * @default null
              */
-            in_flight_max: number | null;
+            in_flight_max?: number | null;
             /**
              * @description An IANA zone, such as `Europe/Berlin`: what the windows are written in.
              * @default UTC
              * @example Europe/Berlin
              */
-            zone: string;
+            zone?: string;
         };
         Slot: {
             current?: components["schemas"]["RunningBundle"] | null;
@@ -2945,7 +2945,7 @@ export interface components {
              * @description Share of the stage's asked devices that must be baked before the gate is asked, percent.
              * @default 100
              */
-            quorum_percent: number;
+            quorum_percent?: number;
             size: components["schemas"]["StageSize"];
         };
         /** @description Devices in this stage and all before it together; lists and filters add what they name to it. */

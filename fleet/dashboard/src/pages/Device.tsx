@@ -14,6 +14,7 @@ import { text } from "../strings";
 import { providerName } from "./DeviceList";
 import { HealthCharts } from "./HealthCharts";
 import { Badge, Membership, Suspect } from "./Member";
+import { Shadows, Tags } from "./DeviceParts";
 import { versionOf } from "./version";
 
 const say = text.device;
@@ -55,6 +56,8 @@ export function Device() {
               </Panel>
               <div className="stack">
                 <Identity device={device} />
+                <Tags device={device} />
+                <Shadows device={device} />
                 <Membership device={device} />
                 <Panel title={say.events}>
                   {device.recent_events.length === 0 ? (
@@ -132,7 +135,7 @@ function Named({ bundle, absent }: { bundle: BundleName | null | undefined; abse
   if (bundle == null) return <span className="soft">{absent}</span>;
   return (
     <span title={[bundle.path, bundle.sha256].join(" ")}>
-      {versionOf(bundle)} <span className="mono soft nowrap">{short(bundle.sha256, 8)}</span>
+      <Link to="/models/$sha256" params={{ sha256: bundle.sha256 }}>{versionOf(bundle)}</Link> <span className="mono soft nowrap">{short(bundle.sha256, 8)}</span>
     </span>
   );
 }
@@ -152,12 +155,13 @@ function Phase({ phase }: Slot) {
 
 function Provider({ current }: Slot) {
   if (current == null) return <>{none}</>;
-  const { provider, provider_reason: reason } = current;
+  const { provider, provider_reason: reason, numerics, passed_over: passedOver } = current;
   return (
     <>
       {providerName(provider)}
-      {current.variant !== undefined && <span className="soft"> {current.variant}</span>}
+      <span className="soft"> {[current.variant, numerics].filter((part) => part != null).join(", ")}</span>
       {reason != null && <p className="soft">{reason}</p>}
+      {passedOver != null && <p className="soft">{`${say.passedOver}: ${passedOver}`}</p>}
     </>
   );
 }

@@ -10,6 +10,7 @@ import { rolloutTone } from "../palette";
 import { Act } from "../parts/Act";
 import { Answer } from "../parts/Answer";
 import { PageHead, Panel } from "../parts/Panel";
+import { Printed } from "../parts/Printed";
 import { ReasonDialog } from "../parts/ReasonDialog";
 import { Stages, StagesLegend } from "../parts/Stages";
 import { State } from "../parts/State";
@@ -34,12 +35,14 @@ export function RolloutPage() {
     <Answer of={asked} rows={8}>
       {(rollout) => (
         <>
+          <Printed of={rollout.id} />
           <PageHead
             title={`${rollout.model} ${versionOf(rollout.bundle)}`}
             crumb={crumb}
             state={<State is={rollout.phase.is} tone={rolloutTone(rollout.phase.is)} word={text.rollouts.phases[rollout.phase.is]} />}
           >
             <Actions rollout={rollout} />
+            <Act label={say.print} whyNot={null} onClick={printed} />
           </PageHead>
           <div className="stack">
             {rollout.phase.reason != null && <Why rollout={rollout} />}
@@ -65,6 +68,12 @@ export function RolloutPage() {
       )}
     </Answer>
   );
+}
+
+/** The page itself is the report: what is folded is opened first, and the style sheet leaves out what cannot be pressed on paper. */
+function printed(): void {
+  for (const folded of document.querySelectorAll("main details")) folded.setAttribute("open", "");
+  window.print();
 }
 
 function Why({ rollout: { phase } }: { rollout: Rollout }) {
@@ -167,7 +176,7 @@ function Facts({ rollout }: { rollout: Rollout }) {
       <dl className="body facts num">
         <dt>{say.bundle}</dt>
         <dd>
-          {versionOf(rollout.bundle)}{" "}
+          <Link to="/models/$sha256" params={{ sha256: rollout.bundle.sha256 }}>{versionOf(rollout.bundle)}</Link>{" "}
           <span className="mono soft" title={rollout.bundle.sha256}>
             {short(rollout.bundle.sha256, 12)}
           </span>

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Stage, TimelineEntry, Verdict, Who } from "../api/types";
-import { decidedBy, decisionTone, gateOf, isDecision, knownZone, zoned } from "./history";
+import { decidedBy, decisionTone, gateOf, isDecision } from "./history";
 
 const answered = (verdict: Verdict) => ({ verdict, layers: [], alpha: 0.05, asked_at: "" });
 const gate = answered("pass");
@@ -38,18 +38,5 @@ describe("decisions", () => {
     expect(decisionTone("rollout.rolled_back")).toBe("bad");
     expect(decisionTone("rollout.completed")).toBe("good");
     expect(decisionTone("rollout.held")).toBe("warn");
-  });
-});
-
-describe("times of a site", () => {
-  test("move with its summer time", () => {
-    expect(zoned("2026-11-26T01:05:09Z", "UTC")).toBe("26 Nov 2026, 01:05:09");
-    expect(zoned("2026-11-26T23:30:00Z", "Europe/Berlin")).toBe("27 Nov 2026, 00:30:00");
-    expect(zoned("2026-07-26T23:30:00Z", "Europe/Berlin")).toBe("27 Jul 2026, 01:30:00");
-  });
-  test("an unknown zone is UTC", () => {
-    expect(knownZone("Mars/Olympus")).toBe("UTC");
-    expect(knownZone(undefined)).toBe("UTC");
-    expect(knownZone("Asia/Tokyo")).toBe("Asia/Tokyo");
   });
 });

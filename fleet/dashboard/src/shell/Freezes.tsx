@@ -41,7 +41,7 @@ function Frozen({ freeze }: { freeze: Freeze }) {
             <State is="frozen" tone="warn" word={scopeSaid(freeze)} /> <span className="strong">{freeze.reason}</span>
           </p>
           <p className="soft small">
-            {say.by} {freeze.by}, {say.since} <Stamp at={freeze.since} /> {text.utc} (<Ago at={freeze.since} />). {say.until}
+            {say.by} {freeze.by}, {say.since} <Stamp at={freeze.since} /> (<Ago at={freeze.since} />). {say.until}
           </p>
           <details className="small">
             <summary>{say.how}</summary>

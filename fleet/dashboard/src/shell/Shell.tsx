@@ -8,6 +8,7 @@ import { Clocks } from "./Clocks";
 import { Freezes } from "./Freezes";
 import { LiveBadge, useLive } from "./live";
 import { HelpDialog, useShortcuts } from "./shortcuts";
+import { Zone } from "./zone";
 
 const entries = [
   { to: "/", label: text.nav.overview, icon: "overview" },
@@ -16,6 +17,8 @@ const entries = [
   { to: "/models", label: text.nav.models, icon: "models" },
   { to: "/drift", label: text.nav.drift, icon: "drift" },
   { to: "/runs", label: text.nav.runs, icon: "runs" },
+  { to: "/audit", label: text.nav.audit, icon: "audit" },
+  { to: "/settings", label: text.nav.settings, icon: "settings" },
 ] as const satisfies { to: string; label: string; icon: IconName }[];
 
 export function Shell() {
@@ -37,6 +40,7 @@ export function Shell() {
           <Seek field={seek} />
           <span className="grow" />
           <Clocks />
+          <Zone />
           <LiveBadge />
           <ThemeToggle />
           <Tooltip label={text.help.open}>
