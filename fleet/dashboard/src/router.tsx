@@ -1,18 +1,14 @@
 // Addresses and their pages.
-import { createRootRoute, createRoute, createRouter, retainSearchParams } from "@tanstack/react-router";
-import { Audit } from "./pages/Audit";
-import { BundlePage } from "./pages/Bundle";
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, retainSearchParams } from "@tanstack/react-router";
 import { Device } from "./pages/Device";
 import { Devices } from "./pages/Devices";
 import { DriftPage } from "./pages/Drift";
 import { Models } from "./pages/Models";
 import { OverviewPage } from "./pages/Overview";
-import { NewRollout } from "./pages/plan/NewRollout";
 import { RolloutPage } from "./pages/Rollout";
 import { Rollouts } from "./pages/Rollouts";
 import { RunPage } from "./pages/Run";
 import { Runs } from "./pages/Runs";
-import { Settings } from "./pages/settings/Settings";
 import { Problem } from "./parts/Answer";
 import {
   auditSearch,
@@ -40,17 +36,17 @@ const root = createRootRoute({
 const children = [
   createRoute({ getParentRoute: () => root, path: "/", component: OverviewPage }),
   createRoute({ getParentRoute: () => root, path: "/rollouts", component: Rollouts, validateSearch: rolloutsSearch }),
-  createRoute({ getParentRoute: () => root, path: "/rollouts/new", component: NewRollout, validateSearch: newRolloutSearch }),
+  createRoute({ getParentRoute: () => root, path: "/rollouts/new", component: lazyRouteComponent(() => import("./pages/plan/NewRollout"), "NewRollout"), validateSearch: newRolloutSearch }),
   createRoute({ getParentRoute: () => root, path: "/rollouts/$id", component: RolloutPage, validateSearch: rolloutSearch }),
   createRoute({ getParentRoute: () => root, path: "/devices", component: Devices, validateSearch: devicesSearch }),
   createRoute({ getParentRoute: () => root, path: "/devices/$id", component: Device }),
   createRoute({ getParentRoute: () => root, path: "/models", component: Models, validateSearch: modelsSearch }),
-  createRoute({ getParentRoute: () => root, path: "/models/$sha256", component: BundlePage }),
+  createRoute({ getParentRoute: () => root, path: "/models/$sha256", component: lazyRouteComponent(() => import("./pages/Bundle"), "BundlePage") }),
   createRoute({ getParentRoute: () => root, path: "/drift", component: DriftPage, validateSearch: driftSearch }),
   createRoute({ getParentRoute: () => root, path: "/runs", component: Runs }),
   createRoute({ getParentRoute: () => root, path: "/runs/$id", component: RunPage }),
-  createRoute({ getParentRoute: () => root, path: "/audit", component: Audit, validateSearch: auditSearch }),
-  createRoute({ getParentRoute: () => root, path: "/settings", component: Settings }),
+  createRoute({ getParentRoute: () => root, path: "/audit", component: lazyRouteComponent(() => import("./pages/Audit"), "Audit"), validateSearch: auditSearch }),
+  createRoute({ getParentRoute: () => root, path: "/settings", component: lazyRouteComponent(() => import("./pages/settings/Settings"), "Settings") }),
 ] as const;
 
 export const router = createRouter({

@@ -1,36 +1,7 @@
-// The real browser against a real server: every page in light and dark.
-//
-//   BASE_URL      address of the server (required)
-//   EXPECT_DATA=1 the fleet is populated: every page must show rows
-//   SCREENSHOTS   a folder for one picture a page and scheme
-//   CHROMIUM      the browser's program (default /usr/bin/chromium)
-//   WAIT_MS       how long a page may take to show what is expected (default 15000)
+// Every page in light and dark, and in a narrow window while the fleet is frozen. What the environment may say: chromium.mjs.
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
-
-const base = process.env.BASE_URL;
-assert.ok(base, "set BASE_URL to the server's address, such as http://127.0.0.1:8480");
-const expectData = process.env.EXPECT_DATA === "1";
-const pictures = process.env.SCREENSHOTS;
-const waitMs = Number(process.env.WAIT_MS ?? 15_000);
-const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const standards = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
-
-let browser;
-before(async () => {
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
-  if (pictures) mkdirSync(pictures, { recursive: true });
-});
-after(async () => {
-  await browser?.close();
-});
+import { test } from "node:test";
+import { base, expectData, first, fits, open, picture, settled, violations, waitMs } from "./chromium.mjs";
 
 /** Ids for the pages of one thing come from the API itself; a fleet without one has no such page. */
 async function pages() {
@@ -56,36 +27,6 @@ async function pages() {
   ];
 }
 
-async function first(path) {
-  const response = await fetch(`${base}/api/v1${path}`);
-  assert.equal(response.status, 200, `GET ${path}`);
-  const body = await response.json();
-  return (Array.isArray(body) ? body : body.items)[0];
-}
-
-/** A page that remembers every error that reached its console. */
-async function open(scheme, path, width = 1440) {
-  const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height: 900 }, reducedMotion: "reduce" });
-  const page = await context.newPage();
-  const errors = [];
-  page.on("console", (message) => message.type() === "error" && errors.push(`${message.text()} (${message.location().url})`));
-  page.on("pageerror", (error) => errors.push(String(error)));
-  page.on("response", (response) => response.status() >= 400 && errors.push(`${response.status()} ${response.url()}`));
-  await page.goto(base + path, { waitUntil: "domcontentloaded" });
-  return { context, page, errors };
-}
-
-async function settled(page) {
-  await page.locator("h1").waitFor({ timeout: waitMs });
-  await page.waitForFunction(() => document.querySelector('[role="status"][aria-label="Loading"]') === null, undefined, { timeout: waitMs });
-}
-
-async function violations(page) {
-  await page.evaluate(axeSource);
-  const result = await page.evaluate((values) => globalThis.axe.run(document, { runOnly: { type: "tag", values } }), standards);
-  return result.violations.map((found) => `${found.id}: ${found.nodes.map((node) => `${node.target.join(" ")} ${node.failureSummary ?? ""}`).join("\n    ")}`);
-}
-
 for (const scheme of ["light", "dark"]) {
   test(`every page is whole and accessible in ${scheme}`, async (t) => {
     if (expectData) {
@@ -105,7 +46,7 @@ for (const scheme of ["light", "dark"]) {
           if (expectData && rows) await page.locator("[data-row]").first().waitFor({ timeout: waitMs });
           if (expectData && name === "drift") await drawn(page);
           if (expectData && name === "device") await page.locator(".chart canvas").first().waitFor({ timeout: waitMs });
-          if (pictures) await page.screenshot({ path: join(pictures, `${name}-${scheme}.png`), fullPage: true });
+          await picture(page, `${name}-${scheme}`);
           assert.deepEqual(await violations(page), [], `axe on ${path}`);
           await fits(page, path);
           assert.deepEqual(errors, [], `console of ${path}`);
@@ -115,11 +56,6 @@ for (const scheme of ["light", "dark"]) {
       });
     }
   });
-}
-
-async function fits(page, path) {
-  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-  assert.ok(overflow <= 0, `${path} is ${overflow} px wider than the window`);
 }
 
 test("a freeze stands on every page until it is thawed, by keyboard, in a narrow window too", async () => {
@@ -138,7 +74,7 @@ test("a freeze stands on every page until it is thawed, by keyboard, in a narrow
       await page.goto(base + path, { waitUntil: "domcontentloaded" });
       await settled(page);
       await frozen.waitFor({ timeout: waitMs });
-      if (pictures) await page.screenshot({ path: join(pictures, `${name}-narrow-frozen.png`), fullPage: true });
+      await picture(page, `${name}-narrow-frozen`);
       assert.deepEqual(await violations(page), [], `axe on ${path}, frozen and narrow`);
       await fits(page, path);
     }

@@ -78,7 +78,7 @@ export function startFake({ port = 0, devices = 6, empty = false } = {}) {
     if (path === "/incidents") return page(fixture.incidents());
     if (path === "/freezes") return send({ items: frozen });
     if (path === "/sites") return page(sites);
-    if (path === "/rollouts") return page(fixture.rollouts().filter((one) => [null, one.model].includes(q.get("model")) && [null, one.phase.is].includes(q.get("phase"))));
+    if (path === "/rollouts") return page(fixture.rollouts().filter(({ model, phase }) => [null, model].includes(q.get("model")) && [null, phase.is].includes(q.get("phase"))));
     if (path === "/runs") return page(fixture.runs());
     if (path === "/drift") return send(empty ? { streams: [], windows: [] } : fixture.drift(q.get("model")));
     if (path === "/drift/performance") return send(empty ? { horizon_s: 86_400, bundles: [] } : fixture.performance(q.get("model")));
@@ -131,7 +131,7 @@ export function startFake({ port = 0, devices = 6, empty = false } = {}) {
   }
 
   function planned(body, q, send) {
-    const bundle = fixture.bundles(null).find((one) => one.sha256 === body.bundle);
+    const bundle = fixture.bundles(null).find(({ sha256 }) => sha256 === body.bundle);
     const boxes = Array.from({ length: devices }, (_, i) => fixture.device(i));
     const said = rules.rehearse(body, { bundle, boxes });
     if (said.status !== undefined || q.get("dry_run") === "true") return send(said, said.status ?? 200);
@@ -150,8 +150,8 @@ export function startFake({ port = 0, devices = 6, empty = false } = {}) {
   function changed(path, body, send, missing) {
     const [, kind, name] = path.split("/");
     made.push(body);
-    if (kind === "cohorts") cohorts = [...cohorts.filter((one) => one.name !== name), { name, filter: body.filter, revision: 1 }];
-    else if (kind === "sites") sites = sites.map((one) => (one.site === name ? { ...one, ...body, revision: one.revision + 1 } : one));
+    if (kind === "cohorts") cohorts = [...cohorts.filter((cohort) => cohort.name !== name), { name, filter: body.filter, revision: 1 }];
+    else if (kind === "sites") sites = sites.map((known) => (known.site === name ? { ...known, ...body, revision: known.revision + 1 } : known));
     else if (kind !== "policies" && kind !== "devices") return missing();
     return send(body);
   }

@@ -10,10 +10,10 @@ import { Answer } from "../parts/Answer";
 import { Bar } from "../parts/Bar";
 import { Subject } from "../parts/Log";
 import { Note, PageHead, Panel } from "../parts/Panel";
-import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { Stamp } from "../parts/Time";
 import { text } from "../strings";
+import { Standing } from "./Standing";
 
 const say = text.models;
 
@@ -58,11 +58,6 @@ export function BundlePage() {
       )}
     </Answer>
   );
-}
-
-export function Standing({ bundle: { revoked, catalogued } }: { bundle: Bundle }) {
-  if (revoked != null) return <State is="revoked" tone="bad" word={say.revocations[revoked.action] ?? say.revoked} />;
-  return <State is="catalogue" tone={catalogued ? "good" : "warn"} word={catalogued ? say.inCatalogue : say.notInCatalogue} />;
 }
 
 function Evaluation({ bundle: { evaluation } }: { bundle: Bundle }) {

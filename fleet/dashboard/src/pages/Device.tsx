@@ -135,7 +135,7 @@ function Named({ bundle, absent }: { bundle: BundleName | null | undefined; abse
   if (bundle == null) return <span className="soft">{absent}</span>;
   return (
     <span title={[bundle.path, bundle.sha256].join(" ")}>
-      <Link to="/models/$sha256" params={{ sha256: bundle.sha256 }}>{versionOf(bundle)}</Link> <span className="mono soft nowrap">{short(bundle.sha256, 8)}</span>
+      <Link to="/models/$sha256" params={{ sha256: bundle.sha256 }} className="inline">{versionOf(bundle)}</Link> <span className="mono soft nowrap">{short(bundle.sha256, 8)}</span>
     </span>
   );
 }

@@ -10,7 +10,7 @@ import { PageHead, Panel } from "../parts/Panel";
 import { Table } from "../parts/Table";
 import { Ago } from "../parts/Time";
 import { text } from "../strings";
-import { Standing } from "./Bundle";
+import { Standing } from "./Standing";
 
 const say = text.models;
 

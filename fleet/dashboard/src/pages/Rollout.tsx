@@ -176,7 +176,7 @@ function Facts({ rollout }: { rollout: Rollout }) {
       <dl className="body facts num">
         <dt>{say.bundle}</dt>
         <dd>
-          <Link to="/models/$sha256" params={{ sha256: rollout.bundle.sha256 }}>{versionOf(rollout.bundle)}</Link>{" "}
+          <Link to="/models/$sha256" params={{ sha256: rollout.bundle.sha256 }} className="inline">{versionOf(rollout.bundle)}</Link>{" "}
           <span className="mono soft" title={rollout.bundle.sha256}>
             {short(rollout.bundle.sha256, 12)}
           </span>

@@ -116,7 +116,7 @@ export const settings = {
     used: "Room",
     usedOf: (used: string, of: string) => `${used} of ${of}`,
     limit: "Age, at most",
-    dropped: "Dropped early",
+    dropped: (rows: number) => `${count(rows)} dropped early`,
     lost: (reports: number, devices: number) => `${plural(reports, "report")} of ${plural(devices, "device")} were lost on the way.`,
     lostNone: "No report was lost on the way.",
   },

@@ -74,9 +74,8 @@ export function Storage() {
                 { head: say.storage.kind, cell: ({ kind }) => <span className="strong">{say.storage.kinds[kind] ?? kind}</span> },
                 { head: say.storage.since, cell: ({ since }) => <Ago at={since} /> },
                 { head: say.storage.rows, right: true, cell: ({ rows }) => count(rows) },
-                { head: say.storage.used, right: true, cell: ({ bytes: used, bytes_max }) => say.storage.usedOf(bytes(used), bytes(bytes_max)) },
+                { head: say.storage.used, right: true, cell: Room },
                 { head: say.storage.limit, right: true, cell: ({ seconds_max }) => span(seconds_max) },
-                { head: say.storage.dropped, right: true, cell: ({ dropped_early_rows }) => count(dropped_early_rows) },
               ]}
             />
             <Note>{lost_reports === 0 ? say.storage.lostNone : say.storage.lost(lost_reports, lost_devices)}</Note>
@@ -84,6 +83,15 @@ export function Storage() {
         )}
       </Answer>
     </Panel>
+  );
+}
+
+function Room({ bytes: used, bytes_max, dropped_early_rows }: KeptTelemetry) {
+  return (
+    <>
+      {say.storage.usedOf(bytes(used), bytes(bytes_max))}
+      {dropped_early_rows > 0 && <span className="block soft small">{say.storage.dropped(dropped_early_rows)}</span>}
+    </>
   );
 }
 

@@ -19,9 +19,11 @@ export function Settings() {
         <Enrolments />
         <Leases />
         <div className="cols-even">
-          <Trust />
+          <div className="stack">
+            <Trust />
+            <Server />
+          </div>
           <Storage />
-          <Server />
         </div>
       </div>
     </>
