@@ -403,13 +403,14 @@ class Stories:
             **os.environ,
             "BASE_URL": self.lab.addresses["http"],
             "EXPECT_DATA": "1",
+            "REAL": "1",
             "SCREENSHOTS": str(screenshots),
         }
         done = subprocess.run(
             [str(ROOT / "scripts" / "dashboard.sh"), "browser"], env=env, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise Failure(f"the browser test failed:\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")
+            raise Failure(f"the browser test failed:\n{done.stdout[-9000:]}\n{done.stderr[-2000:]}")
         print(f"    screenshots: {screenshots}")
 
 

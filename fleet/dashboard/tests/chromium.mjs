@@ -2,6 +2,7 @@
 //
 //   BASE_URL      address of the server (required)
 //   EXPECT_DATA=1 the fleet is populated: every page must show rows
+//   REAL=1        the server is a real one: what was done is looked up there too
 //   SCREENSHOTS   a folder for one picture a page and scheme
 //   CHROMIUM      the browser's program (default /usr/bin/chromium)
 //   WAIT_MS       how long a page may take to show what is expected (default 15000)
@@ -15,6 +16,7 @@ import { chromium } from "playwright-core";
 export const base = process.env.BASE_URL;
 assert.ok(base, "set BASE_URL to the server's address, such as http://127.0.0.1:8480");
 export const expectData = process.env.EXPECT_DATA === "1";
+export const real = process.env.REAL === "1";
 export const waitMs = Number(process.env.WAIT_MS ?? 15_000);
 const pictures = process.env.SCREENSHOTS;
 const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");

@@ -114,6 +114,10 @@ export function startFake({ port = 0, devices = 6, empty = false } = {}) {
   function list(q) {
     const start = Number(q.get("cursor") ?? 0);
     const limit = Number(q.get("limit") ?? 100);
+    if (!empty && ["q", "site", "presence", "phase", "model"].every((key) => !q.has(key))) {
+      const items = Array.from({ length: Math.max(0, Math.min(limit, devices - start)) }, (_, i) => fixture.device(start + i));
+      return { items, next: start + limit < devices ? String(start + limit) : null };
+    }
     const all = empty ? [] : Array.from({ length: devices }, (_, i) => fixture.device(i));
     const has = (device, key, of) => q.get(key) === null || of(device).includes(q.get(key));
     const found = all.filter(

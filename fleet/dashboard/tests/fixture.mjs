@@ -264,7 +264,7 @@ const rolloutDevices = [
   ["waiting", 3, "everyone", "stage_not_open", "Stage 'everyone' is not open: 'half' has not passed its gate.", "It is asked when the gate passes."],
   ["waiting", 4, "everyone", "offline", "Offline for 1 h 30 min and not yet asked.", "It is asked when its stage opens and it is online."],
 ].map(([state, n, stageName, code, sentence, next]) => ({
-  device: device(n).id, name: device(n).name, site: device(n).site, stage: stageName, state, code, sentence, next, since: agoIso(20 + n * 7),
+  device: device(n).id, name: device(n).name, site: device(n).site, stage: stageName, state, code, sentence, next: next ?? "", since: agoIso(20 + n * 7),
 }));
 
 const streams = ["age", "heart_rate", "resp_rate", "spo2", "systolic_bp", "temperature", "gcs", "news2", "lactate", "wbc", "crp", "arrivals_1h", "complaint", "score"];

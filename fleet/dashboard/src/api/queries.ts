@@ -65,6 +65,13 @@ export const sitesQuery = queryOptions({
   queryFn: async ({ signal }) => (await get("/api/v1/sites", { query: { limit: listLimitMax }, signal })).items,
 });
 
+/** Of as many devices as one page holds: a site with rules of its own is in the list of sites anyway. */
+export const deviceSitesQuery = queryOptions({
+  queryKey: ["devices", "sites"] as const,
+  queryFn: async ({ signal }) => (await get("/api/v1/devices", { query: { limit: listLimitMax }, signal })).items.map(({ site }) => site),
+  staleTime: 60_000,
+});
+
 /** The first page of them: what is counted for all stands in the rollout itself. */
 export const rolloutDevicesQuery = (id: string) =>
   queryOptions({

@@ -64,12 +64,12 @@ function Steps({ search, bundles, bundle }: StepsProps) {
       <ol className="wizard" aria-label={say.stepsLabel}>
         {steps.map((one, index) => (
           <li key={one}>
-            {index <= at || (bundle !== undefined && whyNot === null) ? (
-              <Link to="/rollouts/new" search={{ ...search, step: one }} aria-current={one === step ? "step" : undefined}>
+            {index < at || (index > at && bundle !== undefined && whyNot === null) ? (
+              <Link to="/rollouts/new" search={{ ...search, step: one }}>
                 <b>{index + 1}</b> {say.steps[one]}
               </Link>
             ) : (
-              <span className="soft">
+              <span className={index === at ? undefined : "soft"} aria-current={index === at ? "step" : undefined}>
                 <b>{index + 1}</b> {say.steps[one]}
               </span>
             )}

@@ -1,7 +1,8 @@
 // Step two: which devices, with the server's own count of them.
 import { NativeSelect } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { cohortsQuery, sitesQuery } from "../../api/queries";
+import { cohortsQuery } from "../../api/queries";
+import { useSites } from "../../api/sites";
 import type { RolloutRehearsal } from "../../api/types";
 import { Panel } from "../../parts/Panel";
 import { Typed } from "../../parts/Typed";
@@ -18,7 +19,7 @@ interface PickDevicesProps {
 
 export function PickDevices({ search, set, rehearsal }: PickDevicesProps) {
   const { data: cohorts = [] } = useQuery(cohortsQuery);
-  const { data: sites = [] } = useQuery(sitesQuery);
+  const { data: sites = [] } = useSites();
   return (
     <Panel title={text.plan.steps.who}>
       <div className="body stack">

@@ -97,7 +97,7 @@ function Whole({ label, value, change }: { label: string; value: number | undefi
   return (
     <NumberInput
       size="xs"
-      w={120}
+      w={140}
       label={label}
       placeholder={say.unlimited}
       value={value ?? ""}

@@ -24,7 +24,7 @@ export function StageForm({ stage, change, remove }: StageFormProps) {
         <Size size={stage.size} change={(size) => change({ ...stage, size })} />
         <Figure label={say.quorum} value={stage.quorum_percent ?? 100} max={100} change={(quorum) => change({ ...stage, quorum_percent: quorum ?? 100 })} />
         <Span label={say.bake} seconds={stage.bake_s} change={(bake_s) => change({ ...stage, bake_s })} />
-        <Span label={say.deadline} seconds={stage.deadline_s} change={(deadline_s) => change({ ...stage, deadline_s })} />
+        <Span label={say.deadline} wide seconds={stage.deadline_s} change={(deadline_s) => change({ ...stage, deadline_s })} />
         {remove !== undefined && <Act label={say.remove} describe={say.removeOf(stage.name)} whyNot={null} onClick={remove} />}
       </div>
       <details className="small" style={{ marginTop: 6 }}>
@@ -95,13 +95,13 @@ function Figure({ label, value, max, wide = false, change }: { label: string; va
 }
 
 /** What is no span stays in the field, marked, and changes nothing. */
-function Span({ label, seconds, change }: { label: string; seconds: number; change: (seconds: number) => void }) {
+function Span({ label, seconds, wide = false, change }: { label: string; seconds: number; wide?: boolean; change: (seconds: number) => void }) {
   const [line, setLine] = useState<string | null>(null);
   const shown = line ?? printSpan(seconds);
   return (
     <TextInput
       size="xs"
-      w={120}
+      w={wide ? 150 : 120}
       label={label}
       value={shown}
       error={parseSpan(shown) === null ? say.span : null}

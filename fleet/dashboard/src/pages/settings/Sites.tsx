@@ -4,7 +4,8 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import { post, put } from "../../api/client";
-import { freezesQuery, overviewQuery, sitesQuery } from "../../api/queries";
+import { freezesQuery, overviewQuery } from "../../api/queries";
+import { useSites } from "../../api/sites";
 import type { Site } from "../../api/types";
 import { stamp } from "../../format";
 import { Act } from "../../parts/Act";
@@ -18,7 +19,7 @@ import { text } from "../../strings";
 const say = text.settings.sites;
 
 export function Sites() {
-  const asked = useQuery(sitesQuery);
+  const asked = useSites();
   const [editing, setEditing] = useState<Site | null>(null);
   return (
     <Panel title={say.title} aside={say.hint}>
