@@ -3,9 +3,9 @@ const hour = 3_600_000;
 const agoIso = (seconds) => new Date(Date.now() - seconds * 1_000).toISOString();
 
 export const siteRules = [
-  { site: "er-1", zone: "Europe/Berlin", download: ["daily 22:00-05:00"], activation: ["daily 02:00-04:30"], consent: "not_needed", in_flight_max: 4, revision: 3 },
-  { site: "er-2", zone: "Europe/Berlin", download: [], activation: ["sat,sun 01:00-06:00"], consent: "ask", in_flight_max: null, revision: 2 },
-  { site: "er-3", zone: "America/New_York", download: [], activation: [], consent: "not_needed", in_flight_max: null, revision: 0 },
+  { site: "er-1", zone: "Europe/Berlin", download: { windows: ["daily 22:00-05:00"] }, activation: { windows: ["daily 02:00-04:30"] }, consent: "not_needed", in_flight_max: 4, revision: 3 },
+  { site: "er-2", zone: "Europe/Berlin", download: { windows: [] }, activation: { windows: ["sat,sun 01:00-06:00"] }, consent: "ask", in_flight_max: null, revision: 2 },
+  { site: "er-3", zone: "America/New_York", download: { windows: [] }, activation: { windows: [] }, consent: "not_needed", in_flight_max: null, revision: 0 },
 ];
 
 export const policies = [

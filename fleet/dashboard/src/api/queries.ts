@@ -106,6 +106,10 @@ export const rehearsalQuery = (body: NewRollout) =>
     gcTime: 60_000,
   });
 
+/** How many devices a selector means, and who they are: a rehearsal of the shortest plan, which takes no time to foresee. */
+export const countQuery = ({ model, bundle, selector }: Pick<NewRollout, "model" | "bundle" | "selector">) =>
+  rehearsalQuery({ model, bundle, reason: "", selector, stages: [{ name: "all", size: { percent: 100 }, quorum_percent: 100, bake_s: 0, deadline_s: 60 }] });
+
 /** The log as an auditor reads it: it never moves by itself. */
 export const auditQuery = (subject: string | undefined) =>
   infiniteQueryOptions({

@@ -2844,6 +2844,11 @@ export interface components {
             revision: number;
             site: string;
         };
+        /** @description Weekly windows of a site. */
+        SiteHours: {
+            /** @description Such as `daily 22:00-05:00` or `sat,sun 01:00-06:00`; none means always. */
+            windows?: string[];
+        };
         /** @description A site's rules; what is left out allows everything. */
         SiteRules: {
             /**
@@ -2852,19 +2857,19 @@ export interface components {
              *       "windows": []
              *     }
              */
-            activation?: string[];
+            activation?: components["schemas"]["SiteHours"];
             /**
              * @description Whether somebody at the box must say yes before it switches.
              * @default not_needed
              */
             consent?: components["schemas"]["ConsentRule"];
             /**
-             * @description When boxes may fetch and test, such as `daily 22:00-05:00`; none means always.
+             * @description When boxes may fetch and test.
              * @default {
              *       "windows": []
              *     }
              */
-            download?: string[];
+            download?: components["schemas"]["SiteHours"];
             /**
              * Format: int32
              * @description Boxes that may fetch or switch at the same moment.
@@ -3313,6 +3318,7 @@ export type ScoreBand = components['schemas']['ScoreBand'];
 export type Selector = components['schemas']['Selector'];
 export type ShadowDay = components['schemas']['ShadowDay'];
 export type Site = components['schemas']['Site'];
+export type SiteHours = components['schemas']['SiteHours'];
 export type SiteRules = components['schemas']['SiteRules'];
 export type Slot = components['schemas']['Slot'];
 export type SlotPhase = components['schemas']['SlotPhase'];

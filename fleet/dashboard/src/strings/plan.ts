@@ -93,7 +93,8 @@ export const plan = {
   } as Record<string, string>,
 
   foresee: {
-    asking: "The server plays this plan through on the fleet as it is now.",
+    asking: "The server plays this plan through on the fleet as it is now. That takes some seconds.",
+    tooLong: "The server could not foresee this plan in time. It can be started all the same: its stages and gates hold as written. Shorter deadlines are foreseen sooner.",
     stages: "Stage by stage",
     own: "New in it",
     reaches: "Then runs on",
@@ -118,6 +119,7 @@ export const plan = {
       `${plural(devices, "device")} will be moved to ${version} in ${plural(stages, "stage")}. ${first} is asked first, at once if its windows allow.`,
     approvals: (n: number) => `It begins when ${plural(n, "other person", "other people")} said yes; until then nothing moves.`,
     bug: (share: string, exposed: number, stopped: string) => `A bug that hits ${share} of devices reaches ${plural(exposed, "device")} in half of the runs before it is stopped (${stopped} of runs stop it).`,
+    unforeseen: "What it would do could not be foreseen in time.",
     undo: "It can be paused, aborted and rolled back at any time.",
     go: (devices: number) => `Start on ${plural(devices, "device")}`,
     propose: (devices: number) => `Propose for ${plural(devices, "device")}`,

@@ -4,7 +4,7 @@ import { useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { post } from "../../api/client";
-import type { Bundle, RolloutRehearsal } from "../../api/types";
+import type { Bundle, Forecast, RolloutRehearsal } from "../../api/types";
 import { none, percent } from "../../format";
 import { Problem } from "../../parts/Answer";
 import { Panel } from "../../parts/Panel";
@@ -19,10 +19,12 @@ interface ConfirmProps {
   search: NewRolloutSearch;
   bundle: Bundle;
   draft: Draft;
-  rehearsal: RolloutRehearsal;
+  counted: RolloutRehearsal;
+  foreseen: Forecast | undefined;
+  pending: boolean;
 }
 
-export function Confirm({ search, bundle, draft, rehearsal: { cohort, stages, forecast } }: ConfirmProps) {
+export function Confirm({ search, bundle, draft, counted: { cohort, stages }, foreseen, pending }: ConfirmProps) {
   const [reason, setReason] = useState("");
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<Error | null>(null);
@@ -41,7 +43,7 @@ export function Confirm({ search, bundle, draft, rehearsal: { cohort, stages, fo
       setBusy(false);
     }
   };
-  const worst = forecast.bugs.toSorted((a, b) => b.exposed_p50 - a.exposed_p50)[0];
+  const worst = (foreseen?.bugs ?? []).toSorted((a, b) => b.exposed_p50 - a.exposed_p50)[0];
   return (
     <Panel title={text.plan.steps.start} tone="warn">
       <form
@@ -51,10 +53,11 @@ export function Confirm({ search, bundle, draft, rehearsal: { cohort, stages, fo
           if (enough && !busy && cohort > 0) void submit();
         }}
       >
-        <p className="strong">{say.effect(cohort, `${bundle.model} ${bundle.version}`, stages.length, stages[0]?.first[0] ?? none)}</p>
+        <p className="strong">{say.effect(cohort, `${bundle.model} ${bundle.version}`, draft.stages.length, stages[0]?.first[0] ?? none)}</p>
         {draft.approvals_min > 0 && <p>{say.approvals(draft.approvals_min)}</p>}
         {worst !== undefined && <p>{say.bug(percent(worst.share * 100), worst.exposed_p50, percent(worst.stopped_share * 100))}</p>}
-        {forecast.warnings.map((warning) => (
+        {foreseen === undefined && !pending && <p>{say.unforeseen}</p>}
+        {foreseen?.warnings.map((warning) => (
           <p key={warning}>{warning}</p>
         ))}
         <p className="soft">{say.undo}</p>
@@ -71,7 +74,7 @@ export function Confirm({ search, bundle, draft, rehearsal: { cohort, stages, fo
         />
         {failure !== null && <Problem error={failure} />}
         <div className="row">
-          <Button type="submit" disabled={!enough || cohort === 0} loading={busy}>
+          <Button type="submit" disabled={!enough || cohort === 0 || pending} loading={busy}>
             {draft.approvals_min > 0 ? say.propose(cohort) : say.go(cohort)}
           </Button>
         </div>

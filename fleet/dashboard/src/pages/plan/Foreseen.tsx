@@ -1,6 +1,7 @@
 // Step four: what the plan would do, from playing it through on the fleet as it is now, and what it would catch.
 import type { Forecast, RolloutRehearsal } from "../../api/types";
 import { bytes, count, none, percent, plural } from "../../format";
+import { Act } from "../../parts/Act";
 import { Answer } from "../../parts/Answer";
 import { Note, Panel } from "../../parts/Panel";
 import { Table } from "../../parts/Table";
@@ -11,11 +12,24 @@ const say = text.plan.foresee;
 
 interface ForeseenProps {
   rehearsal: { data: RolloutRehearsal | undefined; error: Error | null; refetch: () => unknown };
+  /** The server gave up: the fleet is too large or the server too slow for this plan. */
+  tooLong: boolean;
 }
 
-export function Foreseen({ rehearsal }: ForeseenProps) {
-  if (rehearsal.error !== null) return null;
+export function Foreseen({ rehearsal, tooLong }: ForeseenProps) {
+  if (tooLong) {
+    return (
+      <Panel title={say.stages} tone="warn">
+        <p className="body">{say.tooLong}</p>
+        <div className="body">
+          <Act label={text.retry} whyNot={null} onClick={() => void rehearsal.refetch()} />
+        </div>
+      </Panel>
+    );
+  }
   return (
+    <>
+    {rehearsal.data === undefined && <p className="soft">{say.asking}</p>}
     <Answer of={rehearsal} rows={6}>
       {({ stages, forecast }) => (
         <>
@@ -59,6 +73,7 @@ export function Foreseen({ rehearsal }: ForeseenProps) {
         </>
       )}
     </Answer>
+    </>
   );
 }
 

@@ -14,10 +14,10 @@ const say = text.plan.who;
 interface PickDevicesProps {
   search: NewRolloutSearch;
   set: (change: NewRolloutSearch) => void;
-  rehearsal: { data: RolloutRehearsal | undefined; error: Error | null; isFetching: boolean };
+  counted: { data: RolloutRehearsal | undefined; error: Error | null; isFetching: boolean };
 }
 
-export function PickDevices({ search, set, rehearsal }: PickDevicesProps) {
+export function PickDevices({ search, set, counted }: PickDevicesProps) {
   const { data: cohorts = [] } = useQuery(cohortsQuery);
   const { data: sites = [] } = useSites();
   return (
@@ -42,15 +42,15 @@ export function PickDevices({ search, set, rehearsal }: PickDevicesProps) {
             <Typed label={say.filter} description={say.filterHint} value={search.filter} maxLength={12_000} change={(filter) => set({ filter })} />
           </div>
         </div>
-        <div role="status" aria-live="polite" aria-busy={rehearsal.isFetching}>
-          {rehearsal.error === null && rehearsal.data !== undefined && (
+        <div role="status" aria-live="polite" aria-busy={counted.isFetching}>
+          {counted.error === null && counted.data !== undefined && (
             <>
-              <p className="strong num" data-count={rehearsal.data.cohort}>
-                {say.count(rehearsal.data.cohort)}
+              <p className="strong num" data-count={counted.data.cohort}>
+                {say.count(counted.data.cohort)}
               </p>
-              {rehearsal.data.stages[0] !== undefined && (
+              {counted.data.stages[0] !== undefined && (
                 <p className="soft small">
-                  {say.first}: {rehearsal.data.stages.flatMap(({ first }) => first).slice(0, 12).join(", ")}
+                  {say.first}: {counted.data.stages.flatMap(({ first }) => first).slice(0, 12).join(", ")}
                 </p>
               )}
             </>

@@ -6,7 +6,7 @@ import { useState } from "react";
 import { post, put } from "../../api/client";
 import { freezesQuery, overviewQuery } from "../../api/queries";
 import { useSites } from "../../api/sites";
-import type { Site } from "../../api/types";
+import type { Site, SiteHours } from "../../api/types";
 import { stamp } from "../../format";
 import { Act } from "../../parts/Act";
 import { Answer } from "../../parts/Answer";
@@ -35,8 +35,8 @@ export function Sites() {
               columns={[
                 { head: say.site, cell: ({ site }) => <Link to="/devices" search={{ site }} className="strong">{site}</Link> },
                 { head: say.zone, cell: ({ zone = "UTC" }) => <LocalTime zone={zone} /> },
-                { head: say.download, wide: true, cell: ({ download = [] }) => (download.length === 0 ? say.always : download.join("; ")) },
-                { head: say.activation, wide: true, cell: ({ activation = [] }) => (activation.length === 0 ? say.always : activation.join("; ")) },
+                { head: say.download, wide: true, cell: ({ download }) => windows(download) },
+                { head: say.activation, wide: true, cell: ({ activation }) => windows(activation) },
                 { head: say.consent, cell: ({ consent = "not_needed" }) => say.consents[consent] ?? consent },
                 { head: say.inFlight, cell: ({ in_flight_max }) => in_flight_max ?? <span className="soft">{say.unlimited}</span> },
                 {
@@ -58,6 +58,10 @@ export function Sites() {
   );
 }
 
+function windows(hours: SiteHours | undefined): string {
+  return hours?.windows === undefined || hours.windows.length === 0 ? say.always : hours.windows.join("; ");
+}
+
 function LocalTime({ zone }: { zone: string }) {
   const now = useNow();
   return (
@@ -70,8 +74,8 @@ function LocalTime({ zone }: { zone: string }) {
 
 function Rules({ site, onClose }: { site: Site; onClose: () => void }) {
   const [zone, setZone] = useState(site.zone ?? "UTC");
-  const [download, setDownload] = useState((site.download ?? []).join("\n"));
-  const [activation, setActivation] = useState((site.activation ?? []).join("\n"));
+  const [download, setDownload] = useState((site.download?.windows ?? []).join("\n"));
+  const [activation, setActivation] = useState((site.activation?.windows ?? []).join("\n"));
   const [consent, setConsent] = useState(site.consent ?? "not_needed");
   const [atOnce, setAtOnce] = useState(site.in_flight_max ?? undefined);
   const [failure, setFailure] = useState<string | null>(null);
@@ -80,7 +84,7 @@ function Rules({ site, onClose }: { site: Site; onClose: () => void }) {
   const submit = async (): Promise<void> => {
     setBusy(true);
     try {
-      const rules = { zone: zone.trim(), download: linesOf(download), activation: linesOf(activation), consent, in_flight_max: atOnce ?? null };
+      const rules = { zone: zone.trim(), download: { windows: linesOf(download) }, activation: { windows: linesOf(activation) }, consent, in_flight_max: atOnce ?? null };
       await put("/api/v1/sites/{site}", rules, { path: { site: site.site }, headers: { "if-match": `"${site.revision}"` } });
       await cache.invalidateQueries({ queryKey: ["sites"] });
       onClose();
