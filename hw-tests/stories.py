@@ -469,8 +469,8 @@ class Stories:
         # Something to see on every page: a run, and an incident from patients nobody trained for.
         self.lab.muster("run", "start", "--model", MODEL, "--reason", "something to see")
         self.strange_patients()
-        screenshots = self.lab.dir / "screenshots"
-        screenshots.mkdir(exist_ok=True)
+        screenshots = Path(os.environ.get("SCREENSHOTS", self.lab.dir / "screenshots")).absolute()
+        screenshots.mkdir(parents=True, exist_ok=True)
         env = {
             **os.environ,
             "BASE_URL": self.lab.addresses["http"],

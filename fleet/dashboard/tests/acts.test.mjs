@@ -14,8 +14,8 @@ test("a rollout is thought up by keyboard, foreseen, and started with a reason",
     await page.keyboard.press("n");
     await page.waitForURL("**/rollouts/new");
     const choose = page.locator('main button:not([data-disabled])', { hasText: "Choose" });
-    await choose.last().waitFor({ timeout: waitMs });
-    await choose.last().press("Enter");
+    await choose.first().waitFor({ timeout: waitMs });
+    await choose.first().press("Enter");
     await page.waitForURL(/step=who/);
     const counted = page.locator("[data-count]");
     await counted.waitFor({ timeout: waitMs });
@@ -45,6 +45,10 @@ test("a rollout is thought up by keyboard, foreseen, and started with a reason",
       await field.fill("12h");
       await field.blur();
     }
+    // Nobody asks these boxes, so their gates must not wait for answers.
+    for (const gate of await page.locator(".stages summary").all()) await gate.click();
+    for (const field of [...(await page.getByLabel("Answers needed for latency").all()), ...(await page.getByLabel("Matured labels needed").all())]) await field.fill("0");
+    await page.waitForFunction(() => document.querySelector('[aria-label="As a plan file"]')?.textContent?.match(/labels_min: 0/g)?.length === 2);
     await page.waitForFunction(() => document.querySelector('[aria-label="As a plan file"]')?.textContent?.includes("bake: 2h"));
     await page.reload();
     await settled(page);
@@ -72,7 +76,11 @@ test("a rollout is thought up by keyboard, foreseen, and started with a reason",
     await start.press("Enter");
     await page.waitForURL(/\/rollouts\/ro-/, { timeout: waitMs });
     await settled(page);
-    if (real) assert.equal((await json("/rollouts?limit=100")).items.length, before + 1);
+    if (real) {
+      assert.equal((await json("/rollouts?limit=100")).items.length, before + 1);
+      await page.locator(".page-head", { hasText: "Completed" }).waitFor({ timeout: 4 * waitMs });
+      await picture(page, "rollout-completed");
+    }
   } finally {
     await context.close();
   }

@@ -16,16 +16,16 @@ export const policies = [
 export const trust = {
   files: [
     { name: "root.json", version: 2, bytes: 3_120, published: agoIso(86_400 * 40), expires: agoIso(-86_400 * 325) },
-    { name: "catalogue.json", version: 7, bytes: 2_240, published: agoIso(87), expires: agoIso(-86_400 * 5) },
+    { name: "catalogue.json", version: 7, bytes: 2_240, published: agoIso(86_400 * 85), expires: agoIso(-86_400 * 5) },
     { name: "revocations.json", version: 3, bytes: 512, published: agoIso(86_400 * 2), expires: agoIso(-86_400 * 28) },
   ],
 };
 
 export const kept = {
   kept: [
-    { kind: "report", rows: 812_340, bytes: 310_000_000, bytes_max: 2_500_000_000, seconds_max: 6 * 3_600, since: agoIso(6 * 3_600), dropped_rows: 0, dropped_bytes: 0, dropped_early_rows: 0, dropped_last: null },
-    { kind: "five_minutes", rows: 120_960, bytes: 18_000_000, bytes_max: 2_000_000_000, seconds_max: 14 * 86_400, since: agoIso(14 * 86_400), dropped_rows: 0, dropped_bytes: 0, dropped_early_rows: 0, dropped_last: null },
-    { kind: "hour", rows: 40_320, bytes: 9_400_000, bytes_max: 4_000_000_000, seconds_max: 400 * 86_400, since: agoIso(90 * 86_400), dropped_rows: 0, dropped_bytes: 0, dropped_early_rows: 0, dropped_last: null },
+    { kind: "reports", rows: 812_340, bytes: 310_000_000, bytes_max: 2_500_000_000, seconds_max: 6 * 3_600, since: agoIso(6 * 3_600), dropped_rows: 0, dropped_bytes: 0, dropped_early_rows: 0, dropped_last: null },
+    { kind: "rollups_5m", rows: 120_960, bytes: 18_000_000, bytes_max: 2_000_000_000, seconds_max: 14 * 86_400, since: agoIso(14 * 86_400), dropped_rows: 0, dropped_bytes: 0, dropped_early_rows: 0, dropped_last: null },
+    { kind: "rollups_1h", rows: 40_320, bytes: 9_400_000, bytes_max: 4_000_000_000, seconds_max: 400 * 86_400, since: agoIso(90 * 86_400), dropped_rows: 0, dropped_bytes: 0, dropped_early_rows: 0, dropped_last: null },
   ],
   lost_reports: 12,
   lost_devices: 1,

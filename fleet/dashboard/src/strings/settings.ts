@@ -110,7 +110,7 @@ export const settings = {
     title: "Telemetry kept",
     hint: "Oldest goes first when room ends",
     kind: "Kept",
-    kinds: { report: "Reports, each", five_minutes: "By five minutes", hour: "By the hour" } as Record<string, string>,
+    kinds: { reports: "Reports, each", rollups_5m: "By five minutes", rollups_1h: "By the hour" } as Record<string, string>,
     since: "Since",
     rows: "Rows",
     used: "Room",

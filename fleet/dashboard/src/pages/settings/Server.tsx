@@ -14,7 +14,8 @@ import { text } from "../../strings";
 import { span } from "../span";
 
 const say = text.settings;
-const soonMs = 7 * 86_400_000;
+/** Share of its life that is left when somebody should think of signing it anew; the server renews its own earlier. */
+const lateShare = 0.1;
 
 export function Trust() {
   const asked = useQuery(trustQuery);
@@ -33,7 +34,7 @@ export function Trust() {
                 { head: say.trust.name, cell: ({ name }) => <span className="strong">{name}</span> },
                 { head: say.trust.version, right: true, cell: ({ version }) => version },
                 { head: say.trust.published, cell: ({ published }) => <Ago at={published} /> },
-                { head: say.trust.expires, cell: ({ expires }) => <Expiry at={expires} /> },
+                { head: say.trust.expires, cell: ({ published, expires }) => <Expiry from={published} at={expires} /> },
               ]}
             />
           )
@@ -43,14 +44,14 @@ export function Trust() {
   );
 }
 
-function Expiry({ at }: { at: string | null | undefined }) {
+function Expiry({ from, at }: { from: string; at: string | null | undefined }) {
   const now = useNow();
   if (at == null) return <span className="soft">{say.trust.never}</span>;
   const left = Date.parse(at) - now;
   return (
     <>
       <Stamp at={at} />
-      {left < soonMs && (
+      {left < lateShare * (Date.parse(at) - Date.parse(from)) && (
         <span className="block">
           <State is="expiry" tone={left < 0 ? "bad" : "warn"} word={left < 0 ? say.trust.past : say.trust.soon} />
         </span>
