@@ -69,13 +69,13 @@ export const text = {
       [["n"], "New rollout"],
       [["j"], "Next entry of a list"],
       [["k"], "Entry before"],
-      [["/"], "Search devices"],
+      [["/"], "Search"],
       [["p"], "Pause or resume live updates"],
       [["?"], "This help"],
     ] as [string[], string][],
   },
 
-  search: { label: "Search devices", placeholder: "Search devices" },
+  search: { label: "Search devices", all: "Search devices, models, rollouts" },
 
   problem: {
     title: "This could not be loaded",

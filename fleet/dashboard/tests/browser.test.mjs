@@ -117,6 +117,18 @@ test("keys, theme, pause and the address work", async () => {
     await page.getByRole("dialog").waitFor({ state: "detached" });
     await page.locator("body").press("/");
     assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("name")), "q");
+    if (expectData) {
+      const device = await first("/devices?limit=1");
+      await page.keyboard.type(device.name);
+      const option = page.getByRole("option", { name: device.name });
+      await option.first().waitFor({ timeout: waitMs });
+      assert.deepEqual(await violations(page), [], "axe on what a search finds");
+      await page.keyboard.press("ArrowDown");
+      await page.keyboard.press("Enter");
+      await page.waitForURL(`**/devices/${device.id}`);
+      await settled(page);
+      await page.locator("body").press("/");
+    }
     await page.keyboard.type("no-such-box");
     await page.keyboard.press("Enter");
     await page.waitForURL("**/devices?q=no-such-box");

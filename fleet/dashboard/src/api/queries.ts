@@ -164,6 +164,14 @@ export const deviceTagsQuery = (id: string) =>
     queryFn: ({ signal }) => get("/api/v1/devices/{id}/tags", { path: { id }, signal }),
   });
 
+/** The first few that a name or an id begins or contains. */
+export const devicesFoundQuery = (q: string) =>
+  queryOptions({
+    queryKey: ["devices", "found", q] as const,
+    queryFn: async ({ signal }) => (await get("/api/v1/devices", { query: { q, limit: 5 }, signal })).items,
+    gcTime: 60_000,
+  });
+
 /** For `usePaged`. */
 export const devicesKey = (filter: DeviceFilter) => ["devices", "list", filter] as const;
 
