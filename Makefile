@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-watch drift-campaign openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test e2e stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-watch drift-campaign openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -68,6 +68,9 @@ python-test: python client ## Run the tests of the Python example and of the Pyt
 
 ui-test: ui ## Run the dashboard's unit tests and type checks
 	@scripts/dashboard.sh test
+
+e2e: ui ## Walk every page and act of the dashboard in a real browser, on a real fleet with running agents (part of stories)
+	@$(LOCAL)/python/bin/python hw-tests/stories.py dashboard
 
 stories: client convert ## Run the stories on real processes of this machine, the dashboard in a real browser among them
 	@$(LOCAL)/python/bin/python hw-tests/stories.py

@@ -469,19 +469,20 @@ class Stories:
         # Something to see on every page: a run, and an incident from patients nobody trained for.
         self.lab.muster("run", "start", "--model", MODEL, "--reason", "something to see")
         self.strange_patients()
-        screenshots = self.lab.dir / "screenshots"
-        screenshots.mkdir(exist_ok=True)
+        screenshots = Path(os.environ.get("SCREENSHOTS", self.lab.dir / "screenshots")).absolute()
+        screenshots.mkdir(parents=True, exist_ok=True)
         env = {
             **os.environ,
             "BASE_URL": self.lab.addresses["http"],
             "EXPECT_DATA": "1",
+            "REAL": "1",
             "SCREENSHOTS": str(screenshots),
         }
         done = subprocess.run(
             [str(ROOT / "scripts" / "dashboard.sh"), "browser"], env=env, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise Failure(f"the browser test failed:\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")
+            raise Failure(f"the browser test failed:\n{done.stdout[-9000:]}\n{done.stderr[-2000:]}")
         print(f"    screenshots: {screenshots}")
 
 

@@ -585,12 +585,23 @@ class Selector(TypedDict):
     sites: NotRequired[list[str] | None]
 
 
+class SiteHours(TypedDict):
+    """
+    Weekly windows of a site.
+    """
+
+    windows: NotRequired[list[str]]
+    """
+    Such as `daily 22:00-05:00` or `sat,sun 01:00-06:00`; none means always.
+    """
+
+
 class SiteRules(TypedDict):
     """
     A site's rules; what is left out allows everything.
     """
 
-    activation: NotRequired[list[str]]
+    activation: NotRequired[SiteHours]
     """
     When boxes may switch: the moment that somebody could notice.
     """
@@ -598,9 +609,9 @@ class SiteRules(TypedDict):
     """
     Whether somebody at the box must say yes before it switches.
     """
-    download: NotRequired[list[str]]
+    download: NotRequired[SiteHours]
     """
-    When boxes may fetch and test, such as `daily 22:00-05:00`; none means always.
+    When boxes may fetch and test.
     """
     in_flight_max: NotRequired[int | None]
     """

@@ -1,13 +1,15 @@
 // The frame around every page: skip link, header, navigation.
-import { ActionIcon, TextInput, Tooltip, useComputedColorScheme, useMantineColorScheme } from "@mantine/core";
-import { Link, Outlet, useLocation, useNavigate } from "@tanstack/react-router";
+import { ActionIcon, Tooltip, useComputedColorScheme, useMantineColorScheme } from "@mantine/core";
+import { Link, Outlet, useLocation } from "@tanstack/react-router";
 import { useEffect, useRef, useState } from "react";
 import { Brand, Icon, type IconName } from "../parts/Icon";
 import { text } from "../strings";
 import { Clocks } from "./Clocks";
 import { Freezes } from "./Freezes";
 import { LiveBadge, useLive } from "./live";
+import { Seek } from "./Seek";
 import { HelpDialog, useShortcuts } from "./shortcuts";
+import { Zone } from "./zone";
 
 const entries = [
   { to: "/", label: text.nav.overview, icon: "overview" },
@@ -16,6 +18,8 @@ const entries = [
   { to: "/models", label: text.nav.models, icon: "models" },
   { to: "/drift", label: text.nav.drift, icon: "drift" },
   { to: "/runs", label: text.nav.runs, icon: "runs" },
+  { to: "/audit", label: text.nav.audit, icon: "audit" },
+  { to: "/settings", label: text.nav.settings, icon: "settings" },
 ] as const satisfies { to: string; label: string; icon: IconName }[];
 
 export function Shell() {
@@ -37,6 +41,7 @@ export function Shell() {
           <Seek field={seek} />
           <span className="grow" />
           <Clocks />
+          <Zone />
           <LiveBadge />
           <ThemeToggle />
           <Tooltip label={text.help.open}>
@@ -84,25 +89,6 @@ function Main() {
       <Freezes />
       <Outlet />
     </main>
-  );
-}
-
-function Seek({ field }: { field: React.RefObject<HTMLInputElement | null> }) {
-  const navigate = useNavigate();
-  return (
-    <form
-      className="seek"
-      onSubmit={(event) => {
-        event.preventDefault();
-        const form = event.currentTarget;
-        const q = new FormData(form).get("q");
-        void navigate({ to: "/devices", search: typeof q === "string" && q.trim() !== "" ? { q: q.trim() } : {} });
-        form.reset();
-        field.current?.blur();
-      }}
-    >
-      <TextInput ref={field} name="q" size="xs" aria-label={text.search.label} placeholder={text.search.placeholder} leftSection={<Icon name="search" size={14} />} maxLength={128} />
-    </form>
   );
 }
 
