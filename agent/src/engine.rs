@@ -28,6 +28,7 @@ use muster_protocol::manifest::InferencePrecision;
 
 use crate::stopwatch::Stopwatch;
 
+use aside::Lane;
 pub(crate) use aside::{give_way, take_little};
 pub use installed::{Installed, mapped_libraries};
 pub use lone::Lone;
@@ -154,7 +155,7 @@ impl Engine {
     pub async fn load_aside(&self, spec: LoadSpec) -> Result<Model, EngineError> {
         let library = Arc::clone(&self.library);
         let waiting_max = spec.waiting_max;
-        let opened = self.library.aside().run(move || {
+        let opened = self.library.aside().run(Lane::Answers, move || {
             let watch = Stopwatch::start();
             session::open(&library, &spec).map(|opened| (opened, watch.elapsed()))
         });
@@ -168,7 +169,15 @@ impl Engine {
         let library = Arc::clone(&self.library);
         let spec = LoadSpec { sessions: 1, ..spec };
         let (mut sessions, signature, _) =
-            self.library.aside().run(move || session::open(&library, &spec)).await??;
+            self.library.aside().run(Lane::Beside, move || session::open(&library, &spec)).await??;
         sessions.pop().map(|session| Lone::new(session, signature)).ok_or(EngineError::Aborted)
+    }
+
+    /// What else a shadow needs, where [`Engine::load_lone`] works.
+    pub async fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Clone + Send + 'static,
+    ) -> Result<T, EngineError> {
+        self.library.aside().run(Lane::Beside, work).await
     }
 }

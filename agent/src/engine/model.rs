@@ -18,6 +18,7 @@ use muster_protocol::message::ProviderUse;
 use ort::session::Session;
 use tokio::sync::oneshot;
 
+use super::aside::Lane;
 use super::library::Library;
 use super::queue::{Full, Queue, Waiting};
 use super::{EngineError, convert};
@@ -116,7 +117,7 @@ impl Model {
                     drop(answer.send(ran.map_err(InferError::Failed)));
                 }
                 // To free it takes milliseconds, which belong to whatever answers now. Where that cannot be, it is freed here.
-                drop(library.aside().begin(move || drop(session)));
+                drop(library.aside().begin(Lane::Answers, move || drop(session)));
             };
             let thread = std::thread::Builder::new().name("infer".to_owned());
             thread.spawn(work).map_err(EngineError::Thread)?;

@@ -290,13 +290,13 @@ async fn answer(
     name: &str,
     version: Option<&str>,
     headers: &HeaderMap,
-    Received { bytes, held: _held }: Received,
+    Received { bytes, held }: Received,
 ) -> Answer {
     let json_bytes = body::json_bytes(headers)?;
     // Its room is held until the answer is there; the body itself goes as soon as it is read.
-    let read = |serving| body::parse(bytes, json_bytes, serving);
+    let read = |serving| body::parse(bytes, json_bytes, serving, &held);
     let answered = infer::infer(&app.slots, name, version, None, read).await?;
-    body::answer(name, answered).await
+    body::answer(name, answered, &held).await
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod door;
 mod drift;
 mod fake_fleet;
 mod figures;
+mod flight;
 mod hand_out;
 mod heavy;
 mod http;
