@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a story that goes wrong should stop, and say where")]
 
+#[path = "../../../agent/tests/it/board.rs"]
+mod board;
 #[path = "../../benches/ingest/boxes.rs"]
 mod boxes;
 mod broker;
