@@ -13,6 +13,7 @@
 //! [`ProviderChoice::Auto`] always prefers OpenVINO.
 
 mod aside;
+mod beat;
 mod convert;
 mod installed;
 mod library;
@@ -30,6 +31,7 @@ use crate::stopwatch::Stopwatch;
 
 use aside::Lane;
 pub(crate) use aside::{give_way, take_little};
+pub(crate) use beat::Beat;
 pub use installed::{Installed, mapped_libraries};
 pub use lone::Lone;
 pub use model::{Answer, InferError, Model};

@@ -213,7 +213,7 @@ impl Shared {
     }
 
     fn run(&self, mut ask: impl Ask, manifest: &Manifest) {
-        crate::engine::give_way();
+        let beat = crate::engine::give_way();
         while !self.over.load(Ordering::Relaxed) {
             let job = {
                 let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -225,7 +225,7 @@ impl Shared {
                 std::thread::park_timeout(LOOK_EVERY);
                 continue;
             };
-            let (outputs, spent) = ask(&inputs);
+            let (outputs, spent) = beat.during(|| ask(&inputs));
             // As with what answers: a number that is not finite is no answer.
             let finite = |outputs: &Vec<NamedTensor>| {
                 outputs.iter().all(|output| output.tensor.values.first_not_finite().is_none())

@@ -1,12 +1,13 @@
 //! Work that gives way to everything else: compiling models and freeing them, on one thread, one job after the other.
 //!
-//! What a box answers meanwhile must not notice it. Three things are needed for that, each seen in `make soak`:
+//! What a box answers meanwhile must not notice it. Four things are needed for that, each seen in `make soak`:
 //!
 //! - The policy `SCHED_IDLE` (sched(7)), not only a low priority: Linux lets even the nicest thread finish its slice of
 //!   some milliseconds before one that wakes up, and a request wakes threads five times.
 //! - One core of those there are. A core that is busy with this work takes over none of what waits at another; the last
 //!   one is chosen, which is an efficiency core where there are two kinds.
 //! - One thread: the allocator's lock that one job holds while it sleeps is waited for by the next.
+//! - A beat ([`super::beat`]): what the scheduler owes this thread all the same is paid in small pieces.
 //!
 //! What nobody waits for (a bundle for the shadow) has a thread of its own, so that an activation never stands behind it.
 //!
@@ -26,6 +27,7 @@ use thread_priority::{
 use tokio::sync::oneshot;
 
 use super::EngineError;
+use super::beat::Beat;
 
 /// Jobs that wait. A job is a load that somebody waits for, or a session that has ended.
 const WAITING_MAX: usize = 64;
@@ -61,7 +63,7 @@ impl Aside {
         let mut jobs = self.jobs(lane);
         let jobs = match jobs.as_ref() {
             Some(jobs) => jobs,
-            None => jobs.insert(start(give_way)?),
+            None => jobs.insert(start(|| Some(give_way()))?),
         };
         jobs.try_send(Box::new(job)).map_err(|_| EngineError::Aborted)
     }
@@ -84,7 +86,7 @@ impl Aside {
         }
         let (done, result) = oneshot::channel();
         let job: Job = Box::new(move || drop(done.send(once_more())));
-        start(take_little)?.try_send(job).map_err(|_| EngineError::Aborted)?;
+        start(low)?.try_send(job).map_err(|_| EngineError::Aborted)?;
         result.await.map_err(|_| EngineError::Aborted)
     }
 
@@ -111,35 +113,50 @@ impl Drop for Patience<'_> {
     }
 }
 
-fn start(prepare: fn()) -> Result<SyncSender<Job>, EngineError> {
+fn start(prepare: fn() -> Option<Beat>) -> Result<SyncSender<Job>, EngineError> {
     let (jobs, queue) = sync_channel::<Job>(WAITING_MAX);
     let work = move || {
-        prepare();
+        let beat = prepare();
         for job in queue {
-            job();
+            match &beat {
+                Some(beat) => beat.during(job),
+                None => job(),
+            }
         }
     };
     std::thread::Builder::new().name("aside".to_owned()).spawn(work).map_err(EngineError::Thread)?;
     Ok(jobs)
 }
 
-/// From now on this thread, and those that it starts, work only while nothing else of the box wants to.
-pub(crate) fn give_way() {
+/// From now on this thread, and those that it starts, work only while nothing else of the box wants to. What takes longer is
+/// to be done during the beat.
+pub(crate) fn give_way() -> Beat {
+    let beat = Beat::new(to_the_last_core);
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     // It also asks for a nice value, which may be refused and says nothing here: what counts is looked at.
     drop(set_thread_priority_and_policy(thread_priority::thread_native_id(), ThreadPriority::Min, idle));
     if thread_priority::thread_schedule_policy() != Ok(idle) {
         tracing::warn!("background work keeps the ordinary priority");
     }
-    if let Err(error) = keep_to_the_last_core() {
-        tracing::warn!(%error, "background work may use every core");
-    }
+    to_the_last_core();
+    beat
+}
+
+fn low() -> Option<Beat> {
+    take_little();
+    None
 }
 
 /// From now on this thread, and those that it starts, get about a tenth of a core that others want as well.
 pub(crate) fn take_little() {
     if let Err(error) = setpriority_process(None, LOW) {
         tracing::warn!(%error, "background work keeps the ordinary nice value");
+    }
+}
+
+fn to_the_last_core() {
+    if let Err(error) = keep_to_the_last_core() {
+        tracing::warn!(%error, "background work may use every core");
     }
 }
 
