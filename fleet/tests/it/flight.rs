@@ -43,7 +43,7 @@ async fn who_has_gone_does_not_come_back_because_a_batch_is_taken_in_again() {
     // No report can be written, whatever is tried.
     let file = format!("sqlite://{}", dir.path().join("telemetry.db").display());
     let disk = sqlx::SqlitePool::connect(&file).await.unwrap();
-    let full = "create trigger full before insert on reports begin select raise(abort, 'disk'); end";
+    let full = "create trigger full before insert on box_health begin select raise(abort, 'disk'); end";
     sqlx::query(full).execute(&disk).await.unwrap();
     let mut ingest = ingest(&store, Clocks::default());
     ingest.take_in(&coming, Load::Light).await;
