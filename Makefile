@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui client clients interop convert oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-watch drift-campaign openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-watch drift-campaign openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -38,6 +38,12 @@ client: ## Make the environment of the Python client and its notebook in .muster
 clients: client ## Write the Python client's types and methods anew from the API's description
 	@$(LOCAL)/client/bin/python clients/python/tools/generate.py
 
+frameworks: build client convert ## Export models anew from TensorFlow and scikit-learn (1.8 GB), and run them on boxes as signed bundles
+	@scripts/python-env.sh $(LOCAL)/frameworks fleet/tests/fixtures/frameworks.lock
+	@mkdir -p $(LOCAL)/exported && cp -r fleet/tests/fixtures/frameworks/. $(LOCAL)/exported
+	@$(LOCAL)/frameworks/bin/python fleet/tests/fixtures/frameworks.py $(LOCAL)/exported tensorflow sklearn
+	@FRAMEWORKS=$(abspath $(LOCAL)/exported) $(LOCAL)/python/bin/python hw-tests/stories.py frameworks
+
 interop: ## Make the environments of the other tools that the tests talk to: python-tuf, model_signing, inference clients
 	@scripts/python-env.sh $(LOCAL)/interop fleet/tests/interop/requirements.lock
 	@scripts/python-env.sh $(LOCAL)/oms fleet/tests/interop/oms-requirements.lock
@@ -63,7 +69,7 @@ python-test: python client ## Run the tests of the Python example and of the Pyt
 ui-test: ui ## Run the dashboard's unit tests and type checks
 	@scripts/dashboard.sh test
 
-stories: client ## Run the stories on real processes of this machine, the dashboard in a real browser among them
+stories: client convert ## Run the stories on real processes of this machine, the dashboard in a real browser among them
 	@$(LOCAL)/python/bin/python hw-tests/stories.py
 
 sim: ## Live through RUNS (10000) made-up fleets from SEED (1) on, with both real minds, and check every invariant
