@@ -285,7 +285,7 @@ mod tests {
     async fn what_is_read_aside_keeps_its_room_when_its_client_has_gone() {
         let intake = Intake::new(4096, 4096);
         let held = read(&intake, &[], in_pieces(4, 1024)).await.unwrap().held;
-        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (end, ended) = std::sync::mpsc::sync_channel::<()>(1);
         let reads = aside_if(true, &held, move || ended.recv().is_err());
         assert!(tokio::time::timeout(std::time::Duration::ZERO, reads).await.is_err());
         drop(held);
