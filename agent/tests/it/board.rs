@@ -1,5 +1,7 @@
 //! A dashboard for Grafana, held against what is really exported.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that goes wrong should stop, and say where")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
