@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a story that goes wrong should stop, and say where")]
 
 mod audit;
+#[path = "../../../agent/tests/it/board.rs"]
+mod board;
 #[path = "../../benches/ingest/boxes.rs"]
 mod boxes;
 mod broker;
@@ -19,6 +21,7 @@ mod door;
 mod drift;
 mod fake_fleet;
 mod figures;
+mod flight;
 mod hand_out;
 mod heavy;
 mod http;
