@@ -24,6 +24,7 @@ mod incidents;
 mod leases;
 mod log;
 mod metrics;
+mod models;
 mod overview;
 mod page;
 mod parts;
@@ -121,6 +122,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(captures::router())
         .merge(enrolments::router())
         .merge(bundles::router())
+        .merge(models::router())
         .merge(trust::router())
         .merge(rollouts::router())
         .merge(incidents::router())

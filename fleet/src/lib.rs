@@ -37,6 +37,7 @@ pub mod otlp;
 pub mod pki;
 pub mod publisher;
 pub mod registrar;
+pub mod registry;
 pub mod retrain;
 pub mod rollout;
 pub mod rollup;

@@ -24,7 +24,8 @@ const AGENT: &[&[&str]] = &[
 const FLEET: &[&[&str]] = &[
     &["clock", "mint", "addresses", "gate", "rollup"],
     &["config", "rollout", "drift", "enrolment", "pki", "admission"],
-    &["retrain", "store", "blob", "broker", "publisher", "client", "oms"],
+    &["registry", "retrain"],
+    &["store", "blob", "broker", "publisher", "client", "oms"],
     &["link", "signer", "catalogue", "builder"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
     &["tasks", "fleet"],
@@ -41,6 +42,7 @@ const MINDS: &[&str] = &[
     "fleet/src/rollout",
     "fleet/src/rollup",
     "fleet/src/drift",
+    "fleet/src/registry",
     "fleet/src/retrain",
     "fleet/src/enrolment",
 ];
