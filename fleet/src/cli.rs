@@ -16,6 +16,8 @@ mod enrol;
 mod error;
 mod journal;
 mod keys;
+mod lineage;
+mod model;
 mod output;
 mod policy;
 mod release;
@@ -84,6 +86,12 @@ enum Noun {
     /// Model packages: build, list, add to the catalogue.
     #[command(subcommand, visible_alias = "b")]
     Bundle(bundle::Verb),
+    /// The registry: models, their versions, what those are called and where they come from.
+    #[command(subcommand, visible_alias = "m")]
+    Model(model::Verb),
+    /// What was made out of what.
+    #[command(subcommand)]
+    Lineage(lineage::Verb),
     /// The signed catalogue.
     #[command(subcommand)]
     Release(release::Verb),
@@ -172,6 +180,8 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Device(verb) => device::run(context, verb).await,
         Noun::Enrol(verb) => enrol::run(context, verb).await,
         Noun::Bundle(verb) => bundle::run(context, verb).await,
+        Noun::Model(verb) => model::run(context, verb).await,
+        Noun::Lineage(verb) => lineage::run(context, verb).await,
         Noun::Release(verb) => release::run(context, verb).await,
         Noun::Key(verb) => keys::run(context, verb),
         Noun::Root(verb) => root::run(context, verb),
@@ -292,6 +302,14 @@ mod tests {
         check("muster device tag d-1 ward=icu", true);
         check("muster device tag --where site=er-2 ward=er --yes", true);
         check("muster device tag", false);
+        check("muster model show er-beds @champion", true);
+        check("muster model alias er-beds winter 7 --reason flu --if-revision 2", true);
+        check("muster model alias er-beds winter --remove", true);
+        check("muster model alias er-beds winter", false);
+        check("muster model alias er-beds winter 7 --remove", false);
+        check("muster model lineage er-beds", true);
+        check("muster device why er-2-ward-1 --slot er-beds", true);
+        check("muster lineage export --out l.ndjson", true);
         check("muster devise list", false);
     }
 }

@@ -22,6 +22,7 @@ mod health;
 mod identities;
 mod incidents;
 mod leases;
+mod lineage;
 mod log;
 mod metrics;
 mod models;
@@ -123,6 +124,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(enrolments::router())
         .merge(bundles::router())
         .merge(models::router())
+        .merge(lineage::router())
         .merge(trust::router())
         .merge(rollouts::router())
         .merge(incidents::router())

@@ -4,7 +4,7 @@
 //!   doors   http · door · cli · builder · offline                where the world comes in
 //!   deeds   ingest · intake · registrar · orders · tasks · figures         load → decide → save → say
 //!   hands   store · blob · pki · admission · broker · link · deliver · signer · publisher · oms    touch one thing each
-//!   mind    rollout · enrolment · gate · drift · retrain · rollup    decide; pure; no clock, no I/O
+//!   mind    rollout · enrolment · gate · drift · retrain · registry · lineage · rollup    decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
@@ -28,10 +28,12 @@ pub mod gate;
 pub mod http;
 pub mod ingest;
 pub mod intake;
+pub mod lineage;
 pub mod link;
 pub mod mint;
 pub mod offline;
 pub mod oms;
+pub mod openlineage;
 pub mod orders;
 pub mod otlp;
 pub mod pki;

@@ -11,6 +11,7 @@
 //! point continues by doing the same again. A task takes no input: whatever woke it, it looks at everything.
 
 pub mod drift;
+pub mod lineage;
 pub mod registry;
 pub mod rollouts;
 pub mod runs;

@@ -25,12 +25,12 @@ const FLEET: &[&[&str]] = &[
     &["clock", "mint", "addresses", "gate", "rollup"],
     &["config", "rollout", "drift", "enrolment", "pki", "admission"],
     &["registry", "retrain"],
-    &["store", "blob", "broker", "publisher", "client", "oms"],
+    &["lineage", "store", "blob", "broker", "publisher", "client", "oms"],
     &["link", "signer", "catalogue", "builder"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
     &["tasks", "fleet"],
     &["figures"],
-    &["http", "door", "otlp"],
+    &["http", "door", "otlp", "openlineage"],
     &["serve", "offline"],
 ];
 
@@ -43,6 +43,7 @@ const MINDS: &[&str] = &[
     "fleet/src/rollup",
     "fleet/src/drift",
     "fleet/src/registry",
+    "fleet/src/lineage",
     "fleet/src/retrain",
     "fleet/src/enrolment",
 ];

@@ -157,14 +157,14 @@ async fn push(context: &mut Context, bundle: &BundleFolder) -> Result<(), CliErr
     context.output.say(&format!("{files} files of {} are on {}", bundle.sha256.short(), client.server()))
 }
 
-fn state(bundle: &Value) -> String {
+pub(super) fn state(bundle: &Value) -> String {
     match text(bundle, "/revoked/action") {
         action if action.is_empty() => text(bundle, "/catalogued"),
         action => format!("revoked ({action})"),
     }
 }
 
-fn figures(bundle: &Value) -> String {
+pub(super) fn figures(bundle: &Value) -> String {
     let sets = bundle.pointer("/evaluation/sets").and_then(Value::as_array);
     let metric = text(bundle, "/evaluation/metric");
     let one = |set: &Value| {
