@@ -302,6 +302,10 @@ mod tests {
         check("muster device tag d-1 ward=icu", true);
         check("muster device tag --where site=er-2 ward=er --yes", true);
         check("muster device tag", false);
+        check("muster bundle export b --oci b.oci", true);
+        check("muster bundle export b", false);
+        check("muster bundle export b --oci b.oci --tar b.tar", false);
+        check("muster bundle import --tar b.tar --out b", true);
         check("muster model show er-beds @champion", true);
         check("muster model alias er-beds winter 7 --reason flu --if-revision 2", true);
         check("muster model alias er-beds winter --remove", true);

@@ -26,6 +26,7 @@ const FLEET: &[&[&str]] = &[
     &["config", "rollout", "drift", "enrolment", "pki", "admission"],
     &["registry", "retrain"],
     &["lineage", "store", "blob", "broker", "publisher", "client", "oms"],
+    &["oci"],
     &["link", "signer", "catalogue", "builder"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
     &["tasks", "fleet"],

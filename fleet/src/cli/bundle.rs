@@ -1,6 +1,7 @@
 //! `muster bundle`: build one from a trainer's output, look at those of the fleet, put one into the catalogue.
 
 mod build;
+mod oci;
 mod oms;
 
 use std::path::{Path, PathBuf};
@@ -52,6 +53,23 @@ pub(super) enum Verb {
     Push {
         /// The bundle's folder.
         folder: PathBuf,
+    },
+    /// Writes a bundle as an OCI layout, for any registry.
+    #[command(after_help = oci::EXPORT_EXAMPLES)]
+    Export {
+        /// The bundle's folder.
+        folder: PathBuf,
+        #[command(flatten)]
+        to: oci::Place,
+    },
+    /// Reads a bundle out of an OCI layout, with every digest checked.
+    #[command(after_help = oci::IMPORT_EXAMPLES)]
+    Import {
+        #[command(flatten)]
+        from: oci::Place,
+        /// The bundle's new folder.
+        #[arg(long)]
+        out: PathBuf,
     },
     /// Signs and checks models as OpenSSF Model Signing does, for data-science teams and auditors.
     #[command(subcommand)]
@@ -123,6 +141,8 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             push(context, &bundle).await?;
             context.output.line(&bundle.sha256.to_string())
         }
+        Verb::Export { folder, to } => oci::export(context, &folder, &to),
+        Verb::Import { from, out } => oci::import(context, &from, &out),
         Verb::Oms(verb) => oms::run(context, &verb),
     }
 }
