@@ -157,7 +157,8 @@ impl Teller {
         if let Some(token) = self.token()? {
             request = request.bearer_auth(token.as_str());
         }
-        let answer = request.send().await.map_err(|source| LineageError::Unreachable(source.without_url()))?;
+        let answer =
+            request.send().await.map_err(|source| LineageError::Unreachable(source.without_url()))?;
         match answer.status() {
             status if status.is_success() => Ok(Told::Taken),
             // What may pass with time, a wrong token among it, is waited for; what is wrong with the event never passes.

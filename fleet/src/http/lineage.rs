@@ -155,7 +155,8 @@ async fn events(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<
     let after = paging.key::<i64>()?.unwrap_or(0);
     let limit = paging.limit()?;
     let mut db = app.fleet.store.read().await?;
-    let News { events, seen } = deed::news(&mut db, &app.fleet.config.lineage.namespace, after, limit).await?;
+    let News { events, seen } =
+        deed::news(&mut db, &app.fleet.config.lineage.namespace, after, limit).await?;
     let next = match seen {
         Some(seen) if crate::store::log::last(&mut db).await? > seen => Some(super::page::cursor(&seen)),
         Some(_) | None => None,

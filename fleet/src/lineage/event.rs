@@ -64,7 +64,8 @@ pub fn of_run(run: &Run, telling: &Telling<'_>) -> Value {
             input
         })
         .collect();
-    let outputs: Vec<Value> = bundle.iter().map(|(sha256, manifest)| model(namespace, sha256, manifest)).collect();
+    let outputs: Vec<Value> =
+        bundle.iter().map(|(sha256, manifest)| model(namespace, sha256, manifest)).collect();
     let mut facets = Map::new();
     let asked = json!({"run": run.id, "trigger": run.trigger, "model": run.model, "why": run.why});
     facets.insert("muster_trigger".to_owned(), own("MusterTriggerRunFacet", asked));
@@ -149,7 +150,8 @@ fn event(
         State::Other => "OTHER",
     };
     let engine = json!({"name": "muster", "version": env!("CARGO_PKG_VERSION")});
-    facets.insert("processing_engine".to_owned(), facet("facets/1-1-1/ProcessingEngineRunFacet.json", engine));
+    facets
+        .insert("processing_engine".to_owned(), facet("facets/1-1-1/ProcessingEngineRunFacet.json", engine));
     if let Some(failure) = telling.failure.filter(|failure| !failure.is_empty()) {
         let message = json!({"message": failure, "programmingLanguage": "Rust"});
         facets.insert("errorMessage".to_owned(), facet("facets/1-0-1/ErrorMessageRunFacet.json", message));

@@ -69,7 +69,8 @@ fn story() -> Story {
         why,
         outcome: TriggerOutcome::Run { run: run.clone() },
     };
-    let stages = serde_json::json!([{"name": "all", "size": {"percent": 100.0}, "bake_s": 60, "deadline_s": 600}]);
+    let stages =
+        serde_json::json!([{"name": "all", "size": {"percent": 100.0}, "bake_s": 60, "deadline_s": 600}]);
     let mut rollout = Rollout::start(
         RolloutId::mint([5; 16]),
         (manifest.model.clone(), slot.clone()),
@@ -182,10 +183,7 @@ fn a_box_leads_back_to_the_site_where_it_was_seen() {
 #[test]
 fn what_was_taken_back_explains_what_answers_again() {
     let mut story = story();
-    let newer = BundleRef {
-        path: "bundles/er-beds/99.json".parse().unwrap(),
-        sha256: Digest::of(b"newer"),
-    };
+    let newer = BundleRef { path: "bundles/er-beds/99.json".parse().unwrap(), sha256: Digest::of(b"newer") };
     let mut bad = story.rollout.clone();
     bad.id = RolloutId::mint([9; 16]);
     bad.bundle = newer;
@@ -229,9 +227,8 @@ fn a_graph_is_bounded_and_says_so() {
         .collect();
     let graph = build(&story.records());
     assert!(graph.truncated && graph.nodes.len() <= NODES_MAX);
-    let many: Vec<Rollout> = (0..100_u8)
-        .map(|n| Rollout { id: RolloutId::mint([n; 16]), ..story.rollout.clone() })
-        .collect();
+    let many: Vec<Rollout> =
+        (0..100_u8).map(|n| Rollout { id: RolloutId::mint([n; 16]), ..story.rollout.clone() }).collect();
     let mut records = story.records();
     records.rollouts = many.iter().collect();
     let graph = build(&records);

@@ -54,9 +54,7 @@ fn bring_back(layout: &Path, out: &Path) -> Result<Package, OciError> {
         place(layout, layer, out, &file.path)?;
     }
     // What is neither the bundle's nor its signature has no business in a bundle's folder.
-    let known = |path: &str| {
-        path == MANIFEST_FILE || path == SIGNATURE_FILE || manifest.file(path).is_some()
-    };
+    let known = |path: &str| path == MANIFEST_FILE || path == SIGNATURE_FILE || manifest.file(path).is_some();
     if let Some(stranger) = layers.keys().find(|path| !known(path)) {
         return Err(refused(format!("the layer {stranger:?} is none of the bundle's files")));
     }

@@ -45,7 +45,8 @@ fn lay_out(folder: &Path, root: &Path) -> Result<Package, OciError> {
         .flat_map(|variant| std::iter::once(&variant.file).chain(&variant.beside))
         .map(String::as_str)
         .collect();
-    let mut layers = vec![layer(words::WEIGHT_CONFIG, MANIFEST_FILE, (&bundle, bytes.len() as u64), &manifest)?];
+    let mut layers =
+        vec![layer(words::WEIGHT_CONFIG, MANIFEST_FILE, (&bundle, bytes.len() as u64), &manifest)?];
     write(&blobs.join(bundle.to_string()), &bytes)?;
     let mut files: Vec<_> = manifest.files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));

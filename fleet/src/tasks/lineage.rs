@@ -12,9 +12,7 @@ use crate::rollout::{Member, Rollout};
 use crate::store::bundles::Bundle;
 use crate::store::devices::Device;
 use crate::store::log::{Actor, LogEntry};
-use crate::store::{
-    Control, Page, StoreError, bundles, incidents, log, orders, rollouts, runs, triggers,
-};
+use crate::store::{Control, Page, StoreError, bundles, incidents, log, orders, rollouts, runs, triggers};
 
 /// Rollouts of a model that are looked through: the newest.
 const ROLLOUTS: u32 = 200;
@@ -222,7 +220,8 @@ async fn rollout_event(
     let Ok(id) = entry.subject.parse::<RolloutId>() else { return Ok(None) };
     let Some(rollout) = rollouts::get::<Rollout>(db, &id).await? else { return Ok(None) };
     let rollout = rollout.document;
-    let state = if ended != State::Start && has_ended_before(db, entry).await? { State::Other } else { ended };
+    let state =
+        if ended != State::Start && has_ended_before(db, entry).await? { State::Other } else { ended };
     let bundle = bundles::get(db, &rollout.bundle.sha256).await?;
     let telling = Telling {
         state,

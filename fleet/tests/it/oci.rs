@@ -11,6 +11,8 @@ use crate::desk::{Desk, NOWHERE};
 use crate::publisher::Bundle;
 use crate::schemas::Schemas;
 
+const CONFIG: &str = "https://github.com/modelpack/model-spec/config";
+
 /// A desk with a bundle's folder, signed as OpenSSF Model Signing does.
 async fn desk() -> (Desk, Bundle) {
     let desk = Desk::new(NOWHERE);
@@ -68,10 +70,12 @@ async fn a_bundle_comes_back_byte_for_byte() {
     export(&desk, "one").await;
     export(&desk, "two").await;
     assert_eq!(files(&desk.path("one")), files(&desk.path("two")), "the same bundle gives the same bytes");
-    let back = desk.ok(&["-o", "name", "bundle", "import", "--oci", &desk.text("one"), "--out", &desk.text("back")]);
+    let back =
+        desk.ok(&["-o", "name", "bundle", "import", "--oci", &desk.text("one"), "--out", &desk.text("back")]);
     assert_eq!(back.await.trim(), bundle.sha256().to_string());
     assert_eq!(files(&desk.path("back")), files(&desk.path("bundle")));
-    let verified = desk.both(&["bundle", "oms", "verify", &desk.text("back"), "--key", &desk.text("acme.pub")]);
+    let verified =
+        desk.both(&["bundle", "oms", "verify", &desk.text("back"), "--key", &desk.text("acme.pub")]);
     assert!(verified.await.1.contains("3 files"));
 
     for tar in ["one.tar", "two.tar"] {
@@ -80,8 +84,11 @@ async fn a_bundle_comes_back_byte_for_byte() {
     assert_eq!(fs::read(desk.path("one.tar")).unwrap(), fs::read(desk.path("two.tar")).unwrap());
     desk.ok(&["bundle", "import", "--tar", &desk.text("one.tar"), "--out", &desk.text("again")]).await;
     assert_eq!(files(&desk.path("again")), files(&desk.path("bundle")));
-    desk.refused(&["bundle", "import", "--oci", &desk.text("one"), "--out", &desk.text("back")], "is there already")
-        .await;
+    desk.refused(
+        &["bundle", "import", "--oci", &desk.text("one"), "--out", &desk.text("back")],
+        "is there already",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -98,7 +105,7 @@ async fn the_layout_is_what_modelpack_says() {
     assert_eq!(image["config"]["mediaType"], "application/vnd.cncf.model.config.v1+json");
     assert_eq!(image["annotations"]["io.github.muster-edge.bundle.sha256"], bundle.sha256().to_string());
     let config = json_at(&blob(&layout, &image["config"]));
-    Schemas::modelpack().check("https://github.com/modelpack/model-spec/config", &config);
+    Schemas::modelpack().check(&[(CONFIG.to_owned(), config.clone())]);
     let layers = image["layers"].as_array().unwrap();
     let kinds: BTreeMap<&str, &str> = layers
         .iter()
@@ -121,7 +128,7 @@ async fn the_layout_is_what_modelpack_says() {
         assert_eq!(described["digest"], format!("sha256:{}", Digest::of(&bytes)));
         assert_eq!(described["size"], bytes.len());
     }
-    assert!(!Schemas::modelpack().holds("https://github.com/modelpack/model-spec/config", &json!({"config": {}})));
+    assert!(!Schemas::modelpack().holds(CONFIG, &json!({"config": {}})));
 }
 
 /// Rewrites the image manifest, with every digest on the way to it made to fit.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::http::Api;
-use crate::http::lineage::retrained;
+use crate::http::lineage::{EVENT, retrained};
 use crate::publisher::{Bundle, Publisher};
 use crate::schemas::Schemas;
 use crate::server::{Server, config};
@@ -71,10 +71,11 @@ async fn events_arrive_in_order_through_absence_and_refusal() {
         token_file: Some(token_file),
     };
     let api = Api::start_with(data, config.clone()).await;
-    api.server.until("it has its place in the log", async |fleet| {
-        meta::get(&mut fleet.store.read().await.unwrap(), meta::LINEAGE_PLACE).await.unwrap()
-    })
-    .await;
+    api.server
+        .until("it has its place in the log", async |fleet| {
+            meta::get(&mut fleet.store.read().await.unwrap(), meta::LINEAGE_PLACE).await.unwrap()
+        })
+        .await;
     retrained(&api).await;
     let told = api.server.until("all events are told", async |_| {
         let told = marquez.taken();
@@ -83,17 +84,19 @@ async fn events_arrive_in_order_through_absence_and_refusal() {
     let told = told.await;
     let kinds: Vec<&str> = told.iter().map(|event| event["eventType"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["START", "COMPLETE", "COMPLETE"]);
+    let questions: Vec<_> = told.iter().map(|event| (EVENT.to_owned(), event.clone())).collect();
+    Schemas::openlineage().check(&questions);
     for event in &told {
-        Schemas::openlineage().check("https://openlineage.io/spec/2-0-2/OpenLineage.json", event);
         assert_eq!(event["job"]["namespace"], "hospital");
     }
     assert!(marquez.asked.lock().unwrap().iter().all(|(token, _)| token == "Bearer secret"));
-    api.server.until("they are counted", async |fleet| {
-        let mut db = fleet.store.read().await.unwrap();
-        let told = meta::get(&mut db, meta::LINEAGE_TOLD).await.unwrap();
-        (told.as_deref() == Some("2")).then_some(())
-    })
-    .await;
+    api.server
+        .until("they are counted", async |fleet| {
+            let mut db = fleet.store.read().await.unwrap();
+            let told = meta::get(&mut db, meta::LINEAGE_TOLD).await.unwrap();
+            (told.as_deref() == Some("2")).then_some(())
+        })
+        .await;
     assert_eq!(count(&api.server, meta::LINEAGE_REFUSED).await, 1);
     let figures = api.get("/metrics").await.text();
     assert!(figures.contains("muster_lineage_events_total{outcome=\"refused\"} 1"), "{figures}");
@@ -127,6 +130,9 @@ async fn a_lineage_server_that_is_away_holds_up_nobody() {
     Publisher::begin(api.fleet(), &[&Bundle::make("bundles/er-beds/1.json", b"1")]).await;
     let asked = api.post("/api/v1/runs", &json!({"model": "er-beds", "reason": "the flu"})).await;
     assert_eq!(asked.status, 201, "{}", asked.text());
-    assert_eq!(api.post("/api/v1/runs/claim", &json!({"builder": "b", "models": ["er-beds"]})).await.status, 200);
+    assert_eq!(
+        api.post("/api/v1/runs/claim", &json!({"builder": "b", "models": ["er-beds"]})).await.status,
+        200
+    );
     api.stop().await;
 }

@@ -1,59 +1,63 @@
-//! JSON Schemas of others and our own, all local: what a document is held against must not depend on a network.
+//! JSON Schemas of others and our own, asked by Python's `jsonschema`: what a document is held against must not be read by
+//! us, and must not depend on a network.
 
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use jsonschema::Validator;
 use serde_json::{Value, json};
 
-pub(crate) struct Schemas(Vec<(String, Value)>);
+pub(crate) struct Schemas(&'static [&'static str]);
+
+/// Of this crate's folder.
+const OPENLINEAGE: Schemas = Schemas(&["tests/specs/openlineage", "../docs/schemas/openlineage"]);
+const MODELPACK: Schemas = Schemas(&["tests/specs/modelpack"]);
 
 impl Schemas {
     /// OpenLineage's, and those of our facets.
-    pub(crate) fn openlineage() -> Self {
-        Self::of(&["tests/specs/openlineage", "../docs/schemas/openlineage"])
+    pub(crate) fn openlineage() -> &'static Self {
+        &OPENLINEAGE
     }
 
-    pub(crate) fn modelpack() -> Self {
-        Self::of(&["tests/specs/modelpack"])
+    pub(crate) fn modelpack() -> &'static Self {
+        &MODELPACK
     }
 
-    fn of(folders: &[&str]) -> Self {
-        let mut schemas = Vec::new();
-        for folder in folders {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-                let schema: Value = serde_json::from_slice(&bytes).unwrap();
-                schemas.push((schema["$id"].as_str().unwrap().to_owned(), schema));
-            }
-        }
-        Self(schemas)
-    }
-
-    fn validator(&self, reference: &str) -> Validator {
-        let mut registry = jsonschema::Registry::new();
-        for (id, schema) in &self.0 {
-            registry = registry.add(id.as_str(), schema.clone()).unwrap();
-        }
-        let registry = registry.prepare().unwrap();
-        let schema = json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": reference});
-        jsonschema::options()
-            .with_registry(&registry)
-            .should_validate_formats(true)
-            .build(&schema)
-            .unwrap_or_else(|error| panic!("{reference}: {error}"))
-    }
-
-    pub(crate) fn holds(&self, reference: &str, document: &Value) -> bool {
-        self.validator(reference).is_valid(document)
-    }
-
-    pub(crate) fn check(&self, reference: &str, document: &Value) {
-        let validator = self.validator(reference);
-        let faults: Vec<String> = validator
-            .iter_errors(document)
-            .map(|error| format!("{}: {error}", error.instance_path()))
+    /// The faults of each document.
+    pub(crate) fn ask(&self, questions: &[(String, Value)]) -> Vec<Vec<String>> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = root.join("../.muster/client/bin/python");
+        assert!(python.is_file(), "{} is missing: make client", python.display());
+        let mut child = Command::new(python)
+            .arg(root.join("tests/interop/schemas.py"))
+            .args(self.0.iter().map(|folder| root.join(folder)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines: Vec<String> = questions
+            .iter()
+            .map(|(schema, document)| json!({"schema": schema, "document": document}).to_string())
             .collect();
-        assert!(faults.is_empty(), "{reference}: {faults:#?}\n{document:#}");
+        child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let faults: Vec<Vec<String>> = String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(faults.len(), questions.len());
+        faults
+    }
+
+    pub(crate) fn holds(&self, schema: &str, document: &Value) -> bool {
+        self.ask(&[(schema.to_owned(), document.clone())])[0].is_empty()
+    }
+
+    pub(crate) fn check(&self, questions: &[(String, Value)]) {
+        for ((schema, document), faults) in questions.iter().zip(self.ask(questions)) {
+            assert!(faults.is_empty(), "{schema}: {faults:#?}\n{document:#}");
+        }
     }
 }

@@ -14,7 +14,13 @@ use super::{Api, enrol, request, rollout_of};
 use crate::publisher::{Bundle, Publisher, model, person};
 
 /// A rollout that has nobody to ask and is in this phase, with its line in the log.
-pub(crate) async fn ended(fleet: &Fleet, n: u8, bundle: &Bundle, phase: Phase, kind: &'static str) -> Rollout {
+pub(crate) async fn ended(
+    fleet: &Fleet,
+    n: u8,
+    bundle: &Bundle,
+    phase: Phase,
+    kind: &'static str,
+) -> Rollout {
     let mut tx = fleet.store.write().await.unwrap();
     let rollout = write(fleet, &mut tx, n, bundle, phase).await;
     let entry = NewEntry {
@@ -93,8 +99,12 @@ async fn champion_and_challenger_follow_rollouts_and_the_catalogue() {
     let alias = &shown["aliases"][0];
     assert_eq!((&alias["name"], &alias["kept"]), (&json!("champion"), &json!(true)));
     assert_eq!((&alias["by"]["kind"], &alias["version"]), (&json!("fleet"), &json!("2")));
-    let told: Vec<&str> =
-        shown["timeline"].as_array().unwrap().iter().map(|entry| entry["sentence"].as_str().unwrap()).collect();
+    let told: Vec<&str> = shown["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["sentence"].as_str().unwrap())
+        .collect();
     assert!(told.last().is_some_and(|last| last.contains("champion") || last.contains("challenger")));
     assert!(told.iter().any(|said| said.contains("champion of er-beds is 1 now: rollout")), "{told:?}");
     put_alias(&api, "champion", "1", None).await.is_problem(409, "state");
@@ -122,16 +132,23 @@ async fn names_of_people_are_moved_once_and_written_down() {
     assert!(log["items"].as_array().unwrap().iter().any(said), "{log}");
 
     let models = api.see("/api/v1/models").await;
-    assert_eq!((&models["items"][0]["versions"], &models["items"][0]["devices_running"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (&models["items"][0]["versions"], &models["items"][0]["devices_running"]),
+        (&json!(2), &json!(1))
+    );
     let version = api.see("/api/v1/models/er-beds/versions/1").await;
     assert_eq!(version["runs_on"]["sites"], json!([{"site": "er", "devices": 1}]));
-    assert_eq!((&version["variants"][0]["id"], &version["variants"][0]["size_bytes"]), (&json!("cpu"), &json!(1)));
+    assert_eq!(
+        (&version["variants"][0]["id"], &version["variants"][0]["size_bytes"]),
+        (&json!("cpu"), &json!(1))
+    );
     let there = api.see(version["runs_on"]["link"].as_str().unwrap()).await;
     assert_eq!((&there["items"][0]["id"], there["items"].as_array().unwrap().len()), (&json!(device), 1));
     let nowhere = api.see(&format!("/api/v1/devices?bundle={}", new.sha256())).await;
     assert_eq!(nowhere["items"], json!([]));
     let page = api.see("/api/v1/models/er-beds?limit=1").await;
-    let rest = api.see(&format!("/api/v1/models/er-beds?limit=1&cursor={}", page["next"].as_str().unwrap())).await;
+    let rest =
+        api.see(&format!("/api/v1/models/er-beds?limit=1&cursor={}", page["next"].as_str().unwrap())).await;
     assert_ne!(page["versions"][0]["sha256"], rest["versions"][0]["sha256"]);
     assert_eq!(rest["next"], Value::Null);
     api.get("/api/v1/models/none").await.is_problem(404, "not_found");
@@ -141,7 +158,10 @@ async fn names_of_people_are_moved_once_and_written_down() {
     let path = "/api/v1/models/er-beds/versions/@winter/notes";
     assert_eq!(api.json(Method::PUT, path, &notes).await.json()["revision"], 1);
     let noted = api.see("/api/v1/models/er-beds/versions/2").await;
-    assert_eq!(noted["notes"], json!({"description": "trained on the flu", "tags": {"season": "winter"}, "revision": 1}));
+    assert_eq!(
+        noted["notes"],
+        json!({"description": "trained on the flu", "tags": {"season": "winter"}, "revision": 1})
+    );
 
     let gone = api.post("/api/v1/models/er-beds/aliases/spare/remove", &json!({"reason": "done"})).await;
     assert_eq!(gone.status, 204);
@@ -168,7 +188,8 @@ async fn a_rollout_by_a_name_is_of_what_the_name_was_then() {
     let id = rollout["id"].as_str().unwrap();
     let later = api.see(&format!("/api/v1/rollouts/{id}")).await;
     assert_eq!(later["bundle"]["sha256"], new.sha256().to_string());
-    let expect = format!("er-beds@winter was bundles/er-beds/2.json ({}) when the rollout was made", new.sha256());
+    let expect =
+        format!("er-beds@winter was bundles/er-beds/2.json ({}) when the rollout was made", new.sha256());
     let told = later["timeline"].as_array().unwrap();
     assert!(told.iter().any(|entry| entry["sentence"] == expect.as_str()), "{later}");
     api.stop().await;
