@@ -17,6 +17,8 @@ mod enrol;
 mod error;
 mod journal;
 mod keys;
+mod lineage;
+mod model;
 mod output;
 mod policy;
 mod release;
@@ -85,6 +87,12 @@ enum Noun {
     /// Model packages: build, list, add to the catalogue.
     #[command(subcommand, visible_alias = "b")]
     Bundle(bundle::Verb),
+    /// The registry: models, their versions, what those are called and where they come from.
+    #[command(subcommand, visible_alias = "m")]
+    Model(model::Verb),
+    /// What was made out of what.
+    #[command(subcommand)]
+    Lineage(lineage::Verb),
     /// The signed catalogue.
     #[command(subcommand)]
     Release(release::Verb),
@@ -176,6 +184,8 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Device(verb) => device::run(context, verb).await,
         Noun::Enrol(verb) => enrol::run(context, verb).await,
         Noun::Bundle(verb) => bundle::run(context, verb).await,
+        Noun::Model(verb) => model::run(context, verb).await,
+        Noun::Lineage(verb) => lineage::run(context, verb).await,
         Noun::Release(verb) => release::run(context, verb).await,
         Noun::Key(verb) => keys::run(context, verb),
         Noun::Root(verb) => root::run(context, verb),
@@ -300,6 +310,18 @@ mod tests {
         check("muster audit verify", true);
         check("muster audit verify --seen 7:aa", false);
         check("muster audit export", false);
+        check("muster bundle export b --oci b.oci", true);
+        check("muster bundle export b", false);
+        check("muster bundle export b --oci b.oci --tar b.tar", false);
+        check("muster bundle import --tar b.tar --out b", true);
+        check("muster model show er-beds @champion", true);
+        check("muster model alias er-beds winter 7 --reason flu --if-revision 2", true);
+        check("muster model alias er-beds winter --remove", true);
+        check("muster model alias er-beds winter", false);
+        check("muster model alias er-beds winter 7 --remove", false);
+        check("muster model lineage er-beds", true);
+        check("muster device why er-2-ward-1 --slot er-beds", true);
+        check("muster lineage export --out l.ndjson", true);
         check("muster devise list", false);
     }
 }

@@ -112,6 +112,20 @@ impl Client {
         self.json(self.request(Method::PUT, path).json(body), path).await
     }
 
+    /// As [`Self::put`], and only if what is there is still the revision that was seen.
+    pub async fn put_if(
+        &self,
+        path: &str,
+        seen: Option<u64>,
+        body: &(impl Serialize + Sync),
+    ) -> Result<Value, ClientError> {
+        let mut request = self.request(Method::PUT, path).json(body);
+        if let Some(revision) = seen {
+            request = request.header(header::IF_MATCH, format!("\"{revision}\""));
+        }
+        self.json(request, path).await
+    }
+
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let mut url = self.server.clone();
         url.set_path(&format!("{}{path}", self.server.path().trim_end_matches('/')));

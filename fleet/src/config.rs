@@ -14,6 +14,8 @@
 //! public = "mqtts://fleet.hospital.example:8883"    # what boxes are told; else the first name and the port
 //! [telemetry]                   # how much is kept: config/telemetry.rs
 //! reports = { bytes = 2_400_000_000, hours = 6 }
+//! [lineage]                     # who is told what was made out of what: config/lineage.rs
+//! url = "https://marquez.hospital.example"
 //! [clock]                       # a rehearsal's scaled world; all processes must be given the same
 //! wall_start = "2026-11-24T02:00:00Z"
 //! world_start = "2026-01-01T00:00:00Z"
@@ -31,6 +33,7 @@
 //! ```
 
 mod door;
+mod lineage;
 mod telemetry;
 
 use std::fmt;
@@ -43,6 +46,7 @@ use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 pub use door::DoorConfig;
+pub use lineage::LineageConfig;
 pub use telemetry::{OtlpConfig, PostgresUrl, TelemetryConfig};
 
 /// A clock for all processes of a rehearsal, as JSON.
@@ -57,6 +61,7 @@ pub struct Config {
     pub door: DoorConfig,
     pub mqtt: MqttConfig,
     pub telemetry: TelemetryConfig,
+    pub lineage: LineageConfig,
     pub world: WorldScale,
 }
 
@@ -91,6 +96,7 @@ impl Default for Config {
             door: DoorConfig::default(),
             mqtt: MqttConfig::default(),
             telemetry: TelemetryConfig::default(),
+            lineage: LineageConfig::default(),
             world: WorldScale::default(),
         }
     }
@@ -202,6 +208,8 @@ pub enum ConfigError {
         "[telemetry] otlp: write endpoint = \"https://host:4318/v1/metrics\", every_s from 1 to 3600, and 16 headers at most"
     )]
     Otlp,
+    #[error("[lineage]: write url = \"https://host\", namespace with 1 to 200 characters, and token_file only beside url")]
+    Lineage,
     #[error("[telemetry] database: write postgres://user@host/database")]
     Database,
     #[error("[mqtt] {0} has no meaning without [mqtt] broker")]
@@ -217,6 +225,7 @@ struct File {
     door: door::Door,
     mqtt: Mqtt,
     telemetry: telemetry::Telemetry,
+    lineage: LineageConfig,
     clock: Option<WorldScale>,
 }
 
@@ -275,6 +284,7 @@ impl Config {
                 on_crl: file.mqtt.on_crl,
             },
             telemetry: file.telemetry.into(),
+            lineage: file.lineage,
             world: file.clock.or(clock).unwrap_or_default(),
         };
         config.check()?;
@@ -290,6 +300,7 @@ impl Config {
         self.door.check(&self.names)?;
         self.check_mqtt()?;
         self.telemetry.check()?;
+        self.lineage.check()?;
         if !(self.world.factor.is_finite() && self.world.factor > 0.0) {
             return Err(ConfigError::Factor(self.world.factor));
         }

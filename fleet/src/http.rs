@@ -22,8 +22,10 @@ mod health;
 mod identities;
 mod incidents;
 mod leases;
+mod lineage;
 mod log;
 mod metrics;
+mod models;
 mod overview;
 mod page;
 mod parts;
@@ -121,6 +123,8 @@ fn api() -> OpenApiRouter<App> {
         .merge(captures::router())
         .merge(enrolments::router())
         .merge(bundles::router())
+        .merge(models::router())
+        .merge(lineage::router())
         .merge(trust::router())
         .merge(rollouts::router())
         .merge(incidents::router())

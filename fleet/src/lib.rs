@@ -3,8 +3,8 @@
 //! ```text
 //!   doors   http · door · cli · builder · offline                where the world comes in
 //!   deeds   ingest · intake · registrar · orders · tasks · figures         load → decide → save → say
-//!   hands   store · blob · pki · admission · broker · link · deliver · signer · publisher · oms    touch one thing each
-//!   mind    rollout · enrolment · gate · drift · retrain · rollup    decide; pure; no clock, no I/O
+//!   hands   store · blob · pki · admission · broker · link · deliver · signer · publisher · oms · oci    touch one thing each
+//!   mind    rollout · enrolment · gate · drift · retrain · registry · lineage · rollup    decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
@@ -29,15 +29,19 @@ pub mod gate;
 pub mod http;
 pub mod ingest;
 pub mod intake;
+pub mod lineage;
 pub mod link;
 pub mod mint;
+pub mod oci;
 pub mod offline;
 pub mod oms;
+pub mod openlineage;
 pub mod orders;
 pub mod otlp;
 pub mod pki;
 pub mod publisher;
 pub mod registrar;
+pub mod registry;
 pub mod retrain;
 pub mod rollout;
 pub mod rollup;

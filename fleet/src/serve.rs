@@ -31,6 +31,7 @@ use crate::intake::Intake;
 use crate::link::{Link, Way};
 use crate::mint::{self, MintError};
 use crate::orders::Orders;
+use crate::openlineage::{LineageError, Teller};
 use crate::otlp::{OtlpError, Push};
 use crate::pki::{Pki, PkiError};
 use crate::registrar::{self, Places, Registrar, RegistrarError};
@@ -81,6 +82,8 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    #[error("lineage events cannot be sent to the server that [lineage] names")]
+    Lineage(#[from] LineageError),
     #[error("figures cannot be sent to the collector that [telemetry] otlp names")]
     Otlp(#[from] OtlpError),
     #[error("a part of the server ended by itself; see the log")]
@@ -183,6 +186,9 @@ async fn serve(
     if let Some(collector) = &fleet.config.telemetry.otlp {
         let push = Push::new(collector.clone(), fleet.clone())?;
         parts.spawn(push.run(quit.clone()));
+    }
+    if let Some(teller) = Teller::new(&fleet.config.lineage, fleet.clone())? {
+        parts.spawn(teller.run(quit.clone()));
     }
     // Whoever started us may not care to know.
     drop(ready.send(fleet.clone()));

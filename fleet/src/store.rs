@@ -12,6 +12,7 @@
 //!
 //! Never decides anything. The two files do not share transactions; whoever writes both makes repeats harmless.
 
+pub mod aliases;
 pub mod bad_bundles;
 pub mod bundles;
 pub mod captures;
@@ -35,6 +36,7 @@ pub mod labels;
 pub mod leases;
 pub mod log;
 pub mod meta;
+pub mod notes;
 mod open;
 pub mod orders;
 pub mod outbox;

@@ -24,12 +24,14 @@ const AGENT: &[&[&str]] = &[
 const FLEET: &[&[&str]] = &[
     &["clock", "mint", "addresses", "audit", "gate", "rollup"],
     &["config", "rollout", "drift", "enrolment", "pki", "admission"],
-    &["retrain", "store", "blob", "broker", "publisher", "client", "oms"],
+    &["registry", "retrain"],
+    &["lineage", "store", "blob", "broker", "publisher", "client", "oms"],
+    &["oci"],
     &["link", "signer", "catalogue", "builder"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
     &["tasks", "fleet"],
     &["figures"],
-    &["http", "door", "otlp"],
+    &["http", "door", "otlp", "openlineage"],
     &["serve", "offline"],
 ];
 
@@ -42,6 +44,8 @@ const MINDS: &[&str] = &[
     "fleet/src/rollout",
     "fleet/src/rollup",
     "fleet/src/drift",
+    "fleet/src/registry",
+    "fleet/src/lineage",
     "fleet/src/retrain",
     "fleet/src/enrolment",
 ];

@@ -86,7 +86,7 @@ impl Paging {
     }
 }
 
-fn cursor<K: Key>(key: &K) -> String {
+pub(crate) fn cursor<K: Key>(key: &K) -> String {
     // Keys are strings and numbers; writing them cannot fail, and an empty cursor would be refused.
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&key.write()).unwrap_or_default())
 }

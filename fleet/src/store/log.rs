@@ -184,6 +184,15 @@ pub async fn after(db: &mut Control, subject: Option<&str>, page: &Page<i64>) ->
     read(db, AFTER, page.after.unwrap_or(0), subject, page.limit()).await
 }
 
+const LAST: &str = "select coalesce(max(id), 0) from log";
+
+/// Id of the newest entry; 0 before the first.
+pub async fn last(db: &mut Control) -> Result<i64> {
+    let (id,): (i64,) =
+        sqlx::query_as(LAST).fetch_one(db.sql()).await.map_err(StoreError::query("reading the log"))?;
+    Ok(id)
+}
+
 const BEFORE: &str = "select id, at, world_at, kind, subject, sentence, actor, link from log \
      where id < $1 and ($2 is null or subject = $2) order by id desc limit $3";
 
