@@ -8,6 +8,7 @@ mod builder;
 mod bundle;
 mod capture;
 mod cohort;
+mod dataset;
 mod delegation;
 mod device;
 mod drift;
@@ -113,6 +114,9 @@ enum Noun {
     /// Saved questions about boxes, such as all of a ward.
     #[command(subcommand)]
     Cohort(cohort::Verb),
+    /// What models learn from: versions of files, what is in them, what changed.
+    #[command(subcommand, visible_alias = "ds")]
+    Dataset(dataset::Verb),
     /// What is kept of what boxes report.
     #[command(subcommand)]
     Telemetry(telemetry::Verb),
@@ -183,6 +187,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Thaw(args) => site::thaw(context, args).await,
         Noun::Capture(verb) => capture::run(context, verb).await,
         Noun::Cohort(verb) => cohort::run(context, verb).await,
+        Noun::Dataset(verb) => dataset::run(context, verb).await,
         Noun::Telemetry(verb) => telemetry::run(context, verb).await,
         Noun::Drift(verb) => drift::run(context, verb).await,
         Noun::Run(verb) => run::run(context, verb).await,
@@ -284,6 +289,18 @@ mod tests {
         check(&format!("{ask} --site er-2 --why review --score 0.4..0.6 --every 2"), false);
         check("muster capture cancel cap-1 --reason done --yes", true);
         check("muster capture cancel cap-1", false);
+        check("muster dataset add er-beds a.parquet b/ --time-column at --rules r.toml --dry-run", true);
+        check("muster dataset add er-beds", false);
+        check("muster dataset add er-beds a.parquet --external git:x", false);
+        check("muster ds ls er-beds", true);
+        check("muster dataset show er-beds@3", true);
+        check("muster dataset show er-beds@x", false);
+        check("muster dataset compare er-beds@1 ./june.parquet --fail-on moderate --html out.html", true);
+        check("muster dataset pull er-beds --out d", true);
+        check("muster dataset import er-beds --artivc repo --ref v1", true);
+        check("muster dataset import er-beds --dvc x.dvc", true);
+        check("muster dataset import er-beds --dvc x.dvc --ref v1", false);
+        check("muster dataset import er-beds", false);
         check("muster freeze --reason flu", true);
         check("muster freeze", false);
         check("muster freeze --list", true);

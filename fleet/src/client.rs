@@ -4,6 +4,7 @@
 //! calls knows whether waiting makes sense (see [`ClientError::is_transient`]).
 
 mod blobs;
+mod datasets;
 mod error;
 mod runs;
 
@@ -15,7 +16,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use blobs::Upload;
+pub use blobs::{Shelf, Upload};
+pub use datasets::{DatasetVersion, NewVersion};
 pub use error::{ClientError, Problem};
 pub use runs::{Champion, Claim, ClaimedRun, Finish, Heartbeat, HeartbeatAnswer, PublishedBundle};
 
@@ -110,6 +112,12 @@ impl Client {
 
     pub async fn put(&self, path: &str, body: &(impl Serialize + Sync)) -> Result<Value, ClientError> {
         self.json(self.request(Method::PUT, path).json(body), path).await
+    }
+
+    /// An answer that is no JSON, such as a page.
+    pub async fn text(&self, path: &str, query: &[(&str, String)]) -> Result<String, ClientError> {
+        let response = self.send(self.request(Method::GET, path).query(query).timeout(ANSWER_TIMEOUT)).await?;
+        Ok(String::from_utf8_lossy(&self.bytes(response, ANSWER_BYTES_MAX).await?).into_owned())
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

@@ -14,6 +14,8 @@
 //! public = "mqtts://fleet.hospital.example:8883"    # what boxes are told; else the first name and the port
 //! [telemetry]                   # how much is kept: config/telemetry.rs
 //! reports = { bytes = 2_400_000_000, hours = 6 }
+//! [datasets]                    # where their files are; else in the data folder: config/datasets.rs
+//! store = "s3://muster-datasets/er"
 //! [clock]                       # a rehearsal's scaled world; all processes must be given the same
 //! wall_start = "2026-11-24T02:00:00Z"
 //! world_start = "2026-01-01T00:00:00Z"
@@ -30,6 +32,7 @@
 //! on_crl = ["/etc/mosquitto/muster/on-crl.sh"]       # run after the list of revoked certificates changed
 //! ```
 
+mod datasets;
 mod door;
 mod telemetry;
 
@@ -42,6 +45,7 @@ use muster_protocol::time::WorldScale;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
+pub use datasets::DatasetsConfig;
 pub use door::DoorConfig;
 pub use telemetry::{OtlpConfig, PostgresUrl, TelemetryConfig};
 
@@ -57,6 +61,7 @@ pub struct Config {
     pub door: DoorConfig,
     pub mqtt: MqttConfig,
     pub telemetry: TelemetryConfig,
+    pub datasets: DatasetsConfig,
     pub world: WorldScale,
 }
 
@@ -91,6 +96,7 @@ impl Default for Config {
             door: DoorConfig::default(),
             mqtt: MqttConfig::default(),
             telemetry: TelemetryConfig::default(),
+            datasets: DatasetsConfig::default(),
             world: WorldScale::default(),
         }
     }
@@ -204,6 +210,10 @@ pub enum ConfigError {
     Otlp,
     #[error("[telemetry] database: write postgres://user@host/database")]
     Database,
+    #[error("'{0}' is no place for datasets: write a folder's path, file://, s3://, gs:// or az://")]
+    DatasetStore(String),
+    #[error("[datasets] options have no meaning without a store that is a bucket")]
+    DatasetOptions,
     #[error("[mqtt] {0} has no meaning without [mqtt] broker")]
     NoBroker(&'static str),
 }
@@ -217,6 +227,7 @@ struct File {
     door: door::Door,
     mqtt: Mqtt,
     telemetry: telemetry::Telemetry,
+    datasets: DatasetsConfig,
     clock: Option<WorldScale>,
 }
 
@@ -275,6 +286,7 @@ impl Config {
                 on_crl: file.mqtt.on_crl,
             },
             telemetry: file.telemetry.into(),
+            datasets: file.datasets,
             world: file.clock.or(clock).unwrap_or_default(),
         };
         config.check()?;
@@ -290,6 +302,7 @@ impl Config {
         self.door.check(&self.names)?;
         self.check_mqtt()?;
         self.telemetry.check()?;
+        self.datasets.check()?;
         if !(self.world.factor.is_finite() && self.world.factor > 0.0) {
             return Err(ConfigError::Factor(self.world.factor));
         }
@@ -418,6 +431,8 @@ mod tests {
         check("[mqtt]\nca='x.pem'", "[mqtt] ca has no meaning");
         check("[mqtt]\non_crl=['x']", "[mqtt] on_crl has no meaning");
         check("[mqtt]\nport=1", "fleet.toml is wrong");
+        check("[datasets]\nstore='ftp://x'", "'ftp://x' is no place for datasets");
+        check("[datasets]\noptions={aws_region='x'}", "[datasets] options");
         check(
             "[clock]\nwall_start='2026-01-01T00:00:00Z'\nworld_start='2026-01-01T00:00:00Z'\nfactor=0.0",
             "factor 0 must",

@@ -3,8 +3,8 @@
 //! ```text
 //!   doors   http · door · cli · builder · offline                where the world comes in
 //!   deeds   ingest · intake · registrar · orders · tasks · figures         load → decide → save → say
-//!   hands   store · blob · pki · admission · broker · link · deliver · signer · publisher · oms    touch one thing each
-//!   mind    rollout · enrolment · gate · drift · retrain · rollup    decide; pure; no clock, no I/O
+//!   hands   store · blob · table · pki · admission · broker · link · deliver · signer · publisher · oms    touch one thing each
+//!   mind    rollout · enrolment · gate · drift · retrain · rollup · dataset    decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
@@ -18,6 +18,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod dataset;
 pub mod deliver;
 pub mod door;
 pub mod drift;
@@ -45,4 +46,5 @@ pub mod say;
 pub mod serve;
 pub mod signer;
 pub mod store;
+pub mod table;
 pub mod tasks;

@@ -23,8 +23,8 @@ const AGENT: &[&[&str]] = &[
 
 const FLEET: &[&[&str]] = &[
     &["clock", "mint", "addresses", "gate", "rollup"],
-    &["config", "rollout", "drift", "enrolment", "pki", "admission"],
-    &["retrain", "store", "blob", "broker", "publisher", "client", "oms"],
+    &["config", "rollout", "drift", "enrolment", "dataset", "pki", "admission"],
+    &["retrain", "store", "blob", "table", "broker", "publisher", "client", "oms"],
     &["link", "signer", "catalogue", "builder"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
     &["tasks", "fleet"],
@@ -41,6 +41,7 @@ const MINDS: &[&str] = &[
     "fleet/src/rollout",
     "fleet/src/rollup",
     "fleet/src/drift",
+    "fleet/src/dataset",
     "fleet/src/retrain",
     "fleet/src/enrolment",
 ];
