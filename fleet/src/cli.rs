@@ -17,6 +17,7 @@ mod enrol;
 mod error;
 mod journal;
 mod keys;
+mod label;
 mod output;
 mod policy;
 mod release;
@@ -111,6 +112,9 @@ enum Noun {
     /// Rows that sites are asked to keep for themselves.
     #[command(subcommand)]
     Capture(capture::Verb),
+    /// Captured rows to Label Studio, and what people answered back.
+    #[command(subcommand)]
+    Label(label::Verb),
     /// Saved questions about boxes, such as all of a ward.
     #[command(subcommand)]
     Cohort(cohort::Verb),
@@ -186,6 +190,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Freeze(args) => site::freeze(context, args).await,
         Noun::Thaw(args) => site::thaw(context, args).await,
         Noun::Capture(verb) => capture::run(context, verb).await,
+        Noun::Label(verb) => label::run(context, verb).await,
         Noun::Cohort(verb) => cohort::run(context, verb).await,
         Noun::Dataset(verb) => dataset::run(context, verb).await,
         Noun::Telemetry(verb) => telemetry::run(context, verb).await,
@@ -289,6 +294,13 @@ mod tests {
         check(&format!("{ask} --site er-2 --why review --score 0.4..0.6 --every 2"), false);
         check("muster capture cancel cap-1 --reason done --yes", true);
         check("muster capture cancel cap-1", false);
+        check("muster capture export a.jsonl b.jsonl --labels l.csv --out o.parquet --add er-beds -y", true);
+        check("muster capture export - --labels l.csv --out o.parquet", true);
+        check("muster capture export - --labels l.csv --out o.parquet --yes", false);
+        let studio = "--studio http://127.0.0.1:8080 --project 3 --token-file t";
+        check(&format!("muster label push a.jsonl {studio} --score 0.4..0.6"), true);
+        check(&format!("muster label push {studio}"), false);
+        check(&format!("muster label pull {studio} --out l.csv --control risk"), true);
         check("muster dataset add er-beds a.parquet b/ --time-column at --rules r.toml --dry-run", true);
         check("muster dataset add er-beds", false);
         check("muster dataset add er-beds a.parquet --external git:x", false);

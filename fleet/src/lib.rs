@@ -29,6 +29,7 @@ pub mod gate;
 pub mod http;
 pub mod ingest;
 pub mod intake;
+pub mod label_studio;
 pub mod link;
 pub mod mint;
 pub mod offline;

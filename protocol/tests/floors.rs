@@ -24,7 +24,7 @@ const AGENT: &[&[&str]] = &[
 const FLEET: &[&[&str]] = &[
     &["clock", "mint", "addresses", "gate", "rollup"],
     &["config", "rollout", "drift", "enrolment", "dataset", "pki", "admission"],
-    &["retrain", "store", "blob", "table", "broker", "publisher", "client", "oms"],
+    &["retrain", "store", "blob", "table", "label_studio", "broker", "publisher", "client", "oms"],
     &["link", "signer", "catalogue", "builder"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
     &["tasks", "fleet"],

@@ -10,6 +10,9 @@ use crate::client::{Client, ClientError, DatasetVersion, Shelf};
 use crate::dataset::{DatasetRef, FileEntry};
 use crate::table::hashed;
 
+/// Versions that are kept beside those in use.
+const OTHERS_KEPT: usize = 4;
+
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     #[error(transparent)]
@@ -98,5 +101,23 @@ pub async fn for_run(
         }));
         versions.push(version);
     }
+    let used: Vec<String> = versions.iter().map(|version| version.sha256.to_string()).collect();
+    tidy(cache, &used).map_err(|error| Failure::because("dataset_failed", &error))?;
     Ok((versions, told))
+}
+
+/// Keeps what this run uses and the few that came last.
+fn tidy(cache: &Path, used: &[String]) -> Result<(), PullError> {
+    let failed = |what| move |source| PullError::File { what, path: cache.to_owned(), source };
+    let mut others = Vec::new();
+    for entry in std::fs::read_dir(cache).map_err(failed("listed"))? {
+        let entry = entry.map_err(failed("listed"))?;
+        if !used.iter().any(|name| entry.file_name() == name.as_str()) {
+            let changed = entry.metadata().and_then(|meta| meta.modified()).map_err(failed("listed"))?;
+            others.push((changed, entry.path()));
+        }
+    }
+    others.sort();
+    let extra = others.len().saturating_sub(OTHERS_KEPT);
+    others.iter().take(extra).try_for_each(|(_, old)| std::fs::remove_dir_all(old)).map_err(failed("tidied"))
 }

@@ -15,6 +15,8 @@ use super::{CliError, Context};
 use crate::builder::datasets::pull;
 use crate::dataset::DatasetRef;
 
+pub(super) use add::{How, put};
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Lists datasets, or the versions of one.

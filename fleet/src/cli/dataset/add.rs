@@ -51,7 +51,7 @@ pub(in crate::cli) struct Args {
 
 /// What is said of a version beside its files.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct How {
+pub(in crate::cli) struct How {
     /// The column that says when a row was.
     #[arg(long, value_name = "COLUMN")]
     time_column: Option<String>,
@@ -88,7 +88,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Result<(), CliErro
 }
 
 /// Adds a version of files, each with its name in the version.
-pub(super) async fn put(
+pub(in crate::cli) async fn put(
     context: &mut Context,
     name: &DatasetName,
     files: Vec<(PathBuf, String)>,
