@@ -1,16 +1,20 @@
 //! Content and trust files on their way to and from the server.
 
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use muster_protocol::ids::Digest;
 use reqwest::{Method, StatusCode, header};
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Client, ClientError};
+use super::{ANSWER_TIMEOUT, Client, ClientError};
 
 /// Longest trust file that is read into memory.
 const TRUST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// An upload that is slower is given up.
+const UPLOAD_BYTES_A_SECOND_MIN: u64 = 32 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upload {
@@ -80,7 +84,10 @@ impl Client {
     }
 
     fn putting(&self, shelf: Shelf, digest: &Digest, length: u64) -> reqwest::RequestBuilder {
-        self.request(Method::PUT, &shelf.path(digest))
+        // The server's time-out is for silence; ours is for a line so slow that somebody should look.
+        let slowest = Duration::from_secs(length / UPLOAD_BYTES_A_SECOND_MIN).saturating_add(ANSWER_TIMEOUT);
+        self.asking(&self.sending, Method::PUT, &shelf.path(digest))
+            .timeout(slowest)
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(header::CONTENT_LENGTH, length)
     }

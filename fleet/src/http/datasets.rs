@@ -238,9 +238,9 @@ async fn add(
     bounded(&checks, &external, &note)?;
     obeyed(&checks)?;
     let sha256 = manifest.digest()?;
-    let latest = DatasetRef { name: name.clone(), version: VersionRef::Digest(sha256) };
+    let wanted = DatasetRef { name: name.clone(), version: VersionRef::Digest(sha256) };
     // What is here already was checked when it came.
-    if let Some(found) = datasets::get(&mut app.fleet.store.read().await?, &name, latest.version).await? {
+    if let Some(found) = datasets::get(&mut app.fleet.store.read().await?, &name, wanted.version).await? {
         return Ok((StatusCode::OK, Json(detail(&mut app.fleet.store.read().await?, found).await?)));
     }
     here(&app, &manifest).await?;
@@ -249,7 +249,7 @@ async fn add(
     let added = Added { manifest, profile, checks, external, note, by: acting.0.clone() };
     let mut tx = app.fleet.store.write().await?;
     let mut status = StatusCode::OK;
-    if datasets::get(&mut tx, &name, latest.version).await?.is_none() {
+    if datasets::get(&mut tx, &name, wanted.version).await?.is_none() {
         datasets::add(&mut tx, &name, &sha256, moment.at, &added).await?;
         let (rows, files) = (added.manifest.rows(), added.manifest.files.len());
         let sentence = format!("{name}: a version of {rows} rows in {files} files, {}", sha256.short());
@@ -263,7 +263,7 @@ async fn add(
         log::append(&mut tx, &entry).await?;
         status = StatusCode::CREATED;
     }
-    let found = load(&mut tx, &latest).await?;
+    let found = load(&mut tx, &wanted).await?;
     let view = detail(&mut tx, found).await?;
     tx.commit().await?;
     Ok((status, Json(view)))

@@ -55,10 +55,11 @@ impl TryFrom<Row> for Version {
     }
 }
 
-const ADD: &str = "insert into dataset_versions (name, sha256, number, added, document) \
-     select $1, $2, coalesce(max(number), 0) + 1, $3, $4 from dataset_versions where name = $1";
+const NEXT: &str = "select coalesce(max(number), 0) + 1 from dataset_versions where name = $1";
+const ADD: &str =
+    "insert into dataset_versions (name, sha256, number, added, document) values ($1, $2, $3, $4, $5)";
 
-/// Adds a version that is not there yet.
+/// Adds a version that is not there yet. There is one writer at a time, so its number is its own.
 pub async fn add(
     tx: &mut ControlTx,
     name: &DatasetName,
@@ -66,14 +67,18 @@ pub async fn add(
     at: Timestamp,
     added: &Added,
 ) -> Result<()> {
+    let failed = StoreError::query("adding a dataset's version");
+    let (number,): (i64,) =
+        sqlx::query_as(NEXT).bind(name.as_str()).fetch_one(tx.sql()).await.map_err(&failed)?;
     sqlx::query(ADD)
         .bind(name.as_str())
         .bind(sha256.to_string())
+        .bind(number)
         .bind(at.as_millis())
         .bind(to_json(WHAT, added)?)
         .execute(tx.sql())
         .await
-        .map_err(StoreError::query("adding a dataset's version"))?;
+        .map_err(&failed)?;
     Ok(())
 }
 
