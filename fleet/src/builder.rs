@@ -14,6 +14,7 @@ pub mod bundle;
 pub mod child;
 pub mod config;
 pub mod convert;
+pub mod datasets;
 pub mod eval;
 pub mod feed;
 pub mod forms;

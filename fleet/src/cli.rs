@@ -9,6 +9,7 @@ mod builder;
 mod bundle;
 mod capture;
 mod cohort;
+mod dataset;
 mod delegation;
 mod device;
 mod drift;
@@ -19,6 +20,7 @@ mod journal;
 mod keys;
 mod lineage;
 mod model;
+mod label;
 mod output;
 mod policy;
 mod release;
@@ -119,9 +121,15 @@ enum Noun {
     /// Rows that sites are asked to keep for themselves.
     #[command(subcommand)]
     Capture(capture::Verb),
+    /// Captured rows to Label Studio, and what people answered back.
+    #[command(subcommand)]
+    Label(label::Verb),
     /// Saved questions about boxes, such as all of a ward.
     #[command(subcommand)]
     Cohort(cohort::Verb),
+    /// What models learn from: versions of files, what is in them, what changed.
+    #[command(subcommand, visible_alias = "ds")]
+    Dataset(dataset::Verb),
     /// What is kept of what boxes report.
     #[command(subcommand)]
     Telemetry(telemetry::Verb),
@@ -196,7 +204,9 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Freeze(args) => site::freeze(context, args).await,
         Noun::Thaw(args) => site::thaw(context, args).await,
         Noun::Capture(verb) => capture::run(context, verb).await,
+        Noun::Label(verb) => label::run(context, verb).await,
         Noun::Cohort(verb) => cohort::run(context, verb).await,
+        Noun::Dataset(verb) => dataset::run(context, verb).await,
         Noun::Telemetry(verb) => telemetry::run(context, verb).await,
         Noun::Drift(verb) => drift::run(context, verb).await,
         Noun::Run(verb) => run::run(context, verb).await,
@@ -299,6 +309,25 @@ mod tests {
         check(&format!("{ask} --site er-2 --why review --score 0.4..0.6 --every 2"), false);
         check("muster capture cancel cap-1 --reason done --yes", true);
         check("muster capture cancel cap-1", false);
+        check("muster capture export a.jsonl b.jsonl --labels l.csv --out o.parquet --add er-beds -y", true);
+        check("muster capture export - --labels l.csv --out o.parquet", true);
+        check("muster capture export - --labels l.csv --out o.parquet --yes", false);
+        let studio = "--studio http://127.0.0.1:8080 --project 3 --token-file t";
+        check(&format!("muster label push a.jsonl {studio} --score 0.4..0.6"), true);
+        check(&format!("muster label push {studio}"), false);
+        check(&format!("muster label pull {studio} --out l.csv --control risk"), true);
+        check("muster dataset add er-beds a.parquet b/ --time-column at --rules r.toml --dry-run", true);
+        check("muster dataset add er-beds", false);
+        check("muster dataset add er-beds a.parquet --external git:x", false);
+        check("muster ds ls er-beds", true);
+        check("muster dataset show er-beds@3", true);
+        check("muster dataset show er-beds@x", false);
+        check("muster dataset compare er-beds@1 ./june.parquet --fail-on moderate --html out.html", true);
+        check("muster dataset pull er-beds --out d", true);
+        check("muster dataset import er-beds --artivc repo --ref v1", true);
+        check("muster dataset import er-beds --dvc x.dvc", true);
+        check("muster dataset import er-beds --dvc x.dvc --ref v1", false);
+        check("muster dataset import er-beds", false);
         check("muster freeze --reason flu", true);
         check("muster freeze", false);
         check("muster freeze --list", true);

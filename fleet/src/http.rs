@@ -12,6 +12,7 @@ mod blobs;
 mod bundles;
 mod captures;
 mod cohorts;
+mod datasets;
 mod devices;
 mod drift;
 mod enrolments;
@@ -131,12 +132,14 @@ fn api() -> OpenApiRouter<App> {
         .merge(drift::router())
         .merge(policies::router())
         .merge(runs::router())
+        .merge(datasets::router())
         .merge(triggers::router())
         .merge(log::router())
         .merge(telemetry::router())
         .layer(middleware::from_fn(guard::within));
     // Uploads and streams last as long as they last.
-    let lasting = OpenApiRouter::new().merge(blobs::router()).merge(events::router());
+    let lasting =
+        OpenApiRouter::new().merge(blobs::router()).merge(datasets::content()).merge(events::router());
     OpenApiRouter::with_openapi(Description::openapi()).nest(API, answered.merge(lasting))
 }
 

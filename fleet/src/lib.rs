@@ -3,8 +3,8 @@
 //! ```text
 //!   doors   http · door · cli · builder · offline                where the world comes in
 //!   deeds   ingest · intake · registrar · orders · tasks · figures         load → decide → save → say
-//!   hands   store · blob · pki · admission · broker · link · deliver · signer · publisher · oms · oci    touch one thing each
-//!   mind    rollout · enrolment · gate · drift · retrain · registry · lineage · rollup    decide; pure; no clock, no I/O
+//!   hands   store · blob · table · pki · admission · broker · link · deliver · signer · publisher · oms · oci    touch one thing each
+//!   mind    rollout · enrolment · gate · drift · retrain · registry · lineage · dataset · audit · rollup    decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
@@ -19,6 +19,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod dataset;
 pub mod deliver;
 pub mod door;
 pub mod drift;
@@ -30,6 +31,7 @@ pub mod http;
 pub mod ingest;
 pub mod intake;
 pub mod lineage;
+pub mod label_studio;
 pub mod link;
 pub mod mint;
 pub mod oci;
@@ -50,4 +52,5 @@ pub mod say;
 pub mod serve;
 pub mod signer;
 pub mod store;
+pub mod table;
 pub mod tasks;

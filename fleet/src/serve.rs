@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{Addresses, DataDirError, DataLock};
 use crate::admission::Admission;
-use crate::blob::{BlobError, Blobs};
+use crate::blob::{BlobError, Blobs, Remote, RemoteError};
 use crate::broker::{Broker, BrokerError, Insider, hook};
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clocks;
@@ -56,6 +56,8 @@ pub enum ServeError {
     Store(#[from] StoreError),
     #[error("the blob store cannot be used")]
     Blob(#[from] BlobError),
+    #[error("the datasets' store cannot be used")]
+    Datasets(#[from] RemoteError),
     #[error("the online keys cannot be used")]
     Signer(#[from] SignerError),
     #[error("what was published cannot be used")]
@@ -115,6 +117,7 @@ async fn serve(
     let pki = Arc::new(Pki::open(&config.data.join("pki"), &config.names, clocks.trust.now())?);
     let admission = Admission::new();
     let blobs = Blobs::open(&config.data.join("blobs"))?;
+    let datasets = datasets(&config)?;
     let catalogue = Catalogue::default();
     refuse_offline_keys(&store, &catalogue, &signer).await?;
     let orders = Orders::new(signer.clone(), catalogue.clone(), clocks);
@@ -170,6 +173,7 @@ async fn serve(
     let fleet = Arc::new(Fleet {
         store,
         blobs,
+        datasets,
         intake,
         orders,
         board,
@@ -231,6 +235,14 @@ async fn refuse_offline_keys(
         );
     }
     Ok(())
+}
+
+fn datasets(config: &Config) -> Result<Blobs, RemoteError> {
+    let place = match &config.datasets.store {
+        Some(store) => store.clone(),
+        None => config.data.join("datasets").display().to_string(),
+    };
+    Blobs::remote(&Remote { place, options: config.datasets.options.clone() })
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

@@ -20,6 +20,7 @@ pub mod certificates;
 mod changes;
 pub mod cohorts;
 mod convert;
+pub mod datasets;
 pub mod devices;
 mod documents;
 pub mod enrolments;

@@ -23,9 +23,9 @@ const AGENT: &[&[&str]] = &[
 
 const FLEET: &[&[&str]] = &[
     &["clock", "mint", "addresses", "audit", "gate", "rollup"],
-    &["config", "rollout", "drift", "enrolment", "pki", "admission"],
+    &["config", "rollout", "drift", "enrolment", "dataset", "pki", "admission"],
     &["registry", "retrain"],
-    &["lineage", "store", "blob", "broker", "publisher", "client", "oms"],
+    &["lineage", "store", "blob", "table", "label_studio", "broker", "publisher", "client", "oms"],
     &["oci"],
     &["link", "signer", "catalogue", "builder"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
@@ -46,6 +46,7 @@ const MINDS: &[&str] = &[
     "fleet/src/drift",
     "fleet/src/registry",
     "fleet/src/lineage",
+    "fleet/src/dataset",
     "fleet/src/retrain",
     "fleet/src/enrolment",
 ];

@@ -13,9 +13,12 @@ use muster_protocol::trust::{AgentVersion, Demands};
 use serde::Deserialize;
 
 use super::eval::Evaluator;
+use crate::dataset::DatasetRef;
 
 /// What a child gets of our own environment. Everything else stays here: a trainer has no business with our secrets.
 const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+/// As many as the fleet keeps with a run.
+const DATASETS_MAX: usize = 32;
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 
 #[derive(Clone, Debug, Deserialize)]
@@ -64,6 +67,9 @@ pub struct Model {
     pub cwd: PathBuf,
     /// Given to the trainer as `MUSTER_DATA`.
     pub data: PathBuf,
+    /// Versions of datasets that a run is trained on: brought here, checked, and named in the trainer's request.
+    #[serde(default)]
+    pub datasets: Vec<DatasetRef>,
     #[serde(default = "default_timeout")]
     pub timeout_s: u64,
     /// Address space of the trainer, MiB. Numeric libraries reserve much more than they use.
@@ -165,6 +171,9 @@ impl Config {
             if !model.frozen_tolerance.is_finite() || model.frozen_tolerance < 0.0 {
                 return Err(format!("models: the frozen_tolerance of '{name}' must be 0 or more"));
             }
+            if model.datasets.len() > DATASETS_MAX {
+                return Err(format!("models: '{name}' names more than {DATASETS_MAX} datasets"));
+            }
             if model.hardware.is_empty() || model.hardware.len() > HARDWARE_CLASSES_MAX {
                 return Err(format!(
                     "models: '{name}' needs 1 to {HARDWARE_CLASSES_MAX} classes of hardware"
@@ -262,6 +271,7 @@ mod tests {
         check("[\"python3\", \"train.py\"]", "[]", "'er' has no command");
         check("\"er\"", "\"ER\"", "is not a model name");
         check("data = \"warehouse\"", "data = \"w\"\nfrozen_tolerance = -1.0", "must be 0 or more");
+        check("data = \"warehouse\"", "data = \"w\"\ndatasets = [\"er@x\"]", "is no version");
         check("data = \"warehouse\"", "data = \"w\"\ntimeout_s = 0", "needs a timeout_s");
         check("data = \"warehouse\"", "data = \"w\"\nhardware = [\"X 1\"]", "X 1");
         check("data = \"warehouse\"", "data = \"w\"\nhardware = []", "classes of hardware");

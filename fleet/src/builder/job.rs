@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bundle::{self, Built, BundleFolder, Form, Measured, Recipe};
 use super::config::{Config, Model};
+use super::datasets;
 use super::feed::Feed;
 use super::publish;
 use super::trainer;
@@ -80,9 +81,10 @@ impl Job<'_> {
             Failure::new("unknown_model", format!("this builder trains no model '{}'", self.claim.run.model))
         })?;
         let champion = self.champion().await?;
+        let request = self.request(model).await?;
         trainer::train(&trainer::Training {
             model,
-            request: &self.claim.request,
+            request: &request,
             dir: self.dir,
             feed: self.feed,
             stop: &self.stop,
@@ -101,6 +103,25 @@ impl Job<'_> {
             });
         }
         self.publish(evaluation).await
+    }
+
+    /// What the trainer is told: the fleet's request, and where the datasets are that this run is trained on. The fleet is
+    /// told before anything is trained.
+    async fn request(&self, model: &Model) -> Result<Value, Failure> {
+        let mut request = self.claim.request.clone();
+        if model.datasets.is_empty() {
+            return Ok(request);
+        }
+        self.feed.progress(0.0, "fetching datasets");
+        let cache = self.config.work_dir.join("datasets");
+        let (versions, told) = datasets::for_run(self.client, &model.datasets, &cache).await?;
+        for version in &versions {
+            self.feed.line(&format!("dataset {}@{} {}", version.name, version.number, version.sha256));
+        }
+        let said = self.client.trained_on(&self.claim.run.id, &self.config.name, &versions).await;
+        said.map_err(|error| Failure::because("dataset_failed", &error))?;
+        request["datasets"] = Value::Array(told);
+        Ok(request)
     }
 
     async fn champion(&self) -> Result<Option<BundleFolder>, Failure> {

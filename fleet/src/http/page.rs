@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use muster_protocol::ids::{CohortName, DeviceId, LeaseId, ModelName, SiteName};
+use muster_protocol::ids::{CohortName, DatasetName, DeviceId, LeaseId, ModelName, SiteName};
 use muster_protocol::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -131,7 +131,7 @@ macro_rules! ids {
         }
     )* };
 }
-ids!(CohortName, DeviceId, LeaseId, ModelName, SiteName);
+ids!(CohortName, DatasetName, DeviceId, LeaseId, ModelName, SiteName);
 
 macro_rules! numbers {
     ($($number:ty),*) => { $(

@@ -44,6 +44,7 @@ pub(crate) enum Code {
     Revoked,
     EmptyCohort,
     DigestMismatch,
+    RuleBroken,
     TrustRefused,
     TooLarge,
     UnsupportedMedia,
@@ -63,6 +64,7 @@ impl Code {
             | Self::Revoked
             | Self::EmptyCohort
             | Self::DigestMismatch
+            | Self::RuleBroken
             | Self::TrustRefused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NotFound | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -104,6 +106,7 @@ impl Code {
             Self::Revoked => "The bundle must not run any more",
             Self::EmptyCohort => "No device matches",
             Self::DigestMismatch => "The content is not what its digest says",
+            Self::RuleBroken => "The dataset breaks a rule",
             Self::TrustRefused => "The trust file is refused",
             Self::TooLarge => "The body is too long",
             Self::UnsupportedMedia => "The body's type is not taken here",

@@ -44,6 +44,7 @@ impl FakeFleet {
         let state = Arc::new(Mutex::new(Asked::default()));
         let app = Router::new()
             .route("/api/v1/blobs/{digest}", get(get_blob).put(put_blob))
+            .route("/api/v1/dataset-blobs/{digest}", get(get_blob))
             .route("/api/v1/trust/{name}", get(get_trust).put(put_trust))
             .route("/api/v1/runs/claim", post(claim))
             .route("/api/v1/runs/{id}/heartbeat", post(heartbeat))

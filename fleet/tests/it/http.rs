@@ -3,6 +3,7 @@
 
 mod builders;
 mod captures;
+mod datasets;
 mod desk;
 mod guards;
 pub(crate) mod lineage;
