@@ -278,4 +278,59 @@ mod tests {
         challenger.evaluation.as_mut().unwrap().sets.pop();
         assert_eq!(judge(&challenger, Some(&challenger), 0.0).unwrap_err().code, "not_evaluated");
     }
+
+    #[test]
+    fn a_part_of_the_fleet_that_gets_worse_fails_and_chance_does_not() {
+        let slice = |worse, p| SliceScore {
+            by: "device_class".to_owned(),
+            value: "old".to_owned(),
+            rows: 100,
+            worse,
+            p,
+        };
+        let check = |worse, p, expect| assert_eq!(slices(&[slice(worse, p)])[0].verdict, expect);
+        check(Some(0.3), Some(1e-9), Verdict::Failed);
+        check(Some(0.3), Some(0.2), Verdict::Passed);
+        check(Some(0.01), Some(1e-9), Verdict::Passed);
+        check(None, None, Verdict::Unknown);
+        // Of twenty parts, one may look bad at 0.01 by chance.
+        let many: Vec<SliceScore> = (0..20).map(|_| slice(Some(0.3), Some(0.01))).collect();
+        assert_eq!(first_failure(&slices(&many)), None);
+    }
+
+    #[test]
+    fn where_it_comes_from_and_what_it_needs_are_held_too() {
+        let manifest = manifest((0.2, 0.3), (0.2, 0.2));
+        let run = RunId::mint([7; 16]);
+        let report = EvalReport { rss_bytes: 4 << 30, ..EvalReport::default() };
+        let variant = VariantReport {
+            id: "cpu-fp32".to_owned(),
+            bytes: 1,
+            provider: "openvino".to_owned(),
+            load_ms: 1.0,
+            p95_us: 200_000.0,
+            differs_max: 0.0,
+            differs_mean: 0.0,
+        };
+        let candidate = Candidate {
+            manifest: &manifest,
+            measured: None,
+            variants: std::slice::from_ref(&variant),
+            report: &report,
+            run: &run,
+            champion: Some((&manifest, Digest::of(b"champion"))),
+            frozen_tolerance: 0.0,
+            resources: Resources::default(),
+        };
+        let failed: Vec<String> = checks(&candidate)
+            .into_iter()
+            .filter(|check| check.verdict == Verdict::Failed)
+            .map(|check| check.code)
+            .collect();
+        assert_eq!(failed, ["run_named", "champion_named", "memory", "latency"]);
+        let mut bare = manifest.clone();
+        bare.variants[0].golden = None;
+        let without = Candidate { manifest: &bare, ..candidate };
+        assert!(checks(&without).iter().any(|check| check.code == "golden_missing"));
+    }
 }

@@ -454,7 +454,18 @@ export interface Performance {
   bundles: BundlePerformance[];
 }
 
-export type RunState = "collecting" | "queued" | "claimed" | "succeeded" | "failed" | "rejected";
+export type RunState = "collecting" | "queued" | "claimed" | "candidate" | "succeeded" | "failed" | "rejected" | "cancelled";
+
+/** One thing that a candidate was held to before it was signed. */
+export interface RunCheck {
+  gate: "provenance" | "schema" | "offline" | "golden" | "resources";
+  code: string;
+  verdict: "passed" | "failed" | "unknown";
+  measured?: number | null;
+  at_most?: number | null;
+  at_least?: number | null;
+  sentence: string;
+}
 
 export interface Trigger {
   id: string;
@@ -477,6 +488,9 @@ export interface Run {
   log_tail?: string[] | null;
   result?: { bundle?: BundleRef | string | null; [metric: string]: unknown } | null;
   failure?: Reason | null;
+  gates?: RunCheck[] | null;
+  /** While it waits for people to agree. */
+  approval?: { people: number; approved_by: string[]; until: string } | null;
   timeline?: TimelineEntry[] | null;
   rollout?: string | null;
 }

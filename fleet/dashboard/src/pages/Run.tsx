@@ -11,6 +11,7 @@ import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { Ago, Stamp } from "../parts/Time";
 import { text } from "../strings";
+import { Approval, Gates } from "./RunGates";
 import { metricsOf, type Metric } from "./metrics";
 import { share, waits } from "./Runs";
 import { versionOf } from "./version";
@@ -33,8 +34,10 @@ export function RunPage() {
             )}
             <div className="cols-wide">
               <div className="stack">
+                <Approval run={run} />
                 <Progress run={run} />
                 <Result run={run} />
+                <Gates run={run} />
                 <Panel title={say.log}>
                   {run.log_tail == null || run.log_tail.length === 0 ? (
                     <Note>{say.logNone}</Note>
