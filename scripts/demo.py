@@ -225,6 +225,10 @@ class Demo:
         file.write_text(json.dumps(policy, indent=2))
         self.lab.muster("policy", "set", MODEL, file)
 
+    def trainer(self) -> list[str]:
+        """The command that the builder trains with."""
+        return [str(self.lab.python), "-m", "er.train"]
+
     def start_builder(self) -> None:
         lab = self.lab
         config = lab.dir / "builder.toml"
@@ -233,7 +237,7 @@ class Demo:
             f'key = "{lab.workspace / "keys" / f"builder-{MODEL}.key"}"\n'
             f'root = "{lab.workspace / "metadata" / "1.root.json"}"\n'
             f'agent = "{lab.target / "muster-agent"}"\nruntime = "{lab.runtime}"\npoll_s = 0.5\n\n'
-            f'[[models]]\nmodel = "{MODEL}"\ncommand = ["{lab.python}", "-m", "er.train"]\ncwd = "{EXAMPLE}"\n'
+            f'[[models]]\nmodel = "{MODEL}"\ncommand = {json.dumps(self.trainer())}\ncwd = "{EXAMPLE}"\n'
             f'data = "{lab.dir / "warehouse"}"\ntimeout_s = 300\nmemory_mb = 8192\nfrozen_tolerance = 0.03\n'
             f"pane_s = {PANE_S}\n"
         )

@@ -19,7 +19,7 @@ use serde_json::Value;
 pub use blobs::{Shelf, Upload};
 pub use datasets::{DatasetVersion, NewVersion};
 pub use error::{ClientError, Problem};
-pub use runs::{Champion, Claim, ClaimedRun, Finish, Heartbeat, HeartbeatAnswer, PublishedBundle};
+pub use runs::{Champion, CheckBody, Claim, ClaimedRun, Finish, Heartbeat, HeartbeatAnswer, PublishedBundle};
 
 /// Where a fleet server listens when nobody said otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8480";

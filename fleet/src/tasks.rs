@@ -76,9 +76,10 @@ pub async fn run(tasks: Tasks, stop: CancellationToken) {
         }
     });
     set.spawn(async move {
+        let mut asker = runs::Asker::default();
         let mut commits = two.store.changes().commits();
         while !stop_two.is_cancelled() {
-            let looked = runs::look(&two).await;
+            let looked = look_at_runs(&two, &mut asker).await;
             rest("runs", &two.clocks, looked, &mut commits, &stop_two).await;
         }
     });
@@ -99,6 +100,13 @@ pub async fn run(tasks: Tasks, stop: CancellationToken) {
         }
     });
     while set.join_next().await.is_some() {}
+}
+
+/// What the calendar asks for, then every run that may move by itself.
+async fn look_at_runs(tasks: &Tasks, asker: &mut runs::Asker) -> Result<Option<Timestamp>, TaskError> {
+    let due = asker.look(tasks).await?;
+    let moves = runs::look(tasks).await?;
+    Ok([due, moves].into_iter().flatten().min())
 }
 
 /// Waits until there may be something new: a commit, the world time asked for, or a while.

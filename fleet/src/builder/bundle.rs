@@ -28,6 +28,7 @@ use super::output::{DESCRIPTION_FILE, OutputError, TrainerOutput};
 use super::reference::{DriftError, reference};
 use super::rows::Rows;
 use super::score::{ScoreError, Scores, score};
+use super::slices::{SliceScore, Slices};
 
 pub use folder::{BundleFolder, FolderError, MANIFEST_FILE};
 pub use variants::VariantReport;
@@ -105,8 +106,14 @@ pub struct Measured {
     pub threshold: Option<f64>,
     pub frozen: Compared,
     pub recent: Compared,
+    /// Parts of the recent holdout, where the trainer names them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<SliceScore>,
     /// Each variant beside the first.
     pub variants: Vec<VariantReport>,
+    /// How much more the variants after the first are off than it is, on frozen rows; by their ids.
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub drops: std::collections::BTreeMap<String, f64>,
     /// What the trainer's `metrics.json` says: recorded, not believed.
     pub claimed_by_trainer: Value,
     pub packages: std::collections::BTreeMap<String, String>,
@@ -214,6 +221,25 @@ pub async fn build(
 
     progress(0.7, "scoring");
     let (metric, task) = (description.primary_metric, description.task);
+    let slices = match (recent.first(), champion_recent.as_ref().and_then(|answers| answers.first())) {
+        (Some(new), Some(old)) => {
+            output.slices.compare(task, description.threshold, &output.recent.labels, new, old)
+        }
+        (_, _) => Vec::new(),
+    };
+    let all: Slices = Slices::whole(output.frozen.labels.len());
+    let mut drops = std::collections::BTreeMap::new();
+    for (place, file) in forms.others() {
+        let (other, _) = evaluator
+            .answers(file, &signature, &[&output.frozen.rows], cancel)
+            .await
+            .map_err(|source| BuildError::Variant { variant: variants[place].precision.as_str(), source })?;
+        if let (Some(other), Some(first)) = (other.first().and_then(|set| set.first()), frozen.first()) {
+            let scored = all.compare(task, description.threshold, &output.frozen.labels, other, first);
+            let worse = scored.first().and_then(|score| score.worse);
+            drops.extend(worse.map(|worse| (variants[place].id.clone(), worse)));
+        }
+    }
     let measured = Measured {
         schema: "muster-evaluation/1",
         metric: metric.as_str(),
@@ -221,7 +247,9 @@ pub async fn build(
         threshold: description.threshold,
         frozen: compare(task, "holdout_frozen.csv", &output.frozen.labels, &frozen, champion_frozen)?,
         recent: compare(task, "holdout_recent.csv", &output.recent.labels, &recent, champion_recent)?,
+        slices,
         variants: reports.clone(),
+        drops,
         claimed_by_trainer: output.claim.clone(),
         packages: description.lineage.packages.clone(),
     };

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::eval::Evaluator;
 use crate::dataset::DatasetRef;
+use super::gates::Resources;
 
 /// What a child gets of our own environment. Everything else stays here: a trainer has no business with our secrets.
 const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
@@ -78,6 +79,9 @@ pub struct Model {
     /// How much worse than the champion on old rows is still good, in units of the primary metric.
     #[serde(default)]
     pub frozen_tolerance: f64,
+    /// What boxes can carry.
+    #[serde(default)]
+    pub resources: Resources,
     /// Length of a pane of the bundles, world seconds; the champion's if absent.
     #[serde(default)]
     pub pane_s: Option<u64>,

@@ -1,7 +1,7 @@
 //! One run from its claim to its end: train, build, compare, sign, publish.
 //!
 //! ```text
-//!   champion ◀─ blobs      trainer ─▶ out/ ─▶ bundle/ ─▶ verdict ─▶ upload ─▶ auto-<model>.json ─▶ published
+//!   champion ◀─ blobs      trainer ─▶ out/ ─▶ bundle/ ─▶ gates ─▶ upload ─▶ auto-<model>.json ─▶ published
 //!        │ champion_failed    │ trainer_*    │ output_* model_*  │ rejected   │ sign_failed publish_failed
 //! ```
 //!
@@ -19,11 +19,12 @@ use super::bundle::{self, Built, BundleFolder, Form, Measured, Recipe};
 use super::config::{Config, Model};
 use super::datasets;
 use super::feed::Feed;
+use super::gates::{self, Candidate};
 use super::publish;
 use super::trainer;
-use super::verdict::judge;
 use super::workdir::RunDir;
-use crate::client::{Claim, Client, Finish};
+use crate::client::{CheckBody, Claim, Client, Finish};
+use crate::retrain::first_failure;
 
 /// How a run ended badly.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,17 +93,23 @@ impl Job<'_> {
         .await?;
         let built = self.build(model, champion.as_ref()).await?;
         let evaluation = evaluation(&built);
-        if let Err(rejection) =
-            judge(&built.manifest, champion.as_ref().map(|c| &c.manifest), model.frozen_tolerance)
-        {
-            self.feed.line(&format!("rejected: {}", rejection.sentence));
-            return Ok(Finish::Rejected {
-                code: rejection.code.to_owned(),
-                sentence: rejection.sentence,
-                evaluation,
-            });
+        let checks = gates::checks(&Candidate {
+            manifest: &built.manifest,
+            measured: built.measured.as_ref(),
+            variants: &built.variants,
+            report: &built.report,
+            run: &self.claim.run.id,
+            champion: champion.as_ref().map(|champion| (&champion.manifest, champion.sha256)),
+            frozen_tolerance: model.frozen_tolerance,
+            resources: model.resources,
+        });
+        let gates: Vec<CheckBody> = checks.iter().map(CheckBody::from).collect();
+        if let Some(failed) = first_failure(&checks) {
+            self.feed.line(&format!("rejected: {}", failed.sentence));
+            let (code, sentence) = (failed.code.clone(), failed.sentence.clone());
+            return Ok(Finish::Rejected { code, sentence, evaluation, gates });
         }
-        self.publish(evaluation).await
+        self.publish(evaluation, gates).await
     }
 
     /// What the trainer is told: the fleet's request, and where the datasets are that this run is trained on. The fleet is
@@ -161,7 +168,7 @@ impl Job<'_> {
         Ok(built)
     }
 
-    async fn publish(&self, evaluation: Value) -> Result<Finish, Failure> {
+    async fn publish(&self, evaluation: Value, gates: Vec<CheckBody>) -> Result<Finish, Failure> {
         if self.stop.is_cancelled() {
             return Err(Failure::new("cancelled", "stopped before it was signed"));
         }
@@ -175,7 +182,7 @@ impl Job<'_> {
             .await
             .map_err(|error| Failure::because(error.code(), &error))?;
         self.feed.progress(1.0, "published");
-        Ok(Finish::Published { bundle: published, evaluation })
+        Ok(Finish::Published { bundle: published, evaluation, gates })
     }
 
     fn trigger(&self) -> Option<&str> {

@@ -5,6 +5,8 @@ use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::retrain::{Check, Gate, Limit, Verdict};
+
 use super::{ANSWER_TIMEOUT, Client, ClientError};
 
 /// A run that this builder holds the lease of.
@@ -53,9 +55,41 @@ pub enum HeartbeatAnswer {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
-    Published { bundle: PublishedBundle, evaluation: Value },
-    Rejected { code: String, sentence: String, evaluation: Value },
+    Published { bundle: PublishedBundle, evaluation: Value, gates: Vec<CheckBody> },
+    Rejected { code: String, sentence: String, evaluation: Value, gates: Vec<CheckBody> },
     Failed { code: String, sentence: String },
+}
+
+/// What a candidate was held to, as the API takes it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CheckBody {
+    gate: Gate,
+    code: String,
+    verdict: Verdict,
+    measured: Option<f64>,
+    at_most: Option<f64>,
+    at_least: Option<f64>,
+    sentence: String,
+}
+
+impl From<&Check> for CheckBody {
+    fn from(check: &Check) -> Self {
+        let (at_most, at_least) = match check.limit {
+            Some(Limit::AtMost(limit)) => (Some(limit), None),
+            Some(Limit::AtLeast(limit)) => (None, Some(limit)),
+            None => (None, None),
+        };
+        Self {
+            gate: check.gate,
+            code: check.code.clone(),
+            verdict: check.verdict,
+            // A figure that is no number has no place in JSON.
+            measured: check.measured.filter(|measured| measured.is_finite()),
+            at_most,
+            at_least,
+            sentence: check.sentence.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -121,6 +155,7 @@ mod tests {
                 sha256: Digest::of(b"m"),
             },
             evaluation: Value::Null,
+            gates: Vec::new(),
         };
         assert_eq!(
             serde_json::to_value(published).unwrap()["published"]["bundle"]["path"],

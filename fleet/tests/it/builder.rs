@@ -120,7 +120,7 @@ async fn a_better_model_is_signed_and_published() {
     bench.champion([-1.0, 2.0]).await;
     onnx::trainer_output(&bench.data(), &onnx::logistic([4.0, -2.0], 0.0));
     let end = bench.work(COPY, 60, &agent(), &runtime()).await;
-    let RunEnd::Finished(Finish::Published { bundle, evaluation }) = &end else { panic!("{end:?}") };
+    let RunEnd::Finished(Finish::Published { bundle, evaluation, .. }) = &end else { panic!("{end:?}") };
     assert!(bundle.path.to_string().starts_with("bundles/er/auto/20261124.020304-"), "{}", bundle.path);
     assert!(evaluation["sets"][1]["challenger"].as_f64() < evaluation["sets"][1]["champion"].as_f64());
     bench.fleet.with(|asked| {

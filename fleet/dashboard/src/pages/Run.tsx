@@ -12,6 +12,7 @@ import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { Ago, Stamp } from "../parts/Time";
 import { text } from "../strings";
+import { Approval, Gates } from "./RunGates";
 import { metricsOf, type Metric } from "./metrics";
 import { RunActs } from "./RunActs";
 import { share, waits } from "./Runs";
@@ -37,8 +38,10 @@ export function RunPage() {
             )}
             <div className="cols-wide">
               <div className="stack">
+                <Approval run={run} />
                 <Progress run={run} />
                 <Result run={run} />
+                <Gates run={run} />
                 <Tail lines={run.log_tail} />
               </div>
               <div className="stack">
