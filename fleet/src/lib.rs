@@ -25,6 +25,7 @@ pub mod enrolment;
 pub mod figures;
 pub mod fleet;
 pub mod gate;
+pub mod handback;
 pub mod http;
 pub mod ingest;
 pub mod intake;

@@ -1,6 +1,7 @@
 //! Retraining runs: people look, start and cancel; builders take them and say how they end.
 
 mod builder;
+mod result;
 mod view;
 
 use axum::extract::State;
@@ -35,6 +36,10 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(cancel))
         .routes(routes!(builder::heartbeat))
         .routes(routes!(builder::finish))
+        .routes(routes!(result::token))
+        .routes(routes!(result::file))
+        .routes(routes!(result::progress))
+        .routes(routes!(result::hand_back, result::get))
 }
 
 impl From<RunRefused> for Problem {
