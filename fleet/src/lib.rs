@@ -47,3 +47,4 @@ pub mod serve;
 pub mod signer;
 pub mod store;
 pub mod tasks;
+pub mod webhook;

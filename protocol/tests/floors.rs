@@ -22,7 +22,7 @@ const AGENT: &[&[&str]] = &[
 ];
 
 const FLEET: &[&[&str]] = &[
-    &["clock", "mint", "addresses", "gate", "handback", "rollup"],
+    &["clock", "mint", "addresses", "gate", "handback", "webhook", "rollup"],
     &["config", "rollout", "drift", "enrolment", "pki", "admission"],
     &["retrain", "store", "blob", "broker", "publisher", "client", "oms"],
     &["link", "signer", "catalogue", "builder"],

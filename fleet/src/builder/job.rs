@@ -20,6 +20,7 @@ use super::config::{Config, Model};
 use super::feed::Feed;
 use super::publish;
 use super::trainer;
+use super::trainer::mlflow::{Published, Record};
 use super::verdict::judge;
 use super::workdir::RunDir;
 use crate::client::{Claim, Client, Finish};
@@ -69,26 +70,53 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// Works until there is something to tell the fleet.
     pub async fn run(&self) -> Finish {
-        match self.try_run().await {
+        let record = self.record().await;
+        let finish = match self.try_run(record.as_ref()).await {
             Ok(finish) => finish,
             Err(Failure { code, sentence }) => Finish::Failed { code: code.to_owned(), sentence },
+        };
+        if let (Some(record), Finish::Failed { .. } | Finish::Rejected { .. }) = (&record, &finish) {
+            self.noted(record.end("FAILED", self.now.as_millis()).await);
         }
+        finish
     }
 
-    async fn try_run(&self) -> Result<Finish, Failure> {
+    /// The run's page in MLflow, where the configuration names one.
+    async fn record(&self) -> Option<Record> {
+        let book = self.config.mlflow.as_ref()?;
+        let (run, trigger) = (self.claim.run.id.as_str(), self.trigger().unwrap_or_default());
+        let model = self.claim.run.model.as_str();
+        self.noted(Record::begin(book, run, trigger, model, self.now.as_millis()).await)
+    }
+
+    /// MLflow is told, and never waited for: what it does not take is a line in the log.
+    fn noted<T>(&self, told: Result<T, trainer::http::Fault>) -> Option<T> {
+        told.inspect_err(|fault| self.feed.line(&format!("not told to MLflow: {}", fault.sentence))).ok()
+    }
+
+    async fn try_run(&self, record: Option<&Record>) -> Result<Finish, Failure> {
         let model = self.config.model(&self.claim.run.model).ok_or_else(|| {
             Failure::new("unknown_model", format!("this builder trains no model '{}'", self.claim.run.model))
         })?;
         let champion = self.champion().await?;
         trainer::train(&trainer::Training {
             model,
+            run: &self.claim.run.id,
+            attempt: self.claim.run.attempt.unwrap_or(1),
             request: &self.claim.request,
+            builder: &self.config.name,
+            client: self.client,
+            fleet: self.config.fleet_for_trainers.as_deref().unwrap_or_else(|| self.client.server()),
             dir: self.dir,
             feed: self.feed,
             stop: &self.stop,
         })
         .await?;
         let built = self.build(model, champion.as_ref()).await?;
+        if let Some(record) = record {
+            let manifest = serde_json::to_value(&built.manifest).unwrap_or_default();
+            self.noted(record.figures(&manifest, self.now.as_millis()).await);
+        }
         let evaluation = evaluation(&built);
         if let Err(rejection) =
             judge(&built.manifest, champion.as_ref().map(|c| &c.manifest), model.frozen_tolerance)
@@ -100,7 +128,17 @@ impl Job<'_> {
                 evaluation,
             });
         }
-        self.publish(evaluation).await
+        let finish = self.publish(evaluation).await?;
+        if let (Some(record), Finish::Published { bundle, .. }) = (record, &finish) {
+            let published = Published {
+                model: self.claim.run.model.as_str(),
+                trigger: self.trigger().unwrap_or_default(),
+                bundle: &bundle.sha256.to_string(),
+                folder: &self.dir.bundle(),
+            };
+            self.noted(record.publish(published, self.now.as_millis()).await);
+        }
+        Ok(finish)
     }
 
     async fn champion(&self) -> Result<Option<BundleFolder>, Failure> {
