@@ -28,6 +28,7 @@ mod error;
 pub mod events;
 pub mod forecasts;
 pub mod freezes;
+pub mod handbacks;
 pub mod heads;
 pub mod health;
 pub mod identities;

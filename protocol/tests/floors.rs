@@ -22,7 +22,7 @@ const AGENT: &[&[&str]] = &[
 ];
 
 const FLEET: &[&[&str]] = &[
-    &["clock", "mint", "addresses", "audit", "gate", "rollup"],
+    &["clock", "mint", "addresses", "audit", "gate", "handback", "webhook", "rollup"],
     &["config", "rollout", "drift", "enrolment", "dataset", "pki", "admission"],
     &["registry", "retrain"],
     &["lineage", "store", "blob", "table", "label_studio", "broker", "publisher", "client", "oms"],

@@ -15,6 +15,8 @@ use serde::Deserialize;
 use super::eval::Evaluator;
 use crate::dataset::DatasetRef;
 use super::gates::Resources;
+use super::trainer::mlflow::Book;
+use super::trainer::{Tool, http};
 
 /// What a child gets of our own environment. Everything else stays here: a trainer has no business with our secrets.
 const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
@@ -54,6 +56,12 @@ pub struct Config {
     /// Between two questions for a run.
     #[serde(default = "default_poll")]
     pub poll_s: f64,
+    /// The fleet's address as trainers elsewhere reach it, if it is not `fleet`.
+    #[serde(default)]
+    pub fleet_for_trainers: Option<String>,
+    /// Where runs and published versions are told.
+    #[serde(default)]
+    pub mlflow: Option<Book>,
     pub models: Vec<Model>,
 }
 
@@ -61,8 +69,12 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Model {
     pub model: ModelName,
-    /// The trainer and its arguments.
+    /// The trainer and its arguments, on this machine.
+    #[serde(default)]
     pub command: Vec<String>,
+    /// A tool that trains elsewhere, instead of `command`.
+    #[serde(default)]
+    pub trainer: Option<Tool>,
     /// Where the trainer is started.
     #[serde(default = "here")]
     pub cwd: PathBuf,
@@ -130,6 +142,10 @@ impl Config {
             // Joining an absolute path yields that path.
             *path = folder.join(&path);
         }
+        config.models.iter_mut().filter_map(|model| model.trainer.as_mut()).for_each(|tool| tool.locate(folder));
+        if let Some(file) = config.mlflow.as_mut().and_then(|book| book.token_file.as_mut()) {
+            *file = folder.join(&*file);
+        }
         Ok(config)
     }
 
@@ -155,6 +171,9 @@ impl Config {
         if self.sign_with.is_some() && self.passphrase_file.is_some() {
             return Err("passphrase_file: sign_with has no key file that it could open".to_owned());
         }
+        if let Some(book) = &self.mlflow {
+            http::address(&book.url).map_err(|what| format!("mlflow: {what}"))?;
+        }
         if self.models.is_empty() {
             return Err("models: name at least one, as [[models]]".to_owned());
         }
@@ -166,8 +185,13 @@ impl Config {
         }
         for (at, model) in self.models.iter().enumerate() {
             let name = &model.model;
-            if model.command.first().is_none_or(String::is_empty) {
-                return Err(format!("models: '{name}' has no command"));
+            match (&model.trainer, model.command.first().is_none_or(String::is_empty)) {
+                (None, true) => return Err(format!("models: '{name}' has no command and no trainer")),
+                (Some(_), false) => {
+                    return Err(format!("models: '{name}' has a command and a trainer; one of them trains"));
+                }
+                (Some(tool), true) => tool.check().map_err(|what| format!("models: '{name}': {what}"))?,
+                (None, false) => {}
             }
             if model.timeout_s == 0 || model.memory_mb == 0 {
                 return Err(format!("models: '{name}' needs a timeout_s and a memory_mb above 0"));

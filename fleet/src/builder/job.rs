@@ -22,6 +22,7 @@ use super::feed::Feed;
 use super::gates::{self, Candidate};
 use super::publish;
 use super::trainer;
+use super::trainer::mlflow::{Published, Record};
 use super::workdir::RunDir;
 use crate::client::{CheckBody, Claim, Client, Finish};
 use crate::retrain::first_failure;
@@ -71,13 +72,31 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// Works until there is something to tell the fleet.
     pub async fn run(&self) -> Finish {
-        match self.try_run().await {
+        let record = self.record().await;
+        let finish = match self.try_run(record.as_ref()).await {
             Ok(finish) => finish,
             Err(Failure { code, sentence }) => Finish::Failed { code: code.to_owned(), sentence },
+        };
+        if let (Some(record), Finish::Failed { .. } | Finish::Rejected { .. }) = (&record, &finish) {
+            self.noted(record.end("FAILED", self.now.as_millis()).await);
         }
+        finish
     }
 
-    async fn try_run(&self) -> Result<Finish, Failure> {
+    /// The run's page in MLflow, where the configuration names one.
+    async fn record(&self) -> Option<Record> {
+        let book = self.config.mlflow.as_ref()?;
+        let (run, trigger) = (self.claim.run.id.as_str(), self.trigger().unwrap_or_default());
+        let model = self.claim.run.model.as_str();
+        self.noted(Record::begin(book, run, trigger, model, self.now.as_millis()).await)
+    }
+
+    /// MLflow is told, and never waited for: what it does not take is a line in the log.
+    fn noted<T>(&self, told: Result<T, trainer::http::Fault>) -> Option<T> {
+        told.inspect_err(|fault| self.feed.line(&format!("not told to MLflow: {}", fault.sentence))).ok()
+    }
+
+    async fn try_run(&self, record: Option<&Record>) -> Result<Finish, Failure> {
         let model = self.config.model(&self.claim.run.model).ok_or_else(|| {
             Failure::new("unknown_model", format!("this builder trains no model '{}'", self.claim.run.model))
         })?;
@@ -85,13 +104,22 @@ impl Job<'_> {
         let request = self.request(model).await?;
         trainer::train(&trainer::Training {
             model,
+            run: &self.claim.run.id,
+            attempt: self.claim.run.attempt.unwrap_or(1),
             request: &request,
+            builder: &self.config.name,
+            client: self.client,
+            fleet: self.config.fleet_for_trainers.as_deref().unwrap_or_else(|| self.client.server()),
             dir: self.dir,
             feed: self.feed,
             stop: &self.stop,
         })
         .await?;
         let built = self.build(model, champion.as_ref()).await?;
+        if let Some(record) = record {
+            let manifest = serde_json::to_value(&built.manifest).unwrap_or_default();
+            self.noted(record.figures(&manifest, self.now.as_millis()).await);
+        }
         let evaluation = evaluation(&built);
         let checks = gates::checks(&Candidate {
             manifest: &built.manifest,
@@ -109,7 +137,17 @@ impl Job<'_> {
             let (code, sentence) = (failed.code.clone(), failed.sentence.clone());
             return Ok(Finish::Rejected { code, sentence, evaluation, gates });
         }
-        self.publish(evaluation, gates).await
+        let finish = self.publish(evaluation, gates).await?;
+        if let (Some(record), Finish::Published { bundle, .. }) = (record, &finish) {
+            let published = Published {
+                model: self.claim.run.model.as_str(),
+                trigger: self.trigger().unwrap_or_default(),
+                bundle: &bundle.sha256.to_string(),
+                folder: &self.dir.bundle(),
+            };
+            self.noted(record.publish(published, self.now.as_millis()).await);
+        }
+        Ok(finish)
     }
 
     /// What the trainer is told: the fleet's request, and where the datasets are that this run is trained on. The fleet is

@@ -4,10 +4,12 @@ use muster_protocol::ids::{BundlePath, Digest, ModelName, RunId};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::retrain::{Check, Gate, Limit, Verdict};
 
 use super::{ANSWER_TIMEOUT, Client, ClientError};
+use crate::handback::{OutputFile, TrainerResult};
 
 /// A run that this builder holds the lease of.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,6 +26,18 @@ pub struct Claim {
 pub struct ClaimedRun {
     pub id: RunId,
     pub model: ModelName,
+    /// How often it was handed out.
+    #[serde(default)]
+    pub attempt: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Answered {
+    status: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    files: Vec<OutputFile>,
 }
 
 /// A bundle by its identity; what it is called stands in its manifest.
@@ -129,6 +143,33 @@ impl Client {
             Err(error) if matches!(error.status(), Some(404 | 409)) => Ok(HeartbeatAnswer::LeaseLost),
             Err(error) => Err(error),
         }
+    }
+
+    /// The token that a trainer elsewhere hands back its result with; the one before is worth nothing any more.
+    pub async fn open_result(&self, run: &RunId, builder: &str, seconds: u64) -> Result<Zeroizing<String>, ClientError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            token: String,
+        }
+        let path = format!("/api/v1/runs/{run}/result/token");
+        let body = serde_json::json!({ "builder": builder, "seconds": seconds });
+        let request = self.request(Method::POST, &path).json(&body);
+        self.json::<Answer>(request, &path).await.map(|answer| answer.token.into())
+    }
+
+    /// What a trainer elsewhere handed back, if it did.
+    pub async fn run_result(&self, run: &RunId, builder: &str) -> Result<Option<TrainerResult>, ClientError> {
+        let path = format!("/api/v1/runs/{run}/result");
+        let request = self.request(Method::GET, &path).query(&[("builder", builder)]).timeout(ANSWER_TIMEOUT);
+        let response = self.send(request).await?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        let Answered { status, message, files } = self.decode(response, &path).await?;
+        Ok(Some(match status.as_str() {
+            "succeeded" => TrainerResult::Succeeded { files },
+            _ => TrainerResult::Failed { message },
+        }))
     }
 
     pub async fn finish_run(&self, run: &RunId, builder: &str, outcome: &Finish) -> Result<(), ClientError> {

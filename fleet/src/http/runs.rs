@@ -2,6 +2,7 @@
 
 mod builder;
 mod gates;
+mod result;
 mod view;
 
 use axum::extract::State;
@@ -35,6 +36,10 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(reject))
         .routes(routes!(builder::heartbeat))
         .routes(routes!(builder::finish))
+        .routes(routes!(result::token))
+        .routes(routes!(result::file))
+        .routes(routes!(result::progress))
+        .routes(routes!(result::hand_back, result::get))
 }
 
 impl From<RunRefused> for Problem {

@@ -20,7 +20,7 @@ use crate::publishing::{Publisher, agent, runtime};
 
 const COPY: &str = "echo progress 0.5 fitting; echo working; cp -r \"$MUSTER_DATA\"/. \"$MUSTER_OUT\"/";
 
-fn run_id() -> RunId {
+pub(crate) fn run_id() -> RunId {
     RunId::mint([7; 16])
 }
 
@@ -28,13 +28,13 @@ fn now() -> Timestamp {
     "2026-11-24T02:03:04Z".parse().unwrap()
 }
 
-struct Bench {
-    fleet: FakeFleet,
-    publisher: Publisher,
+pub(crate) struct Bench {
+    pub(crate) fleet: FakeFleet,
+    pub(crate) publisher: Publisher,
 }
 
 impl Bench {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let fleet = FakeFleet::start().await;
         let publisher = Publisher::start(&fleet).await;
         let bench = Self { fleet, publisher };
@@ -71,11 +71,15 @@ impl Bench {
     }
 
     fn config(&self, script: &str, timeout_s: u64, agent: &Path, runtime: &Path) -> PathBuf {
+        let trainer = format!("command = ['sh', '-c', '''{script}''']\ntimeout_s = {timeout_s}\n");
+        self.write_config(&trainer, "", agent, runtime)
+    }
+
+    fn write_config(&self, trainer: &str, more: &str, agent: &Path, runtime: &Path) -> PathBuf {
         let path = self.publisher.path("builder.toml");
         let text = format!(
             "name = 'b1'\nfleet = '{}'\nwork_dir = 'work'\nkey = 'keys/builder.key'\nroot = 'metadata/root.json'\n\
-             agent = '{}'\nruntime = '{}'\npoll_s = 0.05\n[[models]]\nmodel = 'er'\n\
-             command = ['sh', '-c', '''{script}''']\ndata = 'data'\ntimeout_s = {timeout_s}\n",
+             agent = '{}'\nruntime = '{}'\npoll_s = 0.05\n{more}\n[[models]]\nmodel = 'er'\ndata = 'data'\n{trainer}",
             self.fleet.url,
             agent.display(),
             runtime.display()
@@ -86,6 +90,11 @@ impl Bench {
 
     async fn work(&self, script: &str, timeout_s: u64, agent: &Path, runtime: &Path) -> RunEnd {
         self.run(&self.config(script, timeout_s, agent, runtime)).await
+    }
+
+    /// Work by a trainer elsewhere: lines of the model's part of the configuration, and lines before it.
+    pub(crate) async fn work_elsewhere(&self, trainer: &str, more: &str) -> RunEnd {
+        self.run(&self.write_config(trainer, more, &agent(), &runtime())).await
     }
 
     async fn run(&self, config: &Path) -> RunEnd {
@@ -105,7 +114,7 @@ impl Bench {
     }
 }
 
-fn failure(end: &RunEnd) -> (&str, &str) {
+pub(crate) fn failure(end: &RunEnd) -> (&str, &str) {
     match end {
         RunEnd::Finished(Finish::Failed { code, sentence } | Finish::Rejected { code, sentence, .. }) => {
             (code, sentence)

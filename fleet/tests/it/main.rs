@@ -51,4 +51,5 @@ mod server;
 mod shadow;
 mod store;
 mod telemetry;
+mod trainers;
 mod variants;
