@@ -687,6 +687,7 @@ export const text = {
     revoked: "Revoked",
     revocations: { stop: "Revoked: boxes stop it", retain: "Revoked: runs until replaced" } as Record<string, string>,
     evaluation: "Evaluation before it was published",
+    evaluated: "Evaluated",
     against: (champion: string) => `against ${champion}`,
     evaluationNone: "It came without figures of its own.",
     set: "Data",

@@ -42,9 +42,12 @@ test("a rollout is thought up by keyboard, foreseen, and started with a reason",
     await bake.blur();
     // Foreseen in a moment, also by a server that was built for debugging.
     for (const field of await page.getByLabel("Asks a person after").all()) {
-      await field.fill("12h");
+      await field.fill("3d");
       await field.blur();
     }
+    // Where a world day takes seconds, a busy machine needs world days to install.
+    await page.getByLabel("Installs within").fill("20d");
+    await page.getByLabel("Installs within").blur();
     // Nobody asks these boxes, so their gates must not wait for answers.
     for (const gate of await page.locator(".stages summary").all()) await gate.click();
     for (const field of [...(await page.getByLabel("Answers needed for latency").all()), ...(await page.getByLabel("Matured labels needed").all())]) await field.fill("0");

@@ -47,7 +47,10 @@ struct RulesBody {
 /// Weekly windows of a site.
 #[derive(ToSchema)]
 #[schema(as = SiteHours)]
-#[expect(dead_code, reason = "describes what the mind's own type reads and writes; the mind knows nothing of documents")]
+#[expect(
+    dead_code,
+    reason = "describes what the mind's own type reads and writes; the mind knows nothing of documents"
+)]
 struct HoursBody {
     /// Such as `daily 22:00-05:00` or `sat,sun 01:00-06:00`; none means always.
     #[schema(required = false)]

@@ -4,7 +4,7 @@ import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-quer
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { auditQuery, logQuery } from "../api/queries";
 import type { LogEntry } from "../api/types";
-import { stamp, stampClock, words, worldDiffers } from "../format";
+import { short, stamp, stampClock, words, worldDiffers } from "../format";
 import { Act } from "../parts/Act";
 import { Answer } from "../parts/Answer";
 import { csv } from "../parts/csv";
@@ -78,7 +78,7 @@ export function Audit() {
 const columns: VirtualColumn<LogEntry>[] = [
   { head: say.at, track: "170px", cell: ({ at, world_at }) => <When at={at} world={world_at} /> },
   { head: say.kind, track: "minmax(130px, 1fr)", cell: ({ kind }) => words(kind) },
-  { head: say.actor, track: "minmax(100px, 0.8fr)", cell: ({ actor }) => actor.name },
+  { head: say.actor, track: "minmax(100px, 0.8fr)", title: ({ actor }) => actor.name, cell: ({ actor }) => (actor.kind === "device" ? <Subject of={actor.name}>{short(actor.name, 10)}</Subject> : actor.name) },
   { head: say.subject, track: "minmax(100px, 0.8fr)", title: ({ subject }) => subject, cell: ({ subject }) => <Subject of={subject} /> },
   { head: say.sentence, track: "minmax(300px, 4fr)", cell: ({ sentence }) => sentence },
 ];

@@ -71,7 +71,7 @@ function Versions({ model, versions }: { model: string; versions: Bundle[] }) {
           { head: say.digest, cell: (bundle) => <span className="mono" title={bundle.sha256}>{short(bundle.sha256, 12)}</span> },
           { head: say.signer, cell: (bundle) => say.signers[bundle.signer] ?? bundle.signer },
           { head: say.catalogue, cell: (bundle) => <Standing bundle={bundle} /> },
-          { head: say.evaluation, cell: (bundle) => <Compared bundle={bundle} /> },
+          { head: say.evaluated, cell: (bundle) => <Compared bundle={bundle} /> },
           { head: say.created, cell: (bundle) => <Ago at={bundle.created} /> },
           { head: say.size, right: true, cell: (bundle) => bytes(bundle.size_bytes) },
           { head: say.runsOn, right: true, cell: (bundle) => plural(bundle.devices_running, "device") },

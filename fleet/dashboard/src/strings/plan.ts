@@ -64,6 +64,7 @@ export const plan = {
     approvals: "Approvals by others",
     perSite: "At once in a site",
     atOnce: "At once in all",
+    install: "Installs within",
     rate: "Per hour",
     unlimited: "as usual",
     file: "As a plan file",

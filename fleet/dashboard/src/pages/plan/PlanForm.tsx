@@ -7,10 +7,12 @@ import { Panel } from "../../parts/Panel";
 import type { NewRolloutSearch } from "../../search";
 import { text } from "../../strings";
 import { presetOf, presets, printDraft, withStage, type Draft, type Preset } from "./draft";
-import { StageForm } from "./StageForm";
+import { Span, StageForm } from "./StageForm";
 import { planFile } from "./yaml";
 
 const say = text.plan.stages;
+/** What the server takes where a plan says nothing. */
+const installUsualS = 6 * 3_600;
 
 interface PlanFormProps {
   search: NewRolloutSearch;
@@ -50,6 +52,7 @@ export function PlanForm({ search, bundle, draft, set }: PlanFormProps) {
             <Whole label={say.approvals} value={draft.approvals_min} change={(n) => change({ approvals_min: n ?? 0 })} />
             <Whole label={say.atOnce} value={draft.in_flight_max} change={(n) => change({ in_flight_max: n })} />
             <Whole label={say.perSite} value={draft.in_flight_per_site_max} change={(n) => change({ in_flight_per_site_max: n })} />
+            <Span label={say.install} seconds={draft.install_deadline_s ?? installUsualS} change={(seconds) => change({ install_deadline_s: seconds === installUsualS ? undefined : seconds })} />
             <Whole label={say.rate} value={draft.rate_per_hour_max} change={(n) => change({ rate_per_hour_max: n })} />
           </div>
         </div>

@@ -95,7 +95,7 @@ function Figure({ label, value, max, wide = false, change }: { label: string; va
 }
 
 /** What is no span stays in the field, marked, and changes nothing. */
-function Span({ label, seconds, wide = false, change }: { label: string; seconds: number; wide?: boolean; change: (seconds: number) => void }) {
+export function Span({ label, seconds, wide = false, change }: { label: string; seconds: number; wide?: boolean; change: (seconds: number) => void }) {
   const [line, setLine] = useState<string | null>(null);
   const shown = line ?? printSpan(seconds);
   return (

@@ -43,7 +43,7 @@ test.each([
 });
 
 test("the plan file quotes what could be read as something else", () => {
-  const draft = { ...presets.quick, stages: [{ ...presets.quick.stages[0], gate: { labels_min: 10 } }, { ...presets.quick.stages[1], size: { matching: "ward=icu" } }] };
+  const draft = { ...presets.quick, install_deadline_s: 129_600, stages: [{ ...presets.quick.stages[0], gate: { labels_min: 10 } }, { ...presets.quick.stages[1], size: { matching: "ward=icu" } }] };
   expect(planFile({ filter: "ward in (icu, er)", cohort: "no" }, bundle, draft, 'say "yes": now')).toBe(`model: beds
 bundle: bundles/beds/2.json
 reason: "say \\"yes\\": now"
@@ -53,6 +53,7 @@ selector:
 on_failure: roll_back
 windows: keep
 approvals: 0
+install_deadline: 1d12h
 stages:
   - name: canary
     size: 1

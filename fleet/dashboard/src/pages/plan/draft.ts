@@ -10,6 +10,7 @@ export interface Draft {
   in_flight_max?: number;
   in_flight_per_site_max?: number;
   rate_per_hour_max?: number;
+  install_deadline_s?: number;
 }
 
 const hour = 3_600;

@@ -20,6 +20,7 @@ export function planFile(search: NewRolloutSearch, bundle: { model: string; path
     `windows: ${draft.timing === "ignore_windows" ? "ignore" : "keep"}`,
     `approvals: ${draft.approvals_min}`,
     ...caps,
+    ...(draft.install_deadline_s === undefined ? [] : [`install_deadline: ${printSpan(draft.install_deadline_s)}`]),
     "stages:",
     ...draft.stages.flatMap(stage),
     "",
