@@ -70,13 +70,12 @@ async fn a_bundle_comes_back_byte_for_byte() {
     export(&desk, "one").await;
     export(&desk, "two").await;
     assert_eq!(files(&desk.path("one")), files(&desk.path("two")), "the same bundle gives the same bytes");
-    let back =
-        desk.ok(&["-o", "name", "bundle", "import", "--oci", &desk.text("one"), "--out", &desk.text("back")]);
-    assert_eq!(back.await.trim(), bundle.sha256().to_string());
+    let args = ["-o", "name", "bundle", "import", "--oci", &desk.text("one"), "--out", &desk.text("back")];
+    assert_eq!(desk.ok(&args).await.trim(), bundle.sha256().to_string());
     assert_eq!(files(&desk.path("back")), files(&desk.path("bundle")));
-    let verified =
-        desk.both(&["bundle", "oms", "verify", &desk.text("back"), "--key", &desk.text("acme.pub")]);
-    assert!(verified.await.1.contains("3 files"));
+    let args = ["bundle", "oms", "verify", &desk.text("back"), "--key", &desk.text("acme.pub")];
+    let (_, said) = desk.both(&args).await;
+    assert!(said.contains("3 files"), "{said}");
 
     for tar in ["one.tar", "two.tar"] {
         desk.ok(&["bundle", "export", &desk.text("bundle"), "--tar", &desk.text(tar)]).await;

@@ -37,7 +37,7 @@ pub(crate) async fn ended(
 
 async fn write(fleet: &Fleet, tx: &mut ControlTx, n: u8, bundle: &Bundle, phase: Phase) -> Rollout {
     let stages = json!([{"name": "all", "size": {"percent": 100.0}, "bake_s": 60, "deadline_s": 600}]);
-    let nobody = Selector { sites: ["nowhere".parse().unwrap()].into(), ..Selector::default() };
+    let nobody = Selector { sites: Some(["nowhere".parse().unwrap()].into()), ..Selector::default() };
     let reference = BundleRef { path: bundle.path.clone(), sha256: bundle.sha256() };
     let begun = Rollout::start(
         RolloutId::mint([n; 16]),
