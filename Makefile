@@ -44,9 +44,10 @@ frameworks: build client convert ## Export models anew from TensorFlow and sciki
 	@$(LOCAL)/frameworks/bin/python fleet/tests/fixtures/frameworks.py $(LOCAL)/exported tensorflow sklearn
 	@FRAMEWORKS=$(abspath $(LOCAL)/exported) $(LOCAL)/python/bin/python hw-tests/stories.py frameworks
 
-interop: ## Make the environments of the other tools that the tests talk to: python-tuf, model_signing, inference clients
+interop: ## Make the environments of the other tools that the tests talk to: python-tuf, model_signing, MLflow, inference clients
 	@scripts/python-env.sh $(LOCAL)/interop fleet/tests/interop/requirements.lock
 	@scripts/python-env.sh $(LOCAL)/oms fleet/tests/interop/oms-requirements.lock
+	@scripts/python-env.sh $(LOCAL)/mlflow fleet/tests/interop/mlflow-requirements.lock
 	@scripts/python-env.sh $(LOCAL)/oip agent/tests/interop/requirements.lock
 	@scripts/python-env.sh $(LOCAL)/mlserver agent/tests/interop/mlserver-requirements.lock
 

@@ -61,13 +61,15 @@ fn story() -> Story {
         }],
         reason: "all boxes agree".to_owned(),
     };
-    let why = Why::Drift { incident: incident.clone(), onset: at(0), streams: vec!["age".parse().unwrap()] };
+    let why = Why::Drift { incident: incident.clone(), onset: at(0), streams: vec!["age".parse().unwrap()], bundle: None };
     let trigger = Trigger {
         id: trigger,
         model: manifest.model.clone(),
         at: at(2),
         why,
         outcome: TriggerOutcome::Run { run: run.clone() },
+        times: 1,
+        last: None,
     };
     let stages =
         serde_json::json!([{"name": "all", "size": {"percent": 100.0}, "bake_s": 60, "deadline_s": 600}]);
@@ -86,7 +88,7 @@ fn story() -> Story {
     let asked = Asked { at: at(8), from: None, via: None };
     Story {
         incident: Incident::open(incident, manifest.model.clone(), Digest::of(b"champion"), finding, at(1)),
-        run: Run::new(run, &trigger, at(2), Moment { at: at(2), world: at(2) }),
+        run: Run::new(run, &trigger, at(2), crate::retrain::Approval::None, Moment { at: at(2), world: at(2) }),
         member: Member {
             stage: 0,
             attempts: 1,

@@ -105,7 +105,7 @@ fn live(kept: &mut Kept, policy: &Policy, event: &Event, now: Moment) {
         Event::Manual(who) => {
             kept.ask(policy, Why::Manual { by: who.to_string(), reason: String::new() }, now);
         }
-        Event::Claim => _ = run.claim("b", now),
+        Event::Claim => drop(run.claim("b", now)),
         Event::Finish(well) => {
             let cause = crate::rollout::Cause::new("x", "x");
             let end = if *well {
@@ -115,7 +115,7 @@ fn live(kept: &mut Kept, policy: &Policy, event: &Event, now: Moment) {
             };
             let _refused = run.finish("b", end, Vec::new(), now);
         }
-        Event::Cancel => _ = run.cancel("me", "", now),
+        Event::Cancel => drop(run.cancel("me", "", now)),
         Event::Tick => _ = run.tick(now),
     }
 }

@@ -57,7 +57,7 @@ impl Bench {
     }
 
     /// Builds a bundle of these weights, puts it on the fleet and makes it the champion.
-    async fn champion(&self, weights: [f32; 2]) {
+    pub(crate) async fn champion(&self, weights: [f32; 2]) {
         let (from, out) = (self.publisher.path("champion-trained"), self.publisher.path("champion"));
         onnx::trainer_output(&from, &onnx::logistic(weights, 0.0));
         let digest = self.publisher.build(&from, &out, &[]).await.unwrap();

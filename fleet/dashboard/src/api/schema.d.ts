@@ -161,6 +161,111 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/dataset-blobs/{sha256}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Downloads a dataset's file or profile */
+        get: operations["get_dataset_blob"];
+        /** Uploads a dataset's file or profile under its digest */
+        put: operations["put_dataset_blob"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        /** Whether a dataset's file or profile is here */
+        head: operations["head_dataset_blob"];
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/datasets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists datasets by name, each as its latest version is */
+        get: operations["list_datasets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/datasets/compare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What changed from one version to another, of one dataset or of two */
+        get: operations["compare_datasets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/datasets/{name}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists a dataset's versions, the newest first */
+        get: operations["list_dataset_versions"];
+        put?: never;
+        /** Adds a version of files that are here. The same content is one version, however often it is added */
+        post: operations["add_dataset_version"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/datasets/{name}/versions/{version}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One version */
+        get: operations["get_dataset_version"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/datasets/{name}/versions/{version}/profile": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What is in its columns */
+        get: operations["get_dataset_profile"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/devices": {
         parameters: {
             query?: never;
@@ -187,6 +292,23 @@ export interface paths {
         };
         /** One device, with what it last said */
         get: operations["get_device"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{id}/lineage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Why this model is on this box */
+        get: operations["get_device_lineage"];
         put?: never;
         post?: never;
         delete?: never;
@@ -624,6 +746,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/lineage/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What was made out of what, as OpenLineage events */
+        get: operations["list_lineage_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/log": {
         parameters: {
             query?: never;
@@ -634,6 +773,125 @@ export interface paths {
         /** The log: the newest first, or onwards from an id */
         get: operations["list_log"];
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Models, by name */
+        get: operations["list_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{model}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One model with its versions, the newest first */
+        get: operations["get_model"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{model}/aliases/{alias}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Points a name at a version */
+        put: operations["put_model_alias"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{model}/aliases/{alias}/remove": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes a name away */
+        post: operations["remove_model_alias"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{model}/versions/{version}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One version of a model */
+        get: operations["get_model_version"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{model}/versions/{version}/lineage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where a version comes from, and who let it go where */
+        get: operations["get_version_lineage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{model}/versions/{version}/notes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Replaces what people wrote on a version */
+        put: operations["put_version_notes"];
         post?: never;
         delete?: never;
         options?: never;
@@ -950,6 +1208,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/runs/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Agrees to a candidate; with the last person that its policy asks for it may be rolled out */
+        post: operations["approve_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/runs/{id}/cancel": {
         parameters: {
             query?: never;
@@ -961,6 +1236,24 @@ export interface paths {
         put?: never;
         /** Ends a run; its builder stops at its next heartbeat */
         post: operations["cancel_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{id}/datasets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a run was trained on */
+        get: operations["list_run_datasets"];
+        put?: never;
+        /** Says what a run is trained on; the holder of its lease is listened to */
+        post: operations["set_run_datasets"];
         delete?: never;
         options?: never;
         head?: never;
@@ -995,6 +1288,92 @@ export interface paths {
         put?: never;
         /** Keeps the lease and brings news */
         post: operations["heartbeat_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{id}/reject": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Does not want a candidate; its bundle stays in the catalogue and is rolled out by no policy */
+        post: operations["reject_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{id}/result": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a trainer elsewhere handed back, if it did */
+        get: operations["get_run_result"];
+        put?: never;
+        /** Hands back the result; the same result said twice is taken once */
+        post: operations["hand_back_run_result"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{id}/result/files/{sha256}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Uploads a file of the result under its digest */
+        put: operations["put_run_result_file"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{id}/result/progress": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Adds lines to the run's log while the training goes on */
+        post: operations["say_run_progress"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{id}/result/token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes the token with which a trainer elsewhere hands back its result; the one before is worth nothing any more */
+        post: operations["open_run_result"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1133,6 +1512,23 @@ export interface components {
              * @example 1f3c-09aa-…
              */
             fingerprint?: string | null;
+        };
+        /** @description What a version is called. */
+        Alias: {
+            /** @description SHA-256 of the bundle's manifest. */
+            bundle: string;
+            by: components["schemas"]["Who"];
+            /** @description The fleet moves it by itself; people cannot. */
+            kept: boolean;
+            name: string;
+            reason: string;
+            /**
+             * Format: int64
+             * @description For If-Match.
+             */
+            revision: number;
+            since: components["schemas"]["Time"];
+            version: string;
         };
         Approval: {
             at: components["schemas"]["Time"];
@@ -1322,6 +1718,47 @@ export interface components {
             /** Format: int64 */
             rows: number;
             sha256: string;
+        };
+        DatasetComparison: {
+            a: components["schemas"]["DatasetVersion"];
+            b: components["schemas"]["DatasetVersion"];
+            changes: Record<string, never>;
+            differs: boolean;
+        };
+        DatasetVersion: {
+            added: components["schemas"]["Time"];
+            by: string;
+            /** Format: int64 */
+            bytes: number;
+            columns: number;
+            /** @description What other systems call it, such as `dvc:…`, `lakefs:…`, `artivc:…`. */
+            external: string[];
+            files: number;
+            from?: components["schemas"]["Time"] | null;
+            name: string;
+            note: string;
+            /**
+             * Format: int64
+             * @description Counts up from 1 within the dataset.
+             */
+            number: number;
+            /** Format: int64 */
+            rows: number;
+            /** @description Of its columns' names and types. */
+            schema_sha256: string;
+            /** @description Of its manifest: what the version is. */
+            sha256: string;
+            to?: components["schemas"]["Time"] | null;
+        };
+        DatasetVersionDetail: components["schemas"]["DatasetVersion"] & {
+            /** @description Rules that it was held to, with what was measured. */
+            checks: Record<string, never>[];
+            /** @description `muster-dataset/1`. */
+            manifest: Record<string, never>;
+            /** @description Digest of its profile, which is content like its files. */
+            profile: string;
+            /** @description Runs that were trained on it; at most 100. */
+            runs: string[];
         };
         Device: {
             agent_version: string;
@@ -1892,6 +2329,44 @@ export interface components {
             trainer: string;
             trigger?: string | null;
         };
+        /** @description What one thing owes to another. */
+        LineageEdge: {
+            at?: components["schemas"]["Time"] | null;
+            by?: string | null;
+            /** @description A digest or an id that proves it. */
+            evidence: string;
+            from: string;
+            /** @description Such as `brought_by`. */
+            relation: string;
+            sentence: string;
+            to: string;
+        };
+        /** @description A part of the events. */
+        LineageEvents: {
+            /** @description OpenLineage run events, the oldest first. */
+            items: Record<string, never>[];
+            /** @description Cursor of the rest; absent on the last page. A page may be empty and still have a next one. */
+            next?: string | null;
+        };
+        /** @description A graph that leads back from what was asked about. */
+        LineageGraph: {
+            edges: components["schemas"]["LineageEdge"][];
+            /** @description What nobody knows. */
+            gaps: string[];
+            /** @description The first is what was asked about. */
+            nodes: components["schemas"]["LineageNode"][];
+            /** @description There was more than the 200 nodes that a graph may hold. */
+            truncated: boolean;
+        };
+        LineageNode: {
+            id: string;
+            /**
+             * @description `device`, `order`, `bundle`, `rollout`, `gate`, `person`, `policy`, `run`, `trigger`, `incident`, `stream`,
+             *     `site` or `dataset`.
+             */
+            kind: string;
+            name: string;
+        };
         /** @description A part of a list. */
         List_Bundle: {
             items: {
@@ -1966,6 +2441,36 @@ export interface components {
                  * @description For If-Match.
                  */
                 revision: number;
+            }[];
+            /** @description Cursor of the rest; absent on the last page. */
+            next?: string | null;
+        };
+        /** @description A part of a list. */
+        List_DatasetVersion: {
+            items: {
+                added: components["schemas"]["Time"];
+                by: string;
+                /** Format: int64 */
+                bytes: number;
+                columns: number;
+                /** @description What other systems call it, such as `dvc:…`, `lakefs:…`, `artivc:…`. */
+                external: string[];
+                files: number;
+                from?: components["schemas"]["Time"] | null;
+                name: string;
+                note: string;
+                /**
+                 * Format: int64
+                 * @description Counts up from 1 within the dataset.
+                 */
+                number: number;
+                /** Format: int64 */
+                rows: number;
+                /** @description Of its columns' names and types. */
+                schema_sha256: string;
+                /** @description Of its manifest: what the version is. */
+                sha256: string;
+                to?: components["schemas"]["Time"] | null;
             }[];
             /** @description Cursor of the rest; absent on the last page. */
             next?: string | null;
@@ -2120,6 +2625,8 @@ export interface components {
                 id: number;
                 /** @description Such as `rollout.paused`. */
                 kind: string;
+                /** @description SHA-256 of the entry and of the link before it; `muster audit verify` follows them. */
+                link?: string | null;
                 sentence: string;
                 /** @description Id of what it happened to. */
                 subject: string;
@@ -2129,14 +2636,32 @@ export interface components {
             next?: string | null;
         };
         /** @description A part of a list. */
+        List_ModelSummary: {
+            items: {
+                aliases: components["schemas"]["Alias"][];
+                /** Format: int64 */
+                devices_running: number;
+                model: string;
+                /** @description The version that was accepted last. */
+                newest?: string | null;
+                /** Format: int64 */
+                versions: number;
+            }[];
+            /** @description Cursor of the rest; absent on the last page. */
+            next?: string | null;
+        };
+        /** @description A part of a list. */
         List_Policy: {
             items: {
+                approval?: components["schemas"]["PolicyApproval"];
                 /**
                  * Format: int64
                  * @description Least time between two runs.
                  */
                 cooldown_s: number;
                 enabled: boolean;
+                /** @description What holds back a run that no person asked for. */
+                guards?: components["schemas"]["PolicyGuards"];
                 /** @description A day, and only a person is told, if absent. */
                 labels?: components["schemas"]["PolicyLabels"];
                 /** Format: int32 */
@@ -2150,7 +2675,13 @@ export interface components {
                 /** @description Which clock the spans are of; always the same word. */
                 on?: components["schemas"]["Clock"];
                 rollout: components["schemas"]["PolicyRollout"];
+                schedule?: components["schemas"]["PolicySchedule"] | null;
                 trigger: components["schemas"]["PolicyTrigger"];
+                /**
+                 * Format: int64
+                 * @description So many labels that came in since the last run ask for one.
+                 */
+                volume?: number | null;
             }[];
             /** @description Cursor of the rest; absent on the last page. */
             next?: string | null;
@@ -2203,6 +2734,7 @@ export interface components {
         /** @description A part of a list. */
         List_Run: {
             items: {
+                approval?: components["schemas"]["RunApproval"] | null;
                 /**
                  * Format: int32
                  * @description How often it was given to a builder; while it is queued or claimed.
@@ -2212,6 +2744,8 @@ export interface components {
                 collecting_until?: components["schemas"]["Time"] | null;
                 created: components["schemas"]["Time"];
                 failure?: components["schemas"]["Reason"] | null;
+                /** @description What its result was held to before it was signed, in order. */
+                gates: components["schemas"]["RunCheck"][];
                 heartbeat_at?: components["schemas"]["Time"] | null;
                 id: string;
                 /** @description Only of one run, not in lists. */
@@ -2221,7 +2755,7 @@ export interface components {
                 result?: components["schemas"]["RunResult"] | null;
                 /** @description The rollout that followed. */
                 rollout?: string | null;
-                /** @description `collecting`, `queued`, `claimed`, `succeeded`, `rejected`, `failed` or `cancelled`. */
+                /** @description `collecting`, `queued`, `claimed`, `candidate`, `succeeded`, `rejected`, `failed` or `cancelled`. */
                 state: string;
                 timeline: components["schemas"]["RunStep"][];
                 trigger: components["schemas"]["TriggerCause"];
@@ -2247,11 +2781,17 @@ export interface components {
         List_Trigger: {
             items: (components["schemas"]["TriggerCause"] & {
                 at: components["schemas"]["Time"];
+                last_world_at?: components["schemas"]["Time"] | null;
                 model: string;
                 /** @description `run` or `refused`. */
                 outcome: string;
                 refusal?: components["schemas"]["Reason"] | null;
                 run?: string | null;
+                /**
+                 * Format: int64
+                 * @description How often the same was asked and refused for the same reason within a day.
+                 */
+                times: number;
                 world_at: components["schemas"]["Time"];
             })[];
             /** @description Cursor of the rest; absent on the last page. */
@@ -2270,6 +2810,8 @@ export interface components {
             id: number;
             /** @description Such as `rollout.paused`. */
             kind: string;
+            /** @description SHA-256 of the entry and of the link before it; `muster audit verify` follows them. */
+            link?: string | null;
             sentence: string;
             /** @description Id of what it happened to. */
             subject: string;
@@ -2282,9 +2824,59 @@ export interface components {
             /** @description When the first of them was missed. */
             since: components["schemas"]["Time"];
         };
+        Model: {
+            aliases: components["schemas"]["Alias"][];
+            /** Format: int64 */
+            devices_running: number;
+            model: string;
+            /** @description Cursor of the rest of its versions; absent on the last page. */
+            next?: string | null;
+            /** @description What happened to its names and its policy, the oldest first. */
+            timeline: components["schemas"]["TimelineEntry"][];
+            /** @description The newest first. */
+            versions: components["schemas"]["ModelVersion"][];
+        };
         ModelSpread: {
             bundles: components["schemas"]["BundleSpread"][];
             model: string;
+        };
+        ModelSummary: {
+            aliases: components["schemas"]["Alias"][];
+            /** Format: int64 */
+            devices_running: number;
+            model: string;
+            /** @description The version that was accepted last. */
+            newest?: string | null;
+            /** Format: int64 */
+            versions: number;
+        };
+        /** @description One form of the model, for one kind of hardware. */
+        ModelVariant: {
+            /** @description `CPU`, `GPU` or `NPU`. */
+            device: string;
+            /** @description `onnx` or `openvino_ir`. */
+            format: string;
+            id: string;
+            /** @description What is computed in: `f32`, `f16`, `bf16` or `default`. */
+            inference_precision: string;
+            /** @description What the weights are: `fp32`, `fp16` or `int8`. */
+            precision: string;
+            /**
+             * Format: int32
+             * @description The highest that fits is taken.
+             */
+            rank: number;
+            /**
+             * Format: int64
+             * @description What the runtime opens, together.
+             */
+            size_bytes: number;
+        };
+        ModelVersion: components["schemas"]["Bundle"] & {
+            aliases: string[];
+            notes: components["schemas"]["VersionNotes"];
+            runs_on: components["schemas"]["RunsOn"];
+            variants: components["schemas"]["ModelVariant"][];
         };
         Need: {
             detail: string;
@@ -2300,6 +2892,11 @@ export interface components {
             link: string;
             since: components["schemas"]["Time"];
             title: string;
+        };
+        NewAlias: {
+            reason?: string;
+            /** @description The version, its SHA-256, or `@` and another alias. */
+            version: string;
         };
         /** @description What a file shall allow. */
         NewBody: {
@@ -2355,6 +2952,16 @@ export interface components {
             /** @description Such as `ward=icu, hardware=x86_64-openvino`. */
             filter: string;
         };
+        NewDatasetVersion: {
+            /** @description Rules with what was measured; a version that breaks one is not added. */
+            checks?: Record<string, never>[];
+            external?: string[];
+            /** @description `muster-dataset/1`; its files are here already. */
+            manifest: Record<string, never>;
+            note?: string;
+            /** @description Digest of the profile, which is here already. */
+            profile: string;
+        };
         /** @description What was made. The file is a secret, and this is the only time it is shown. */
         NewEnrolment: {
             enrolment: components["schemas"]["Enrolment"];
@@ -2374,7 +2981,7 @@ export interface components {
             site?: string | null;
         };
         NewRollout: components["schemas"]["Plan"] & {
-            /** @description A bundle's path in the catalogue, or the SHA-256 of its manifest. */
+            /** @description A bundle's path in the catalogue, the SHA-256 of its manifest, or `model@alias`: what the alias points at now. */
             bundle: string;
             model: string;
             reason?: string;
@@ -2393,15 +3000,25 @@ export interface components {
                 [key: string]: string;
             };
         };
+        NewVersionNotes: {
+            description?: string;
+            /** @description All of them: what is not here is taken away. */
+            tags?: {
+                [key: string]: string;
+            };
+        };
         Outcome: {
             published: {
                 bundle: components["schemas"]["PublishedBundle"];
                 evaluation?: Record<string, never>;
+                /** @description What it was held to, in order; one that failed rejects the run. */
+                gates?: components["schemas"]["RunCheck"][];
             };
         } | {
             rejected: {
                 code: string;
                 evaluation?: Record<string, never>;
+                gates?: components["schemas"]["RunCheck"][];
                 sentence: string;
             };
         } | {
@@ -2553,12 +3170,15 @@ export interface components {
         };
         /** @description All spans are seconds of world time. */
         Policy: {
+            approval?: components["schemas"]["PolicyApproval"];
             /**
              * Format: int64
              * @description Least time between two runs.
              */
             cooldown_s: number;
             enabled: boolean;
+            /** @description What holds back a run that no person asked for. */
+            guards?: components["schemas"]["PolicyGuards"];
             /** @description A day, and only a person is told, if absent. */
             labels?: components["schemas"]["PolicyLabels"];
             /** Format: int32 */
@@ -2572,7 +3192,44 @@ export interface components {
             /** @description Which clock the spans are of; always the same word. */
             on?: components["schemas"]["Clock"];
             rollout: components["schemas"]["PolicyRollout"];
+            schedule?: components["schemas"]["PolicySchedule"] | null;
             trigger: components["schemas"]["PolicyTrigger"];
+            /**
+             * Format: int64
+             * @description So many labels that came in since the last run ask for one.
+             */
+            volume?: number | null;
+        };
+        /** @description Who must agree before what a run published is rolled out. */
+        PolicyApproval: "none" | "if_gates_pass" | {
+            /** @description So many people, none of whom asked for the run. */
+            required: {
+                /** Format: int32 */
+                people: number;
+            };
+        };
+        PolicyGuards: {
+            /**
+             * @description Weekly windows in which no run begins by itself, such as `mon-fri 07:00-19:00`.
+             * @default []
+             */
+            blackout?: string[];
+            /**
+             * @description Whether a run may begin while a rollout of the model is under way.
+             * @default false
+             */
+            during_rollout?: boolean;
+            /**
+             * Format: int64
+             * @description Rows that must have been seen since the onset.
+             * @default 0
+             */
+            min_new_rows?: number;
+            /**
+             * @description Of the blackout: an IANA name.
+             * @default UTC
+             */
+            zone?: string;
         };
         /** @description How the model's own outcomes are looked at. */
         PolicyLabels: {
@@ -2590,6 +3247,17 @@ export interface components {
             automatic: boolean;
             /** @description One device first, then everybody, if absent. */
             stages?: components["schemas"]["StagePlan"][] | null;
+        };
+        PolicySchedule: {
+            /** @description Minute, hour, day, month and weekday, such as `0 3 * * mon`. */
+            cron: string;
+            /**
+             * Format: int64
+             * @description The model's own share of so many seconds comes on top, so that not all models are trained at once.
+             */
+            jitter_s?: number;
+            /** @description An IANA name, such as `Europe/Berlin`; UTC if absent. */
+            zone?: string;
         };
         PolicyTrigger: {
             drift: {
@@ -2621,7 +3289,10 @@ export interface components {
          * @description Stable: programs may rely on these words.
          * @enum {string}
          */
-        ProblemCode: "bad_path" | "bad_query" | "bad_header" | "bad_body" | "invalid" | "not_found" | "no_route" | "method_not_allowed" | "stale" | "state" | "rollout_open" | "no_root" | "fingerprint_mismatch" | "trigger_refused" | "lease_lost" | "not_catalogued" | "revoked" | "empty_cohort" | "digest_mismatch" | "trust_refused" | "too_large" | "unsupported_media" | "cross_site" | "wrong_host" | "timed_out" | "busy" | "internal";
+        ProblemCode: "bad_path" | "bad_query" | "bad_header" | "bad_body" | "invalid" | "not_found" | "no_route" | "method_not_allowed" | "stale" | "state" | "rollout_open" | "no_root" | "fingerprint_mismatch" | "trigger_refused" | "lease_lost" | "not_catalogued" | "revoked" | "empty_cohort" | "digest_mismatch" | "rule_broken" | "trust_refused" | "too_large" | "unsupported_media" | "cross_site" | "wrong_host" | "timed_out" | "busy" | "internal";
+        ProgressBody: {
+            log?: string[];
+        };
         PublishedBundle: {
             path: string;
             sha256: string;
@@ -2645,6 +3316,26 @@ export interface components {
             reaches: number;
             /** @description Devices of this stage alone. */
             target_devices: number;
+        };
+        ResultBody: {
+            /** @description What was made; each was uploaded before. */
+            files?: components["schemas"]["ResultFile"][];
+            /** @description Why it failed. */
+            message?: string;
+            /** @description `succeeded` or `failed`. */
+            status: components["schemas"]["Status"];
+        };
+        ResultFile: {
+            /** Format: int64 */
+            bytes: number;
+            /** @description Where it lies in the trainer's output: `model.onnx`, `saved_model/saved_model.pb`. */
+            path: string;
+            sha256: string;
+        };
+        ResultToken: {
+            /** @description Shown once. Good for one result of this attempt. */
+            token: string;
+            until: components["schemas"]["Time"];
         };
         Revocation: {
             /** @description `stop`: boxes that run it stop. `retain`: it runs on until something replaces it. */
@@ -2725,6 +3416,7 @@ export interface components {
             world_created: components["schemas"]["Time"];
         };
         Run: {
+            approval?: components["schemas"]["RunApproval"] | null;
             /**
              * Format: int32
              * @description How often it was given to a builder; while it is queued or claimed.
@@ -2734,6 +3426,8 @@ export interface components {
             collecting_until?: components["schemas"]["Time"] | null;
             created: components["schemas"]["Time"];
             failure?: components["schemas"]["Reason"] | null;
+            /** @description What its result was held to before it was signed, in order. */
+            gates: components["schemas"]["RunCheck"][];
             heartbeat_at?: components["schemas"]["Time"] | null;
             id: string;
             /** @description Only of one run, not in lists. */
@@ -2743,12 +3437,43 @@ export interface components {
             result?: components["schemas"]["RunResult"] | null;
             /** @description The rollout that followed. */
             rollout?: string | null;
-            /** @description `collecting`, `queued`, `claimed`, `succeeded`, `rejected`, `failed` or `cancelled`. */
+            /** @description `collecting`, `queued`, `claimed`, `candidate`, `succeeded`, `rejected`, `failed` or `cancelled`. */
             state: string;
             timeline: components["schemas"]["RunStep"][];
             trigger: components["schemas"]["TriggerCause"];
             world_created: components["schemas"]["Time"];
         };
+        RunApproval: {
+            approved_by: string[];
+            /**
+             * Format: int32
+             * @description So many different people have to agree.
+             */
+            people: number;
+            /** @description Then it is rejected. */
+            until: components["schemas"]["Time"];
+        };
+        RunCheck: {
+            /**
+             * Format: double
+             * @description What was measured must be at least this.
+             */
+            at_least?: number | null;
+            /**
+             * Format: double
+             * @description What was measured may be at most this.
+             */
+            at_most?: number | null;
+            /** @description Stable, for programs: `worse_on_recent`. */
+            code: string;
+            gate: components["schemas"]["RunGate"];
+            /** Format: double */
+            measured?: number | null;
+            sentence: string;
+            verdict: components["schemas"]["RunVerdict"];
+        };
+        /** @enum {string} */
+        RunGate: "provenance" | "schema" | "offline" | "golden" | "resources";
         RunProgress: {
             /**
              * Format: double
@@ -2772,12 +3497,18 @@ export interface components {
             evaluation: Record<string, never>;
         };
         RunStep: {
+            /** @description The person, builder or policy that moved it; absent if time did. */
+            actor?: string | null;
             at: components["schemas"]["Time"];
+            /** @description What it was moved by: the trigger, the bundle's digest, the code of a cause. */
+            evidence?: string | null;
             /** @description The state it entered. */
             kind: string;
             sentence: string;
             world_at: components["schemas"]["Time"];
         };
+        /** @enum {string} */
+        RunVerdict: "passed" | "failed" | "unknown";
         RunningBundle: {
             /** @description How its numbers come out: `f32`, `f16`, `bf16` or `int8`. */
             numerics?: string | null;
@@ -2792,6 +3523,14 @@ export interface components {
             since: components["schemas"]["Time"];
             variant: string;
             version: string;
+        };
+        /** @description Where it answers now. */
+        RunsOn: {
+            /** Format: int64 */
+            devices: number;
+            /** @description The list of these devices. */
+            link: string;
+            sites: components["schemas"]["SiteCount"][];
         };
         /** @description A band of scores, both ends included. */
         ScoreBand: {
@@ -2842,6 +3581,11 @@ export interface components {
              * @description For If-Match; 0 if the site has no rules of its own.
              */
             revision: number;
+            site: string;
+        };
+        SiteCount: {
+            /** Format: int64 */
+            devices: number;
             site: string;
         };
         /** @description Weekly windows of a site. */
@@ -2978,6 +3722,8 @@ export interface components {
         };
         /** @enum {string} */
         StarterKind: "person" | "policy";
+        /** @enum {string} */
+        Status: "succeeded" | "failed";
         /** @description A device that runs `from` is first brought to `via`. */
         SteppingStone: {
             from: string;
@@ -3110,13 +3856,41 @@ export interface components {
             sentence: string;
             world_at: components["schemas"]["Time"];
         };
+        TokenBody: {
+            builder: string;
+            /**
+             * Format: int64
+             * @description How long the training may take; at most a week.
+             */
+            seconds: number;
+        };
+        TrainedOn: {
+            /** @description Who holds the run's lease. */
+            builder: string;
+            datasets: components["schemas"]["TrainedOnOne"][];
+        };
+        TrainedOnOne: {
+            name: string;
+            sha256: string;
+        };
+        TrainerResult: {
+            files: components["schemas"]["ResultFile"][];
+            message: string;
+            status: components["schemas"]["Status"];
+        };
         Trigger: components["schemas"]["TriggerCause"] & {
             at: components["schemas"]["Time"];
+            last_world_at?: components["schemas"]["Time"] | null;
             model: string;
             /** @description `run` or `refused`. */
             outcome: string;
             refusal?: components["schemas"]["Reason"] | null;
             run?: string | null;
+            /**
+             * Format: int64
+             * @description How often the same was asked and refused for the same reason within a day.
+             */
+            times: number;
             world_at: components["schemas"]["Time"];
         };
         /** @description Why a retraining was asked for. */
@@ -3124,10 +3898,10 @@ export interface components {
             by?: string | null;
             id: string;
             incident?: string | null;
-            /** @description `drift`, `labels` or `manual`. */
+            /** @description `drift`, `labels`, `schedule`, `volume` or `manual`. */
             kind: string;
             onset?: components["schemas"]["Time"] | null;
-            /** @description Of a person. */
+            /** @description A person's, the calendar's, or how many labels. */
             reason?: string | null;
             streams: string[];
         };
@@ -3163,6 +3937,18 @@ export interface components {
             mean: number;
             /** Format: double */
             min: number;
+        };
+        /** @description What people wrote on a version. */
+        VersionNotes: {
+            description: string;
+            /**
+             * Format: int64
+             * @description For If-Match; 0 if nobody wrote on it yet.
+             */
+            revision: number;
+            tags: {
+                [key: string]: string;
+            };
         };
         /** @description Why something does not go on. */
         WaitingFor: {
@@ -3200,6 +3986,7 @@ export interface components {
     pathItems: never;
 }
 export type AcceptBody = components['schemas']['AcceptBody'];
+export type Alias = components['schemas']['Alias'];
 export type Approval = components['schemas']['Approval'];
 export type Approve = components['schemas']['Approve'];
 export type AskedDevice = components['schemas']['AskedDevice'];
@@ -3218,6 +4005,9 @@ export type Clock = components['schemas']['Clock'];
 export type Cohort = components['schemas']['Cohort'];
 export type ConsentRule = components['schemas']['ConsentRule'];
 export type Dataset = components['schemas']['Dataset'];
+export type DatasetComparison = components['schemas']['DatasetComparison'];
+export type DatasetVersion = components['schemas']['DatasetVersion'];
+export type DatasetVersionDetail = components['schemas']['DatasetVersionDetail'];
 export type Device = components['schemas']['Device'];
 export type DeviceCounts = components['schemas']['DeviceCounts'];
 export type DeviceDetail = components['schemas']['DeviceDetail'];
@@ -3258,9 +4048,14 @@ export type IncidentStream = components['schemas']['IncidentStream'];
 export type KeptTelemetry = components['schemas']['KeptTelemetry'];
 export type Lease = components['schemas']['Lease'];
 export type Lineage = components['schemas']['Lineage'];
+export type LineageEdge = components['schemas']['LineageEdge'];
+export type LineageEvents = components['schemas']['LineageEvents'];
+export type LineageGraph = components['schemas']['LineageGraph'];
+export type LineageNode = components['schemas']['LineageNode'];
 export type List_Bundle = components['schemas']['List_Bundle'];
 export type List_Capture = components['schemas']['List_Capture'];
 export type List_Cohort = components['schemas']['List_Cohort'];
+export type List_DatasetVersion = components['schemas']['List_DatasetVersion'];
 export type List_Device = components['schemas']['List_Device'];
 export type List_Enrolment = components['schemas']['List_Enrolment'];
 export type List_Freeze = components['schemas']['List_Freeze'];
@@ -3268,6 +4063,7 @@ export type List_Identity = components['schemas']['List_Identity'];
 export type List_Incident = components['schemas']['List_Incident'];
 export type List_Lease = components['schemas']['List_Lease'];
 export type List_LogEntry = components['schemas']['List_LogEntry'];
+export type List_ModelSummary = components['schemas']['List_ModelSummary'];
 export type List_Policy = components['schemas']['List_Policy'];
 export type List_RolloutDevice = components['schemas']['List_RolloutDevice'];
 export type List_RolloutSummary = components['schemas']['List_RolloutSummary'];
@@ -3277,30 +4073,44 @@ export type List_Trigger = components['schemas']['List_Trigger'];
 export type List_Value = components['schemas']['List_Value'];
 export type LogEntry = components['schemas']['LogEntry'];
 export type LostReports = components['schemas']['LostReports'];
+export type Model = components['schemas']['Model'];
 export type ModelSpread = components['schemas']['ModelSpread'];
+export type ModelSummary = components['schemas']['ModelSummary'];
+export type ModelVariant = components['schemas']['ModelVariant'];
+export type ModelVersion = components['schemas']['ModelVersion'];
 export type Need = components['schemas']['Need'];
+export type NewAlias = components['schemas']['NewAlias'];
 export type NewBody = components['schemas']['NewBody'];
 export type NewCapture = components['schemas']['NewCapture'];
 export type NewCohort = components['schemas']['NewCohort'];
+export type NewDatasetVersion = components['schemas']['NewDatasetVersion'];
 export type NewEnrolment = components['schemas']['NewEnrolment'];
 export type NewLease = components['schemas']['NewLease'];
 export type NewRollout = components['schemas']['NewRollout'];
 export type NewRun = components['schemas']['NewRun'];
 export type NewTags = components['schemas']['NewTags'];
+export type NewVersionNotes = components['schemas']['NewVersionNotes'];
 export type Outcome = components['schemas']['Outcome'];
 export type Overview = components['schemas']['Overview'];
 export type Performance = components['schemas']['Performance'];
 export type PerformanceDay = components['schemas']['PerformanceDay'];
 export type Plan = components['schemas']['Plan'];
 export type Policy = components['schemas']['Policy'];
+export type PolicyApproval = components['schemas']['PolicyApproval'];
+export type PolicyGuards = components['schemas']['PolicyGuards'];
 export type PolicyLabels = components['schemas']['PolicyLabels'];
 export type PolicyRollout = components['schemas']['PolicyRollout'];
+export type PolicySchedule = components['schemas']['PolicySchedule'];
 export type PolicyTrigger = components['schemas']['PolicyTrigger'];
 export type Problem = components['schemas']['Problem'];
 export type ProblemCode = components['schemas']['ProblemCode'];
+export type ProgressBody = components['schemas']['ProgressBody'];
 export type PublishedBundle = components['schemas']['PublishedBundle'];
 export type Reason = components['schemas']['Reason'];
 export type RehearsedStage = components['schemas']['RehearsedStage'];
+export type ResultBody = components['schemas']['ResultBody'];
+export type ResultFile = components['schemas']['ResultFile'];
+export type ResultToken = components['schemas']['ResultToken'];
 export type Revocation = components['schemas']['Revocation'];
 export type Rollout = components['schemas']['Rollout'];
 export type RolloutDevice = components['schemas']['RolloutDevice'];
@@ -3309,15 +4119,21 @@ export type RolloutPhase = components['schemas']['RolloutPhase'];
 export type RolloutRehearsal = components['schemas']['RolloutRehearsal'];
 export type RolloutSummary = components['schemas']['RolloutSummary'];
 export type Run = components['schemas']['Run'];
+export type RunApproval = components['schemas']['RunApproval'];
+export type RunCheck = components['schemas']['RunCheck'];
+export type RunGate = components['schemas']['RunGate'];
 export type RunProgress = components['schemas']['RunProgress'];
 export type RunRequest = components['schemas']['RunRequest'];
 export type RunResult = components['schemas']['RunResult'];
 export type RunStep = components['schemas']['RunStep'];
+export type RunVerdict = components['schemas']['RunVerdict'];
 export type RunningBundle = components['schemas']['RunningBundle'];
+export type RunsOn = components['schemas']['RunsOn'];
 export type ScoreBand = components['schemas']['ScoreBand'];
 export type Selector = components['schemas']['Selector'];
 export type ShadowDay = components['schemas']['ShadowDay'];
 export type Site = components['schemas']['Site'];
+export type SiteCount = components['schemas']['SiteCount'];
 export type SiteHours = components['schemas']['SiteHours'];
 export type SiteRules = components['schemas']['SiteRules'];
 export type Slot = components['schemas']['Slot'];
@@ -3328,6 +4144,7 @@ export type StageSize = components['schemas']['StageSize'];
 export type StartedBy = components['schemas']['StartedBy'];
 export type Starter = components['schemas']['Starter'];
 export type StarterKind = components['schemas']['StarterKind'];
+export type Status = components['schemas']['Status'];
 export type SteppingStone = components['schemas']['SteppingStone'];
 export type SteppingStoneVia = components['schemas']['SteppingStoneVia'];
 export type StreamWindow = components['schemas']['StreamWindow'];
@@ -3339,12 +4156,17 @@ export type TelemetryPoint = components['schemas']['TelemetryPoint'];
 export type TelemetrySpan = components['schemas']['TelemetrySpan'];
 export type Time = components['schemas']['Time'];
 export type TimelineEntry = components['schemas']['TimelineEntry'];
+export type TokenBody = components['schemas']['TokenBody'];
+export type TrainedOn = components['schemas']['TrainedOn'];
+export type TrainedOnOne = components['schemas']['TrainedOnOne'];
+export type TrainerResult = components['schemas']['TrainerResult'];
 export type Trigger = components['schemas']['Trigger'];
 export type TriggerCause = components['schemas']['TriggerCause'];
 export type TrustAccepted = components['schemas']['TrustAccepted'];
 export type TrustFile = components['schemas']['TrustFile'];
 export type TrustFiles = components['schemas']['TrustFiles'];
 export type Values = components['schemas']['Values'];
+export type VersionNotes = components['schemas']['VersionNotes'];
 export type WaitingFor = components['schemas']['WaitingFor'];
 export type Who = components['schemas']['Who'];
 export type WhyBody = components['schemas']['WhyBody'];
@@ -3809,6 +4631,329 @@ export interface operations {
             };
         };
     };
+    get_dataset_blob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description 64 lower-case hexadecimal digits */
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The bytes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": number[];
+                };
+            };
+            /** @description Not here */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_dataset_blob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description 64 lower-case hexadecimal digits */
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": number[];
+            };
+        };
+        responses: {
+            /** @description It was here already */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Kept */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Too long; nothing was kept */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not what the digest says; nothing was kept */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    head_dataset_blob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description 64 lower-case hexadecimal digits */
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Here */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Not here */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    list_datasets: {
+        parameters: {
+            query?: {
+                /** @description Items at most, 1 to 500. */
+                limit?: number;
+                /** @description `next` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_DatasetVersion"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    compare_datasets: {
+        parameters: {
+            query: {
+                /** @description `NAME` or `NAME@VERSION`, the version a number, a digest or `latest`. */
+                a: string;
+                b: string;
+                /** @description A page to keep instead of JSON. */
+                as?: "json" | "html";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetComparison"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_dataset_versions: {
+        parameters: {
+            query?: {
+                /** @description Items at most, 1 to 500. */
+                limit?: number;
+                /** @description `next` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_DatasetVersion"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    add_dataset_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewDatasetVersion"];
+            };
+        };
+        responses: {
+            /** @description It was here already */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetVersionDetail"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetVersionDetail"];
+                };
+            };
+            /** @description A file is not here yet */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It contradicts itself, its files or its rules */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_dataset_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+                /** @description Its number, its digest, or `latest` */
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetVersionDetail"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_dataset_profile: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+                /** @description Its number, its digest, or `latest` */
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": Record<string, never>;
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_devices: {
         parameters: {
             query?: {
@@ -3821,6 +4966,8 @@ export interface operations {
                 phase?: string;
                 /** @description Model that any slot runs or wants. */
                 model?: string;
+                /** @description SHA-256 of the bundle that any slot answers with. */
+                bundle?: string;
                 limit?: number;
                 cursor?: string;
             };
@@ -3865,6 +5012,46 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["DeviceDetail"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_device_lineage: {
+        parameters: {
+            query?: {
+                /** @description Needed where more than one slot answers. */
+                slot?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LineageGraph"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             404: {
@@ -4918,6 +6105,38 @@ export interface operations {
             };
         };
     };
+    list_lineage_events: {
+        parameters: {
+            query?: {
+                /** @description Items at most, 1 to 500. */
+                limit?: number;
+                /** @description `next` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LineageEvents"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_log: {
         parameters: {
             query?: {
@@ -4943,6 +6162,297 @@ export interface operations {
                 };
             };
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_models: {
+        parameters: {
+            query?: {
+                /** @description Items at most, 1 to 500. */
+                limit?: number;
+                /** @description `next` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_ModelSummary"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_model: {
+        parameters: {
+            query?: {
+                /** @description Items at most, 1 to 500. */
+                limit?: number;
+                /** @description `next` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Model"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_model_alias: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The revision you saw; 0 if there was none */
+                "if-match"?: string | null;
+            };
+            path: {
+                model: string;
+                alias: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewAlias"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Alias"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The fleet moves this name by itself */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    remove_model_alias: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+                alias: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WhyBody"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_model_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+                /** @description Its version, its SHA-256, or @ and an alias */
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelVersion"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_version_lineage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+                /** @description Its version, its SHA-256, or @ and an alias */
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LineageGraph"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_version_notes: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The revision you saw */
+                "if-match"?: string | null;
+            };
+            path: {
+                model: string;
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewVersionNotes"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VersionNotes"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5681,7 +7191,7 @@ export interface operations {
         parameters: {
             query?: {
                 model?: string;
-                /** @description `collecting`, `queued`, `claimed`, `succeeded`, `rejected`, `failed` or `cancelled`. */
+                /** @description `collecting`, `queued`, `claimed`, `candidate`, `succeeded`, `rejected`, `failed` or `cancelled`. */
                 state?: string;
                 limit?: number;
                 cursor?: string;
@@ -5818,6 +7328,48 @@ export interface operations {
             };
         };
     };
+    approve_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WhyBody"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Run"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is no candidate, or you asked for the run or approved it yourself */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     cancel_run: {
         parameters: {
             query?: never;
@@ -5849,6 +7401,77 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_run_datasets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_DatasetVersion"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_run_datasets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TrainedOn"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_DatasetVersion"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The run is not yours any more */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -5943,6 +7566,307 @@ export interface operations {
             };
             /** @description The run is not yours any more: stop */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reject_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WhyBody"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Run"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_run_result: {
+        parameters: {
+            query: {
+                /** @description Whoever holds the lease. */
+                builder: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrainerResult"];
+                };
+            };
+            /** @description Not yet */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The run is not yours */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    hand_back_run_result: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ResultBody"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrainerResult"];
+                };
+            };
+            /** @description No such run, or the token is not good for it */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Another result was handed back already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A file is named wrongly or was not uploaded */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_run_result_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                /** @description 64 lower-case hexadecimal digits */
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": number[];
+            };
+        };
+        responses: {
+            /** @description It was here already */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Kept */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No such run, or the token is not good for it */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The result was handed back already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too long; nothing was kept */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not what the digest says; nothing was kept */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    say_run_progress: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ProgressBody"];
+            };
+        };
+        responses: {
+            /** @description Heard */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No such run, or the token is not good for it */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    open_run_result: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TokenBody"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ResultToken"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The run is not yours */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -49,7 +49,7 @@ export function Approval({ run }: { run: Run }) {
   const client = useQueryClient();
   if (run.state !== "candidate" || run.approval == null) return null;
   const decide = async (verb: "approve" | "reject", reason: string): Promise<void> => {
-    await post(`/runs/${run.id}/${verb}`, { reason });
+    await post(`/api/v1/runs/{id}/${verb}`, { reason }, { path: { id: run.id } });
     await client.invalidateQueries();
   };
   return (
