@@ -129,12 +129,12 @@ struct Compared {
     b: DatasetRef,
     /// A page to keep instead of JSON.
     #[serde(default, rename = "as")]
+    #[param(inline)]
     form: Form,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = ComparisonForm)]
 enum Form {
     #[default]
     Json,
