@@ -133,7 +133,8 @@ impl Client {
 
     /// An answer that is no JSON, such as a page.
     pub async fn text(&self, path: &str, query: &[(&str, String)]) -> Result<String, ClientError> {
-        let response = self.send(self.request(Method::GET, path).query(query).timeout(ANSWER_TIMEOUT)).await?;
+        let response =
+            self.send(self.request(Method::GET, path).query(query).timeout(ANSWER_TIMEOUT)).await?;
         Ok(String::from_utf8_lossy(&self.bytes(response, ANSWER_BYTES_MAX).await?).into_owned())
     }
 

@@ -214,7 +214,9 @@ pub enum ConfigError {
         "[telemetry] otlp: write endpoint = \"https://host:4318/v1/metrics\", every_s from 1 to 3600, and 16 headers at most"
     )]
     Otlp,
-    #[error("[lineage]: write url = \"https://host\", namespace with 1 to 200 characters, and token_file only beside url")]
+    #[error(
+        "[lineage]: write url = \"https://host\", namespace with 1 to 200 characters, and token_file only beside url"
+    )]
     Lineage,
     #[error("[telemetry] database: write postgres://user@host/database")]
     Database,

@@ -23,7 +23,7 @@ pub const TOKEN_S_MAX: u64 = 7 * 86_400;
 
 const SEGMENTS_MAX: usize = 4;
 const SEGMENT_CHARS_MAX: usize = 64;
-/// What trainers write: models, tables, figures, and the parts of a SavedModel.
+/// What trainers write: models, tables, figures, and the parts of a `SavedModel`.
 const EXTENSIONS: &[&str] = &["onnx", "xml", "bin", "json", "csv", "parquet", "pb", "index"];
 
 /// Where a file lies in a trainer's output: plain names, no way out, and only kinds of files that are read.
@@ -33,7 +33,9 @@ pub struct OutputPath(String);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandbackError {
-    #[error("'{0}' is no file of a trainer's output: 1 to {SEGMENTS_MAX} plain names with slashes between them")]
+    #[error(
+        "'{0}' is no file of a trainer's output: 1 to {SEGMENTS_MAX} plain names with slashes between them"
+    )]
     Path(String),
     #[error("'{0}' is no kind of file that a trainer writes: {kinds}", kinds = EXTENSIONS.join(", "))]
     Kind(String),
@@ -140,8 +142,19 @@ mod tests {
             assert!(good.parse::<OutputPath>().is_ok(), "{good}");
         }
         for bad in [
-            "", "/etc/passwd", "../model.onnx", "a/../model.onnx", "a//model.onnx", "model.pkl", "model",
-            ".hidden.json", "a/b/c/d/e.json", "mödel.onnx", "model.onnx\n", "a\\b.json", "x.data-00000-of-00001",
+            "",
+            "/etc/passwd",
+            "../model.onnx",
+            "a/../model.onnx",
+            "a//model.onnx",
+            "model.pkl",
+            "model",
+            ".hidden.json",
+            "a/b/c/d/e.json",
+            "mödel.onnx",
+            "model.onnx\n",
+            "a\\b.json",
+            "x.data-00000-of-00001",
         ] {
             assert!(bad.parse::<OutputPath>().is_err(), "{bad}");
         }
@@ -149,7 +162,8 @@ mod tests {
 
     #[test]
     fn results_are_bounded() {
-        let file = |path: &str, bytes| OutputFile { path: path.parse().unwrap(), sha256: Digest::of(b""), bytes };
+        let file =
+            |path: &str, bytes| OutputFile { path: path.parse().unwrap(), sha256: Digest::of(b""), bytes };
         let check = |files: Vec<OutputFile>| TrainerResult::Succeeded { files }.check();
         assert_eq!(check(vec![]), Err(HandbackError::Files(0)));
         assert_eq!(check(vec![file("a.json", 1), file("b.json", 2)]), Ok(()));

@@ -1,4 +1,4 @@
-//! A bundle as an OCI image layout of the CNCF ModelPack specification, so that any registry keeps it and any tool of that
+//! A bundle as an OCI image layout of the CNCF `ModelPack` specification, so that any registry keeps it and any tool of that
 //! world shows it; and back again, byte for byte.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! Tells an OpenLineage server what was made out of what.
+//! Tells an `OpenLineage` server what was made out of what.
 //!
 //! ```text
 //!   a commit ─▶ the log after our place ─▶ events ─▶ POST /api/v1/lineage ─┬▶ taken: the place moves

@@ -46,11 +46,11 @@ pub fn champion(versions: &[Candidate], rollouts: &[Rollout], now: Option<&Diges
         && let Some(doubted) = newest_of(rollouts, now)
         && doubted.phase.is_open()
         && failure(doubted).is_none()
-        && won(rollouts, &lives).is_none_or(|(_, at)| at <= doubted.created)
+        && won(rollouts, lives).is_none_or(|(_, at)| at <= doubted.created)
     {
         return Some(Named { bundle: *now, why: format!("rollout {} brings it", doubted.id) });
     }
-    let (rollout, _) = won(rollouts, &lives)?;
+    let (rollout, _) = won(rollouts, lives)?;
     let why = format!("rollout {} passed every stage", rollout.id);
     Some(Named { bundle: rollout.bundle.sha256, why })
 }
@@ -76,7 +76,7 @@ fn newest_of<'a>(rollouts: &'a [Rollout], bundle: &Digest) -> Option<&'a Rollout
     of_it.max_by_key(|rollout| (rollout.created, rollout.id.clone()))
 }
 
-fn won<'a>(rollouts: &'a [Rollout], lives: impl Fn(&Digest) -> bool) -> Option<(&'a Rollout, Timestamp)> {
+fn won(rollouts: &[Rollout], lives: impl Fn(&Digest) -> bool) -> Option<(&Rollout, Timestamp)> {
     let complete = rollouts.iter().filter_map(|rollout| match rollout.phase {
         Phase::Completed { at } if lives(&rollout.bundle.sha256) => Some((rollout, at)),
         Phase::Completed { .. }

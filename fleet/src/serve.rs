@@ -30,8 +30,8 @@ use crate::ingest::Ingest;
 use crate::intake::Intake;
 use crate::link::{Link, Way};
 use crate::mint::{self, MintError};
-use crate::orders::Orders;
 use crate::openlineage::{LineageError, Teller};
+use crate::orders::Orders;
 use crate::otlp::{OtlpError, Push};
 use crate::pki::{Pki, PkiError};
 use crate::registrar::{self, Places, Registrar, RegistrarError};
@@ -106,6 +106,7 @@ pub async fn run(
     served
 }
 
+#[expect(clippy::too_many_lines, reason = "the parts of a server, in the order in which they begin")]
 async fn serve(
     config: Config,
     store: Store,

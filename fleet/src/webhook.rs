@@ -1,4 +1,4 @@
-//! Signatures of webhooks, given and taken, as Standard Webhooks (standardwebhooks.com) and MLflow write them:
+//! Signatures of webhooks, given and taken, as Standard Webhooks (standardwebhooks.com) and `MLflow` write them:
 //!
 //! ```text
 //!   v1,BASE64(HMAC-SHA256(secret, "id.timestamp.body"))        timestamp: seconds, at most five minutes off
@@ -87,7 +87,8 @@ mod tests {
         let key = key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         assert_eq!(sign(&key, ID, AT, BODY), SIGNATURE);
         let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
-        let check = |id, seconds, signatures, body, now| verify(&key, (id, seconds, signatures), body, at(now));
+        let check =
+            |id, seconds, signatures, body, now| verify(&key, (id, seconds, signatures), body, at(now));
         assert_eq!(check(ID, "1614265330", SIGNATURE, BODY, AT + 299), Ok(()));
         let two = format!("v1,AAAA {SIGNATURE}");
         assert_eq!(check(ID, "1614265330", &two, BODY, AT), Ok(()));

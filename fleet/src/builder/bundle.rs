@@ -173,6 +173,7 @@ impl BuildError {
 }
 
 /// Builds; `progress` hears a fraction and what is being done.
+#[expect(clippy::too_many_lines, reason = "one step after the other, each named by what it reports")]
 pub async fn build(
     recipe: &Recipe,
     evaluator: &Evaluator,

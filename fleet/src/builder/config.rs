@@ -13,10 +13,10 @@ use muster_protocol::trust::{AgentVersion, Demands};
 use serde::Deserialize;
 
 use super::eval::Evaluator;
-use crate::dataset::DatasetRef;
 use super::gates::Resources;
 use super::trainer::mlflow::Book;
 use super::trainer::{Tool, http};
+use crate::dataset::DatasetRef;
 
 /// What a child gets of our own environment. Everything else stays here: a trainer has no business with our secrets.
 const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
@@ -142,7 +142,11 @@ impl Config {
             // Joining an absolute path yields that path.
             *path = folder.join(&path);
         }
-        config.models.iter_mut().filter_map(|model| model.trainer.as_mut()).for_each(|tool| tool.locate(folder));
+        config
+            .models
+            .iter_mut()
+            .filter_map(|model| model.trainer.as_mut())
+            .for_each(|tool| tool.locate(folder));
         if let Some(file) = config.mlflow.as_mut().and_then(|book| book.token_file.as_mut()) {
             *file = folder.join(&*file);
         }

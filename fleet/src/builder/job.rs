@@ -83,7 +83,7 @@ impl Job<'_> {
         finish
     }
 
-    /// The run's page in MLflow, where the configuration names one.
+    /// The run's page in `MLflow`, where the configuration names one.
     async fn record(&self) -> Option<Record> {
         let book = self.config.mlflow.as_ref()?;
         let (run, trigger) = (self.claim.run.id.as_str(), self.trigger().unwrap_or_default());
@@ -91,7 +91,7 @@ impl Job<'_> {
         self.noted(Record::begin(book, run, trigger, model, self.now.as_millis()).await)
     }
 
-    /// MLflow is told, and never waited for: what it does not take is a line in the log.
+    /// `MLflow` is told, and never waited for: what it does not take is a line in the log.
     fn noted<T>(&self, told: Result<T, trainer::http::Fault>) -> Option<T> {
         told.inspect_err(|fault| self.feed.line(&format!("not told to MLflow: {}", fault.sentence))).ok()
     }

@@ -1,7 +1,7 @@
 //! Is a challenger worse for somebody, while it is better for all? Each part of the recent holdout by itself, paired.
 //!
 //! A trainer may write `slices_recent.csv`: a column for each way to divide the rows (`site`, `device_class`), a row for
-//! each row of the holdout. Decisions are compared by McNemar's exact test, numbers by the mean of paired differences.
+//! each row of the holdout. Decisions are compared by `McNemar`'s exact test, numbers by the mean of paired differences.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -125,7 +125,7 @@ fn losses(task: Task, threshold: Option<f64>, labels: &[f32], answers: &Rows) ->
     answers.iter().zip(labels).map(loss).collect()
 }
 
-/// McNemar: of the rows that one gets right and the other wrong, are too many the challenger's faults?
+/// `McNemar`: of the rows that one gets right and the other wrong, are too many the challenger's faults?
 fn decisions(pairs: &[(f64, f64)]) -> (f64, f64) {
     let faults = pairs.iter().filter(|(new, old)| new > old).count();
     let repairs = pairs.iter().filter(|(new, old)| new < old).count();
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn the_tail_of_coins_is_scipys() {
         // scipy.stats.binom.sf(k - 1, n, 0.5)
-        for (k, n, expect) in [(0, 0, 1.0), (5, 5, 0.03125), (8, 10, 0.0546875), (30, 40, 0.001_110_716)] {
+        for (k, n, expect) in [(0, 0, 1.0), (5, 5, 0.03125), (8, 10, 0.054_687_5), (30, 40, 0.001_110_716)] {
             let p = half_or_more(k, n);
             assert!((p - expect).abs() < 1e-8, "{k} of {n}: {p}");
         }

@@ -48,7 +48,7 @@ pub(super) enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Adds a commit of an ArtiVC repository, or what a .dvc file names, as a version.
+    /// Adds a commit of an `ArtiVC` repository, or what a .dvc file names, as a version.
     #[command(after_help = import::EXAMPLES)]
     Import(Box<import::Args>),
 }

@@ -50,6 +50,7 @@ Examples:
   muster label pull --studio http://127.0.0.1:8080 --project 3 --token-file token --out labels.csv";
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_field_names, reason = "they are the options' names")]
 pub(super) struct Project {
     /// Address of Label Studio.
     #[arg(long, value_name = "URL")]
@@ -72,10 +73,13 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
                 .filter(|(_, sample)| score.is_none_or(|band| holds(band, sample)))
                 .map(|(at, sample)| (sample, headers[at].columns.clone()))
                 .collect();
-            let Pushed { new, there } = connect(&project).await?.push(&rows).await.map_err(CliError::other)?;
+            let Pushed { new, there } =
+                connect(&project).await?.push(&rows).await.map_err(CliError::other)?;
             match context.output.format() {
                 Format::Json => context.output.json(&json!({ "new": new, "there": there })),
-                Format::Table | Format::Name => context.output.line(&format!("{new} tasks made, {there} were there")),
+                Format::Table | Format::Name => {
+                    context.output.line(&format!("{new} tasks made, {there} were there"))
+                }
             }
         }
         Verb::Pull { project, out, control } => {
@@ -109,7 +113,9 @@ async fn connect(project: &Project) -> Result<LabelStudio, CliError> {
 }
 
 fn token(path: &Path) -> Result<String, CliError> {
-    let wrong = |what: String| CliError::failed(format!("{}: {what}", path.display()), "put the token into it, and nothing else");
+    let wrong = |what: String| {
+        CliError::failed(format!("{}: {what}", path.display()), "put the token into it, and nothing else")
+    };
     if path.metadata().map_err(|error| wrong(error.to_string()))?.len() > TOKEN_BYTES_MAX {
         return Err(wrong("is too long for a token".to_owned()));
     }

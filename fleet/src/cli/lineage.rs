@@ -12,7 +12,7 @@ use super::{CliError, Context};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Writes what was made out of what as OpenLineage events, one a line, the oldest first.
+    /// Writes what was made out of what as `OpenLineage` events, one a line, the oldest first.
     #[command(after_help = EXPORT_EXAMPLES)]
     Export {
         /// A new file; stdout if not given.

@@ -146,7 +146,12 @@ impl Client {
     }
 
     /// The token that a trainer elsewhere hands back its result with; the one before is worth nothing any more.
-    pub async fn open_result(&self, run: &RunId, builder: &str, seconds: u64) -> Result<Zeroizing<String>, ClientError> {
+    pub async fn open_result(
+        &self,
+        run: &RunId,
+        builder: &str,
+        seconds: u64,
+    ) -> Result<Zeroizing<String>, ClientError> {
         #[derive(Deserialize)]
         struct Answer {
             token: String,

@@ -128,7 +128,7 @@ pub fn join(
     let total = samples.len();
     let mut samples: Vec<Sample> = samples.into_iter().filter(|sample| seen.insert(sample.name())).collect();
     counts.repeated = (total - samples.len()) as u64;
-    samples.sort_by(|a, b| (a.line.at, a.name()).cmp(&(b.line.at, b.name())));
+    samples.sort_by_key(|a| (a.line.at, a.name()));
     let found = match_labels(&samples, labels, now, &mut counts);
     let rows: Vec<(&Sample, &Label)> =
         samples.iter().zip(&found).filter_map(|(sample, label)| Some((sample, label.as_ref()?))).collect();

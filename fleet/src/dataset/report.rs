@@ -34,9 +34,13 @@ pub fn html(before: &str, now: &str, comparison: &Comparison) -> String {
          <th scope=\"col\">PSI<th scope=\"col\">by chance<th scope=\"col\">no value before<th scope=\"col\">now\
          <th scope=\"col\">mean before<th scope=\"col\">now</thead><tbody>",
     );
-    columns.iter().for_each(|column| line(&mut page, column));
+    for column in columns {
+        line(&mut page, column);
+    }
     page.push_str("</tbody></table>");
-    columns.iter().for_each(|column| detail(&mut page, column));
+    for column in columns {
+        detail(&mut page, column);
+    }
     page.push_str(
         "<p>The population stability index says how much a column changed: 0.1 is moderate, 0.25 major. <em>By chance</em> is \
          what it would exceed once in a hundred comparisons although nothing changed, if rows knew nothing of each other.</p></html>\n",

@@ -164,7 +164,7 @@ fn judge(rule: &Rule, profile: &Profile, watched: &[Watched], now: Timestamp) ->
         }
         Rule::NullShare { max, .. } => {
             let share = share(column.nulls, profile.rows);
-            (format!("{:.4} of the rows have no value", share), format!("{max}"), share <= *max)
+            (format!("{share:.4} of the rows have no value"), format!("{max}"), share <= *max)
         }
         Rule::Range { min, max, .. } => range(column, *min, *max),
         Rule::OneOf { values, .. } => {

@@ -96,7 +96,7 @@ async fn lineage(all: &mut Vec<Family>, db: &mut Control) -> Result<(), StoreErr
         counts.push((outcome, count.unwrap_or(0)));
     }
     let help = "Events that the lineage server took, and that it refused and that are left out.";
-    all.push(Family::new("muster_lineage_events", Kind::Counter, help).by("outcome", named(counts)));
+    all.push(Family::new("muster_lineage_events_total", Kind::Counter, help).by("outcome", named(counts)));
     let place = meta::get(db, meta::LINEAGE_PLACE).await?.and_then(|text| text.parse::<i64>().ok());
     let last = log::last(db).await?;
     let behind = place.map_or(0, |place| last.abs_diff(place));

@@ -30,7 +30,9 @@ impl From<BlobError> for Problem {
                 Self::new(Code::TooLarge, format!("a blob has at most {max} bytes; nothing was kept"))
             }
             BlobError::Body(_) => Self::new(Code::BadBody, "the upload broke off; nothing was kept"),
-            BlobError::Open { .. } | BlobError::Store { .. } | BlobError::Altered { .. } => Self::internal(&error),
+            BlobError::Open { .. } | BlobError::Store { .. } | BlobError::Altered { .. } => {
+                Self::internal(&error)
+            }
         }
     }
 }

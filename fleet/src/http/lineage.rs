@@ -1,4 +1,4 @@
-//! Why a model is where it is, in one answer; and what was made out of what, as OpenLineage events.
+//! Why a model is where it is, in one answer; and what was made out of what, as `OpenLineage` events.
 
 use axum::extract::State;
 use muster_protocol::ids::{DeviceId, ModelName, SlotName};
@@ -140,7 +140,7 @@ async fn of_version(
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = LineageEvents)]
 struct EventsView {
-    /// OpenLineage run events, the oldest first.
+    /// `OpenLineage` run events, the oldest first.
     #[schema(value_type = Vec<Object>)]
     items: Vec<Value>,
     /// Cursor of the rest; absent on the last page. A page may be empty and still have a next one.
@@ -148,7 +148,7 @@ struct EventsView {
     next: Option<String>,
 }
 
-/// What was made out of what, as OpenLineage events
+/// What was made out of what, as `OpenLineage` events
 #[utoipa::path(get, path = "/lineage/events", tag = "lineage", operation_id = "list_lineage_events", params(Paging),
     responses((status = 200, body = EventsView), (status = 400, body = ProblemBody)))]
 async fn events(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<Json<EventsView>> {

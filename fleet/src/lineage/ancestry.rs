@@ -42,7 +42,7 @@ pub(super) fn tell(graph: &mut Graph, records: &Records<'_>) {
             Some(known) => graph.bundle(known),
             None => graph.digest(champion),
         };
-        let named = known.map_or_else(|| champion.short().to_string(), |it| it.path.version().to_string());
+        let named = known.map_or_else(|| champion.short().clone(), |it| it.path.version().to_string());
         graph.edge(Edge {
             from: bundle,
             to: node,

@@ -1,4 +1,4 @@
-//! A training run's or a rollout's beginning and end as OpenLineage events: which job, out of which data, into which.
+//! A training run's or a rollout's beginning and end as `OpenLineage` events: which job, out of which data, into which.
 //!
 //! ```text
 //!   train.MODEL     datasets ──▶ models/MODEL            claimed · succeeded, rejected · failed · cancelled
@@ -213,15 +213,15 @@ fn named(namespace: &str, name: &str, version: &Digest) -> Value {
 /// A facet of the standard: its file, whose name says what is in it.
 fn facet(file: &str, content: Value) -> Value {
     let name = file.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
-    signed(format!("{SPEC}/{file}#/$defs/{name}"), content)
+    signed(&format!("{SPEC}/{file}#/$defs/{name}"), content)
 }
 
 /// A facet of our own.
 fn own(name: &str, content: Value) -> Value {
-    signed(format!("{OWN}/{name}.json#/$defs/{name}"), content)
+    signed(&format!("{OWN}/{name}.json#/$defs/{name}"), content)
 }
 
-fn signed(schema: String, mut content: Value) -> Value {
+fn signed(schema: &str, mut content: Value) -> Value {
     content["_producer"] = json!(PRODUCER);
     content["_schemaURL"] = json!(schema);
     content

@@ -61,7 +61,12 @@ fn story() -> Story {
         }],
         reason: "all boxes agree".to_owned(),
     };
-    let why = Why::Drift { incident: incident.clone(), onset: at(0), streams: vec!["age".parse().unwrap()], bundle: None };
+    let why = Why::Drift {
+        incident: incident.clone(),
+        onset: at(0),
+        streams: vec!["age".parse().unwrap()],
+        bundle: None,
+    };
     let trigger = Trigger {
         id: trigger,
         model: manifest.model.clone(),
@@ -88,7 +93,13 @@ fn story() -> Story {
     let asked = Asked { at: at(8), from: None, via: None };
     Story {
         incident: Incident::open(incident, manifest.model.clone(), Digest::of(b"champion"), finding, at(1)),
-        run: Run::new(run, &trigger, at(2), crate::retrain::Approval::None, Moment { at: at(2), world: at(2) }),
+        run: Run::new(
+            run,
+            &trigger,
+            at(2),
+            crate::retrain::Approval::None,
+            Moment { at: at(2), world: at(2) },
+        ),
         member: Member {
             stage: 0,
             attempts: 1,

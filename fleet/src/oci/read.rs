@@ -139,7 +139,7 @@ fn checked(layout: &Path, described: &Descriptor) -> Result<Vec<u8>, OciError> {
     let bytes = std::fs::read(&path).map_err(io("read", &path))?;
     let found = Digest::of(&bytes);
     if found != expect {
-        let (found, expect) = (found.short().to_string(), expect.short().to_string());
+        let (found, expect) = (found.short().clone(), expect.short().clone());
         return Err(OciError::Altered { what: described.digest.clone(), found, expect });
     }
     Ok(bytes)

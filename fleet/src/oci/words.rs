@@ -1,4 +1,4 @@
-//! The documents of a layout, as the OCI image specification and ModelPack spell them. Maps are sorted, so that the same
+//! The documents of a layout, as the OCI image specification and `ModelPack` spell them. Maps are sorted, so that the same
 //! content is the same bytes.
 
 use std::collections::BTreeMap;
@@ -73,8 +73,9 @@ pub(super) struct Image {
     pub(super) annotations: Annotations,
 }
 
-/// ModelPack's configuration.
+/// `ModelPack`'s configuration.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the specification's own word")]
 pub(super) struct Config {
     pub(super) descriptor: About,
     pub(super) modelfs: ModelFs,

@@ -191,7 +191,7 @@ pub(super) fn copy(from: &Path, to: &Path, what: &str, expect: &Digest) -> Resul
     target.sync_all().map_err(io("written", to))?;
     let found = Digest::from_bytes(hash.finalize().into());
     if found != *expect {
-        let (found, expect) = (found.short().to_string(), expect.short().to_string());
+        let (found, expect) = (found.short().clone(), expect.short().clone());
         return Err(OciError::Altered { what: what.to_owned(), found, expect });
     }
     Ok(())

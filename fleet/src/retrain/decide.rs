@@ -34,13 +34,12 @@ pub enum Decision {
 
 /// Whether a trigger becomes a run. What a person asks for is held back by nothing but a run that is open already.
 pub fn decide(policy: Option<&Policy>, why: &Why, around: &Situation<'_>, now: Timestamp) -> Decision {
-    match refusal(policy, why, around, now) {
-        Some(cause) => Decision::Refuse(cause),
-        None => {
-            let min_data = policy.map_or(0, |policy| policy.min_data_s);
-            let enough = why.onset().map(|onset| onset.plus(Duration::from_secs(min_data)));
-            Decision::Run { not_before: enough.unwrap_or(now).max(now) }
-        }
+    if let Some(cause) = refusal(policy, why, around, now) {
+        Decision::Refuse(cause)
+    } else {
+        let min_data = policy.map_or(0, |policy| policy.min_data_s);
+        let enough = why.onset().map(|onset| onset.plus(Duration::from_secs(min_data)));
+        Decision::Run { not_before: enough.unwrap_or(now).max(now) }
     }
 }
 

@@ -280,7 +280,7 @@ mod tests {
 
     fn published() -> RunEnd {
         let bundle = BundleRef {
-            path: "er/2026.1".parse().unwrap(),
+            path: "bundles/er/2026.1.json".parse().unwrap(),
             sha256: muster_protocol::ids::Digest::of(b"bundle"),
         };
         RunEnd::Published { bundle, evaluation: serde_json::Value::Null }

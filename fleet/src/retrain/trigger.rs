@@ -107,7 +107,7 @@ impl Why {
 }
 
 fn short(bundle: Option<&Digest>) -> String {
-    bundle.map(|bundle| bundle.short().to_string()).unwrap_or_default()
+    bundle.map(|bundle| bundle.short().clone()).unwrap_or_default()
 }
 
 impl Trigger {

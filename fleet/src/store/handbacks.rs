@@ -24,7 +24,13 @@ const OPEN: &str = "insert into handbacks (run, token, attempt, until, result) v
      result = null";
 
 /// A new token for the run; the one before is worth nothing any more, and what came by it is gone.
-pub async fn open(tx: &mut ControlTx, run: &RunId, token: &Digest, attempt: u32, until: Timestamp) -> Result<()> {
+pub async fn open(
+    tx: &mut ControlTx,
+    run: &RunId,
+    token: &Digest,
+    attempt: u32,
+    until: Timestamp,
+) -> Result<()> {
     sqlx::query(OPEN)
         .bind(run.as_str())
         .bind(&token.as_bytes()[..])
@@ -45,7 +51,8 @@ pub async fn get(db: &mut Control, run: &RunId) -> Result<Option<Handback>> {
         .await
         .map_err(StoreError::query("reading what was handed back"))?;
     let Some((token, attempt, until, result)) = row else { return Ok(None) };
-    let token: [u8; 32] = token.try_into().map_err(|_| StoreError::corrupt(WHAT, &"a token's digest has 32 bytes"))?;
+    let token: [u8; 32] =
+        token.try_into().map_err(|_| StoreError::corrupt(WHAT, &"a token's digest has 32 bytes"))?;
     let result = result
         .map(|text| serde_json::from_str(&text).map_err(|error| StoreError::corrupt(WHAT, &error)))
         .transpose()?;

@@ -1,4 +1,4 @@
-//! Reads what ArtiVC and DVC keep: which files belong together, and where they lie.
+//! Reads what `ArtiVC` and DVC keep: which files belong together, and where they lie.
 //!
 //! ```text
 //!   ArtiVC   refs/latest · refs/tags/v1 ─▶ commits/<sha1> (gzip JSON: path, hash, size) ─▶ objects/xx/yyyy… (as they are)
@@ -55,7 +55,7 @@ pub enum ForeignError {
 
 #[derive(Deserialize)]
 struct Commit {
-    /// Spelled as ArtiVC writes it.
+    /// Spelled as `ArtiVC` writes it.
     #[serde(default, rename = "messaage")]
     message: Option<String>,
     blobs: Vec<CommitBlob>,

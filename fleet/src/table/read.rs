@@ -258,7 +258,9 @@ fn pump<T: DataType>(
             return Ok(());
         }
         if levels_max == 0 {
-            values.iter().for_each(|value| take(counting, value));
+            for value in &values {
+                take(counting, value);
+            }
             continue;
         }
         let mut next = values.iter();

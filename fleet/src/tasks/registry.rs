@@ -107,8 +107,8 @@ async fn meet(tasks: &Tasks, tx: &mut ControlTx, model: &ModelName, wish: Wish) 
         }
         Some(Named { bundle, why }) => {
             let version = bundles::get(tx, &bundle).await?;
-            let version = version
-                .map_or_else(|| bundle.short().to_string(), |bundle| bundle.path.version().to_string());
+            let version =
+                version.map_or_else(|| bundle.short().clone(), |bundle| bundle.path.version().to_string());
             let sentence = format!("{name} of {model} is {version} now: {why}");
             let revision = is.map_or(0, |alias| alias.revision);
             let alias = Alias { name, revision, bundle, at: moment.at, actor: Actor::Fleet, reason: why };

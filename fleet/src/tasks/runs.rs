@@ -69,10 +69,12 @@ async fn step(tasks: &Tasks, loaded: Versioned<Run>) -> Result<(), TaskError> {
             | RunState::Published { .. }
             | RunState::Cancelled { .. } => format!("{}: the run is {}", run.model, run.state.name()),
         };
-        let kind = match &run.state {
-            RunState::Rejected { .. } => "run.rejected",
-            state if state.is_open() => "run.queued",
-            _failed => "run.failed",
+        let kind = if matches!(run.state, RunState::Rejected { .. }) {
+            "run.rejected"
+        } else if run.state.is_open() {
+            "run.queued"
+        } else {
+            "run.failed"
         };
         return save(&mut tx, revision, &run, Some((kind, sentence)), moment).await?.commit(tx).await;
     }

@@ -268,8 +268,12 @@ async fn a_run_is_trained_on_versions_that_are_what_their_digests_say() {
     let end = bench.train_on(script, "er-beds").await;
     assert_eq!(failure(&end).0, "trainer_exit", "{end:?}");
     bench.fleet.with(|asked| {
-        let log: Vec<String> =
-            asked.heartbeats.iter().flat_map(|beat| beat["log"].as_array().unwrap().clone()).map(|line| line.to_string()).collect();
+        let log: Vec<String> = asked
+            .heartbeats
+            .iter()
+            .flat_map(|beat| beat["log"].as_array().unwrap().clone())
+            .map(|line| line.to_string())
+            .collect();
         assert!(log.iter().any(|line| line.contains(&digest.to_string())), "{log:?}");
         assert!(log.iter().any(|line| line.contains(&bytes.len().to_string())), "{log:?}");
         let (_, _, _, said) = asked.requests.iter().find(|request| request.1.ends_with("/datasets")).unwrap();

@@ -128,7 +128,8 @@ async fn token(State(state): Shared, Json(body): Json<Value>) -> Response {
     assert_eq!(body["builder"], "b1");
     let mut asked = state.lock().unwrap();
     asked.tokens += 1;
-    (StatusCode::CREATED, Json(json!({"token": format!("token-{}", asked.tokens), "until": 0}))).into_response()
+    (StatusCode::CREATED, Json(json!({"token": format!("token-{}", asked.tokens), "until": 0})))
+        .into_response()
 }
 
 async fn get_result(State(state): Shared) -> Response {

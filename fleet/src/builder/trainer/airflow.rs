@@ -67,7 +67,8 @@ impl Airflow {
 impl Runner for Airflow {
     fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            let body = json!({ "dag_run_id": order.id, "logical_date": null, "conf": { "muster": order.document } });
+            let body =
+                json!({ "dag_run_id": order.id, "logical_date": null, "conf": { "muster": order.document } });
             let reply = self.ask(Method::POST, None, Some(&body)).await?;
             // Asked for before: that one is ours.
             if reply.status == StatusCode::CONFLICT { Ok(()) } else { reply.json("Airflow").map(drop) }

@@ -50,7 +50,8 @@ impl Github {
 
     async fn ask(&self, method: Method, segments: &[&str], body: Option<&Value>) -> Result<Reply, Fault> {
         let repository = self.config.repository.split('/');
-        let path: Vec<&str> = ["repos"].into_iter().chain(repository).chain(segments.iter().copied()).collect();
+        let path: Vec<&str> =
+            ["repos"].into_iter().chain(repository).chain(segments.iter().copied()).collect();
         let mut request = self
             .tool
             .request(method, &path)
@@ -66,7 +67,8 @@ impl Github {
 
     async fn run(&self, order: &Order) -> Result<Option<Value>, Fault> {
         let runs = self.ask(Method::GET, &["actions", "runs"], None).await?.json("GitHub")?;
-        let is_ours = |run: &&Value| run["display_title"].as_str().is_some_and(|title| holds(title, &order.id));
+        let is_ours =
+            |run: &&Value| run["display_title"].as_str().is_some_and(|title| holds(title, &order.id));
         Ok(runs["workflow_runs"].as_array().into_iter().flatten().find(is_ours).cloned())
     }
 }
@@ -99,7 +101,10 @@ impl Runner for Github {
                 (Some("completed"), Some("success")) => Standing::Succeeded,
                 (Some("completed"), how) => {
                     let page = run["html_url"].as_str().unwrap_or("its page");
-                    Standing::Failed(format!("the workflow ended as {}; see {page}", how.unwrap_or("nothing")))
+                    Standing::Failed(format!(
+                        "the workflow ended as {}; see {page}",
+                        how.unwrap_or("nothing")
+                    ))
                 }
                 (Some("in_progress"), _) => Standing::Running,
                 _ => Standing::Waiting,

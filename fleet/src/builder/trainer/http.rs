@@ -54,7 +54,8 @@ impl Reply {
         if !self.status.is_success() {
             return Err(self.fault(what));
         }
-        serde_json::from_slice(&self.body).map_err(|_| Fault::lasting(format!("{what}: the answer is no JSON")))
+        serde_json::from_slice(&self.body)
+            .map_err(|_| Fault::lasting(format!("{what}: the answer is no JSON")))
     }
 
     pub fn fault(&self, what: &str) -> Fault {
@@ -85,7 +86,8 @@ impl Tool {
         if let Some(ca) = ca {
             let wrong = |error: &dyn std::fmt::Display| Fault::lasting(format!("{}: {error}", ca.display()));
             let pem = std::fs::read(ca).map_err(|error| wrong(&error))?;
-            builder = builder.add_root_certificate(Certificate::from_pem(&pem).map_err(|error| wrong(&error))?);
+            builder =
+                builder.add_root_certificate(Certificate::from_pem(&pem).map_err(|error| wrong(&error))?);
         }
         let http = builder.build().map_err(|error| Fault::lasting(error.to_string()))?;
         Ok(Self { http, base })
@@ -112,7 +114,8 @@ impl Tool {
     }
 
     pub async fn send(&self, request: RequestBuilder) -> Result<Reply, Fault> {
-        let mut response = request.timeout(ANSWER_TIMEOUT).send().await.map_err(|error| self.network(error))?;
+        let mut response =
+            request.timeout(ANSWER_TIMEOUT).send().await.map_err(|error| self.network(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.network(error))? {
@@ -147,7 +150,8 @@ impl Tool {
     }
 
     fn network(&self, error: reqwest::Error) -> Fault {
-        let mut sentence = format!("no answer from {}: {}", self.base.host_str().unwrap_or(""), error.without_url());
+        let mut sentence =
+            format!("no answer from {}: {}", self.base.host_str().unwrap_or(""), error.without_url());
         sentence.truncate(sentence.floor_char_boundary(300));
         Fault { is_transient: true, sentence }
     }
@@ -188,7 +192,9 @@ mod tests {
 
     #[test]
     fn secrets_go_to_encrypted_addresses_or_to_this_machine() {
-        for good in ["https://ci.example/jenkins", "http://127.0.0.1:8265", "http://localhost:1", "http://[::1]:1/"] {
+        for good in
+            ["https://ci.example/jenkins", "http://127.0.0.1:8265", "http://localhost:1", "http://[::1]:1/"]
+        {
             assert!(address(good).is_ok(), "{good}");
         }
         for bad in ["http://ci.example", "http://127.0.0.1.example", "ftp://x", "", "x"] {

@@ -16,7 +16,7 @@ use super::remote::{Order, Runner, Standing};
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub url: String,
-    /// `folder/name`; it takes the parameters MUSTER_JOB and MUSTER_REQUEST.
+    /// `folder/name`; it takes the parameters `MUSTER_JOB` and `MUSTER_REQUEST`.
     pub job: String,
     pub user: String,
     /// An API token, as Jenkins recommends.
@@ -67,10 +67,13 @@ impl Jenkins {
     async fn post(&self, segments: &[&str], form: &[(&str, &str)]) -> Result<Reply, Fault> {
         let mut request = self.as_user(self.tool.request(Method::POST, segments))?;
         if self.config.password_file.is_some() {
-            let crumb = self.tool.send(self.as_user(self.tool.request(Method::GET, &["crumbIssuer", "api", "json"]))?);
+            let crumb = self
+                .tool
+                .send(self.as_user(self.tool.request(Method::GET, &["crumbIssuer", "api", "json"]))?);
             let crumb = crumb.await?;
             let said = crumb.json("Jenkins' crumb")?;
-            let (Some(field), Some(value)) = (said["crumbRequestField"].as_str(), said["crumb"].as_str()) else {
+            let (Some(field), Some(value)) = (said["crumbRequestField"].as_str(), said["crumb"].as_str())
+            else {
                 return Err(Fault::lasting("Jenkins gave no crumb"));
             };
             request = request.header(field, value);
@@ -82,14 +85,19 @@ impl Jenkins {
                 .collect();
             request = request.header(header::COOKIE, cookies.join("; "));
         }
-        self.tool.send(request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(encoded(form))).await
+        self.tool
+            .send(
+                request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(encoded(form)),
+            )
+            .await
     }
 
     /// A build or a queued one that holds our job's name: asked for before, by us.
     async fn find(&self, order: &Order) -> Result<Option<Place>, Fault> {
         let is_ours = |item: &Value| {
             let actions = item["actions"].as_array().into_iter().flatten();
-            let mut parameters = actions.flat_map(|action| action["parameters"].as_array().into_iter().flatten());
+            let mut parameters =
+                actions.flat_map(|action| action["parameters"].as_array().into_iter().flatten());
             parameters.any(|p| p["name"] == "MUSTER_JOB" && p["value"] == order.id.as_str())
         };
         let number = |item: &Value, field: &str| item[field].as_u64();
@@ -98,7 +106,8 @@ impl Jenkins {
         if let Some(build) = builds["builds"].as_array().into_iter().flatten().find(|build| is_ours(build)) {
             return Ok(number(build, "number").map(Place::Build));
         }
-        let queue = self.get(&["queue"], "items[id,actions[parameters[name,value]]]").await?.json("Jenkins")?;
+        let queue =
+            self.get(&["queue"], "items[id,actions[parameters[name,value]]]").await?.json("Jenkins")?;
         let queued = queue["items"].as_array().into_iter().flatten().find(|item| is_ours(item));
         Ok(queued.and_then(|item| number(item, "id")).map(Place::Queue))
     }
@@ -116,7 +125,8 @@ impl Jenkins {
             return Err(reply.fault("Jenkins"));
         }
         // Of the address only the number counts: its host is whatever Jenkins believes to be called.
-        let location = reply.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let location =
+            reply.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let item = location.trim_end_matches('/').rsplit('/').next().and_then(|number| number.parse().ok());
         *place = item.map(Place::Queue);
         Ok(())
@@ -127,7 +137,8 @@ impl Jenkins {
         if let Some(Place::Queue(id)) = *place {
             let reply = self.get(&["queue", "item", &id.to_string()], "").await?;
             // Jenkins forgets queue items after some minutes: the build is found by its parameter then.
-            let item = if reply.status == StatusCode::NOT_FOUND { Value::Null } else { reply.json("Jenkins")? };
+            let item =
+                if reply.status == StatusCode::NOT_FOUND { Value::Null } else { reply.json("Jenkins")? };
             if item["cancelled"] == true {
                 return Ok(Standing::Failed("somebody took the build out of Jenkins' queue".to_owned()));
             }
@@ -146,7 +157,9 @@ impl Jenkins {
         Ok(match build["result"].as_str() {
             None => Standing::Running,
             Some("SUCCESS") => Standing::Succeeded,
-            Some(result) => Standing::Failed(format!("build {number} ended as {result}; its console has the reason")),
+            Some(result) => {
+                Standing::Failed(format!("build {number} ended as {result}; its console has the reason"))
+            }
         })
     }
 }
@@ -164,11 +177,19 @@ impl Runner for Jenkins {
         Box::pin(async move {
             let reply = match self.find(order).await? {
                 None => return Ok(()),
-                Some(Place::Queue(id)) => self.post(&["queue", "cancelItem"], &[("id", &id.to_string())]).await?,
-                Some(Place::Build(n)) => self.post(&[self.job(), vec![&n.to_string(), "stop"]].concat(), &[]).await?,
+                Some(Place::Queue(id)) => {
+                    self.post(&["queue", "cancelItem"], &[("id", &id.to_string())]).await?
+                }
+                Some(Place::Build(n)) => {
+                    self.post(&[self.job(), vec![&n.to_string(), "stop"]].concat(), &[]).await?
+                }
             };
             // Jenkins answers an act with a redirect to where its result is shown.
-            if reply.status.is_success() || reply.status.is_redirection() { Ok(()) } else { Err(reply.fault("Jenkins")) }
+            if reply.status.is_success() || reply.status.is_redirection() {
+                Ok(())
+            } else {
+                Err(reply.fault("Jenkins"))
+            }
         })
     }
 }

@@ -38,14 +38,19 @@ pub(super) struct Kubernetes {
 
 impl Kubernetes {
     pub(super) fn new(config: &Config) -> Result<Self, Fault> {
-        let wrong = |what: &dyn std::fmt::Display| Fault::lasting(format!("{}: {what}", config.job.display()));
+        let wrong =
+            |what: &dyn std::fmt::Display| Fault::lasting(format!("{}: {what}", config.job.display()));
         let text = std::fs::read(&config.job).map_err(|error| wrong(&error))?;
         let template: Value = serde_json::from_slice(&text).map_err(|error| wrong(&error))?;
         let has_containers = template.pointer("/spec/template/spec/containers/0").is_some();
         if template["kind"] != "Job" || !has_containers {
             return Err(wrong(&"is no batch/v1 Job with a container"));
         }
-        Ok(Self { tool: Tool::new(&config.url, config.ca_file.as_deref())?, config: config.clone(), template })
+        Ok(Self {
+            tool: Tool::new(&config.url, config.ca_file.as_deref())?,
+            config: config.clone(),
+            template,
+        })
     }
 
     async fn ask(&self, method: Method, name: Option<&str>, body: Option<&Value>) -> Result<Reply, Fault> {
@@ -100,7 +105,9 @@ impl Runner for Kubernetes {
             }
             let job = reply.json("Kubernetes")?;
             let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
-            for condition in conditions.into_iter().flatten().filter(|condition| condition["status"] == "True") {
+            for condition in
+                conditions.into_iter().flatten().filter(|condition| condition["status"] == "True")
+            {
                 match condition["type"].as_str() {
                     Some("Complete") => return Ok(Standing::Succeeded),
                     Some("Failed") => {

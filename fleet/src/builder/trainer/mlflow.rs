@@ -1,6 +1,6 @@
-//! MLflow, both ways: a registered version becomes a trainer's output, and what we publish becomes a registered version.
+//! `MLflow`, both ways: a registered version becomes a trainer's output, and what we publish becomes a registered version.
 //!
-//! MLflow is not believed. Artifacts come only by its artifact proxy, with bounds; what it names is checked like any
+//! `MLflow` is not believed. Artifacts come only by its artifact proxy, with bounds; what it names is checked like any
 //! trainer's file, and nothing is ever unpickled. After the gates our own key signs.
 
 mod record;
@@ -59,7 +59,9 @@ impl Server {
     }
 
     fn artifacts(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, Fault> {
-        self.signed(self.tool.request(method, &[&["api", "2.0", "mlflow-artifacts", "artifacts"], path].concat()))
+        self.signed(
+            self.tool.request(method, &[&["api", "2.0", "mlflow-artifacts", "artifacts"], path].concat()),
+        )
     }
 
     async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Fault> {
@@ -94,20 +96,18 @@ pub(super) async fn fetch(training: &Training<'_>, config: &Config) -> Result<()
 }
 
 async fn version(server: &Server, config: &Config) -> Result<String, Fault> {
-    let said = match &config.alias {
-        Some(alias) => {
-            let query = [("name", config.name.as_str()), ("alias", alias.as_str())];
-            server.get(&["registered-models", "alias"], &query).await?["model_version"].take()
-        }
-        None => {
-            let filter = format!("name='{}'", config.name.replace('\'', ""));
-            let query = [("filter", filter.as_str()), ("order_by", "version_number DESC"), ("max_results", "1")];
-            server.get(&["model-versions", "search"], &query).await?["model_versions"][0].take()
-        }
+    let said = if let Some(alias) = &config.alias {
+        let query = [("name", config.name.as_str()), ("alias", alias.as_str())];
+        server.get(&["registered-models", "alias"], &query).await?["model_version"].take()
+    } else {
+        let filter = format!("name='{}'", config.name.replace('\'', ""));
+        let query = [("filter", filter.as_str()), ("order_by", "version_number DESC"), ("max_results", "1")];
+        server.get(&["model-versions", "search"], &query).await?["model_versions"][0].take()
     };
-    said["version"].as_str().map(str::to_owned).ok_or_else(|| {
-        Fault::lasting(format!("MLflow has no version of '{}' to fetch", config.name))
-    })
+    said["version"]
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Fault::lasting(format!("MLflow has no version of '{}' to fetch", config.name)))
 }
 
 /// Where the proxy keeps the artifacts; every other place is refused, whoever names it.
@@ -121,7 +121,9 @@ fn root(uri: &str) -> Result<Vec<String>, Fault> {
     let path = uri.strip_prefix(PROXY).ok_or_else(refused)?;
     let names: Vec<String> = path.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect();
     let is_plain = |name: &String| {
-        *name != "." && *name != ".." && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        *name != "."
+            && *name != ".."
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
     if names.is_empty() || names.len() > 8 || !names.iter().all(is_plain) {
         return Err(refused());
@@ -129,7 +131,7 @@ fn root(uri: &str) -> Result<Vec<String>, Fault> {
     Ok(names)
 }
 
-/// All files below, with how long MLflow says they are.
+/// All files below, with how long `MLflow` says they are.
 async fn list(server: &Server, root: &[String]) -> Result<Vec<(OutputPath, u64)>, Fault> {
     let mut files: Vec<(OutputPath, u64)> = Vec::new();
     let mut folders = vec![String::new()];
@@ -176,7 +178,9 @@ async fn download(
     let disk = |error: std::io::Error| Fault::lasting(format!("the run's folder: {error}"));
     let mut left = BYTES_MAX;
     for (i, (path, said)) in files.iter().enumerate() {
-        training.feed.progress(SHARE * i as f64 / files.len() as f64, "fetching from MLflow");
+        training
+            .feed
+            .progress(0.5 * SHARE, &format!("fetching file {} of {} from MLflow", i + 1, files.len()));
         let out = training.dir.out().join(path.as_str());
         if let Some(folder) = out.parent() {
             std::fs::create_dir_all(folder).map_err(disk)?;
@@ -192,7 +196,7 @@ async fn download(
     Ok(())
 }
 
-/// Tags as MLflow writes them.
+/// Tags as `MLflow` writes them.
 fn tags<const N: usize>(pairs: [(&str, &str); N]) -> Value {
     pairs.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect()
 }
@@ -203,10 +207,19 @@ mod tests {
 
     #[test]
     fn only_the_proxy_is_believed() {
-        assert_eq!(root("mlflow-artifacts:/1/abc/artifacts/model").unwrap().join("/"), "1/abc/artifacts/model");
+        assert_eq!(
+            root("mlflow-artifacts:/1/abc/artifacts/model").unwrap().join("/"),
+            "1/abc/artifacts/model"
+        );
         for bad in [
-            "s3://bucket/model", "file:///etc", "/etc/passwd", "mlflow-artifacts:/", "mlflow-artifacts:/1/../../etc",
-            "mlflow-artifacts://evil.example/1", "mlflow-artifacts:/1/%2e%2e/etc", "http://169.254.169.254/x",
+            "s3://bucket/model",
+            "file:///etc",
+            "/etc/passwd",
+            "mlflow-artifacts:/",
+            "mlflow-artifacts:/1/../../etc",
+            "mlflow-artifacts://evil.example/1",
+            "mlflow-artifacts:/1/%2e%2e/etc",
+            "http://169.254.169.254/x",
         ] {
             let host = root(bad);
             // A host is only a first name here, and a name of the proxy's own.

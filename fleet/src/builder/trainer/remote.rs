@@ -125,7 +125,11 @@ fn order(training: &Training<'_>, token: &str) -> Order {
     }
 }
 
-async fn watch(training: &Training<'_>, runner: &dyn Runner, order: &Order) -> Result<Vec<OutputFile>, Failure> {
+async fn watch(
+    training: &Training<'_>,
+    runner: &dyn Runner,
+    order: &Order,
+) -> Result<Vec<OutputFile>, Failure> {
     submit(training, runner, order).await?;
     training.feed.line(&format!("asked for as {}", order.id));
     let mut faults = 0;
@@ -135,7 +139,10 @@ async fn watch(training: &Training<'_>, runner: &dyn Runner, order: &Order) -> R
         match training.client.run_result(training.run, training.builder).await {
             Ok(Some(TrainerResult::Succeeded { files })) => return Ok(files),
             Ok(Some(TrainerResult::Failed { message })) => {
-                return Err(Failure::new("trainer_exit", format!("the trainer said: {}", clean(&message, 300))));
+                return Err(Failure::new(
+                    "trainer_exit",
+                    format!("the trainer said: {}", clean(&message, 300)),
+                ));
             }
             Ok(None) => {}
             Err(error) if error.is_transient() => {}

@@ -1,4 +1,4 @@
-//! Any service that takes a CloudEvent (cloudevents.io, 1.0, structured mode): signed ([`crate::webhook`]), and expected to
+//! Any service that takes a `CloudEvent` (cloudevents.io, 1.0, structured mode): signed ([`crate::webhook`]), and expected to
 //! hand back its result.
 
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ impl Webhook {
         Ok(Self { tool: Tool::new(&config.url, None)?, key })
     }
 
-    async fn tell(&self, kind: &str, order: &Order, data: Value) -> Result<(), Fault> {
+    async fn tell(&self, kind: &str, order: &Order, data: &Value) -> Result<(), Fault> {
         let now = TrustClock.now();
         let body = event(kind, order, data, now).to_string();
         let seconds = now.as_millis() / 1000;
@@ -57,7 +57,7 @@ impl Webhook {
 
 impl Runner for Webhook {
     fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(self.tell(REQUESTED, order, order.document.clone()))
+        Box::pin(self.tell(REQUESTED, order, &order.document))
     }
 
     /// A webhook says nothing by itself: the result comes, or time ends it.
@@ -66,11 +66,11 @@ impl Runner for Webhook {
     }
 
     fn cancel<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(self.tell(CANCELLED, order, json!({ "run": order.run })))
+        Box::pin(async move { self.tell(CANCELLED, order, &json!({ "run": order.run })).await })
     }
 }
 
-fn event(kind: &str, order: &Order, data: Value, now: Timestamp) -> Value {
+fn event(kind: &str, order: &Order, data: &Value, now: Timestamp) -> Value {
     json!({
         "specversion": "1.0",
         "type": kind,

@@ -25,11 +25,11 @@ Examples:
 #[command(group = ArgGroup::new("from").required(true))]
 pub(in crate::cli) struct Args {
     name: DatasetName,
-    /// The folder of an ArtiVC repository: the one with commits, objects and refs in it.
+    /// The folder of an `ArtiVC` repository: the one with commits, objects and refs in it.
     #[arg(long, group = "from", value_name = "FOLDER")]
     artivc: Option<PathBuf>,
     /// Which commit: a tag, latest, or a commit's first digits.
-    #[arg(long = "ref", value_name = "REF", default_value = "latest", requires = "artivc")]
+    #[arg(long = "ref", value_name = "REF", default_value = "latest", conflicts_with = "dvc")]
     reference: String,
     /// A .dvc file; its data lies beside it, as `dvc pull` leaves it.
     #[arg(long, group = "from", value_name = "FILE")]

@@ -185,7 +185,7 @@ fn line(profile: &ColumnProfile) -> Value {
     match values {
         Values::Numeric(numeric) => {
             let read = |number: f64| value(column.kind, number);
-            let median = numeric.quantiles.iter().find(|quantile| quantile.share == 0.5);
+            let median = numeric.quantiles.iter().find(|quantile| (quantile.share - 0.5).abs() < 1e-9);
             line["min"] = json!(numeric.min.map(read));
             line["median"] = json!(median.map(|quantile| read(quantile.value)));
             line["max"] = json!(numeric.max.map(read));

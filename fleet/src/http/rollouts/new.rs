@@ -264,12 +264,11 @@ async fn named(db: &mut Control, model: &str, alias: &str) -> Answer<Option<Bund
     let wrong = |error: IdError| Problem::invalid("/bundle", error.to_string());
     let (model, alias): (ModelName, AliasName) =
         (model.parse().map_err(wrong)?, alias.parse().map_err(wrong)?);
-    match aliases::get(db, &model, &alias).await? {
-        Some(alias) => Ok(bundles::get(db, &alias.bundle).await?),
-        None => {
-            let detail = format!("{model} has no version that is called {alias}");
-            Err(Problem::invalid("/bundle", detail).next("look at its names: muster model show"))
-        }
+    if let Some(alias) = aliases::get(db, &model, &alias).await? {
+        Ok(bundles::get(db, &alias.bundle).await?)
+    } else {
+        let detail = format!("{model} has no version that is called {alias}");
+        Err(Problem::invalid("/bundle", detail).next("look at its names: muster model show"))
     }
 }
 

@@ -140,7 +140,8 @@ pub(super) async fn file(
     let bad = |error: &dyn std::fmt::Display| Problem::new(Code::BadPath, error.to_string());
     let id: RunId = id.parse().map_err(|error| bad(&error))?;
     let digest: Digest = sha256.parse().map_err(|error| bad(&error))?;
-    let open = trusted(&mut app.fleet.store.read().await?, &id, &headers, app.fleet.clocks.moment().at).await?;
+    let open =
+        trusted(&mut app.fleet.store.read().await?, &id, &headers, app.fleet.clocks.moment().at).await?;
     if open.result.is_some() {
         return Err(Problem::new(Code::State, "the result was handed back already; it takes no more files"));
     }
@@ -201,7 +202,9 @@ pub(super) async fn hand_back(
                 }
                 None => {
                     let detail = format!("{} was not uploaded", file.path.as_str());
-                    return Err(Problem::invalid(&at(), detail).next("upload it first, then hand back the result"));
+                    return Err(
+                        Problem::invalid(&at(), detail).next("upload it first, then hand back the result")
+                    );
                 }
             }
         }
@@ -213,9 +216,10 @@ pub(super) async fn hand_back(
             TrainerResult::Succeeded { files } => format!("the trainer handed back {} files", files.len()),
             TrainerResult::Failed { message } => format!("the trainer failed: {message}"),
         };
-        let builder = match &run.state {
-            RunState::Claimed { builder, .. } => Actor::Builder(builder.clone()),
-            _ => Actor::Fleet,
+        let builder = if let RunState::Claimed { builder, .. } = &run.state {
+            Actor::Builder(builder.clone())
+        } else {
+            Actor::Fleet
         };
         super::say(&mut tx, &run, ("run.handed_back", sentence), builder, moment).await?;
         tx.commit().await?;
@@ -250,10 +254,12 @@ pub(super) async fn get(
 
 /// The attempt that this builder works on.
 fn held(run: &Run, builder: &str) -> Answer<u32> {
-    match &run.state {
-        RunState::Claimed { builder: holder, attempt, .. } if holder == builder => Ok(*attempt),
-        _ => Err(Problem::new(Code::LeaseLost, format!("the run is not leased to '{builder}'; stop working on it"))),
+    if let RunState::Claimed { builder: holder, attempt, .. } = &run.state
+        && holder == builder
+    {
+        return Ok(*attempt);
     }
+    Err(Problem::new(Code::LeaseLost, format!("the run is not leased to '{builder}'; stop working on it")))
 }
 
 /// The token's run, while somebody works on the attempt that it was made for.
@@ -264,8 +270,9 @@ async fn trusted(
     now: Timestamp,
 ) -> Answer<handbacks::Handback> {
     let unknown = || {
-        Problem::new(Code::NotFound, "no run takes a result by this token")
-            .next("send the newest token as `Authorization: Bearer`; a lapsed attempt's token is worth nothing")
+        Problem::new(Code::NotFound, "no run takes a result by this token").next(
+            "send the newest token as `Authorization: Bearer`; a lapsed attempt's token is worth nothing",
+        )
     };
     let token = headers
         .get(header::AUTHORIZATION)
@@ -276,16 +283,20 @@ async fn trusted(
     // Digests are compared: how long that takes says nothing of the token.
     let open = handbacks::get(db, id).await?.filter(|open| open.token == token && open.until > now);
     let open = open.ok_or_else(unknown)?;
-    match runs::get::<Run>(db, id).await?.map(|run| run.document.state) {
-        Some(RunState::Claimed { attempt, .. }) if attempt == open.attempt => Ok(open),
-        _ => Err(unknown()),
+    let state = runs::get::<Run>(db, id).await?.map(|run| run.document.state);
+    if let Some(RunState::Claimed { attempt, .. }) = state
+        && attempt == open.attempt
+    {
+        return Ok(open);
     }
+    Err(unknown())
 }
 
 fn parse(body: ResultBody) -> Answer<TrainerResult> {
     let ResultBody { status, message, files } = body;
     if let Status::Failed = status {
-        let message = muster_protocol::limits::sentence(message.chars().take(MESSAGE_CHARS_MAX).collect::<String>());
+        let message =
+            muster_protocol::limits::sentence(message.chars().take(MESSAGE_CHARS_MAX).collect::<String>());
         return Ok(TrainerResult::Failed { message });
     }
     let files = files.into_iter().enumerate().map(|(i, file)| {
@@ -293,7 +304,9 @@ fn parse(body: ResultBody) -> Answer<TrainerResult> {
         let FileBody { path, sha256, bytes } = file;
         Ok(OutputFile {
             path: path.parse().map_err(|error: handback::HandbackError| at("path", error.to_string()))?,
-            sha256: sha256.parse().map_err(|error: muster_protocol::ids::IdError| at("sha256", error.to_string()))?,
+            sha256: sha256
+                .parse()
+                .map_err(|error: muster_protocol::ids::IdError| at("sha256", error.to_string()))?,
             bytes,
         })
     });

@@ -62,13 +62,11 @@ fn why(incident: &Incident, manifest: &Manifest, policy: Option<&Policy>) -> Opt
                 bundle: Some(incident.bundle),
             })
         }
-        Kind::Performance => policy
-            .is_some_and(|policy| policy.labels.retrain)
-            .then(|| Why::Labels {
-                incident: incident.id.clone(),
-                onset: incident.onset,
-                bundle: Some(incident.bundle),
-            }),
+        Kind::Performance => policy.is_some_and(|policy| policy.labels.retrain).then(|| Why::Labels {
+            incident: incident.id.clone(),
+            onset: incident.onset,
+            bundle: Some(incident.bundle),
+        }),
         Kind::SiteDiffers | Kind::KnownSeason | Kind::DataQuality | Kind::DeviceFault | Kind::SiteChange => {
             None
         }

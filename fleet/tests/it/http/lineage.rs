@@ -86,7 +86,7 @@ async fn a_box_says_why_its_model_is_there() {
     let idle = enrol(api.fleet(), 2, None).await;
     api.get(&format!("/api/v1/devices/{idle}/lineage")).await.is_problem(404, "not_found");
 
-    let desk = Desk::new(&format!("http://{}", api.fleet().addresses.http));
+    let desk = Desk::new(&api.fleet().addresses.http);
     let told = desk.ok(&["device", "why", "box-1"]).await;
     assert!(told.contains("box-1 answers for er-beds with er-beds 2"), "{told}");
     assert!(told.contains("device box-1\n└─ runs ▶ bundle er-beds 2"), "{told}");
@@ -108,7 +108,7 @@ async fn events_are_what_openlineage_says_they_are() {
     let back = Phase::RolledBack { at: now, stage: 0, cause };
     ended(api.fleet(), 8, &bad, back, "rollout.rolled_back").await;
 
-    let desk = Desk::new(&format!("http://{}", api.fleet().addresses.http));
+    let desk = Desk::new(&api.fleet().addresses.http);
     let exported = desk.ok(&["lineage", "export"]).await;
     let events: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let mut questions = Vec::new();

@@ -35,11 +35,23 @@ struct MlFlow {
 
 impl MlFlow {
     async fn start() -> Self {
+        // As a program of ours does that has begun; the error says that somebody was faster.
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let path = |name: &str| folder.path().join(name).display().to_string();
         let server = Command::new(python())
-            .args(["-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1", "--port", &port.to_string()])
+            .args([
+                "-m",
+                "mlflow",
+                "server",
+                "--host",
+                "127.0.0.1",
+                "--workers",
+                "1",
+                "--port",
+                &port.to_string(),
+            ])
             .args(["--backend-store-uri", &format!("sqlite:///{}", path("mlflow.db"))])
             .args(["--artifacts-destination", &path("artifacts")])
             .env("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -68,7 +80,8 @@ impl MlFlow {
     }
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Value {
-        let answer = self.http.get(format!("{}/api/2.0/mlflow/{path}", self.url)).query(query).send().await.unwrap();
+        let answer =
+            self.http.get(format!("{}/api/2.0/mlflow/{path}", self.url)).query(query).send().await.unwrap();
         let status = answer.status();
         let text = answer.text().await.unwrap();
         assert!(status.is_success(), "{path}: {status} {text}");
@@ -76,7 +89,8 @@ impl MlFlow {
     }
 
     async fn post(&self, path: &str, body: &Value) -> Value {
-        let answer = self.http.post(format!("{}/api/2.0/mlflow/{path}", self.url)).json(body).send().await.unwrap();
+        let answer =
+            self.http.post(format!("{}/api/2.0/mlflow/{path}", self.url)).json(body).send().await.unwrap();
         let status = answer.status();
         let text = answer.text().await.unwrap();
         assert!(status.is_success(), "{path}: {status} {text}");
@@ -151,7 +165,8 @@ async fn mlflow_reads_what_we_publish_and_we_publish_what_it_registers() {
     let bench = Bench::start().await;
     bench.champion([-1.0, 2.0]).await;
     mlflow.register("er-candidates", &trained).await;
-    let trainer = format!("[models.trainer]\nkind = 'mlflow'\nurl = '{}'\nname = 'er-candidates'\n", mlflow.url);
+    let trainer =
+        format!("[models.trainer]\nkind = 'mlflow'\nurl = '{}'\nname = 'er-candidates'\n", mlflow.url);
     let end = bench.work_elsewhere(&trainer, "").await;
     assert!(matches!(end, RunEnd::Finished(Finish::Published { .. })), "{end:?}");
 

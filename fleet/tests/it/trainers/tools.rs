@@ -103,9 +103,12 @@ impl Tool {
                 .route("/repos/clinic/models/dispatches", post(github_dispatch))
                 .route("/repos/clinic/models/actions/runs", get(github_runs))
                 .route("/repos/clinic/models/actions/runs/{id}/cancel", post(github_cancel)),
-            Self::Kubernetes => Router::new()
-                .route("/apis/batch/v1/namespaces/ml/jobs", post(kubernetes_create))
-                .route("/apis/batch/v1/namespaces/ml/jobs/{name}", get(kubernetes_get).delete(kubernetes_delete)),
+            Self::Kubernetes => {
+                Router::new().route("/apis/batch/v1/namespaces/ml/jobs", post(kubernetes_create)).route(
+                    "/apis/batch/v1/namespaces/ml/jobs/{name}",
+                    get(kubernetes_get).delete(kubernetes_delete),
+                )
+            }
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -124,10 +127,14 @@ impl Running {
             Tool::Webhook => format!("kind = 'webhook'\nurl = '{url}/hook'\nsecret_file = 'secret'"),
             Tool::Ray => format!("kind = 'ray'\nurl = '{url}'\nentrypoint = 'python train.py'"),
             Tool::Airflow => {
-                format!("kind = 'airflow'\nurl = '{url}'\ndag = 'train'\nuser = 'muster'\npassword_file = 'secret'")
+                format!(
+                    "kind = 'airflow'\nurl = '{url}'\ndag = 'train'\nuser = 'muster'\npassword_file = 'secret'"
+                )
             }
             Tool::Jenkins => {
-                format!("kind = 'jenkins'\nurl = '{url}/ci'\njob = 'ml/train'\nuser = 'muster'\npassword_file = 'secret'")
+                format!(
+                    "kind = 'jenkins'\nurl = '{url}/ci'\njob = 'ml/train'\nuser = 'muster'\npassword_file = 'secret'"
+                )
             }
             Tool::Github => {
                 format!("kind = 'github'\nurl = '{url}'\nrepository = 'clinic/models'\ntoken_file = 'secret'")
@@ -325,7 +332,8 @@ async fn jenkins_build(State(state): State<Shared>, headers: HeaderMap, body: By
     if !is_crumb_right(&headers) {
         return (StatusCode::FORBIDDEN, "No valid crumb was included in the request").into_response();
     }
-    let url = reqwest::Url::parse(&format!("http://x/?{}", String::from_utf8(body.to_vec()).unwrap())).unwrap();
+    let url =
+        reqwest::Url::parse(&format!("http://x/?{}", String::from_utf8(body.to_vec()).unwrap())).unwrap();
     let form: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
     begin(&state, &form["MUSTER_JOB"], serde_json::from_str(&form["MUSTER_REQUEST"]).unwrap());
     state.lock().unwrap().requests.insert(form["MUSTER_JOB"].clone(), String::new());
@@ -340,16 +348,24 @@ async fn jenkins_builds(State(state): State<Shared>, headers: HeaderMap) -> Resp
     if !jenkins_knows(&headers) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    let builds: Vec<Value> = state.lock().unwrap().requests.keys().map(|id| {
-        json!({"number": 7, "actions": [{}, {"parameters": [{"name": "MUSTER_JOB", "value": id}]}]})
-    }).collect();
+    let builds: Vec<Value> = state
+        .lock()
+        .unwrap()
+        .requests
+        .keys()
+        .map(
+            |id| json!({"number": 7, "actions": [{}, {"parameters": [{"name": "MUSTER_JOB", "value": id}]}]}),
+        )
+        .collect();
     Json(json!({"builds": builds})).into_response()
 }
 
 async fn jenkins_item(State(state): State<Shared>) -> Response {
     match counted(&state, "queue item") {
         1 => Json(json!({"why": "waiting for an executor"})).into_response(),
-        2 => Json(json!({"executable": {"number": 7, "url": "http://jenkins.internal:8080/"}})).into_response(),
+        2 => {
+            Json(json!({"executable": {"number": 7, "url": "http://jenkins.internal:8080/"}})).into_response()
+        }
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }
@@ -374,7 +390,11 @@ async fn jenkins_stop(State(state): State<Shared>, headers: HeaderMap) -> Respon
 
 // -- GitHub: no number, payloads with bounds --------------------------------------------------------------------------
 
-async fn github_dispatch(State(state): State<Shared>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+async fn github_dispatch(
+    State(state): State<Shared>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Response {
     if state.lock().unwrap().task.job == Job::Refused {
         return (StatusCode::FORBIDDEN, Json(json!({"message": "API rate limit exceeded"}))).into_response();
     }
@@ -412,7 +432,11 @@ async fn github_cancel(State(state): State<Shared>, Path(id): Path<u64>) -> Stat
 
 // -- Kubernetes: names, conditions, and pods that stay behind ---------------------------------------------------------
 
-async fn kubernetes_create(State(state): State<Shared>, headers: HeaderMap, Json(job): Json<Value>) -> Response {
+async fn kubernetes_create(
+    State(state): State<Shared>,
+    headers: HeaderMap,
+    Json(job): Json<Value>,
+) -> Response {
     if bearer(&headers).as_deref() != Some(SECRET) {
         return StatusCode::UNAUTHORIZED.into_response();
     }

@@ -1,5 +1,5 @@
-//! What we train, told to MLflow: a run with its parameters, figures and dataset, and a registered version of what was
-//! published. MLflow is a book that people read; a line that cannot be written there stops nothing.
+//! What we train, told to `MLflow`: a run with its parameters, figures and dataset, and a registered version of what was
+//! published. `MLflow` is a book that people read; a line that cannot be written there stops nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -49,22 +49,27 @@ pub struct Published<'a> {
 
 impl Record {
     /// Begins a run's page; asked for the same run again, it goes on in the one that is there.
-    pub async fn begin(book: &Book, run: &str, trigger: &str, model: &str, now_ms: i64) -> Result<Self, Fault> {
+    pub async fn begin(
+        book: &Book,
+        run: &str,
+        trigger: &str,
+        model: &str,
+        now_ms: i64,
+    ) -> Result<Self, Fault> {
         let server = Server::new(&book.url, book.token_file.clone())?;
         let experiment = experiment(&server, &book.experiment).await?;
         let filter = format!("tags.`muster.run_id` = '{run}'");
         let found = json!({ "experiment_ids": [experiment], "filter": filter, "max_results": 1 });
         let found = server.post(&["runs", "search"], &found).await?;
         let known = found["runs"][0]["info"]["run_id"].as_str().map(str::to_owned);
-        let id = match known {
-            Some(id) => id,
-            None => {
-                let pairs = [("muster.run_id", run), ("muster.trigger_id", trigger), ("muster.model", model)];
-                let body = json!({ "experiment_id": experiment, "run_name": run, "start_time": now_ms,
-                    "tags": tags(pairs) });
-                let made = server.post(&["runs", "create"], &body).await?;
-                made["run"]["info"]["run_id"].as_str().map(str::to_owned).unwrap_or_default()
-            }
+        let id = if let Some(id) = known {
+            id
+        } else {
+            let pairs = [("muster.run_id", run), ("muster.trigger_id", trigger), ("muster.model", model)];
+            let body = json!({ "experiment_id": experiment, "run_name": run, "start_time": now_ms,
+                "tags": tags(pairs) });
+            let made = server.post(&["runs", "create"], &body).await?;
+            made["run"]["info"]["run_id"].as_str().map(str::to_owned).unwrap_or_default()
         };
         Ok(Self { server, experiment, run: id })
     }
@@ -76,7 +81,8 @@ impl Record {
             .into_iter()
             .flatten()
             .map(|dataset| {
-                let digest: String = dataset["sha256"].as_str().unwrap_or_default().chars().take(36).collect();
+                let digest: String =
+                    dataset["sha256"].as_str().unwrap_or_default().chars().take(36).collect();
                 json!({ "dataset": { "name": dataset["name"], "digest": digest, "source_type": "muster",
                     "source": dataset.to_string() } })
             })
@@ -101,7 +107,8 @@ impl Record {
             if !path.is_file() {
                 continue;
             }
-            let opened = tokio::fs::File::open(&path).await.map_err(|error| Fault::lasting(error.to_string()))?;
+            let opened =
+                tokio::fs::File::open(&path).await.map_err(|error| Fault::lasting(error.to_string()))?;
             let body = reqwest::Body::wrap_stream(tokio_util::io::ReaderStream::new(opened));
             let path = [&self.experiment, &self.run, "artifacts", "bundle", file];
             let request = self.server.artifacts(Method::PUT, &path)?.body(body);
@@ -112,7 +119,10 @@ impl Record {
         }
         let name = published.model;
         // A registered model of that name is there after the first time: MLflow says RESOURCE_ALREADY_EXISTS.
-        let made = self.server.request(Method::POST, &["registered-models", "create"])?.json(&json!({ "name": name }));
+        let made = self
+            .server
+            .request(Method::POST, &["registered-models", "create"])?
+            .json(&json!({ "name": name }));
         let made = self.server.tool.send(made).await?;
         let exists = String::from_utf8_lossy(&made.body).contains("RESOURCE_ALREADY_EXISTS");
         if !made.status.is_success() && !exists {
@@ -129,10 +139,15 @@ impl Record {
     async fn version(&self, published: Published<'_>) -> Result<String, Fault> {
         let Published { model: name, trigger, bundle, .. } = published;
         let filter = format!("name='{}'", name.replace('\'', ""));
-        let found = self.server.get(&["model-versions", "search"], &[("filter", &filter), ("max_results", "200")]).await?;
+        let found = self
+            .server
+            .get(&["model-versions", "search"], &[("filter", &filter), ("max_results", "200")])
+            .await?;
         let is_ours = |version: &&Value| {
             let tags = version["tags"].as_array();
-            tags.into_iter().flatten().any(|tag| tag["key"] == "muster.bundle_digest" && tag["value"] == bundle)
+            tags.into_iter()
+                .flatten()
+                .any(|tag| tag["key"] == "muster.bundle_digest" && tag["value"] == bundle)
         };
         let version = |value: &Value| value["version"].as_str().map(str::to_owned);
         if let Some(known) = found["model_versions"].as_array().into_iter().flatten().find(is_ours) {
@@ -154,7 +169,8 @@ impl Record {
 async fn experiment(server: &Server, name: &str) -> Result<String, Fault> {
     let id = |value: &Value| value.as_str().map(str::to_owned);
     let query = [("experiment_name", name)];
-    let found = server.tool.send(server.request(Method::GET, &["experiments", "get-by-name"])?.query(&query)).await?;
+    let found =
+        server.tool.send(server.request(Method::GET, &["experiments", "get-by-name"])?.query(&query)).await?;
     let known = if found.status == reqwest::StatusCode::NOT_FOUND {
         id(&server.post(&["experiments", "create"], &json!({ "name": name })).await?["experiment_id"])
     } else {
