@@ -17,7 +17,6 @@ mod policy;
 mod properties;
 mod run;
 mod schedule;
-mod state;
 mod trigger;
 
 use muster_protocol::time::Timestamp;
@@ -28,9 +27,10 @@ pub use policy::{
     APPROVERS_MAX, Approval, COOLDOWN_S_MIN, Guards, HORIZON_DAYS_MAX, LabelPolicy, Policy, PolicyError,
     RolloutPolicy,
 };
-pub use run::{APPROVAL_DAYS, ATTEMPTS_MAX, LEASE, Run};
+pub use run::{
+    APPROVAL_DAYS, ATTEMPTS_MAX, Approved, LEASE, Run, RunEnd, RunProgress, RunRefused, RunState, RunStep,
+};
 pub use schedule::{Schedule, ScheduleError};
-pub use state::{Approved, RunEnd, RunProgress, RunRefused, RunState, RunStep};
 pub use trigger::{COLLAPSE, Trigger, TriggerOutcome, Why};
 
 /// Both clocks at one moment.
