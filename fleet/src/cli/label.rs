@@ -72,10 +72,13 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
                 .filter(|(_, sample)| score.is_none_or(|band| holds(band, sample)))
                 .map(|(at, sample)| (sample, headers[at].columns.clone()))
                 .collect();
-            let Pushed { new, there } = connect(&project).await?.push(&rows).await.map_err(CliError::other)?;
+            let Pushed { new, there } =
+                connect(&project).await?.push(&rows).await.map_err(CliError::other)?;
             match context.output.format() {
                 Format::Json => context.output.json(&json!({ "new": new, "there": there })),
-                Format::Table | Format::Name => context.output.line(&format!("{new} tasks made, {there} were there")),
+                Format::Table | Format::Name => {
+                    context.output.line(&format!("{new} tasks made, {there} were there"))
+                }
             }
         }
         Verb::Pull { project, out, control } => {
@@ -109,7 +112,9 @@ async fn connect(project: &Project) -> Result<LabelStudio, CliError> {
 }
 
 fn token(path: &Path) -> Result<String, CliError> {
-    let wrong = |what: String| CliError::failed(format!("{}: {what}", path.display()), "put the token into it, and nothing else");
+    let wrong = |what: String| {
+        CliError::failed(format!("{}: {what}", path.display()), "put the token into it, and nothing else")
+    };
     if path.metadata().map_err(|error| wrong(error.to_string()))?.len() > TOKEN_BYTES_MAX {
         return Err(wrong("is too long for a token".to_owned()));
     }

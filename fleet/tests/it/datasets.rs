@@ -24,7 +24,8 @@ pub(crate) fn beds(path: &Path, rows: u32, shift: f64) {
     };
     let times = (0..rows).map(|row| Cell::Number(f64::from(row) * 3_600_000.0)).collect();
     let values = (0..rows).map(|_| Cell::Number(draw() * 40.0 + shift)).collect();
-    let wards = (0..rows).map(|row| if row % 7 == 0 { Cell::Null } else { Cell::Text(format!("ward {}", row % 3)) });
+    let wards =
+        (0..rows).map(|row| if row % 7 == 0 { Cell::Null } else { Cell::Text(format!("ward {}", row % 3)) });
     let columns = vec![
         (column("at", Kind::Time), times),
         (column("beds", Kind::Real), values),
@@ -79,35 +80,62 @@ async fn files_become_versions_that_are_looked_at_compared_and_brought_back() {
          [[rules]]\nrange = { column = 'beds', min = 0 }\n",
     );
     let (may, june) = (scene.text("may"), scene.text("june.parquet"));
-    let add = ["add", "er-beds", &may, "--time-column", "at", "--rules", &rules, "--external", "lakefs:wards@4f3c2b1a"];
+    let add = [
+        "add",
+        "er-beds",
+        &may,
+        "--time-column",
+        "at",
+        "--rules",
+        &rules,
+        "--external",
+        "lakefs:wards@4f3c2b1a",
+    ];
     let dry = scene.json(&[&add[..], &["--dry-run"]].concat()).await;
     assert_eq!(scene.json(&["list"]).await["items"], serde_json::json!([]), "a dry run changes nothing");
     let one = scene.json(&add).await;
     assert_eq!((&one["sha256"], &one["number"], &one["rows"]), (&dry["sha256"], &1.into(), &1000.into()));
-    assert_eq!((&one["from"], &one["to"]), (&"1970-01-01T00:00:00.000Z".into(), &"1970-01-25T23:00:00.000Z".into()));
+    assert_eq!(
+        (&one["from"], &one["to"]),
+        (&"1970-01-01T00:00:00.000Z".into(), &"1970-01-25T23:00:00.000Z".into())
+    );
     assert_eq!(one["external"], serde_json::json!(["lakefs:wards@4f3c2b1a"]));
     assert_eq!(one["checks"].as_array().unwrap().len(), 3);
     assert_eq!(one["manifest"]["files"][1]["path"], "b.parquet");
     let again = scene.json(&add).await;
-    assert_eq!((&again["number"], &again["added"]), (&one["number"], &one["added"]), "the same content is one version");
+    assert_eq!(
+        (&again["number"], &again["added"]),
+        (&one["number"], &one["added"]),
+        "the same content is one version"
+    );
     let two = scene.json(&["add", "er-beds", &june, "--time-column", "at", "--note", "new monitors"]).await;
-    assert_eq!((&two["number"], &two["note"], &two["by"]), (&2.into(), &"new monitors".into(), &"ada".into()));
+    assert_eq!(
+        (&two["number"], &two["note"], &two["by"]),
+        (&2.into(), &"new monitors".into(), &"ada".into())
+    );
     assert_eq!(two["schema_sha256"], one["schema_sha256"]);
 
     assert_eq!(scene.desk.ok(&["dataset", "list", "-o", "name"]).await, "er-beds@2\n");
     assert_eq!(scene.desk.ok(&["dataset", "list", "er-beds", "-o", "name"]).await, "er-beds@2\ner-beds@1\n");
     let shown = scene.desk.ok(&["dataset", "show", "er-beds@1"]).await;
-    assert!(shown.contains("a.parquet") && shown.contains("null_share ward") && shown.contains("lakefs:"), "{shown}");
+    assert!(
+        shown.contains("a.parquet") && shown.contains("null_share ward") && shown.contains("lakefs:"),
+        "{shown}"
+    );
     let table = scene.desk.ok(&["dataset", "profile", "er-beds@1"]).await;
     assert!(table.contains("ward 0") && table.contains("1970-01-01T00:00:00.000Z"), "{table}");
 
     let page = scene.text("changes.html");
-    let (changed, _) = scene.desk.both(&["dataset", "compare", "er-beds@1", "er-beds@2", "--html", &page]).await;
+    let (changed, _) =
+        scene.desk.both(&["dataset", "compare", "er-beds@1", "er-beds@2", "--html", &page]).await;
     assert!(changed.lines().any(|line| line.starts_with("beds") && line.contains("major")), "{changed}");
     assert!(changed.lines().any(|line| line.starts_with("ward") && line.contains("same")), "{changed}");
     assert!(std::fs::read_to_string(&page).unwrap().starts_with("<!doctype html>"));
     let names = scene.desk.ok(&["dataset", "compare", "er-beds@1", &june, "-o", "name"]).await;
-    assert!(names.contains("beds\n") && !names.contains("ward"), "files here are compared as versions are: {names}");
+    assert!(
+        names.contains("beds\n") && !names.contains("ward"),
+        "files here are compared as versions are: {names}"
+    );
     let fail = ["dataset", "compare", "er-beds@1", "er-beds@2", "--fail-on", "major"];
     scene.desk.refused(&fail, "differ by more than was allowed").await;
     let alike = ["dataset", "compare", "er-beds@1", &may, "--fail-on", "small"];
@@ -115,7 +143,10 @@ async fn files_become_versions_that_are_looked_at_compared_and_brought_back() {
 
     let out = scene.text("back");
     scene.desk.ok(&["dataset", "pull", "er-beds@1", "--out", &out]).await;
-    let same = |name: &str| std::fs::read(scene.path("may").join(name)).unwrap() == std::fs::read(scene.path("back").join(name)).unwrap();
+    let same = |name: &str| {
+        std::fs::read(scene.path("may").join(name)).unwrap()
+            == std::fs::read(scene.path("back").join(name)).unwrap()
+    };
     assert!(same("a.parquet") && same("b.parquet"));
     std::fs::write(scene.path("back/a.parquet"), b"something else").unwrap();
     scene.desk.refused(&["dataset", "pull", "er-beds@1", "--out", &out], "remove it and repeat").await;
@@ -127,7 +158,8 @@ async fn a_version_that_breaks_its_rules_is_not_added() {
     let scene = Scene::start().await;
     beds(&scene.path("may.parquet"), 100, 0.0);
     let may = scene.text("may.parquet");
-    let rules = scene.rules("[[rules]]\nnot_null = { column = 'ward' }\n[[rules]]\nunique = { column = 'at' }\n");
+    let rules =
+        scene.rules("[[rules]]\nnot_null = { column = 'ward' }\n[[rules]]\nunique = { column = 'at' }\n");
     let broken = "not_null of 'ward': 15 rows without a value";
     scene.desk.refused(&["dataset", "add", "er-beds", &may, "--rules", &rules], broken).await;
     assert_eq!(scene.desk.ok(&["dataset", "list", "-o", "name"]).await, "");
@@ -164,27 +196,49 @@ async fn captured_rows_and_their_labels_become_a_version() {
         "0".repeat(64)
     );
     let row = |id: &str, age: u32| {
-        format!("{{\"at\":\"2026-11-01T00:00:00Z\",\"id\":\"{id}\",\"row\":0,\"inputs\":[{age},\"er\"],\"outputs\":{{\"risk\":[0.5]}}}}\n")
+        format!(
+            "{{\"at\":\"2026-11-01T00:00:00Z\",\"id\":\"{id}\",\"row\":0,\"inputs\":[{age},\"er\"],\"outputs\":{{\"risk\":[0.5]}}}}\n"
+        )
     };
-    std::fs::write(scene.path("captured.jsonl"), format!("{header}{}{}{}", row("a", 30), row("b", 40), row("c", 50))).unwrap();
+    std::fs::write(
+        scene.path("captured.jsonl"),
+        format!("{header}{}{}{}", row("a", 30), row("b", 40), row("c", 50)),
+    )
+    .unwrap();
     let labels = "id,label,at\na,1,2026-11-02T00:00:00Z\nb,0,2026-11-02T00:00:00Z\nwho,1,2026-11-02T00:00:00Z\nc,1,2199-01-01T00:00:00Z\n";
     std::fs::write(scene.path("labels.csv"), labels).unwrap();
-    let (out, samples, labels) = (scene.text("beds.parquet"), scene.text("captured.jsonl"), scene.text("labels.csv"));
+    let (out, samples, labels) =
+        (scene.text("beds.parquet"), scene.text("captured.jsonl"), scene.text("labels.csv"));
     let export = ["capture", "export", &samples, "--labels", &labels, "--out", &out];
     let unasked = [&export[..], &["--add", "er-beds"]].concat();
     scene.desk.refused(&unasked, "add --yes to confirm").await;
-    assert_eq!(scene.desk.ok(&["dataset", "list", "-o", "name"]).await, "", "rows leave the site only when somebody says so");
+    assert_eq!(
+        scene.desk.ok(&["dataset", "list", "-o", "name"]).await,
+        "",
+        "rows leave the site only when somebody says so"
+    );
     std::fs::remove_file(&out).unwrap();
     let (said, refused) = scene.desk.both(&[&unasked[..], &["--yes", "--time-column", "at"]].concat()).await;
     assert!(said.contains("2 rows with a label"), "{said}");
-    for part in ["1 labels refused: for predictions that nobody captured", "1 labels refused: from the future", "1 rows have no label yet"] {
+    for part in [
+        "1 labels refused: for predictions that nobody captured",
+        "1 labels refused: from the future",
+        "1 rows have no label yet",
+    ] {
         assert!(refused.contains(part), "{refused}");
     }
     let version = scene.json(&["show", "er-beds@1"]).await;
     let source = &version["manifest"]["source"]["captures"];
-    assert_eq!((&source["slot"], &source["captures"][0]), (&"er-beds".into(), &"cap-00000000000000000000000001".into()));
-    let columns: Vec<&str> =
-        version["manifest"]["columns"].as_array().unwrap().iter().map(|column| column["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        (&source["slot"], &source["captures"][0]),
+        (&"er-beds".into(), &"cap-00000000000000000000000001".into())
+    );
+    let columns: Vec<&str> = version["manifest"]["columns"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|column| column["name"].as_str().unwrap())
+        .collect();
     assert_eq!(columns, ["sample", "at", "age", "ward", "output:risk", "label", "labelled_at"]);
     scene.server.stop().await;
 }
@@ -194,8 +248,11 @@ fn a_file_of_another_writer_is_read() {
     // Made by pyarrow 25 with dictionaries, snappy and two row groups; its types are those that warehouses hold.
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pyarrow.parquet");
     let found = contents(&path).unwrap();
-    let kinds: Vec<(&str, Kind, &str)> =
-        found.columns.iter().map(|column| (column.name.as_str(), column.kind, column.stored.as_str())).collect();
+    let kinds: Vec<(&str, Kind, &str)> = found
+        .columns
+        .iter()
+        .map(|column| (column.name.as_str(), column.kind, column.stored.as_str()))
+        .collect();
     assert_eq!(
         kinds,
         [
@@ -223,7 +280,10 @@ fn a_file_of_another_writer_is_read() {
     assert_eq!(ends("visits"), (1.0, 4_294_967_295.0));
     assert_eq!(ends("cost"), (-0.25, 99_999_999.99));
     let span = seen.column("charted_at").unwrap().span().unwrap();
-    assert_eq!((span.0.to_string(), span.1.to_string()), ("2026-05-01T12:00:00.000Z".into(), "2026-05-04T12:00:00.000Z".into()));
+    assert_eq!(
+        (span.0.to_string(), span.1.to_string()),
+        ("2026-05-01T12:00:00.000Z".into(), "2026-05-04T12:00:00.000Z".into())
+    );
     let born = seen.column("born").unwrap().span().unwrap();
     assert_eq!(born.0.to_string(), "1955-06-01T00:00:00.000Z");
 }

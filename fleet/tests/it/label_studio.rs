@@ -66,12 +66,19 @@ async fn refresh(Json(body): Json<Value>) -> Response {
     }
 }
 
-async fn import(State(project): Shared, Path(id): Path<u64>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+async fn import(
+    State(project): Shared,
+    Path(id): Path<u64>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Response {
     if let Some(refused) = allowed(&headers, id) {
         return refused;
     }
-    let Some(tasks) = body.as_array().filter(|tasks| tasks.iter().all(|task| task["data"].is_object())) else {
-        return (StatusCode::BAD_REQUEST, Json(json!({"detail": "tasks are a list of {data}"}))).into_response();
+    let Some(tasks) = body.as_array().filter(|tasks| tasks.iter().all(|task| task["data"].is_object()))
+    else {
+        return (StatusCode::BAD_REQUEST, Json(json!({"detail": "tasks are a list of {data}"})))
+            .into_response();
     };
     let mut project = project.lock().unwrap();
     project.imports += 1;
@@ -79,7 +86,8 @@ async fn import(State(project): Shared, Path(id): Path<u64>, headers: HeaderMap,
         let id = project.tasks.len() + 1;
         project.tasks.push(json!({"id": id, "data": task["data"], "annotations": []}));
     }
-    let answer = json!({"task_count": tasks.len(), "annotation_count": 0, "predictions_count": 0, "duration": 0.1});
+    let answer =
+        json!({"task_count": tasks.len(), "annotation_count": 0, "predictions_count": 0, "duration": 0.1});
     (StatusCode::CREATED, Json(answer)).into_response()
 }
 
@@ -109,9 +117,7 @@ fn annotation(choice: &str, at: &str, cancelled: bool) -> Value {
 fn captured() -> String {
     let header = json!({"v": 1, "request": "cap-00000000000000000000000001", "slot": "er", "bundle": "0".repeat(64),
         "columns": ["age"]});
-    let row = |id: &str, risk: f64| {
-        json!({"at": "2026-11-01T00:00:00Z", "id": id, "row": 0, "inputs": [30], "outputs": {"risk": [risk]}})
-    };
+    let row = |id: &str, risk: f64| json!({"at": "2026-11-01T00:00:00Z", "id": id, "row": 0, "inputs": [30], "outputs": {"risk": [risk]}});
     [header, row("a", 0.45), row("b", 0.55), row("c", 0.95)].map(|line| format!("{line}\n")).concat()
 }
 
@@ -139,7 +145,10 @@ async fn unsure_rows_become_tasks_once_and_answers_become_labels() {
     let said = desk.ok(&pull).await;
     assert!(said.contains("1 labels; 1 tasks are open, 1 disputed, 0 not ours"), "{said}");
     let text = std::fs::read_to_string(&labels).unwrap();
-    assert_eq!(text, format!("id,label,at\n{},lived,2026-11-03T00:00:00.000Z\n", first["sample"].as_str().unwrap()));
+    assert_eq!(
+        text,
+        format!("id,label,at\n{},lived,2026-11-03T00:00:00.000Z\n", first["sample"].as_str().unwrap())
+    );
 
     // And they are what the export joins with.
     let out = desk.text("er.parquet");
@@ -151,12 +160,26 @@ async fn unsure_rows_become_tasks_once_and_answers_become_labels() {
 async fn refusals_say_what_to_do() {
     let studio = Studio::start().await;
     let desk = Desk::new(NOWHERE);
-    let (wrong, personal, out) =
-        (desk.secret_file("wrong", "x"), desk.secret_file("personal", "ey.personal.access"), desk.text("labels.csv"));
+    let (wrong, personal, out) = (
+        desk.secret_file("wrong", "x"),
+        desk.secret_file("personal", "ey.personal.access"),
+        desk.text("labels.csv"),
+    );
     let pull = |project: &'static str, token: &'static str| {
         let token = desk.text(token);
-        ["label", "pull", "--out", &out, "--studio", &studio.url, "--project", project, "--token-file", &token]
-            .map(str::to_owned)
+        [
+            "label",
+            "pull",
+            "--out",
+            &out,
+            "--studio",
+            &studio.url,
+            "--project",
+            project,
+            "--token-file",
+            &token,
+        ]
+        .map(str::to_owned)
     };
     let run = async |args: [String; 10]| {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -43,7 +43,9 @@ impl Bucket {
             while let Ok((socket, _)) = listener.accept().await {
                 let (service, left) = (service.clone(), left.clone());
                 connections.spawn(async move {
-                    let service = hyper::service::service_fn(move |request| answer(service.clone(), left.clone(), request));
+                    let service = hyper::service::service_fn(move |request| {
+                        answer(service.clone(), left.clone(), request)
+                    });
                     let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                     // A connection that the other side drops is its own affair.
                     server.serve_connection(TokioIo::new(socket), service).await.ok();
@@ -71,7 +73,10 @@ impl Bucket {
     fn objects(&self) -> usize {
         fn count(folder: &Path) -> usize {
             let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-            entries.map(|entry| entry.unwrap().path()).map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
+            entries
+                .map(|entry| entry.unwrap().path())
+                .map(|path| if path.is_dir() { count(&path) } else { 1 })
+                .sum()
         }
         count(&self.folder.path().join("muster/er/sha256"))
     }

@@ -46,7 +46,9 @@ pub(in crate::cli) struct Args {
 
 pub(super) async fn run(context: &mut Context, args: Args) -> Result<(), CliError> {
     let Args { samples, labels, out, add, yes, how } = args;
-    let read = tokio::task::spawn_blocking(move || Ok::<_, CliError>((Samples::read(&samples)?, labelled(&labels)?)));
+    let read = tokio::task::spawn_blocking(move || {
+        Ok::<_, CliError>((Samples::read(&samples)?, labelled(&labels)?))
+    });
     let (samples, labels) = read.await.map_err(CliError::other)??;
     let Samples { headers, rows } = samples;
     let rows = rows.into_iter().map(|(_, sample)| sample).collect();
@@ -54,7 +56,10 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Result<(), CliErro
     write(&out, &table).map_err(CliError::other)?;
     say(context, &out, &counts)?;
     let (Some(name), Some(source)) = (add, source(&headers)) else { return Ok(()) };
-    let what = format!("{} rows of the site go to the fleet's store of datasets, as a version of {name}.", counts.joined);
+    let what = format!(
+        "{} rows of the site go to the fleet's store of datasets, as a version of {name}.",
+        counts.joined
+    );
     act::confirm(context, yes, &what)?;
     let file = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
     put(context, &name, vec![(out, file)], source, &how).await

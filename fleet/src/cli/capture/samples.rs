@@ -55,7 +55,8 @@ impl Samples {
                 self.headers.push(serde_json::from_value(value).map_err(wrong)?);
                 continue;
             }
-            let at = own.ok_or_else(|| format!("line {number}: the first line does not say what the file is"))?;
+            let at =
+                own.ok_or_else(|| format!("line {number}: the first line does not say what the file is"))?;
             if self.rows.len() == SAMPLES_MAX {
                 return Err(format!("there are more than {SAMPLES_MAX} rows"));
             }
@@ -71,7 +72,8 @@ mod tests {
     use super::*;
 
     const HEADER: &str = r#"{"v":1,"request":"cap-00000000000000000000000001","slot":"m","bundle":"0000000000000000000000000000000000000000000000000000000000000000","why":"review","sample":{"every":1},"begun":"2026-11-24T02:00:00Z","columns":["age"]}"#;
-    const ROW: &str = r#"{"at":"2026-11-24T02:00:00Z","id":"a","row":0,"inputs":[30],"outputs":{"risk":[0.5]}}"#;
+    const ROW: &str =
+        r#"{"at":"2026-11-24T02:00:00Z","id":"a","row":0,"inputs":[30],"outputs":{"risk":[0.5]}}"#;
 
     #[test]
     fn files_may_follow_each_other() {

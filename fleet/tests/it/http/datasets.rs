@@ -37,7 +37,8 @@ async fn version(api: &Api, content: &'static [u8]) -> Value {
 }
 
 async fn upload(api: &Api, content: &[u8]) {
-    let put = api.put_bytes(&format!("/api/v1/dataset-blobs/{}", Digest::of(content)), content.to_vec()).await;
+    let put =
+        api.put_bytes(&format!("/api/v1/dataset-blobs/{}", Digest::of(content)), content.to_vec()).await;
     assert_eq!(put.status, 201, "{}", put.text());
 }
 
@@ -46,7 +47,8 @@ async fn a_version_needs_its_files_and_agrees_with_them() {
     let api = Api::start().await;
     let body = version(&api, b"one").await;
     api.post(VERSIONS, &body).await.is_problem(409, "state");
-    let wrong = api.put_bytes(&format!("/api/v1/dataset-blobs/{}", Digest::of(b"one")), b"two".to_vec()).await;
+    let wrong =
+        api.put_bytes(&format!("/api/v1/dataset-blobs/{}", Digest::of(b"one")), b"two".to_vec()).await;
     wrong.is_problem(422, "digest_mismatch");
     upload(&api, b"one").await;
     let with = |edit: &dyn Fn(&mut Value)| {
@@ -139,6 +141,9 @@ async fn a_run_keeps_what_it_was_trained_on() {
     assert_eq!(api.see(&format!("{VERSIONS}/1")).await["runs"], json!([id]));
     let entries = api.see("/api/v1/log?limit=20").await;
     let said = entries["items"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "run.datasets");
-    assert!(said.into_iter().any(|entry| entry["sentence"] == "er-beds is trained on er-beds@1"), "{entries}");
+    assert!(
+        said.into_iter().any(|entry| entry["sentence"] == "er-beds is trained on er-beds@1"),
+        "{entries}"
+    );
     api.stop().await;
 }
