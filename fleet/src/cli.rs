@@ -241,6 +241,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a list of lines")]
     fn lines_people_type() {
         let check = |line: &str, valid: bool| {
             let parsed = Cli::try_parse_from(line.split(' '));

@@ -206,7 +206,7 @@ mod tests {
     fn what_does_not_fit_the_holdout_is_refused() {
         assert!(slices("site\na\n", 2).unwrap_err().contains("must have the 2 rows"));
         assert!(slices("site\na\nb\nc\n", 2).unwrap_err().contains("must have the 2 rows"));
-        let many: String = (0..100).map(|n| format!("{n}\n")).collect();
+        let many: String = (0..100).map(|n| n.to_string() + "\n").collect();
         assert!(slices(&format!("site\n{many}"), 100).unwrap_err().contains("more than 64"));
         assert_eq!(Slices::read(Path::new("/nowhere"), 2).unwrap(), Slices::default());
     }

@@ -356,7 +356,9 @@ pub(super) mod tests {
     fn texts_are_described() {
         let mut profiler = Profiler::new(&[column("ward", Kind::Text)], &[]);
         let counting = profiler.column(0).unwrap();
-        ["icu", "er", "icu", ""].into_iter().for_each(|text| counting.text(text));
+        for text in ["icu", "er", "icu", ""] {
+            counting.text(text);
+        }
         let (profile, _) = profiler.finish();
         let Values::Text(text) = &profile.columns[0].values else { panic!("{profile:?}") };
         assert_eq!(text.top[0], ("icu".to_owned(), 2));

@@ -414,7 +414,9 @@ mod tests {
     #[test]
     fn repeated_keys_are_found() {
         let mut keys = Keys::default();
-        [1, 2, 3, 2, 2].iter().for_each(|i| keys.add(hash(i)));
+        for i in &[1, 2, 3, 2, 2] {
+            keys.add(hash(i));
+        }
         assert_eq!(keys.repeated(), Some(2));
     }
 }

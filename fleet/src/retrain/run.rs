@@ -322,11 +322,11 @@ mod tests {
 
     #[test]
     fn gates_and_approvals_decide_where_a_candidate_goes() {
+        use Verdict::{Failed, Passed, Unknown};
         let check = |approval, gates: &[Verdict], expect: &str| {
             let run = finished(approval, drift(), gates.iter().map(|verdict| check(*verdict)).collect());
             assert_eq!(run.state.name(), expect, "{approval:?} {gates:?}");
         };
-        use Verdict::{Failed, Passed, Unknown};
         check(Approval::None, &[], "succeeded");
         check(Approval::None, &[Passed, Unknown], "succeeded");
         check(Approval::None, &[Passed, Failed], "rejected");

@@ -288,7 +288,7 @@ mod tests {
         hex::encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes))
     }
 
-    /// A repository as ArtiVC lays it out, with one file and a readme.
+    /// A repository as `ArtiVC` lays it out, with one file and a readme.
     fn repository(root: &Path, path: &str, content: &[u8]) -> String {
         let hash = sha1(content);
         let object = root.join("objects").join(&hash[..2]);

@@ -1,4 +1,4 @@
-//! Bundles as OCI layouts of ModelPack: what goes out comes back byte for byte, and nothing else does.
+//! Bundles as OCI layouts of `ModelPack`: what goes out comes back byte for byte, and nothing else does.
 
 use std::collections::BTreeMap;
 use std::fs;

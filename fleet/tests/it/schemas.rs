@@ -14,7 +14,7 @@ const OPENLINEAGE: Schemas = Schemas(&["tests/specs/openlineage", "../docs/schem
 const MODELPACK: Schemas = Schemas(&["tests/specs/modelpack"]);
 
 impl Schemas {
-    /// OpenLineage's, and those of our facets.
+    /// `OpenLineage`'s, and those of our facets.
     pub(crate) fn openlineage() -> &'static Self {
         &OPENLINEAGE
     }

@@ -1,5 +1,5 @@
 //! Trainings that run elsewhere, from the claim to the signed bundle: against servers that are as particular as the real
-//! tools (Jenkins, GitHub, Kubernetes, Ray, Airflow, a webhook's receiver), and against a real MLflow.
+//! tools (Jenkins, `GitHub`, Kubernetes, Ray, Airflow, a webhook's receiver), and against a real `MLflow`.
 
 mod jobs;
 mod mlflow;

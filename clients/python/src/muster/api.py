@@ -377,7 +377,7 @@ class Operations:
         return self._send("POST", f"/api/v1/leases/{_quote(id)}/release", json=body, read="json")
 
     def list_lineage_events(self, *, limit: int | None = None, cursor: str | None = None) -> types.LineageEvents:
-        """What was made out of what, as OpenLineage events.
+        """What was made out of what, as `OpenLineage` events.
 
         :param limit: Items at most, 1 to 500.
         :param cursor: `next` of the page before.

@@ -371,7 +371,7 @@ class LineageEvents(TypedDict):
 
     items: list[dict[str, Any]]
     """
-    OpenLineage run events, the oldest first.
+    `OpenLineage` run events, the oldest first.
     """
     next: NotRequired[str | None]
     """

@@ -753,7 +753,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What was made out of what, as OpenLineage events */
+        /** What was made out of what, as `OpenLineage` events */
         get: operations["list_lineage_events"];
         put?: never;
         post?: never;
@@ -2343,7 +2343,7 @@ export interface components {
         };
         /** @description A part of the events. */
         LineageEvents: {
-            /** @description OpenLineage run events, the oldest first. */
+            /** @description `OpenLineage` run events, the oldest first. */
             items: Record<string, never>[];
             /** @description Cursor of the rest; absent on the last page. A page may be empty and still have a next one. */
             next?: string | null;

@@ -14,7 +14,9 @@ const VERSIONS: &str = "/api/v1/datasets/er-beds/versions";
 async fn version(api: &Api, content: &'static [u8]) -> Value {
     let columns = vec![Column { name: "beds".to_owned(), kind: Kind::Real, stored: "DOUBLE".to_owned() }];
     let mut profiler = Profiler::new(&columns, &[]);
-    [1.0, 2.0, 3.0].into_iter().for_each(|value| profiler.column(0).unwrap().number(value));
+    for value in [1.0, 2.0, 3.0] {
+        profiler.column(0).unwrap().number(value);
+    }
     let profile = serde_json::to_vec(&profiler.finish().0).unwrap();
     let file = FileEntry {
         path: "beds.parquet".to_owned(),

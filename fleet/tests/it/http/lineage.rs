@@ -1,4 +1,4 @@
-//! Why a model is on a box, over the real builder's doors; and the same as OpenLineage events, held against its schemas.
+//! Why a model is on a box, over the real builder's doors; and the same as `OpenLineage` events, held against its schemas.
 
 use std::path::Path;
 

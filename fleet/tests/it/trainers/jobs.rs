@@ -40,7 +40,7 @@ impl Task {
     /// Works, and says whether it went well.
     pub(super) async fn run(&self, request: &Value) -> bool {
         match self.job {
-            Job::Deliver | Job::DeliverAfterAShakyStart => {}
+            Job::Deliver | Job::DeliverAfterAShakyStart | Job::DeliverPoisoned => {}
             Job::Fail | Job::Refused => return false,
             Job::Hang => std::future::pending().await,
             Job::SayFailed => {
@@ -55,7 +55,6 @@ impl Task {
                 let text = std::fs::read_to_string(&path).unwrap();
                 std::fs::write(&path, text.replace("\"er\"", "\"beds\"")).unwrap();
             }
-            Job::DeliverPoisoned => {}
         }
         let mut files = Vec::new();
         for entry in std::fs::read_dir(&self.trained).unwrap() {
@@ -69,7 +68,9 @@ impl Task {
         if self.job == Job::DeliverPoisoned {
             // A fleet would refuse it; this one hands out another file under the model's name.
             let sha256 = files[0]["sha256"].clone();
-            files.iter_mut().for_each(|file| file["sha256"] = sha256.clone());
+            for file in &mut files {
+                file["sha256"] = sha256.clone();
+            }
             files[1]["bytes"] = json!(1);
         }
         hand_back(request, &json!({"status": "succeeded", "message": "", "files": files})).await;

@@ -1,4 +1,4 @@
-//! A real MLflow: what we publish becomes a version in it, and a version in it becomes a signed bundle.
+//! A real `MLflow`: what we publish becomes a version in it, and a version in it becomes a signed bundle.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -101,7 +101,7 @@ impl MlFlow {
         format!("{}/api/2.0/mlflow-artifacts/artifacts/{path}", self.url)
     }
 
-    /// A version that somebody else registered: these files, and what MLflow's own library puts beside them.
+    /// A version that somebody else registered: these files, and what `MLflow`'s own library puts beside them.
     async fn register(&self, name: &str, folder: &Path) {
         let run = self.post("runs/create", &json!({"experiment_id": "0"})).await;
         let run = run["run"]["info"]["run_id"].as_str().unwrap().to_owned();

@@ -10,8 +10,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use muster_fleet::clock::TrustClock;
 use muster_fleet::webhook;
-use muster_protocol::time::Timestamp;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -204,9 +204,7 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
 async fn hook(State(state): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
     let word = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let signed = (word("webhook-id"), word("webhook-timestamp"), word("webhook-signature"));
-    let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
-    let at = Timestamp::from_millis(i64::try_from(at).unwrap());
-    if webhook::verify(&webhook::key(SECRET).unwrap(), signed, &body, at).is_err() {
+    if webhook::verify(&webhook::key(SECRET).unwrap(), signed, &body, TrustClock.now()).is_err() {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     assert_eq!(word("content-type"), "application/cloudevents+json");
