@@ -98,14 +98,14 @@ pub(super) async fn fetch(training: &Training<'_>, config: &Config) -> Result<()
 async fn version(server: &Server, config: &Config) -> Result<String, Fault> {
     let said = if let Some(alias) = &config.alias {
         let query = [("name", config.name.as_str()), ("alias", alias.as_str())];
-        server.get(&["registered-models", "alias"], &query).await?["model_version"].take()
+        server.get(&["registered-models", "alias"], &query).await?.pointer("/model_version/version").cloned()
     } else {
         let filter = format!("name='{}'", config.name.replace('\'', ""));
         let query = [("filter", filter.as_str()), ("order_by", "version_number DESC"), ("max_results", "1")];
-        server.get(&["model-versions", "search"], &query).await?["model_versions"][0].take()
+        server.get(&["model-versions", "search"], &query).await?.pointer("/model_versions/0/version").cloned()
     };
-    said["version"]
-        .as_str()
+    said.as_ref()
+        .and_then(Value::as_str)
         .map(str::to_owned)
         .ok_or_else(|| Fault::lasting(format!("MLflow has no version of '{}' to fetch", config.name)))
 }
