@@ -30,6 +30,19 @@ def stage(name: str, size: dict[str, float], bake_s: int) -> dict[str, object]:
     return {"name": name, "size": size, "bake_s": bake_s, "deadline_s": 30 * DAY_S, "gate": gate}
 
 
+def infer(url: str, model: str, rows: list[list[float]], column: str = "x", output: str | None = None) -> list[float]:
+    """One answer of a box to many rows: the first output, or the one that is named, flat."""
+    data = [value for row in rows for value in row]
+    request: dict[str, object] = {
+        "inputs": [{"name": column, "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": data}]
+    }
+    if output is not None:
+        request["outputs"] = [{"name": output}]
+    sent = urllib.request.Request(f"{url}/v2/models/{model}/infer", data=json.dumps(request).encode())
+    with urllib.request.urlopen(sent, timeout=10) as answer:
+        return json.load(answer)["outputs"][0]["data"]
+
+
 class Clients:
     """An application that asks one box all the time, and keeps what went wrong."""
 
@@ -135,14 +148,10 @@ class Stories:
         for patient in patients:
             for name, shift in shifts.items():
                 patient[columns.index(name)] += shift
-        data = [value for patient in patients for value in patient]
-        tensor = {"name": "x", "shape": [len(patients), len(columns)], "datatype": "FP32", "data": data}
-        body = json.dumps({"inputs": [tensor]}).encode()
 
         def raised() -> bool:
             for box in self.lab.boxes:
-                url = f"{box.url}/v2/models/{MODEL}/infer"
-                urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=10).read()
+                infer(box.url, MODEL, patients)
             return bool(self.lab.get("/api/v1/incidents")["items"])
 
         until("drift is raised", raised, 90, 0.25)
@@ -412,12 +421,7 @@ class Stories:
             for box in lab.boxes:
                 with urllib.request.urlopen(f"{box.url}/v2/models/{model}", timeout=10) as answer:
                     column = json.load(answer)["inputs"][0]["name"]
-                data = [value for row in rows for value in row]
-                tensor = {"name": column, "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": data}
-                request = json.dumps({"inputs": [tensor], "outputs": [{"name": output}]}).encode()
-                url = f"{box.url}/v2/models/{model}/infer"
-                with urllib.request.urlopen(urllib.request.Request(url, data=request), timeout=10) as answer:
-                    said = json.load(answer)["outputs"][0]["data"]
+                said = infer(box.url, model, rows, column, output)
                 wanted = [value for row in answers[name] for value in row]
                 worst = max([worst, *(abs(a - b) for a, b in zip(said, wanted, strict=True))])
             if worst > 1e-5:

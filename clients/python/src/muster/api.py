@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from . import types
+from .connection import Connection
 
 
 def _quote(part: str) -> str:
     return quote(part, safe="")
 
 
-class Operations:
-    """The API as it is described; `Muster` sends."""
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, Any] | None = None,
-        revision: int | None = None,
-        json: Any = None,
-        content: bytes | None = None,
-        read: Literal["json", "bytes", "nothing"] = "json",
-    ) -> Any:
-        raise NotImplementedError
+class Operations(Connection):
+    """The API as it is described."""
 
     def get_blob(self, sha256: str) -> bytes:
         """Downloads content."""
