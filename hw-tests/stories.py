@@ -117,7 +117,7 @@ class Stories:
 
     def roll_out(self, bundle: str, bake_s: int) -> str:
         stages = [stage("canary", {"count": 1}, bake_s), stage("everyone", {"percent": 100.0}, bake_s)]
-        return self.lab.roll_out(bundle, {"stages": stages}, "a story")
+        return self.lab.roll_out(bundle, {"stages": stages, "install_deadline_s": 20 * DAY_S}, "a story")
 
     def finish(self, rollout: str) -> None:
         def completed() -> bool:
@@ -415,7 +415,7 @@ class Stories:
                 *("--agent", lab.target / "muster-agent", "--runtime", lab.runtime),
                 *("--python", LOCAL / "convert" / "bin" / "python"),
             )
-            plan = {"stages": [stage("everyone", {"percent": 100.0}, 600)]}
+            plan = {"stages": [stage("everyone", {"percent": 100.0}, 600)], "install_deadline_s": 20 * DAY_S}
             self.finish(lab.roll_out(lab.publish_bundle(folder), plan, f"a model of {name}", model))
             worst = 0.0
             for box in lab.boxes:

@@ -27,8 +27,8 @@ use super::infer::InferRequest;
 use super::output::{DESCRIPTION_FILE, OutputError, TrainerOutput};
 use super::reference::{DriftError, reference};
 use super::rows::Rows;
-use super::score::{ScoreError, Scores, score};
-use super::slices::{SliceScore, Slices};
+use super::score::{ScoreError, Scores, losses, mistakes, score};
+use super::slices::SliceScore;
 
 pub use folder::{BundleFolder, FolderError, MANIFEST_FILE};
 pub use variants::VariantReport;
@@ -224,11 +224,15 @@ pub async fn build(
     let (metric, task) = (description.primary_metric, description.task);
     let slices = match (recent.first(), champion_recent.as_ref().and_then(|answers| answers.first())) {
         (Some(new), Some(old)) => {
-            output.slices.compare(task, description.threshold, &output.recent.labels, new, old)
+            let set = "holdout_recent.csv";
+            let wrong = |answers| {
+                losses(task, metric, &output.recent.labels, answers)
+                    .map_err(|source| BuildError::Score { set, source })
+            };
+            output.slices.compare(&wrong(new)?, &wrong(old)?)
         }
         (_, _) => Vec::new(),
     };
-    let all: Slices = Slices::whole(output.frozen.labels.len());
     let mut drops = std::collections::BTreeMap::new();
     for (place, file) in forms.others() {
         let (other, _) = evaluator
@@ -236,9 +240,10 @@ pub async fn build(
             .await
             .map_err(|source| BuildError::Variant { variant: variants[place].precision.as_str(), source })?;
         if let (Some(other), Some(first)) = (other.first().and_then(|set| set.first()), frozen.first()) {
-            let scored = all.compare(task, description.threshold, &output.frozen.labels, other, first);
-            let worse = scored.first().and_then(|score| score.worse);
-            drops.extend(worse.map(|worse| (variants[place].id.clone(), worse)));
+            let wrong = |answers| mistakes(task, description.threshold, &output.frozen.labels, answers);
+            let (more, before) = (wrong(other) - wrong(first), wrong(first));
+            let drop = if task == Task::Regression { more / before.max(f64::MIN_POSITIVE) } else { more };
+            drops.insert(variants[place].id.clone(), drop);
         }
     }
     let measured = Measured {

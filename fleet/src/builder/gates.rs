@@ -17,7 +17,7 @@ use super::eval::EvalReport;
 use super::slices::SliceScore;
 use crate::retrain::{Check, Gate, Limit, Verdict};
 
-/// How much worse a part of the fleet may become: 2 points of wrong decisions, or 2 % of the absolute error.
+/// How much worse the metric may become on a part of the fleet, relative to the champion's.
 const SLICE_WORSE_MAX: f64 = 0.02;
 /// How often chance may make some part look worse, all parts together.
 const SLICE_P: f64 = 0.05;

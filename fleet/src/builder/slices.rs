@@ -1,17 +1,16 @@
 //! Is a challenger worse for somebody, while it is better for all? Each part of the recent holdout by itself, paired.
 //!
 //! A trainer may write `slices_recent.csv`: a column for each way to divide the rows (`site`, `device_class`), a row for
-//! each row of the holdout. Decisions are compared by `McNemar`'s exact test, numbers by the mean of paired differences.
+//! each row of the holdout. Both models are held to the metric that decides for all rows too, never to decisions: where
+//! a threshold belongs to one of the models, the other one's decisions by it say nothing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use muster_protocol::drift::special::{chi2_sf, ln_gamma};
-use muster_protocol::manifest::Task;
+use muster_protocol::drift::special::chi2_sf;
 use serde::Serialize;
 
 use super::output::OutputError;
-use super::rows::Rows;
 
 pub(super) const SLICES_FILE: &str = "slices_recent.csv";
 /// Ways to divide the rows, and parts of all of them together.
@@ -30,7 +29,7 @@ pub struct SliceScore {
     pub by: String,
     pub value: String,
     pub rows: usize,
-    /// By how much the challenger is worse: of wrong decisions the share, of absolute errors relative to the champion's.
+    /// By how much the challenger's metric is worse, relative to the champion's.
     pub worse: Option<f64>,
     /// How often chance alone would make it look as bad.
     pub p: Option<f64>,
@@ -70,29 +69,14 @@ impl Slices {
         Ok(Self(parts))
     }
 
-    /// All rows as one part.
-    pub fn whole(rows: usize) -> Self {
-        Self(BTreeMap::from([(("all".to_owned(), "rows".to_owned()), (0..rows).collect())]))
-    }
-
-    /// Compares both models' first outputs on every part.
-    pub fn compare(
-        &self,
-        task: Task,
-        threshold: Option<f64>,
-        labels: &[f32],
-        challenger: &Rows,
-        champion: &Rows,
-    ) -> Vec<SliceScore> {
-        let losses = |answers: &Rows| losses(task, threshold, labels, answers);
-        let (new, old) = (losses(challenger), losses(champion));
+    /// Compares both models row by row on every part: how wrong the challenger is, and the champion.
+    pub fn compare(&self, challenger: &[f64], champion: &[f64]) -> Vec<SliceScore> {
         let score = |((by, value), places): (&(String, String), &Vec<usize>)| {
-            let pairs: Vec<(f64, f64)> =
-                places.iter().filter_map(|&place| Some((*new.get(place)?, *old.get(place)?))).collect();
-            let judged = (pairs.len() >= ROWS_MIN).then(|| match task {
-                Task::Binary | Task::Classification => decisions(&pairs),
-                Task::Regression => numbers(&pairs),
-            });
+            let pairs: Vec<(f64, f64)> = places
+                .iter()
+                .filter_map(|&place| Some((*challenger.get(place)?, *champion.get(place)?)))
+                .collect();
+            let judged = (pairs.len() >= ROWS_MIN).then(|| paired(&pairs));
             SliceScore {
                 by: by.clone(),
                 value: value.clone(),
@@ -105,43 +89,8 @@ impl Slices {
     }
 }
 
-/// Of each row: 1 for a wrong decision, or how far off the number is.
-fn losses(task: Task, threshold: Option<f64>, labels: &[f32], answers: &Rows) -> Vec<f64> {
-    let wrong = |decided: usize, label: f32| {
-        let decided = real(decided);
-        if (decided - f64::from(label)).abs() < 0.5 { 0.0 } else { 1.0 }
-    };
-    let loss = |(answer, &label): (&[f32], &f32)| {
-        let first = f64::from(answer.first().copied().unwrap_or(f32::NAN));
-        match task {
-            Task::Regression => (first - f64::from(label)).abs(),
-            Task::Binary => wrong(usize::from(first >= threshold.unwrap_or(0.5)), label),
-            Task::Classification => {
-                let best = answer.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-                wrong(best.map_or(0, |(class, _)| class), label)
-            }
-        }
-    };
-    answers.iter().zip(labels).map(loss).collect()
-}
-
-/// `McNemar`: of the rows that one gets right and the other wrong, are too many the challenger's faults?
-fn decisions(pairs: &[(f64, f64)]) -> (f64, f64) {
-    let faults = pairs.iter().filter(|(new, old)| new > old).count();
-    let repairs = pairs.iter().filter(|(new, old)| new < old).count();
-    let worse = (real(faults) - real(repairs)) / real(pairs.len());
-    (worse, half_or_more(faults, faults + repairs))
-}
-
-/// The chance of at least `k` heads in `n` throws.
-fn half_or_more(k: usize, n: usize) -> f64 {
-    let ln_choose = |i: usize| ln_gamma(real(n + 1)) - ln_gamma(real(i + 1)) - ln_gamma(real(n - i + 1));
-    let all = real(n) * std::f64::consts::LN_2;
-    (k..=n).map(|i| (ln_choose(i) - all).exp()).sum::<f64>().min(1.0)
-}
-
-/// The mean of the paired differences in its standard errors.
-fn numbers(pairs: &[(f64, f64)]) -> (f64, f64) {
+/// The mean of the paired differences, relative to the second's mean; and the chance of it, by its standard errors.
+fn paired(pairs: &[(f64, f64)]) -> (f64, f64) {
     let n = real(pairs.len());
     let mean = pairs.iter().map(|(new, old)| new - old).sum::<f64>() / n;
     let champion = pairs.iter().map(|(_, old)| old).sum::<f64>() / n;
@@ -161,25 +110,10 @@ fn real(n: usize) -> f64 {
 mod tests {
     use super::*;
 
-    fn rows(values: &[f32]) -> Rows {
-        let mut rows = Rows::new(1);
-        rows.extend(values.iter().copied());
-        rows
-    }
-
     fn slices(text: &str, rows: usize) -> Result<Slices, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         Slices::read(file.path(), rows).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_tail_of_coins_is_scipys() {
-        // scipy.stats.binom.sf(k - 1, n, 0.5)
-        for (k, n, expect) in [(0, 0, 1.0), (5, 5, 0.03125), (8, 10, 0.054_687_5), (30, 40, 0.001_110_716)] {
-            let p = half_or_more(k, n);
-            assert!((p - expect).abs() < 1e-8, "{k} of {n}: {p}");
-        }
     }
 
     #[test]
@@ -188,18 +122,18 @@ mod tests {
             .chain((0..400).map(|row| if row % 4 == 0 { "old\n" } else { "new\n" }.to_owned()))
             .collect();
         let slices = slices(&text, 400).unwrap();
-        let labels = vec![1.0; 400];
-        // The champion is right on the old boxes only; the challenger on the new ones only.
-        let answer = |of_old: f32, of_new: f32| {
-            rows(&(0..400).map(|row| if row % 4 == 0 { of_old } else { of_new }).collect::<Vec<_>>())
+        // The challenger is wrong on the old boxes, the champion on the new ones.
+        let wrong = |of_old: f64, of_new: f64| {
+            (0..400)
+                .map(|row| if row % 4 == 0 { of_old } else { of_new } + f64::from(row % 7) / 100.0)
+                .collect()
         };
-        let found = slices.compare(Task::Binary, None, &labels, &answer(0.1, 0.9), &answer(0.9, 0.1));
+        let (challenger, champion): (Vec<f64>, Vec<f64>) = (wrong(0.9, 0.1), wrong(0.1, 0.9));
+        let found = slices.compare(&challenger, &champion);
         let of = |value: &str| found.iter().find(|slice| slice.value == value).unwrap();
-        assert_eq!((of("old").rows, of("old").worse), (100, Some(1.0)));
-        assert!(of("old").p.unwrap() < 1e-20);
-        assert!(of("new").worse < Some(0.0) && of("new").p.unwrap() > 0.99);
-        let off = slices.compare(Task::Regression, None, &labels, &answer(0.1, 0.9), &answer(0.9, 0.1));
-        assert!(off.iter().any(|slice| slice.value == "old" && slice.p.unwrap() < 1e-20));
+        assert_eq!(of("old").rows, 100);
+        assert!(of("old").worse > Some(5.0) && of("old").p.unwrap() < 1e-20);
+        assert!(of("new").worse < Some(-0.8) && of("new").p.unwrap() > 0.99);
     }
 
     #[test]
