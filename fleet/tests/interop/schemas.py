@@ -1,6 +1,6 @@
 """Holds documents against JSON Schemas with `jsonschema`, offline.
 
-schemas.py FOLDER… < NDJSON of {"schema": "address#pointer", "document": …}
+schemas.py FILE|FOLDER… < NDJSON of {"schema": "address#pointer", "document": …}
 
 Prints one JSON line a document: the list of its faults.
 """
@@ -32,8 +32,8 @@ def is_address(value: object) -> bool:
 def main() -> None:
     """Reads, checks, prints."""
     registry = Registry()
-    for folder in sys.argv[1:]:
-        for path in sorted(Path(folder).glob("*.json")):
+    for given in map(Path, sys.argv[1:]):
+        for path in sorted(given.glob("*.json")) if given.is_dir() else [given]:
             resource = Resource.from_contents(json.loads(path.read_text()))
             registry = resource @ registry
     for line in sys.stdin:

@@ -2,7 +2,7 @@
 //! us, and must not depend on a network.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 pub(crate) struct Schemas(&'static [&'static str]);
 
 /// Of this crate's folder.
-const OPENLINEAGE: Schemas = Schemas(&["tests/specs/openlineage", "../docs/schemas/openlineage"]);
-const MODELPACK: Schemas = Schemas(&["tests/specs/modelpack"]);
+const OPENLINEAGE: Schemas = Schemas(&["tests/specs/openlineage.json", "../docs/schemas/openlineage"]);
+const MODELPACK: Schemas = Schemas(&["tests/specs/modelpack.json"]);
 
 impl Schemas {
     /// `OpenLineage`'s, and those of our facets.
@@ -25,30 +25,12 @@ impl Schemas {
 
     /// The faults of each document.
     pub(crate) fn ask(&self, questions: &[(String, Value)]) -> Vec<Vec<String>> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = root.join("../.muster/client/bin/python");
-        assert!(python.is_file(), "{} is missing: make client", python.display());
-        let mut child = Command::new(python)
-            .arg(root.join("tests/interop/schemas.py"))
-            .args(self.0.iter().map(|folder| root.join(folder)))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines: Vec<String> = questions
+        let folders: Vec<PathBuf> = self.0.iter().map(|folder| root().join(folder)).collect();
+        let questions: Vec<Value> = questions
             .iter()
-            .map(|(schema, document)| json!({"schema": schema, "document": document}).to_string())
+            .map(|(schema, document)| json!({"schema": schema, "document": document}))
             .collect();
-        child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success());
-        let faults: Vec<Vec<String>> = String::from_utf8(output.stdout)
-            .unwrap()
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        assert_eq!(faults.len(), questions.len());
-        faults
+        faults("client", "schemas.py", &folders, &questions)
     }
 
     pub(crate) fn holds(&self, schema: &str, document: &Value) -> bool {
@@ -60,4 +42,37 @@ impl Schemas {
             assert!(faults.is_empty(), "{schema}: {faults:#?}\n{document:#}");
         }
     }
+}
+
+/// What `OpenLineage`'s own client finds wrong with these events.
+pub(crate) fn read_by_openlineage(events: &[Value]) -> Vec<Vec<String>> {
+    faults("interop", "openlineage_events.py", &[], events)
+}
+
+/// Asks a script of `tests/interop`, which answers each line with a list of faults.
+fn faults(environment: &str, script: &str, args: &[PathBuf], documents: &[Value]) -> Vec<Vec<String>> {
+    let python = root().join("../.muster").join(environment).join("bin/python");
+    assert!(python.is_file(), "{} is missing: make {environment}", python.display());
+    let mut child = Command::new(python)
+        .arg(root().join("tests/interop").join(script))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines: Vec<String> = documents.iter().map(Value::to_string).collect();
+    child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let faults: Vec<Vec<String>> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(faults.len(), documents.len());
+    faults
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -12,7 +12,7 @@ use super::models::{ended, until_called};
 use super::{Api, enrol};
 use crate::desk::Desk;
 use crate::publisher::{Bundle, Publisher};
-use crate::schemas::Schemas;
+use crate::schemas::{Schemas, read_by_openlineage};
 
 pub(crate) const EVENT: &str = "https://openlineage.io/spec/2-0-2/OpenLineage.json";
 
@@ -119,6 +119,9 @@ async fn events_are_what_openlineage_says_they_are() {
         assert!(questions.len() - before >= 4, "{event}");
     }
     Schemas::openlineage().check(&questions);
+    for (event, faults) in events.iter().zip(read_by_openlineage(&events)) {
+        assert!(faults.is_empty(), "{faults:#?}\n{event:#}");
+    }
     let told: Vec<(&str, &str)> = events
         .iter()
         .map(|event| (event["eventType"].as_str().unwrap(), event["job"]["name"].as_str().unwrap()))
@@ -169,6 +172,7 @@ fn wrong_events_are_found() {
     assert_eq!(std::fs::read_dir(path).unwrap().count(), 3);
     let no_run = json!({"eventTime": "2026-01-01T00:00:00Z", "producer": "https://x.example", "schemaURL": "https://x.example"});
     assert!(!schemas.holds(EVENT, &no_run));
+    assert!(!read_by_openlineage(&[no_run])[0].is_empty());
     let facet = "https://openlineage.io/spec/facets/1-0-1/DatasetVersionDatasetFacet.json#/$defs/DatasetVersionDatasetFacet";
     assert!(
         !schemas.holds(facet, &json!({"_producer": "https://x.example", "_schemaURL": "https://x.example"}))
