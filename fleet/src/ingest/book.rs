@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   report ─▶ Page ── judged ─▶ Book ── every five minutes ─▶ rollups, positions, health
-//!                                     └ at once, or every fifteen seconds while messages wait ─▶ hours, windows, days
+//!                                     └ at once, or every minute while messages wait ─▶ hours, windows, days
 //! ```
 //! It is ahead of the database by the batch that is being written; should that fail, the book goes with it.
 //! All of it can be read again from the reports, so a lost book loses nothing: after a crash the boxes' positions are looked

@@ -19,8 +19,8 @@ use crate::store::reports::Measured;
 use crate::store::stats::{self, HourKey, Sums};
 use crate::store::{StoreError, TelemetryTx, labels, shadows};
 
-/// Longest time that sums wait while messages do.
-const EVERY: Duration = Duration::from_secs(15);
+/// Longest time that sums wait while messages do: two reports' worth of a box that is not late.
+const EVERY: Duration = Duration::from_mins(1);
 /// Rows that may wait; with more they are written at once.
 const ROWS_MAX: usize = 200_000;
 /// Numbers in windows that may: 64 MiB of them.

@@ -109,11 +109,6 @@ impl Slice {
             Flavour::Sqlite => ("blob", " without rowid"),
             Flavour::Postgres => ("bytea", ""),
         };
-        // A report that measured something may be longer than PostgreSQL leaves a row in its page without packing it.
-        let inline = match flavour {
-            Flavour::Sqlite => "",
-            Flavour::Postgres => " with (toast_tuple_target = 8160)",
-        };
         // SQLite keeps rows in the order of this very key, and of no other that is a number.
         let key = match flavour {
             Flavour::Sqlite => "integer primary key",
@@ -123,7 +118,7 @@ impl Slice {
             Kind::Reports => vec![
                 format!(
                     "create table if not exists {table} (id {key}, source bigint not null, \
-                     sequence bigint not null, received bigint not null, measured bigint not null, payload {bytes} not null){inline}"
+                     sequence bigint not null, received bigint not null, measured bigint not null, payload {bytes} not null)"
                 ),
                 format!("create unique index if not exists {table}_key on {table} (source, sequence)"),
             ],
