@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui interop convert oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-watch drift-campaign openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-watch drift-campaign openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -11,7 +11,7 @@ help: ## Show what can be made
 demo: build ## Play the whole story: epidemic, drift, retraining, rollout, a bad candidate stopped
 	@$(LOCAL)/python/bin/python scripts/demo.py
 
-test: doctor packages build interop convert lint unit python-test ui-test stories ## Run every test; installs what the tests need
+test: doctor packages build client interop convert lint unit python-test ui-test stories ## Run every test; installs what the tests need
 	@echo "All tests passed."
 
 doctor: ## Say what this machine lacks, and the command that installs it
@@ -32,6 +32,18 @@ python: ## Make the example's Python environment in .muster/python
 ui: ## Build the dashboard into fleet/dashboard/dist
 	@scripts/dashboard.sh build
 
+client: ## Make the environment of the Python client and its notebook in .muster/client
+	@scripts/python-env.sh $(LOCAL)/client clients/python/requirements.lock
+
+clients: client ## Write the Python client's types and methods anew from the API's description
+	@$(LOCAL)/client/bin/python clients/python/tools/generate.py
+
+frameworks: build client convert ## Export models anew from TensorFlow and scikit-learn (1.8 GB), and run them on boxes as signed bundles
+	@scripts/python-env.sh $(LOCAL)/frameworks fleet/tests/fixtures/frameworks.lock
+	@mkdir -p $(LOCAL)/exported && cp -r fleet/tests/fixtures/frameworks/. $(LOCAL)/exported
+	@$(LOCAL)/frameworks/bin/python fleet/tests/fixtures/frameworks.py $(LOCAL)/exported tensorflow sklearn
+	@FRAMEWORKS=$(abspath $(LOCAL)/exported) $(LOCAL)/python/bin/python hw-tests/stories.py frameworks
+
 interop: ## Make the environments of the other tools that the tests talk to: python-tuf, model_signing, inference clients
 	@scripts/python-env.sh $(LOCAL)/interop fleet/tests/interop/requirements.lock
 	@scripts/python-env.sh $(LOCAL)/oms fleet/tests/interop/oms-requirements.lock
@@ -50,13 +62,14 @@ lint: ## Check formatting, lints and the dependency tree; warnings are errors
 unit: ## Run the Rust tests
 	@scripts/rust-tests.sh
 
-python-test: python ## Run the tests of the Python example
+python-test: python client ## Run the tests of the Python example and of the Python client
 	@cd examples/er-capacity && ../../$(LOCAL)/python/bin/python -m pytest -q
+	@cd clients/python && ../../$(LOCAL)/client/bin/python -m pytest -q && ../../$(LOCAL)/client/bin/python -m ruff check -q .
 
 ui-test: ui ## Run the dashboard's unit tests and type checks
 	@scripts/dashboard.sh test
 
-stories: ## Run the stories on real processes of this machine, the dashboard in a real browser among them
+stories: client convert ## Run the stories on real processes of this machine, the dashboard in a real browser among them
 	@$(LOCAL)/python/bin/python hw-tests/stories.py
 
 sim: ## Live through RUNS (10000) made-up fleets from SEED (1) on, with both real minds, and check every invariant

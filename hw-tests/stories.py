@@ -391,6 +391,78 @@ class Stories:
         lab.boxes.remove(box)
         print(f"    cut off {cut_s:.1f} s after the word, and still out 3 s and several attempts later")
 
+    def frameworks(self) -> None:
+        """Models as TensorFlow, PyTorch and scikit-learn export them: a signed bundle each, and the framework's own answers."""
+        lab = self.lab
+        exported = Path(os.environ.get("FRAMEWORKS", ROOT / "fleet" / "tests" / "fixtures" / "frameworks"))
+        answers = json.loads((exported / "answers.json").read_text())
+        rows = answers["rows"]
+        told = []
+        for file, output in (("tensorflow", "score"), ("torch.onnx", "score"), ("sklearn.onnx", "probabilities")):
+            name = file.removesuffix(".onnx")
+            model, folder = f"risk-{name}", lab.dir / "bundles" / name
+            lab.muster(
+                *("bundle", "build", "--from", exported / file, "--model", model, "--version", "1", "--out", folder),
+                *("--agent", lab.target / "muster-agent", "--runtime", lab.runtime),
+                *("--python", LOCAL / "convert" / "bin" / "python"),
+            )
+            plan = {"stages": [stage("everyone", {"percent": 100.0}, 600)]}
+            self.finish(lab.roll_out(lab.publish_bundle(folder), plan, f"a model of {name}", model))
+            worst = 0.0
+            for box in lab.boxes:
+                with urllib.request.urlopen(f"{box.url}/v2/models/{model}", timeout=10) as answer:
+                    column = json.load(answer)["inputs"][0]["name"]
+                data = [value for row in rows for value in row]
+                tensor = {"name": column, "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": data}
+                request = json.dumps({"inputs": [tensor], "outputs": [{"name": output}]}).encode()
+                url = f"{box.url}/v2/models/{model}/infer"
+                with urllib.request.urlopen(urllib.request.Request(url, data=request), timeout=10) as answer:
+                    said = json.load(answer)["outputs"][0]["data"]
+                wanted = [value for row in answers[name] for value in row]
+                worst = max([worst, *(abs(a - b) for a, b in zip(said, wanted, strict=True))])
+            if worst > 1e-5:
+                raise Failure(f"{model} differs by {worst} from what {name} itself says")
+            told.append(f"{name} differs by {worst:.0e}")
+        print(f"    on {len(lab.boxes)} boxes, from the frameworks' own answers: {', '.join(told)}")
+
+    def notebook(self) -> None:
+        """The example notebook, executed as Jupyter executes it, against this fleet."""
+        lab = self.lab
+        python = LOCAL / "client" / "bin" / "python"
+        if not python.exists():
+            raise Failure("the client's environment is missing: make client")
+        env = {
+            "PYTHONPATH": str(ROOT / "clients" / "python" / "src"),
+            "MUSTER_SERVER": lab.addresses["http"],
+            "BOXES": ",".join(box.url for box in lab.boxes),
+            "MODEL": MODEL,
+            "VERSION": "notebook",
+            "TRAINED": str(lab.dir / "trained"),
+            "OUT": str(lab.dir / "bundles"),
+            "MUSTER": str(lab.target / "muster"),
+            "AGENT": str(lab.target / "muster-agent"),
+            "MUSTER_RUNTIME": str(lab.runtime),
+            "WORKSPACE": str(lab.workspace),
+            "KEY": lab.targets_key,
+            "PANE_S": str(DAY_S // 4),
+            "BAKE_S": "600",
+        }
+        before = self.running()
+        notebook = ROOT / "examples" / "notebooks" / "bundle-rollout-drift.ipynb"
+        done = lab.dir / "notebook.ipynb"
+        lab.run(
+            [
+                *(python, "-m", "nbconvert", "--to", "notebook", "--execute", "--ExecutePreprocessor.timeout=300"),
+                *("--output-dir", done.parent, "--output", done.name, notebook),
+            ],
+            env=env,
+        )
+        outputs = [output for cell in json.loads(done.read_text())["cells"] for output in cell.get("outputs", [])]
+        if not any("image/png" in output.get("data", {}) for output in outputs):
+            raise Failure(f"the notebook drew nothing: {done}")
+        self.finish(self.roll_out(before, 600))
+        print(f"    executed, with its plot: {done}")
+
     def dashboard(self) -> None:
         if shutil.which("chromium") is None:
             raise Failure("chromium is missing: apt-get install chromium")
@@ -425,6 +497,8 @@ def main() -> int:
         "bundle-revoked": stories.bundle_revoked,
         "keys-rotated": stories.keys_rotated,
         "box-stolen": stories.box_stolen,
+        "frameworks": stories.frameworks,
+        "notebook": stories.notebook,
         "dashboard": stories.dashboard,
     }
     names = sys.argv[1:] or list(told)

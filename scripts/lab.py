@@ -351,11 +351,11 @@ class Lab:
         self.muster("release", "publish", "--key", self.targets_key)
         return path
 
-    def roll_out(self, bundle: str, plan: dict[str, Any], reason: str) -> str:
+    def roll_out(self, bundle: str, plan: dict[str, Any], reason: str, model: str = MODEL) -> str:
         file = self.dir / "plan.json"
         file.write_text(json.dumps(plan))
         answer = self.muster(
-            *("-o", "json", "rollout", "create", "--model", MODEL, "--bundle", bundle),
+            *("-o", "json", "rollout", "create", "--model", model, "--bundle", bundle),
             *("--plan", file, "--reason", reason, "--yes"),
         )
         return json.loads(answer)["id"]
