@@ -20,7 +20,7 @@ use muster_fleet::clock::Clocks;
 use muster_fleet::orders::Orders;
 use muster_fleet::roster::Board;
 use muster_fleet::signer::Signer;
-use muster_fleet::store::panes::{self, NewPane};
+use muster_fleet::store::panes::{self, NewPane, Windows};
 use muster_fleet::store::{Store, bundles, devices};
 use muster_fleet::tasks::Tasks;
 use muster_fleet::tasks::drift::Watchers;
@@ -128,7 +128,7 @@ impl World {
         let from = self.start.plus(DAY * day);
         let mut tx = self.tasks.store.write_telemetry().await.unwrap();
         let at = self.tasks.clocks.trust.now();
-        let mut panes = Vec::with_capacity(self.devices.len());
+        let mut windows = Windows::default();
         for (place, device) in self.devices.iter().enumerate() {
             let streams = (0..STREAMS)
                 .map(|stream| self.count(((u64::from(day) << 24) + place as u64) * 64 + stream as u64));
@@ -139,9 +139,9 @@ impl World {
                 to: from.plus(DAY),
                 streams: streams.collect(),
             };
-            panes.push(NewPane { device: device.clone(), pane, window: DAY });
+            windows.add(device, NewPane { pane, window: DAY });
         }
-        assert_eq!(panes::add(&mut tx, &panes, at).await.unwrap(), 0);
+        assert_eq!(panes::add(&mut tx, &windows, at).await.unwrap(), 0);
         tx.commit().await.unwrap();
     }
 

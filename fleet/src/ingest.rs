@@ -20,8 +20,8 @@
 mod book;
 mod decode;
 mod flight;
-mod hours;
 mod keep;
+mod owed;
 mod take;
 mod words;
 
@@ -237,7 +237,8 @@ impl Ingest {
 
     async fn close(&mut self, moment: Moment) -> Result<(), StoreError> {
         let mut book = self.book().await?;
-        self.keeper.close(&self.store, &mut book, moment).await?;
+        let unfit = self.keeper.close(&self.store, &mut book, moment).await?;
+        self.counters.unfit_panes.fetch_add(unfit, Ordering::Relaxed);
         self.book = Some(book);
         Ok(())
     }
@@ -317,7 +318,8 @@ impl Ingest {
         let mut touched = Touched::new();
         let everybody: BTreeSet<&DeviceId> = batch.facts.iter().map(|(device, _)| device).collect();
         let mut members = Members::look_up(&mut control, &everybody, &mut self.heard, moment.at).await?;
-        let (mut page, mut retired, mut stranger) = (Page::default(), false, None);
+        let mut page = Page::new(&book, moment.at, batch.load);
+        let (mut retired, mut stranger) = (false, None);
         for (device, fact) in &batch.facts {
             let mut taker = take::Taker {
                 control: &mut control,
@@ -371,7 +373,7 @@ impl Ingest {
             let state = standing.map_or("unknown", StandingName::as_str);
             tracing::warn!(device.id = %device, state, "a device that is no member speaks, and is not listened to");
         }
-        let entries = page.entries(&book, moment.at, batch.load);
+        let entries = page.entries(&mut book);
         book.take_over(page, moment.at);
         self.counters.open_rollups.store(book.open_rollups() as u64, Ordering::Relaxed);
         self.book = Some(book);

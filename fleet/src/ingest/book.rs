@@ -2,31 +2,29 @@
 //!
 //! ```text
 //!   report ─▶ Page ── judged ─▶ Book ── every five minutes ─▶ rollups, positions, health
-//!                                     └ at once, or every fifteen seconds while messages wait ─▶ sums of hours
+//!                                     └ at once, or every minute while messages wait ─▶ hours, windows, days
 //! ```
 //! It is ahead of the database by the batch that is being written; should that fail, the book goes with it.
 //! All of it can be read again from the reports, so a lost book loses nothing: after a crash the boxes' positions are looked
 //! up when they speak, and what no rollup holds yet is added up again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
 
 use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};
-use muster_protocol::message::{Health, LabelBlock, Pane, Report, ShadowBlock};
+use muster_protocol::message::{Health, Report};
 use muster_protocol::time::Timestamp;
 
 use super::Load;
 use super::flight::Writing;
-use super::hours::Hours;
+use super::owed::Owed;
 use super::take::{Place, place};
 use crate::rollup::{Rollup, Step};
-use crate::store::panes::{self, NewPane};
 use crate::store::positions::{self, Safe};
-use crate::store::reports::{self, HealthAt, NewReport, Unrolled};
+use crate::store::reports::{self, HealthAt, Measured, NewReport, Unrolled};
 use crate::store::rollups::Rollups;
 use crate::store::sources::{self, Source};
 use crate::store::stats::Sums;
-use crate::store::{Control, StoreError, Telemetry, TelemetryTx, labels, shadows, stats};
+use crate::store::{Control, StoreError, Telemetry, TelemetryTx, stats};
 
 /// Devices whose positions are remembered. Beyond it everything is forgotten and looked up again.
 const DEVICES_MAX: usize = 200_000;
@@ -44,7 +42,7 @@ pub(super) struct Book {
     open: Rollups,
     health: BTreeMap<i64, HealthAt>,
     /// Of reports that are committed, and not in the sums yet.
-    owed: Hours,
+    owed: Owed,
     /// When nothing was owed last.
     settled: Timestamp,
     /// States and events, of boots that spoke.
@@ -61,10 +59,7 @@ pub(super) struct Page {
     reports: Vec<NewReport>,
     rollups: Rollups,
     health: BTreeMap<i64, HealthAt>,
-    panes: Vec<NewPane>,
-    labels: Vec<(DeviceId, LabelBlock)>,
-    shadows: Vec<(DeviceId, ShadowBlock)>,
-    hours: Hours,
+    owed: Owed,
     served: BTreeMap<(SlotName, Digest), Sums>,
     /// Boots whose states or events were written.
     written: BTreeSet<(DeviceId, BootId)>,
@@ -72,7 +67,7 @@ pub(super) struct Page {
     /// The last report of it, once its entries were taken out.
     last_id: Option<i64>,
     /// Whether the sums are written with it.
-    settled: bool,
+    settles: bool,
     /// Devices of which boots were forgotten.
     trimmed: BTreeSet<DeviceId>,
 }
@@ -81,12 +76,9 @@ pub(super) struct Page {
 #[derive(Debug)]
 pub(super) struct Entries {
     reports: Vec<NewReport>,
-    panes: Vec<NewPane>,
-    labels: Vec<(DeviceId, LabelBlock)>,
-    shadows: Vec<(DeviceId, ShadowBlock)>,
     lost: Vec<Source>,
     /// With the last report that is in them.
-    sums: Option<(Hours, i64)>,
+    sums: Option<(Owed, i64)>,
 }
 
 /// What is to be written when rollups are closed.
@@ -95,7 +87,7 @@ pub(super) struct Closing<'a> {
     pub(super) rollups: &'a Rollups,
     pub(super) positions: Vec<(i64, u64)>,
     pub(super) health: &'a BTreeMap<i64, HealthAt>,
-    pub(super) owed: &'a Hours,
+    pub(super) owed: &'a Owed,
     pub(super) last_id: i64,
 }
 
@@ -109,9 +101,10 @@ impl Book {
             let again = reports::unrolled(db, after, REREAD).await?;
             let Some(last) = again.last() else { return Ok(book) };
             after = last.id;
-            for Unrolled { id, source, device, box_id, sequence, entry } in again {
+            for Unrolled { id, source, device, box_id, sequence, entry, measured } in again {
                 if id > summed {
                     book.owed.add(&device, (entry.from, entry.to), &entry.health, &entry.models);
+                    book.owed.measured(&device, measured);
                 }
                 // Once these reports are in the rollups, nothing else says how far their boots are safe.
                 book.moved.insert(source, sequence);
@@ -131,11 +124,11 @@ impl Book {
             self.safe.clear();
         }
         self.last_id = page.last_id(self);
-        if page.settled {
-            self.owed = Hours::default();
+        if page.settles {
+            self.owed = Owed::default();
             self.settled = at;
         } else {
-            self.owed.merge(page.hours);
+            self.owed.merge(page.owed);
         }
         self.safe.extend(page.safe);
         for (device, sources) in page.sources {
@@ -184,11 +177,20 @@ impl Book {
         self.open.clear();
         self.moved.clear();
         self.health.clear();
-        self.owed = Hours::default();
+        self.owed = Owed::default();
     }
 }
 
 impl Page {
+    /// Sums may wait while messages do.
+    pub(super) fn new(book: &Book, received: Timestamp, load: Load) -> Self {
+        let settles = match load {
+            Load::Light => true,
+            Load::Heavy => book.owed.are_due(book.settled, received),
+        };
+        Self { settles, ..Self::default() }
+    }
+
     /// Where a report stands to those before it; if it is the next one, it is taken.
     pub(super) async fn take(
         &mut self,
@@ -226,23 +228,19 @@ impl Page {
         for model in &report.models {
             self.served.entry((model.slot.clone(), model.bundle)).or_default().add(model);
         }
-        self.hours.add(device, (report.from, report.to), &report.health, &report.models);
+        self.owed.add(device, (report.from, report.to), &report.health, &report.models);
         Ok(Place::Next)
     }
 
-    /// Takes a pane of a report that was taken.
-    pub(super) fn pane(&mut self, device: &DeviceId, pane: &Pane, window: Duration) {
-        self.panes.push(NewPane { device: device.clone(), pane: pane.clone(), window });
-    }
-
-    /// Takes the labels of a report that was taken.
-    pub(super) fn labels(&mut self, device: &DeviceId, blocks: &[LabelBlock]) {
-        self.labels.extend(blocks.iter().map(|block| (device.clone(), block.clone())));
-    }
-
-    /// Takes what was compared in the shadow, of a report that was taken.
-    pub(super) fn shadows(&mut self, device: &DeviceId, blocks: &[ShadowBlock]) {
-        self.shadows.extend(blocks.iter().map(|block| (device.clone(), block.clone())));
+    /// Takes what the report measured that was taken last. It is kept with the report while the sums wait for it.
+    pub(super) fn measured(&mut self, device: &DeviceId, measured: Measured) -> Result<(), StoreError> {
+        if !self.settles
+            && let Some(report) = self.reports.last_mut()
+        {
+            report.payload = reports::pack_measured(std::mem::take(&mut report.payload), &measured)?;
+        }
+        self.owed.measured(device, measured);
+        Ok(())
     }
 
     fn health(&mut self, box_id: i64, received: Timestamp, health: &Health) {
@@ -309,30 +307,19 @@ impl Page {
         self.last_id.or(self.reports.last().map(|report| report.id)).unwrap_or(book.last_id)
     }
 
-    /// Takes out what is to be written. Sums of hours may wait while messages do.
-    pub(super) fn entries(&mut self, book: &Book, received: Timestamp, load: Load) -> Entries {
+    /// Takes out what is to be written, with what is owed if that is settled.
+    pub(super) fn entries(&mut self, book: &mut Book) -> Entries {
         let last_id = self.last_id(book);
         self.last_id = Some(last_id);
-        self.settled = match load {
-            Load::Light => true,
-            Load::Heavy => book.owed.are_due(book.settled, received),
-        };
-        let sums = (self.settled && !(book.owed.is_empty() && self.hours.is_empty())).then(|| {
-            let mut all = book.owed.clone();
-            all.merge(std::mem::take(&mut self.hours));
+        let sums = (self.settles && (book.owes() || !self.owed.is_empty())).then(|| {
+            let mut all = std::mem::take(&mut book.owed);
+            all.merge(std::mem::take(&mut self.owed));
             (all, last_id)
         });
         let lost = self.lost.iter().filter_map(|(device, boot)| {
             self.sources.get(device).and_then(|sources| sources.iter().find(|source| source.boot == *boot))
         });
-        Entries {
-            lost: lost.cloned().collect(),
-            reports: std::mem::take(&mut self.reports),
-            panes: std::mem::take(&mut self.panes),
-            labels: std::mem::take(&mut self.labels),
-            shadows: std::mem::take(&mut self.shadows),
-            sums,
-        }
+        Entries { lost: lost.cloned().collect(), reports: std::mem::take(&mut self.reports), sums }
     }
 
     fn known<'a>(&'a self, book: &'a Book, device: &DeviceId, boot: &BootId) -> Option<&'a Source> {
@@ -375,9 +362,8 @@ impl Page {
 
 impl Entries {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { reports, panes, labels, shadows, lost, sums } = self;
-        let nothing_new = reports.is_empty() && panes.is_empty() && labels.is_empty() && shadows.is_empty();
-        nothing_new && lost.is_empty() && sums.is_none()
+        let Self { reports, lost, sums } = self;
+        reports.is_empty() && lost.is_empty() && sums.is_none()
     }
 
     /// How many reports were taken.
@@ -388,16 +374,13 @@ impl Entries {
     /// Returns how many panes do not fit those before them.
     pub(super) async fn write(&self, tx: &mut TelemetryTx, received: Timestamp) -> Result<u64, StoreError> {
         reports::append(tx, &self.reports, received).await?;
-        let unfit = panes::add(tx, &self.panes, received).await?;
-        labels::add(tx, &self.labels).await?;
-        shadows::add(tx, &self.shadows).await?;
-        if let Some((sums, last_id)) = &self.sums {
-            sums.write(tx, *last_id).await?;
-        }
         for source in &self.lost {
             sources::lose(tx, source).await?;
         }
-        Ok(unfit)
+        match &self.sums {
+            Some((sums, last_id)) => sums.write(tx, *last_id, received).await,
+            None => Ok(0),
+        }
     }
 }
 

@@ -29,21 +29,21 @@ impl Keeper {
         self.span != Some(span(moment))
     }
 
-    /// Everything that is open into the database, in one transaction, and then retention.
+    /// Everything that is open into the database, in one transaction, and then retention. Returns how many panes do not fit
+    /// those before them.
     pub(super) async fn close(
         &mut self,
         store: &Store,
         book: &mut Book,
         moment: Moment,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let closing = book.closing();
         let mut tx = store.write_telemetry().await?;
         rollups::add(&mut tx, closing.rollups, closing.last_id).await?;
         sources::remember(&mut tx, &closing.positions, moment.at).await?;
         reports::remember_health(&mut tx, closing.health.iter().map(|(id, health)| (*id, health))).await?;
-        if book.owes() {
-            closing.owed.write(&mut tx, closing.last_id).await?;
-        }
+        let unfit =
+            if book.owes() { closing.owed.write(&mut tx, closing.last_id, moment.at).await? } else { 0 };
         tx.commit().await?;
         book.closed();
         self.span = Some(span(moment));
@@ -59,7 +59,7 @@ impl Keeper {
         if dropped > 0 {
             tracing::info!(dropped, "tables of telemetry that are too old or too much were dropped");
         }
-        Ok(())
+        Ok(unfit)
     }
 }
 

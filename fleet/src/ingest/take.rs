@@ -21,6 +21,8 @@ use crate::store::devices::Greeting;
 use crate::store::events::NewEvent;
 use crate::store::log::{Actor, NewEntry};
 use crate::store::outbox::Message;
+use crate::store::panes::NewPane;
+use crate::store::reports::Measured;
 use crate::store::{
     Control, ControlTx, StoreError, bundles, certificates, devices, events, identities, log, orders, outbox,
     positions,
@@ -302,12 +304,12 @@ impl Taker<'_> {
         if self.counted(place) != Place::Next {
             return Ok(());
         }
+        let mut panes = Vec::with_capacity(report.panes.len());
         for pane in &report.panes {
-            self.pane(device, pane).await?;
+            panes.extend(self.pane(device, pane).await?);
         }
-        self.page.labels(device, &report.labels);
-        self.page.shadows(device, &report.shadows);
-        Ok(())
+        let (labels, shadows) = (report.labels.clone(), report.shadows.clone());
+        self.page.measured(device, Measured { panes, labels, shadows })
     }
 
     /// When a report's span ended, in real time: what waited on the box for hours belongs into the hours when it was
@@ -317,17 +319,17 @@ impl Taker<'_> {
         self.clocks.world.real(report.to).clamp(at.minus(LATE_MAX), at)
     }
 
-    async fn pane(&mut self, device: &DeviceId, pane: &Pane) -> Result<(), StoreError> {
-        match self.windows.of(self.control, &pane.bundle).await? {
+    async fn pane(&mut self, device: &DeviceId, pane: &Pane) -> Result<Option<NewPane>, StoreError> {
+        Ok(match self.windows.of(self.control, &pane.bundle).await? {
             Some(monitored) if monitored.streams == pane.streams.len() => {
-                self.page.pane(device, pane, monitored.window);
+                Some(NewPane { pane: pane.clone(), window: monitored.window })
             }
             Some(_) | None => {
                 count(&self.counters.unfit_panes, 1);
                 tracing::debug!(device.id = %device, bundle = %pane.bundle, "a pane that fits no bundle known here");
+                None
             }
-        }
-        Ok(())
+        })
     }
 
     fn counted(&self, place: Place) -> Place {

@@ -1,13 +1,15 @@
 //! Reports as they came, packed, in slices of an hour; and how each box was last.
 //!
-//! What a report measured of data (panes, labels) stands in tables of its own; here is what a person looks at.
+//! What a report measured of data (panes, labels) stands in tables of its own; here is what a person looks at. Only while
+//! those tables wait for it, it stands with the report.
 
 use muster_protocol::ids::DeviceId;
-use muster_protocol::message::{Health, ModelStats, Report};
+use muster_protocol::message::{Health, LabelBlock, ModelStats, Report, ShadowBlock};
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::convert::{column, count, from_json, parse, time, to_json};
+use super::panes::NewPane;
 use super::rows::{self, Rows};
 use super::slices::{self, Kind, Mark, Slice};
 use super::sql::on;
@@ -42,7 +44,22 @@ pub struct NewReport {
     pub payload: Vec<u8>,
 }
 
-/// What is packed of a report.
+/// What a report measured of data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    pub panes: Vec<NewPane>,
+    pub labels: Vec<LabelBlock>,
+    pub shadows: Vec<ShadowBlock>,
+}
+
+impl Measured {
+    pub fn is_empty(&self) -> bool {
+        let Self { panes, labels, shadows } = self;
+        panes.is_empty() && labels.is_empty() && shadows.is_empty()
+    }
+}
+
+/// What is packed of a report. What it measured of data follows, if it is to be found there.
 #[derive(Serialize, Deserialize)]
 struct Packed<H, M> {
     from: Timestamp,
@@ -62,7 +79,7 @@ impl TryFrom<Row> for ReportEntry {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self> {
-        let packed: Packed<Health, Vec<ModelStats>> = unpack(&row.payload)?;
+        let (packed, _) = unpack(&row.payload)?;
         Ok(Self {
             received: time(row.received),
             measured: time(row.measured),
@@ -76,19 +93,37 @@ impl TryFrom<Row> for ReportEntry {
 
 pub fn pack(report: &Report) -> Result<Vec<u8>> {
     let packed = Packed { from: report.from, to: report.to, health: &report.health, models: &report.models };
-    postcard::to_stdvec(&packed)
-        .map_err(|source| StoreError::Encode { what: "report", source: Box::new(source) })
+    postcard::to_stdvec(&packed).map_err(encoding)
 }
 
-fn unpack(payload: &[u8]) -> Result<Packed<Health, Vec<ModelStats>>> {
-    postcard::from_bytes(payload).map_err(|error| StoreError::corrupt("report", &error))
+/// Adds what it measured to a packed report.
+pub fn pack_measured(payload: Vec<u8>, measured: &Measured) -> Result<Vec<u8>> {
+    if measured.is_empty() { Ok(payload) } else { postcard::to_extend(measured, payload).map_err(encoding) }
+}
+
+fn encoding(source: postcard::Error) -> StoreError {
+    StoreError::Encode { what: "report", source: Box::new(source) }
+}
+
+/// Returns what is left, which is what it measured, or nothing.
+fn unpack(payload: &[u8]) -> Result<(Packed<Health, Vec<ModelStats>>, &[u8])> {
+    postcard::take_from_bytes(payload).map_err(corrupt)
+}
+
+fn unpack_measured(rest: &[u8]) -> Result<Measured> {
+    if rest.is_empty() { Ok(Measured::default()) } else { postcard::from_bytes(rest).map_err(corrupt) }
+}
+
+fn corrupt(error: postcard::Error) -> StoreError {
+    StoreError::corrupt("report", &error)
 }
 
 /// Keeps reports that were received together.
 pub async fn append(tx: &mut TelemetryTx, reports: &[NewReport], received: Timestamp) -> Result<()> {
     let Some(last) = reports.last() else { return Ok(()) };
     let slice = Slice::of(Kind::Reports, received);
-    slices::ensure(tx, slice).await?;
+    let payload = reports.iter().map(|report| slices::bytes_of(report.payload.len())).sum();
+    slices::grow(tx, slice, slices::bytes_of(reports.len()), payload, last.id).await?;
     let rows = Rows::default()
         .numbers(reports.iter().map(|report| report.id))
         .numbers(reports.iter().map(|report| report.source))
@@ -98,9 +133,7 @@ pub async fn append(tx: &mut TelemetryTx, reports: &[NewReport], received: Times
         .bytes(reports.iter().map(|report| report.payload.as_slice()));
     let table = slice.table();
     let into = format!("insert into {table} (id, source, sequence, received, measured, payload)");
-    rows::write(tx, (&into, ""), &rows).await.map_err(StoreError::query("writing reports"))?;
-    let payload = reports.iter().map(|report| slices::bytes_of(report.payload.len())).sum();
-    slices::grew(tx, slice, slices::bytes_of(reports.len()), payload, last.id).await
+    rows::write(tx, (&into, ""), &rows).await.map_err(StoreError::query("writing reports"))
 }
 
 const OF_DEVICE: &str = "source in (select id from sources where device = $1)";
@@ -198,6 +231,8 @@ pub struct Unrolled {
     pub box_id: i64,
     pub sequence: u64,
     pub entry: ReportEntry,
+    /// Empty where the sums had it when the report was written.
+    pub measured: Measured,
 }
 
 #[derive(sqlx::FromRow)]
@@ -217,7 +252,16 @@ impl TryFrom<UnrolledRow> for Unrolled {
     fn try_from(row: UnrolledRow) -> Result<Self> {
         let UnrolledRow { id, source, device, box_id, sequence, report } = row;
         let device = parse("device id", &device)?;
-        Ok(Self { id, source, device, box_id, sequence: count(sequence), entry: report.try_into()? })
+        let measured = unpack_measured(unpack(&report.payload)?.1)?;
+        Ok(Self {
+            id,
+            source,
+            device,
+            box_id,
+            sequence: count(sequence),
+            entry: report.try_into()?,
+            measured,
+        })
     }
 }
 

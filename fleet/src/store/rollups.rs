@@ -88,7 +88,7 @@ async fn merge_chunk(tx: &mut TelemetryTx, slice: Slice, chunk: &[(i64, Timestam
         .await
         .map_err(StoreError::query("writing rollups"))?;
     let new = slices::bytes_of(chunk.len()) - slices::bytes_of(held.len());
-    slices::grew(tx, slice, new, payload_bytes, 0).await
+    slices::grow(tx, slice, new, payload_bytes, 0).await
 }
 
 /// A device's rollups that start in `[from, to)`, the oldest first, with what is not rolled yet.

@@ -130,48 +130,41 @@ impl Slice {
     }
 }
 
-const GREW: &str = "insert into slices (kind, starts, row_count, bytes, last_id) values ($1, $2, $3, $4, $5) \
+const GROW: &str = "insert into slices (kind, starts, row_count, bytes, last_id) values ($1, $2, $3, $4, $5) \
      on conflict (kind, starts) do update set row_count = slices.row_count + excluded.row_count, \
      bytes = slices.bytes + excluded.bytes, \
-     last_id = case when excluded.last_id > slices.last_id then excluded.last_id else slices.last_id end";
-
-const IS_HELD: &str = "select 1 from slices where kind = $1 and starts = $2";
+     last_id = case when excluded.last_id > slices.last_id then excluded.last_id else slices.last_id end \
+     returning row_count";
 
 /// Makes the table if there is none.
 pub(super) async fn ensure(tx: &mut TelemetryTx, slice: Slice) -> Result<()> {
-    let held: Option<(i32,)> = on!(tx, |sql| {
-        let ask = sqlx::query_as(IS_HELD).bind(slice.kind.as_str()).bind(slice.starts.as_millis());
-        ask.fetch_optional(sql).await
-    })
-    .map_err(StoreError::query("looking for a table of telemetry"))?;
-    if held.is_some() {
-        return Ok(());
-    }
-    for ddl in slice.ddl(tx.flavour()) {
-        on!(tx, |sql| sqlx::query(sqlx::AssertSqlSafe(ddl)).execute(sql).await.map(drop))
-            .map_err(StoreError::query("making a table of telemetry"))?;
-    }
-    Ok(())
+    grow(tx, slice, 0, 0, 0).await
 }
 
-/// Counts what was written into a slice.
-pub(super) async fn grew(
+/// Counts what is about to be written into a slice, and makes its table if nothing is in it.
+pub(super) async fn grow(
     tx: &mut TelemetryTx,
     slice: Slice,
     rows: i64,
     payload: i64,
     last_id: i64,
 ) -> Result<()> {
-    on!(tx, |sql| sqlx::query(GREW)
+    let (row_count,): (i64,) = on!(tx, |sql| sqlx::query_as(GROW)
         .bind(slice.kind.as_str())
         .bind(slice.starts.as_millis())
         .bind(rows)
         .bind(payload + rows * ROW_BYTES)
         .bind(last_id)
-        .execute(sql)
-        .await
-        .map(drop))
+        .fetch_one(sql)
+        .await)
     .map_err(StoreError::query("counting telemetry"))?;
+    if row_count > rows {
+        return Ok(());
+    }
+    for ddl in slice.ddl(tx.flavour()) {
+        on!(tx, |sql| sqlx::query(sqlx::AssertSqlSafe(ddl)).execute(sql).await.map(drop))
+            .map_err(StoreError::query("making a table of telemetry"))?;
+    }
     Ok(())
 }
 

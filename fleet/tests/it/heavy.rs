@@ -70,6 +70,10 @@ impl Told {
         told
     }
 
+    fn panes(&self) -> u64 {
+        self.windows.iter().map(|(_, _, panes, _)| panes).sum()
+    }
+
     fn rows(&self) -> u64 {
         self.rows.values().flatten().map(|(_, rows)| rows).sum()
     }
@@ -80,6 +84,10 @@ fn rows_in(round: &[Inbound]) -> u64 {
         Report::decode(&message.payload).unwrap().models.iter().map(|model| model.rows).sum::<u64>()
     };
     round.iter().map(rows).sum()
+}
+
+fn panes_in(round: &[Inbound]) -> u64 {
+    round.iter().map(|message| Report::decode(&message.payload).unwrap().panes.len() as u64).sum()
 }
 
 async fn take(ingest: &mut Ingest, round: &[Inbound], load: Load) {
@@ -101,10 +109,10 @@ async fn sums_are_exact_however_often_the_server_dies_under_load() {
         for round in &rounds[..3] {
             take(&mut first, round, Load::Heavy).await;
         }
-        let held = read().await.rows();
+        let held = read().await;
         assert_eq!(
-            held,
-            rows_in(&rounds[0]),
+            (held.rows(), held.panes(), panes_in(&rounds[1]) > 0),
+            (rows_in(&rounds[0]), panes_in(&rounds[0]), true),
             "the first batch's sums are written, the others wait in memory"
         );
         drop(first);
@@ -116,10 +124,12 @@ async fn sums_are_exact_however_often_the_server_dies_under_load() {
         second.keep().await;
         let closed = read().await;
         assert_eq!(closed.rows(), rounds[..4].iter().map(|round| rows_in(round)).sum::<u64>());
+        assert_eq!(closed.panes(), rounds[..4].iter().map(|round| panes_in(round)).sum::<u64>());
         for round in &rounds[4..6] {
             take(&mut second, round, Load::Heavy).await;
         }
-        assert_eq!(read().await.rows(), closed.rows(), "these wait again");
+        let held = read().await;
+        assert_eq!((held.rows(), held.panes()), (closed.rows(), closed.panes()), "these wait again");
         drop(second);
 
         // One that dies before it does anything of its own accord.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_fleet::drift::{Finding, FoundStream, Incident, Kind};
 use muster_fleet::store::incidents::{self, IncidentColumns};
-use muster_fleet::store::panes::{self, NewPane};
+use muster_fleet::store::panes::{self, NewPane, Windows};
 use muster_fleet::store::stats;
 use muster_protocol::drift::{Counter, Reference, Shift};
 use muster_protocol::ids::{DeviceId, Digest, IncidentId, SlotName};
@@ -80,8 +80,9 @@ async fn day(api: &Api, device: &DeviceId, bundle: &Bundle, from: Timestamp, mid
         streams: vec![counter.counts()],
     };
     let mut tx = api.fleet().store.write_telemetry().await.unwrap();
-    let pane = NewPane { device: device.clone(), pane, window: DAY };
-    assert_eq!(panes::add(&mut tx, &[pane], from).await.unwrap(), 0);
+    let mut windows = Windows::default();
+    windows.add(device, NewPane { pane, window: DAY });
+    assert_eq!(panes::add(&mut tx, &windows, from).await.unwrap(), 0);
     tx.commit().await.unwrap();
 }
 
@@ -169,7 +170,9 @@ async fn a_monitored_score_says_how_well_it_promises_to_do() {
     let hour = (device.clone(), slot, bundle.sha256(), stats::hour_of(from));
     let sums = stats::Sums { requests: 1000, rows: 1000, ..stats::Sums::default() };
     let mut tx = api.fleet().store.write_telemetry().await.unwrap();
-    panes::add(&mut tx, &[NewPane { device: device.clone(), pane, window: DAY }], from).await.unwrap();
+    let mut windows = Windows::default();
+    windows.add(&device, NewPane { pane, window: DAY });
+    panes::add(&mut tx, &windows, from).await.unwrap();
     stats::add(&mut tx, [(&hour, &sums)]).await.unwrap();
     tx.commit().await.unwrap();
 
