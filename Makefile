@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test e2e stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-loop bench-watch drift-campaign openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test e2e stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-loop bench-watch drift-campaign openapi api-fuzz fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -109,6 +109,10 @@ soak: runtime bench-models ## Replace a model under load again and again: SWAPS 
 
 bench-shadow: runtime bench-models ## Measure what a second bundle on the same requests costs the one that answers
 	@cargo bench --quiet --profile fast -p muster-agent --bench shadow
+
+api-fuzz: build convert ## Ask every operation of the API what nobody would (Schemathesis), EXAMPLES requests each (20)
+	@scripts/python-env.sh $(LOCAL)/fuzz fleet/tests/interop/fuzz-requirements.lock
+	@$(LOCAL)/python/bin/python hw-tests/api_fuzz.py
 
 fuzz: ## Fuzz every reader of foreign bytes, SECONDS each (60)
 	@scripts/fuzz.sh $(or $(SECONDS),60)

@@ -30,6 +30,7 @@ mod run;
 mod signers;
 mod site;
 mod telemetry;
+mod webhook;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -124,6 +125,9 @@ enum Noun {
     /// Captured rows to Label Studio, and what people answered back.
     #[command(subcommand)]
     Label(label::Verb),
+    /// Who is told what happens, and what they would not take.
+    #[command(subcommand)]
+    Webhook(webhook::Verb),
     /// Saved questions about boxes, such as all of a ward.
     #[command(subcommand)]
     Cohort(cohort::Verb),
@@ -205,6 +209,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Thaw(args) => site::thaw(context, args).await,
         Noun::Capture(verb) => capture::run(context, verb).await,
         Noun::Label(verb) => label::run(context, verb).await,
+        Noun::Webhook(verb) => webhook::run(context, verb).await,
         Noun::Cohort(verb) => cohort::run(context, verb).await,
         Noun::Dataset(verb) => dataset::run(context, verb).await,
         Noun::Telemetry(verb) => telemetry::run(context, verb).await,

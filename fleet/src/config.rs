@@ -16,6 +16,8 @@
 //! reports = { bytes = 2_400_000_000, hours = 6 }
 //! [lineage]                     # who is told what was made out of what: config/lineage.rs
 //! url = "https://marquez.hospital.example"
+//! [[webhooks]]                  # who is told what happens: config/webhooks.rs
+//! name = "on-call"
 //! [datasets]                    # where their files are; else in the data folder: config/datasets.rs
 //! store = "s3://muster-datasets/er"
 //! [clock]                       # a rehearsal's scaled world; all processes must be given the same
@@ -38,6 +40,7 @@ mod datasets;
 mod door;
 mod lineage;
 mod telemetry;
+mod webhooks;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -52,6 +55,7 @@ pub use datasets::DatasetsConfig;
 pub use door::DoorConfig;
 pub use lineage::LineageConfig;
 pub use telemetry::{OtlpConfig, PostgresUrl, TelemetryConfig};
+pub use webhooks::WebhookConfig;
 
 /// A clock for all processes of a rehearsal, as JSON.
 const WORLD_CLOCK: &str = "MUSTER_WORLD_CLOCK";
@@ -67,6 +71,7 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     pub lineage: LineageConfig,
     pub datasets: DatasetsConfig,
+    pub webhooks: Vec<WebhookConfig>,
     pub world: WorldScale,
 }
 
@@ -103,6 +108,7 @@ impl Default for Config {
             telemetry: TelemetryConfig::default(),
             lineage: LineageConfig::default(),
             datasets: DatasetsConfig::default(),
+            webhooks: Vec::new(),
             world: WorldScale::default(),
         }
     }
@@ -218,6 +224,12 @@ pub enum ConfigError {
         "[lineage]: write url = \"https://host\", namespace with 1 to 200 characters, and token_file only beside url"
     )]
     Lineage,
+    #[error("[[webhooks]]: at most 16, each with a name of its own")]
+    Webhooks,
+    #[error(
+        "the webhook '{0}': its name is of a-z, 0-9 and '-', its url https:// (http:// on this machine only), and it asks for at least one event"
+    )]
+    Webhook(String),
     #[error("[telemetry] database: write postgres://user@host/database")]
     Database,
     #[error("'{0}' is no place for datasets: write a folder's path, file://, s3://, gs:// or az://")]
@@ -239,6 +251,7 @@ struct File {
     telemetry: telemetry::Telemetry,
     lineage: LineageConfig,
     datasets: DatasetsConfig,
+    webhooks: Vec<WebhookConfig>,
     clock: Option<WorldScale>,
 }
 
@@ -299,6 +312,7 @@ impl Config {
             telemetry: file.telemetry.into(),
             lineage: file.lineage,
             datasets: file.datasets,
+            webhooks: file.webhooks,
             world: file.clock.or(clock).unwrap_or_default(),
         };
         config.check()?;
@@ -316,6 +330,7 @@ impl Config {
         self.telemetry.check()?;
         self.lineage.check()?;
         self.datasets.check()?;
+        WebhookConfig::check_all(&self.webhooks)?;
         if !(self.world.factor.is_finite() && self.world.factor > 0.0) {
             return Err(ConfigError::Factor(self.world.factor));
         }

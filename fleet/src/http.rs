@@ -33,6 +33,7 @@ mod parts;
 mod plan;
 mod policies;
 mod problem;
+mod refusals;
 mod rollouts;
 mod runs;
 mod sites;
@@ -43,6 +44,7 @@ mod triggers;
 mod trust;
 mod tuf;
 mod ui;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -91,7 +93,7 @@ struct Description;
 pub fn router(fleet: Arc<Fleet>) -> Router {
     let app = App { fleet, viewers: Arc::new(Semaphore::new(events::VIEWERS_MAX)) };
     let (routes, document) = api().split_for_parts();
-    let document: Arc<str> = text(&document).into();
+    let document: Arc<str> = text(&refusals::described(document)).into();
     Router::new()
         .merge(routes)
         .merge(health::router())
@@ -110,7 +112,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
 
 /// The API's description, as committed in `docs/openapi.json`.
 pub fn openapi() -> String {
-    text(&api().split_for_parts().1)
+    text(&refusals::described(api().split_for_parts().1))
 }
 
 fn api() -> OpenApiRouter<App> {
@@ -135,6 +137,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(datasets::router())
         .merge(triggers::router())
         .merge(log::router())
+        .merge(webhooks::router())
         .merge(telemetry::router())
         .layer(middleware::from_fn(guard::within));
     // Uploads and streams last as long as they last.

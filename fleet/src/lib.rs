@@ -26,6 +26,7 @@ pub mod drift;
 pub mod enrolment;
 pub mod figures;
 pub mod fleet;
+mod follow;
 pub mod gate;
 pub mod handback;
 pub mod http;

@@ -20,15 +20,11 @@ use zeroize::Zeroizing;
 
 use crate::config::LineageConfig;
 use crate::fleet::Fleet;
+use crate::follow::{Follower, follow};
 use crate::store::{StoreError, log, meta};
 use crate::tasks::lineage::{News, news};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// After a failure, at first and at most; doubled in between.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(5));
-/// However quiet it is, look again.
-const IDLE: Duration = Duration::from_secs(30);
-const SETTLE: Duration = Duration::from_millis(200);
 /// Log entries looked at before our place is saved.
 const STEP: u32 = 100;
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -88,67 +84,8 @@ impl Teller {
     }
 
     pub async fn run(self, stop: CancellationToken) {
-        let mut commits = self.fleet.store.changes().commits();
-        let mut pause = BACK_OFF.0;
-        let mut failing = false;
-        loop {
-            commits.mark_unchanged();
-            let told = tokio::select! {
-                () = stop.cancelled() => return,
-                told = self.catch_up() => told,
-            };
-            match &told {
-                Ok(()) if failing => tracing::info!("the lineage server takes events again"),
-                // Said once, and again when it is over: it may be away for days.
-                Err(error) if !failing => {
-                    tracing::warn!(error = error as &dyn std::error::Error, "lineage events wait");
-                }
-                Ok(()) | Err(_) => {}
-            }
-            failing = told.is_err();
-            if failing {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(pause) => {}
-                }
-                pause = (pause * 2).min(BACK_OFF.1);
-                continue;
-            }
-            pause = BACK_OFF.0;
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(IDLE) => {}
-                // A burst of commits is looked at once.
-                _ = commits.changed() => tokio::time::sleep(SETTLE).await,
-            }
-        }
-    }
-
-    /// Tells everything after our place in the log.
-    async fn catch_up(&self) -> Result<(), LineageError> {
-        loop {
-            let mut db = self.fleet.store.read().await?;
-            let Some(place) = number(meta::get(&mut db, meta::LINEAGE_PLACE).await?) else {
-                let newest = log::last(&mut db).await?;
-                drop(db);
-                return self.begin(newest).await;
-            };
-            let News { events, seen } = news(&mut db, &self.config.namespace, place, STEP).await?;
-            drop(db);
-            let Some(seen) = seen else { return Ok(()) };
-            for (entry, event) in &events {
-                match self.tell(event).await? {
-                    Told::Taken => self.moved(*entry, Some(meta::LINEAGE_TOLD)).await?,
-                    Told::Refused(status) => {
-                        tracing::error!(log.entry = *entry, status = %status, "the lineage server refuses an event; it is left out");
-                        self.moved(*entry, Some(meta::LINEAGE_REFUSED)).await?;
-                    }
-                }
-            }
-            if events.last().is_none_or(|(last, _)| *last < seen) {
-                self.moved(seen, None).await?;
-            }
-        }
+        let store = self.fleet.store.clone();
+        follow(self, store, stop).await;
     }
 
     async fn tell(&self, event: &serde_json::Value) -> Result<Told, LineageError> {
@@ -194,6 +131,40 @@ impl Teller {
             meta::set(&mut tx, counter, &before.saturating_add(1).to_string()).await?;
         }
         Ok(tx.commit().await?)
+    }
+}
+
+impl Follower for Teller {
+    type Error = LineageError;
+
+    fn whom(&self) -> String {
+        "the lineage server".to_owned()
+    }
+
+    async fn catch_up(&self) -> Result<(), LineageError> {
+        loop {
+            let mut db = self.fleet.store.read().await?;
+            let Some(place) = number(meta::get(&mut db, meta::LINEAGE_PLACE).await?) else {
+                let newest = log::last(&mut db).await?;
+                drop(db);
+                return self.begin(newest).await;
+            };
+            let News { events, seen } = news(&mut db, &self.config.namespace, place, STEP).await?;
+            drop(db);
+            let Some(seen) = seen else { return Ok(()) };
+            for (entry, event) in &events {
+                match self.tell(event).await? {
+                    Told::Taken => self.moved(*entry, Some(meta::LINEAGE_TOLD)).await?,
+                    Told::Refused(status) => {
+                        tracing::error!(log.entry = *entry, status = %status, "the lineage server refuses an event; it is left out");
+                        self.moved(*entry, Some(meta::LINEAGE_REFUSED)).await?;
+                    }
+                }
+            }
+            if events.last().is_none_or(|(last, _)| *last < seen) {
+                self.moved(seen, None).await?;
+            }
+        }
     }
 }
 

@@ -40,6 +40,7 @@ use crate::say::Say;
 use crate::signer::{Signer, SignerError};
 use crate::store::{Store, StoreError, devices};
 use crate::tasks::{self, Tasks};
+use crate::webhook::send::{Sender, WebhookError};
 
 /// How often expiring signatures are looked for.
 const UPKEEP: Duration = Duration::from_hours(1);
@@ -86,6 +87,8 @@ pub enum ServeError {
     },
     #[error("lineage events cannot be sent to the server that [lineage] names")]
     Lineage(#[from] LineageError),
+    #[error("events cannot be sent to a webhook")]
+    Webhook(#[from] WebhookError),
     #[error("figures cannot be sent to the collector that [telemetry] otlp names")]
     Otlp(#[from] OtlpError),
     #[error("a part of the server ended by itself; see the log")]
@@ -194,6 +197,9 @@ async fn serve(
     }
     if let Some(teller) = Teller::new(&fleet.config.lineage, fleet.clone())? {
         parts.spawn(teller.run(quit.clone()));
+    }
+    for hook in &fleet.config.webhooks {
+        parts.spawn(Sender::new(hook.clone(), fleet.clone())?.run(quit.clone()));
     }
     // Whoever started us may not care to know.
     drop(ready.send(fleet.clone()));

@@ -61,6 +61,7 @@ pub mod stats;
 pub mod tags;
 pub mod triggers;
 pub mod trust_files;
+pub mod undelivered;
 pub mod watches;
 pub mod windows;
 

@@ -48,10 +48,17 @@ pub(super) enum Lane {
     Beside,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Aside {
     answers: Jobs,
     beside: Jobs,
+    idle_max: Duration,
+}
+
+impl Default for Aside {
+    fn default() -> Self {
+        Self { answers: Jobs::default(), beside: Jobs::default(), idle_max: IDLE_MAX }
+    }
 }
 
 /// To a lane's thread, once there was something to do; it ends when this goes and its last job is done.
@@ -80,7 +87,7 @@ impl Aside {
         let once_more = job.clone();
         // Where nobody waits any more the result is dropped right there.
         self.begin(lane, move || drop(done.send(job())))?;
-        if let Ok(result) = tokio::time::timeout(IDLE_MAX, result).await {
+        if let Ok(result) = tokio::time::timeout(self.idle_max, result).await {
             patience.is_over = result.is_err();
             return result.map_err(|_| EngineError::Aborted);
         }
@@ -212,9 +219,9 @@ mod tests {
         drop(end);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_job_that_waits_too_long_for_an_idle_moment_is_done_with_a_share() {
-        let aside = Aside::default();
+        let aside = Aside { idle_max: Duration::from_millis(50), ..Aside::default() };
         let idle = Ok(ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle));
         let (end, ended) = sync_channel::<()>(1);
         let ended = Arc::new(Mutex::new(ended));

@@ -48,6 +48,10 @@ impl FromRef<Shared> for Intake {
 type Answer = Result<Response, Refusal>;
 
 pub(super) fn router(slots: Slots, state: watch::Receiver<Value>, desk: Desk, intake: Intake) -> Router {
+    router_within(REQUEST_TIME, App { slots, state, desk, intake })
+}
+
+fn router_within(limit: Duration, app: App) -> Router {
     // Who asks for it pays with its own time, so it costs as little as it can.
     let compress = CompressionLayer::new().quality(CompressionLevel::Fastest);
     Router::new()
@@ -85,17 +89,17 @@ pub(super) fn router(slots: Slots, state: watch::Receiver<Value>, desk: Desk, in
         .method_not_allowed_fallback(no_method)
         // In one: each `layer` of a router puts every route into a box of its own, which is copied for every request.
         .layer((
-            middleware::from_fn(in_time_and_in_words),
+            middleware::from_fn(move |request, next| in_time_and_in_words(limit, request, next)),
             compress.compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN)),
             RequestDecompressionLayer::new().pass_through_unaccepted(true),
         ))
-        .with_state(Arc::new(App { slots, state, desk, intake }))
+        .with_state(Arc::new(app))
 }
 
 /// Every answer comes in time, and every refusal has its sentence: those of the router itself too.
-async fn in_time_and_in_words(request: Request, next: Next) -> Response {
-    let Ok(answer) = tokio::time::timeout(REQUEST_TIME, next.run(request)).await else {
-        let sentence = format!("the request did not end within {} s", REQUEST_TIME.as_secs());
+async fn in_time_and_in_words(limit: Duration, request: Request, next: Next) -> Response {
+    let Ok(answer) = tokio::time::timeout(limit, next.run(request)).await else {
+        let sentence = format!("the request did not end within {} s", limit.as_secs());
         return Refusal::new(StatusCode::REQUEST_TIMEOUT, sentence).into_response();
     };
     let status = answer.status();
@@ -315,31 +319,34 @@ mod tests {
     use super::*;
     use crate::serve::SlotLimits;
 
-    async fn refused(path: &str, body: Body) -> (StatusCode, String) {
-        let slots = Slots::new(Arc::new(|| Timestamp::from_millis(0)), SlotLimits::default());
-        let router =
-            router(slots, watch::channel(Value::Null).1, Desk::new("key").0, Intake::new(1024, 1024));
+    async fn refused(limit: Duration, path: &str, body: Body) -> (StatusCode, String) {
+        let app = App {
+            slots: Slots::new(Arc::new(|| Timestamp::from_millis(0)), SlotLimits::default()),
+            state: watch::channel(Value::Null).1,
+            desk: Desk::new("key").0,
+            intake: Intake::new(1024, 1024),
+        };
         let request = Request::post(path).body(body).unwrap();
-        let answer = router.oneshot(request).await.unwrap();
+        let answer = router_within(limit, app).oneshot(request).await.unwrap();
         let status = answer.status();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap();
         (status, body["error"].as_str().unwrap().to_owned())
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_body_that_never_ends_is_given_up() {
         let (sender, receiver) = tokio::io::duplex(64);
         let body = Body::from_stream(tokio_util::io::ReaderStream::new(receiver));
-        let (status, sentence) = refused("/v2/models/m/infer", body).await;
-        assert_eq!((status, sentence.contains("60 s")), (StatusCode::REQUEST_TIMEOUT, true), "{sentence}");
+        let (status, sentence) = refused(Duration::from_secs(1), "/v2/models/m/infer", body).await;
+        assert_eq!((status, sentence.contains("1 s")), (StatusCode::REQUEST_TIMEOUT, true), "{sentence}");
         drop(sender);
     }
 
     #[tokio::test]
     async fn the_routers_own_refusals_have_a_sentence() {
         let check = async |path: &str, status: u16| {
-            assert_eq!(refused(path, Body::empty()).await.0.as_u16(), status, "{path}");
+            assert_eq!(refused(REQUEST_TIME, path, Body::empty()).await.0.as_u16(), status, "{path}");
         };
         check("/v2/models/%ff/infer", 400).await;
         check("/v2/health/live", 405).await;

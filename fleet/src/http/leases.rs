@@ -76,8 +76,9 @@ struct LeaseBody {
     #[schema(max_length = 64)]
     owner: Option<String>,
     /// Such as `MRI running`.
-    #[serde(flatten)]
-    why: WhyBody,
+    #[serde(default)]
+    #[schema(max_length = 500)]
+    reason: String,
     /// For how long, in seconds.
     #[schema(minimum = 1, maximum = 2_678_400)]
     for_s: u64,
@@ -101,7 +102,7 @@ async fn take(
     acting: Acting,
     Json(body): Json<LeaseBody>,
 ) -> Answer<(StatusCode, Json<LeaseView>)> {
-    let reason = body.why.needed()?.to_owned();
+    let reason = WhyBody { reason: body.reason }.needed()?.to_owned();
     if !(1..=LEASE_S_MAX).contains(&body.for_s) {
         return Err(Problem::invalid(
             "/for_s",
@@ -185,8 +186,9 @@ struct FreezeBody {
     /// The whole fleet, if absent.
     #[schema(value_type = Option<String>)]
     site: Option<SiteName>,
-    #[serde(flatten)]
-    why: WhyBody,
+    #[serde(default)]
+    #[schema(max_length = 500)]
+    reason: String,
 }
 
 /// What is frozen now
@@ -205,7 +207,7 @@ async fn freeze(
     acting: Acting,
     Json(body): Json<FreezeBody>,
 ) -> Answer<Json<List<FreezeView>>> {
-    let reason = body.why.needed()?.to_owned();
+    let reason = WhyBody { reason: body.reason }.needed()?.to_owned();
     let since: Timestamp = app.fleet.clocks.trust.now();
     let new = HeldFreeze { site: body.site, since, by: acting.0.clone(), reason };
     let mut tx = app.fleet.store.write().await?;
@@ -224,7 +226,7 @@ async fn thaw(
     acting: Acting,
     Json(body): Json<FreezeBody>,
 ) -> Answer<Json<List<FreezeView>>> {
-    let reason = body.why.reason()?.to_owned();
+    let reason = WhyBody { reason: body.reason }.reason()?.to_owned();
     let mut tx = app.fleet.store.write().await?;
     let what = scope(body.site.as_ref());
     if !freezes::thaw(&mut tx, body.site.as_ref()).await? {

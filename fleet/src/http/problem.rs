@@ -18,6 +18,8 @@ use crate::roster::RosterError;
 use crate::store::StoreError;
 use crate::tasks::TaskError;
 
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
 pub(crate) type Answer<T> = Result<T, Problem>;
 
 /// Stable: programs may rely on these words.
@@ -220,7 +222,7 @@ impl IntoResponse for Problem {
         };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

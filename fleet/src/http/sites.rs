@@ -24,7 +24,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 }
 
 /// A site's rules; what is left out allows everything.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(as = SiteRules)]
 struct RulesBody {
@@ -38,7 +38,6 @@ struct RulesBody {
     #[schema(value_type = HoursBody)]
     activation: Hours,
     /// Boxes that may fetch or switch at the same moment.
-    #[serde(skip_serializing_if = "Option::is_none")]
     in_flight_max: Option<u32>,
     /// Whether somebody at the box must say yes before it switches.
     consent: ConsentBody,
@@ -70,20 +69,26 @@ enum ConsentBody {
 #[schema(as = Site)]
 struct SiteView {
     site: String,
-    #[serde(flatten)]
-    rules: RulesBody,
+    /// An IANA zone, such as `Europe/Berlin`: what the windows are written in.
+    #[schema(value_type = String)]
+    zone: Zone,
+    #[schema(value_type = HoursBody)]
+    download: Hours,
+    #[schema(value_type = HoursBody)]
+    activation: Hours,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_flight_max: Option<u32>,
+    consent: ConsentBody,
     /// For If-Match; 0 if the site has no rules of its own.
     revision: u64,
 }
 
-impl From<SiteRules> for RulesBody {
-    fn from(rules: SiteRules) -> Self {
-        let SiteRules { zone, download, activation, in_flight_max, consent } = rules;
-        let consent = match consent {
-            Consent::NotNeeded => ConsentBody::NotNeeded,
-            Consent::Ask => ConsentBody::Ask,
-        };
-        Self { zone, download, activation, in_flight_max, consent }
+impl From<Consent> for ConsentBody {
+    fn from(consent: Consent) -> Self {
+        match consent {
+            Consent::NotNeeded => Self::NotNeeded,
+            Consent::Ask => Self::Ask,
+        }
     }
 }
 
@@ -100,7 +105,16 @@ impl From<RulesBody> for SiteRules {
 
 impl SiteView {
     fn of(site: &SiteName, Versioned { revision, document }: Versioned<SiteRules>) -> Self {
-        Self { site: site.to_string(), rules: document.into(), revision }
+        let SiteRules { zone, download, activation, in_flight_max, consent } = document;
+        Self {
+            site: site.to_string(),
+            zone,
+            download,
+            activation,
+            in_flight_max,
+            consent: consent.into(),
+            revision,
+        }
     }
 }
 

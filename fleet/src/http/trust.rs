@@ -83,7 +83,7 @@ async fn list(State(app): State<App>) -> Answer<Json<TrustFiles>> {
 /// One trust file, as it was signed
 #[utoipa::path(get, path = "/trust/{name}", tag = "registry", operation_id = "get_trust_file",
     params(("name" = String, Path, description = "Such as `1.root.json` or `timestamp.json`")),
-    responses((status = 200, description = "The signed bytes", body = Vec<u8>, content_type = "application/json"),
+    responses((status = 200, description = "The signed bytes", body = Object, content_type = "application/json"),
         (status = 404, body = ProblemBody)))]
 async fn get(State(app): State<App>, Id(name): Id<String>) -> Answer<Response> {
     let bytes = trust_files::bytes(&mut app.fleet.store.read().await?, &name).await?;
@@ -96,7 +96,7 @@ async fn get(State(app): State<App>, Id(name): Id<String>) -> Answer<Response> {
 /// Takes a signed trust file in, or says every reason why not
 #[utoipa::path(put, path = "/trust/{name}", tag = "registry", operation_id = "put_trust_file",
     params(("name" = String, Path, description = "`root.json`, `targets.json` or `auto-<model>.json`; a version before it is taken too")),
-    request_body(content = Vec<u8>, content_type = "application/json", description = "The signed bytes"),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The signed bytes"),
     responses((status = 200, body = TrustAccepted),
         (status = 422, description = "Refused with every fault; nothing was changed", body = ProblemBody)))]
 async fn put(

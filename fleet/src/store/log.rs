@@ -184,6 +184,11 @@ pub async fn after(db: &mut Control, subject: Option<&str>, page: &Page<i64>) ->
     read(db, AFTER, page.after.unwrap_or(0), subject, page.limit()).await
 }
 
+pub async fn get(db: &mut Control, id: i64) -> Result<Option<LogEntry>> {
+    let found = read(db, AFTER, id.saturating_sub(1), None, 1).await?;
+    Ok(found.into_iter().find(|entry| entry.id == id))
+}
+
 const LAST: &str = "select coalesce(max(id), 0) from log";
 
 /// Id of the newest entry; 0 before the first.

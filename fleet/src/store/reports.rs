@@ -105,17 +105,23 @@ fn encoding(source: postcard::Error) -> StoreError {
     StoreError::Encode { what: "report", source: Box::new(source) }
 }
 
+type Unpacked = Packed<Health, Vec<ModelStats>>;
+
 /// Returns what is left, which is what it measured, or nothing.
-fn unpack(payload: &[u8]) -> Result<(Packed<Health, Vec<ModelStats>>, &[u8])> {
-    postcard::take_from_bytes(payload).map_err(corrupt)
+fn unpack(payload: &[u8]) -> Result<(Unpacked, &[u8])> {
+    postcard::take_from_bytes(payload).map_err(|error| corrupt(&error))
 }
 
 fn unpack_measured(rest: &[u8]) -> Result<Measured> {
-    if rest.is_empty() { Ok(Measured::default()) } else { postcard::from_bytes(rest).map_err(corrupt) }
+    if rest.is_empty() {
+        Ok(Measured::default())
+    } else {
+        postcard::from_bytes(rest).map_err(|error| corrupt(&error))
+    }
 }
 
-fn corrupt(error: postcard::Error) -> StoreError {
-    StoreError::corrupt("report", &error)
+fn corrupt(error: &postcard::Error) -> StoreError {
+    StoreError::corrupt("report", error)
 }
 
 /// Keeps reports that were received together.

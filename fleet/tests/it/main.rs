@@ -53,3 +53,4 @@ mod store;
 mod telemetry;
 mod trainers;
 mod variants;
+mod webhooks;
