@@ -689,10 +689,30 @@ class Operations(Connection):
         """Published trust files."""
         return self._send("GET", "/api/v1/trust", read="json")
 
-    def get_trust_file(self, name: str) -> list[int]:
+    def get_trust_file(self, name: str) -> Any:
         """One trust file, as it was signed."""
         return self._send("GET", f"/api/v1/trust/{_quote(name)}", read="json")
 
-    def put_trust_file(self, name: str, body: list[int]) -> types.TrustAccepted:
+    def put_trust_file(self, name: str, body: bytes) -> types.TrustAccepted:
         """Takes a signed trust file in, or says every reason why not."""
-        return self._send("PUT", f"/api/v1/trust/{_quote(name)}", json=body, read="json")
+        return self._send("PUT", f"/api/v1/trust/{_quote(name)}", content=body, read="json")
+
+    def list_webhooks(self) -> types.ListWebhook:
+        """Webhooks of the server's configuration."""
+        return self._send("GET", "/api/v1/webhooks", read="json")
+
+    def list_undelivered(
+        self, name: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> types.ListUndeliveredEvent:
+        """What a webhook would not take, the oldest first.
+
+        :param limit: Items at most, 1 to 500.
+        :param cursor: `next` of the page before.
+        """
+        return self._send(
+            "GET", f"/api/v1/webhooks/{_quote(name)}/undelivered", query={"limit": limit, "cursor": cursor}, read="json"
+        )
+
+    def retry_undelivered(self, name: str, entry: str) -> None:
+        """Sends an event again that a webhook would not take."""
+        self._send("POST", f"/api/v1/webhooks/{_quote(name)}/undelivered/{_quote(entry)}/retry", read="nothing")

@@ -209,6 +209,14 @@ class ForecastStage(TypedDict):
     p90_s: NotRequired[int | None]
 
 
+class FreezeScope(TypedDict):
+    reason: NotRequired[str]
+    site: NotRequired[str | None]
+    """
+    The whole fleet, if absent.
+    """
+
+
 class GateLayer(TypedDict):
     alpha: NotRequired[float | None]
     """
@@ -501,6 +509,26 @@ class NewDatasetVersion(TypedDict):
     """
     Digest of the profile, which is here already.
     """
+
+
+class NewLease(TypedDict):
+    device: NotRequired[str | None]
+    """
+    Either a box or a site.
+    """
+    for_s: int
+    """
+    For how long, in seconds.
+    """
+    owner: NotRequired[str | None]
+    """
+    Who holds it; you, if absent.
+    """
+    reason: NotRequired[str]
+    """
+    Such as `MRI running`.
+    """
+    site: NotRequired[str | None]
 
 
 class NewRun(TypedDict):
@@ -968,6 +996,25 @@ class TrustFiles(TypedDict):
     files: list[TrustFile]
 
 
+class UndeliveredEvent(TypedDict):
+    again: bool
+    """
+    Whether it is about to be sent again.
+    """
+    at: str
+    """
+    When it was put aside.
+    """
+    entry: int
+    """
+    Number of the log entry.
+    """
+    kind: str
+    sentence: str
+    subject: str
+    why: str
+
+
 class Values(TypedDict):
     max: float
     mean: float
@@ -1002,6 +1049,26 @@ class WaitingFor(TypedDict):
     What happens next, or what a person can do.
     """
     sentence: str
+
+
+class Webhook(TypedDict):
+    behind: int
+    """
+    Log entries that it was not told of yet.
+    """
+    events: list[str]
+    """
+    Kinds of log entries, or what kinds begin with.
+    """
+    name: str
+    undelivered: int
+    """
+    Events that it would not take, kept for people.
+    """
+    url: str
+    """
+    Without what may be a secret.
+    """
 
 
 class Who(TypedDict):
@@ -1253,13 +1320,6 @@ class Freeze(TypedDict):
     """
 
 
-class FreezeScope(WhyBody):
-    site: NotRequired[str | None]
-    """
-    The whole fleet, if absent.
-    """
-
-
 class Gate(TypedDict):
     alpha: float
     """
@@ -1461,6 +1521,30 @@ class ListLease(TypedDict):
     """
 
 
+class ListUndeliveredEvent(TypedDict):
+    """
+    A part of a list.
+    """
+
+    items: list[UndeliveredEvent]
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page.
+    """
+
+
+class ListWebhook(TypedDict):
+    """
+    A part of a list.
+    """
+
+    items: list[Webhook]
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page.
+    """
+
+
 class LogEntry(TypedDict):
     actor: Who
     at: str
@@ -1566,22 +1650,6 @@ class NewEnrolment(TypedDict):
     """
     The content of the file that a box is enrolled with.
     """
-
-
-class NewLease(WhyBody):
-    device: NotRequired[str | None]
-    """
-    Either a box or a site.
-    """
-    for_s: int
-    """
-    For how long, in seconds.
-    """
-    owner: NotRequired[str | None]
-    """
-    Who holds it; you, if absent.
-    """
-    site: NotRequired[str | None]
 
 
 PerformanceDay = TypedDict(
@@ -1813,12 +1881,20 @@ class ShadowDay(TypedDict):
     slot: str
 
 
-class Site(SiteRules):
+class Site(TypedDict):
+    activation: SiteHours
+    consent: Literal["not_needed", "ask"]
+    download: SiteHours
+    in_flight_max: NotRequired[int | None]
     revision: int
     """
     For If-Match; 0 if the site has no rules of its own.
     """
     site: str
+    zone: str
+    """
+    An IANA zone, such as `Europe/Berlin`: what the windows are written in.
+    """
 
 
 class Slot(TypedDict):

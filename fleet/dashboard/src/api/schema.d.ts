@@ -1501,6 +1501,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Webhooks of the server's configuration */
+        get: operations["list_webhooks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{name}/undelivered": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a webhook would not take, the oldest first */
+        get: operations["list_undelivered"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{name}/undelivered/{entry}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sends an event again that a webhook would not take */
+        post: operations["retry_undelivered"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -2031,7 +2082,8 @@ export interface components {
             /** @description Absent if the whole fleet is frozen. */
             site?: string | null;
         };
-        FreezeScope: components["schemas"]["WhyBody"] & {
+        FreezeScope: {
+            reason?: string;
             /** @description The whole fleet, if absent. */
             site?: string | null;
         };
@@ -2766,14 +2818,21 @@ export interface components {
         };
         /** @description A part of a list. */
         List_Site: {
-            items: (components["schemas"]["SiteRules"] & {
+            items: {
+                activation: components["schemas"]["SiteHours"];
+                consent: components["schemas"]["ConsentRule"];
+                download: components["schemas"]["SiteHours"];
+                /** Format: int32 */
+                in_flight_max?: number | null;
                 /**
                  * Format: int64
                  * @description For If-Match; 0 if the site has no rules of its own.
                  */
                 revision: number;
                 site: string;
-            })[];
+                /** @description An IANA zone, such as `Europe/Berlin`: what the windows are written in. */
+                zone: string;
+            }[];
             /** @description Cursor of the rest; absent on the last page. */
             next?: string | null;
         };
@@ -2798,8 +2857,50 @@ export interface components {
             next?: string | null;
         };
         /** @description A part of a list. */
+        List_UndeliveredEvent: {
+            items: {
+                /** @description Whether it is about to be sent again. */
+                again: boolean;
+                /** @description When it was put aside. */
+                at: components["schemas"]["Time"];
+                /**
+                 * Format: int64
+                 * @description Number of the log entry.
+                 */
+                entry: number;
+                kind: string;
+                sentence: string;
+                subject: string;
+                why: string;
+            }[];
+            /** @description Cursor of the rest; absent on the last page. */
+            next?: string | null;
+        };
+        /** @description A part of a list. */
         List_Value: {
             items: unknown[];
+            /** @description Cursor of the rest; absent on the last page. */
+            next?: string | null;
+        };
+        /** @description A part of a list. */
+        List_Webhook: {
+            items: {
+                /**
+                 * Format: int64
+                 * @description Log entries that it was not told of yet.
+                 */
+                behind: number;
+                /** @description Kinds of log entries, or what kinds begin with. */
+                events: string[];
+                name: string;
+                /**
+                 * Format: int64
+                 * @description Events that it would not take, kept for people.
+                 */
+                undelivered: number;
+                /** @description Without what may be a secret. */
+                url: string;
+            }[];
             /** @description Cursor of the rest; absent on the last page. */
             next?: string | null;
         };
@@ -2968,7 +3069,7 @@ export interface components {
             /** @description The content of the file that a box is enrolled with. */
             file: Record<string, never>;
         };
-        NewLease: components["schemas"]["WhyBody"] & {
+        NewLease: {
             /** @description Either a box or a site. */
             device?: string | null;
             /**
@@ -2978,6 +3079,8 @@ export interface components {
             for_s: number;
             /** @description Who holds it; you, if absent. */
             owner?: string | null;
+            /** @description Such as `MRI running`. */
+            reason?: string;
             site?: string | null;
         };
         NewRollout: components["schemas"]["Plan"] & {
@@ -3575,13 +3678,20 @@ export interface components {
             rows: number;
             slot: string;
         };
-        Site: components["schemas"]["SiteRules"] & {
+        Site: {
+            activation: components["schemas"]["SiteHours"];
+            consent: components["schemas"]["ConsentRule"];
+            download: components["schemas"]["SiteHours"];
+            /** Format: int32 */
+            in_flight_max?: number | null;
             /**
              * Format: int64
              * @description For If-Match; 0 if the site has no rules of its own.
              */
             revision: number;
             site: string;
+            /** @description An IANA zone, such as `Europe/Berlin`: what the windows are written in. */
+            zone: string;
         };
         SiteCount: {
             /** Format: int64 */
@@ -3930,6 +4040,21 @@ export interface components {
         TrustFiles: {
             files: components["schemas"]["TrustFile"][];
         };
+        UndeliveredEvent: {
+            /** @description Whether it is about to be sent again. */
+            again: boolean;
+            /** @description When it was put aside. */
+            at: components["schemas"]["Time"];
+            /**
+             * Format: int64
+             * @description Number of the log entry.
+             */
+            entry: number;
+            kind: string;
+            sentence: string;
+            subject: string;
+            why: string;
+        };
         Values: {
             /** Format: double */
             max: number;
@@ -3959,6 +4084,23 @@ export interface components {
             next?: string | null;
             sentence: string;
         };
+        Webhook: {
+            /**
+             * Format: int64
+             * @description Log entries that it was not told of yet.
+             */
+            behind: number;
+            /** @description Kinds of log entries, or what kinds begin with. */
+            events: string[];
+            name: string;
+            /**
+             * Format: int64
+             * @description Events that it would not take, kept for people.
+             */
+            undelivered: number;
+            /** @description Without what may be a secret. */
+            url: string;
+        };
         /** @description Who did it. */
         Who: {
             /** @description `fleet`, `device`, `person`, `builder` or `policy`. */
@@ -3979,7 +4121,89 @@ export interface components {
             value: number;
         };
     };
-    responses: never;
+    responses: {
+        /** @description The server is busy, or its database away */
+        Busy: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description A page of another site asks for a change */
+        CrossSite: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Something failed inside; the log says what, under the id that the answer has */
+        Internal: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The body has a field that is missing, unknown or out of its bounds */
+        Invalid: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The address, the query, a header or the body cannot be read */
+        Malformed: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The body is not said to be JSON */
+        NoJson: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The answer took too long */
+        TimedOut: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The body is too long */
+        TooLarge: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The server is not known by the name that was asked */
+        WrongHost: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+    };
     parameters: never;
     requestBodies: never;
     headers: never;
@@ -4070,7 +4294,9 @@ export type List_RolloutSummary = components['schemas']['List_RolloutSummary'];
 export type List_Run = components['schemas']['List_Run'];
 export type List_Site = components['schemas']['List_Site'];
 export type List_Trigger = components['schemas']['List_Trigger'];
+export type List_UndeliveredEvent = components['schemas']['List_UndeliveredEvent'];
 export type List_Value = components['schemas']['List_Value'];
+export type List_Webhook = components['schemas']['List_Webhook'];
 export type LogEntry = components['schemas']['LogEntry'];
 export type LostReports = components['schemas']['LostReports'];
 export type Model = components['schemas']['Model'];
@@ -4165,12 +4391,23 @@ export type TriggerCause = components['schemas']['TriggerCause'];
 export type TrustAccepted = components['schemas']['TrustAccepted'];
 export type TrustFile = components['schemas']['TrustFile'];
 export type TrustFiles = components['schemas']['TrustFiles'];
+export type UndeliveredEvent = components['schemas']['UndeliveredEvent'];
 export type Values = components['schemas']['Values'];
 export type VersionNotes = components['schemas']['VersionNotes'];
 export type WaitingFor = components['schemas']['WaitingFor'];
+export type Webhook = components['schemas']['Webhook'];
 export type Who = components['schemas']['Who'];
 export type WhyBody = components['schemas']['WhyBody'];
 export type Within = components['schemas']['Within'];
+export type ResponseBusy = components['responses']['Busy'];
+export type ResponseCrossSite = components['responses']['CrossSite'];
+export type ResponseInternal = components['responses']['Internal'];
+export type ResponseInvalid = components['responses']['Invalid'];
+export type ResponseMalformed = components['responses']['Malformed'];
+export type ResponseNoJson = components['responses']['NoJson'];
+export type ResponseTimedOut = components['responses']['TimedOut'];
+export type ResponseTooLarge = components['responses']['TooLarge'];
+export type ResponseWrongHost = components['responses']['WrongHost'];
 export type $defs = Record<string, never>;
 export interface operations {
     get_blob: {
@@ -4194,15 +4431,20 @@ export interface operations {
                     "application/octet-stream": number[];
                 };
             };
+            400: components["responses"]["Malformed"];
             /** @description Not here */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     put_blob: {
@@ -4235,24 +4477,30 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             /** @description Too long; nothing was kept */
             413: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
             /** @description Not what the digest says; nothing was kept */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     head_blob: {
@@ -4274,6 +4522,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
             /** @description Not here */
             404: {
                 headers: {
@@ -4281,6 +4530,10 @@ export interface operations {
                 };
                 content?: never;
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_bundles: {
@@ -4309,9 +4562,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_bundle: {
@@ -4334,14 +4591,19 @@ export interface operations {
                     "application/json": components["schemas"]["Bundle"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_captures: {
@@ -4371,9 +4633,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     ask_capture: {
@@ -4397,12 +4663,14 @@ export interface operations {
                     "application/json": components["schemas"]["Capture"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description No box runs it, or one is asked for too much */
@@ -4411,17 +4679,23 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_capture: {
@@ -4443,14 +4717,19 @@ export interface operations {
                     "application/json": components["schemas"]["Capture"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     cancel_capture: {
@@ -4476,12 +4755,14 @@ export interface operations {
                     "application/json": components["schemas"]["Capture"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description It is cancelled already */
@@ -4490,9 +4771,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_cohorts: {
@@ -4522,9 +4810,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_cohort: {
@@ -4546,14 +4838,19 @@ export interface operations {
                     "application/json": components["schemas"]["Cohort"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     put_cohort: {
@@ -4582,22 +4879,30 @@ export interface operations {
                     "application/json": components["schemas"]["Cohort"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             412: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     remove_cohort: {
@@ -4621,14 +4926,23 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_dataset_blob: {
@@ -4652,15 +4966,20 @@ export interface operations {
                     "application/octet-stream": number[];
                 };
             };
+            400: components["responses"]["Malformed"];
             /** @description Not here */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     put_dataset_blob: {
@@ -4693,24 +5012,30 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             /** @description Too long; nothing was kept */
             413: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
             /** @description Not what the digest says; nothing was kept */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     head_dataset_blob: {
@@ -4732,6 +5057,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
             /** @description Not here */
             404: {
                 headers: {
@@ -4739,6 +5065,10 @@ export interface operations {
                 };
                 content?: never;
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_datasets: {
@@ -4768,9 +5098,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     compare_datasets: {
@@ -4796,14 +5130,19 @@ export interface operations {
                     "application/json": components["schemas"]["DatasetComparison"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_dataset_versions: {
@@ -4835,9 +5174,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     add_dataset_version: {
@@ -4872,24 +5215,32 @@ export interface operations {
                     "application/json": components["schemas"]["DatasetVersionDetail"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             /** @description A file is not here yet */
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             /** @description It contradicts itself, its files or its rules */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_dataset_version: {
@@ -4913,14 +5264,19 @@ export interface operations {
                     "application/json": components["schemas"]["DatasetVersionDetail"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_dataset_profile: {
@@ -4944,14 +5300,19 @@ export interface operations {
                     "application/json": Record<string, never>;
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_devices: {
@@ -4990,9 +5351,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_device: {
@@ -5014,14 +5379,19 @@ export interface operations {
                     "application/json": components["schemas"]["DeviceDetail"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_device_lineage: {
@@ -5051,7 +5421,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             404: {
@@ -5059,9 +5429,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_device_tags: {
@@ -5083,14 +5457,19 @@ export interface operations {
                     "application/json": components["schemas"]["DeviceTags"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     put_device_tags: {
@@ -5119,12 +5498,14 @@ export interface operations {
                     "application/json": components["schemas"]["DeviceTags"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             412: {
@@ -5132,17 +5513,23 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_device_telemetry: {
@@ -5176,7 +5563,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             404: {
@@ -5184,9 +5571,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_drift: {
@@ -5216,9 +5607,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_drift_heatmap: {
@@ -5249,9 +5644,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_drift_histogram: {
@@ -5285,7 +5684,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             404: {
@@ -5293,9 +5692,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_performance: {
@@ -5322,9 +5725,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_enrolments: {
@@ -5354,9 +5761,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     create_enrolment: {
@@ -5380,22 +5791,30 @@ export interface operations {
                     "application/json": components["schemas"]["NewEnrolment"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     cancel_enrolment: {
@@ -5421,14 +5840,23 @@ export interface operations {
                     "application/json": components["schemas"]["Enrolment"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     follow_events: {
@@ -5455,15 +5883,19 @@ export interface operations {
                     "text/event-stream": components["schemas"]["EventData"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
             /** @description Too many viewers */
             503: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            504: components["responses"]["TimedOut"];
         };
     };
     list_freezes: {
@@ -5483,6 +5915,10 @@ export interface operations {
                     "application/json": components["schemas"]["List_Freeze"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     freeze: {
@@ -5506,14 +5942,22 @@ export interface operations {
                     "application/json": components["schemas"]["List_Freeze"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     thaw: {
@@ -5537,15 +5981,24 @@ export interface operations {
                     "application/json": components["schemas"]["List_Freeze"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             /** @description It is not frozen */
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_identities: {
@@ -5577,9 +6030,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_identity: {
@@ -5601,14 +6058,19 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     accept_identity: {
@@ -5634,12 +6096,14 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -5647,9 +6111,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     dismiss_suspicion: {
@@ -5675,12 +6146,14 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -5688,9 +6161,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     quarantine_identity: {
@@ -5716,12 +6196,14 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -5729,9 +6211,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     reject_identity: {
@@ -5757,12 +6246,14 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -5770,9 +6261,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     release_identity: {
@@ -5798,12 +6296,14 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -5811,9 +6311,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     revoke_identity: {
@@ -5839,12 +6346,14 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -5852,9 +6361,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_incidents: {
@@ -5885,9 +6401,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_incident: {
@@ -5909,14 +6429,19 @@ export interface operations {
                     "application/json": components["schemas"]["Incident"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     acknowledge_incident: {
@@ -5942,12 +6467,14 @@ export interface operations {
                     "application/json": components["schemas"]["Incident"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -5955,9 +6482,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     close_incident: {
@@ -5983,12 +6517,14 @@ export interface operations {
                     "application/json": components["schemas"]["Incident"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -5996,9 +6532,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_leases: {
@@ -6028,9 +6571,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     take_lease: {
@@ -6054,22 +6601,30 @@ export interface operations {
                     "application/json": components["schemas"]["Lease"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     release_lease: {
@@ -6095,14 +6650,23 @@ export interface operations {
                     "application/json": components["schemas"]["Lease"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_lineage_events: {
@@ -6132,9 +6696,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_log: {
@@ -6166,9 +6734,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_models: {
@@ -6198,9 +6770,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_model: {
@@ -6232,7 +6808,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             404: {
@@ -6240,9 +6816,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     put_model_alias: {
@@ -6272,12 +6852,14 @@ export interface operations {
                     "application/json": components["schemas"]["Alias"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description The fleet moves this name by itself */
@@ -6286,7 +6868,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             412: {
@@ -6294,17 +6876,23 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     remove_model_alias: {
@@ -6329,12 +6917,14 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -6342,9 +6932,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_model_version: {
@@ -6368,14 +6965,19 @@ export interface operations {
                     "application/json": components["schemas"]["ModelVersion"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_version_lineage: {
@@ -6399,14 +7001,19 @@ export interface operations {
                     "application/json": components["schemas"]["LineageGraph"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     put_version_notes: {
@@ -6436,12 +7043,14 @@ export interface operations {
                     "application/json": components["schemas"]["VersionNotes"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             412: {
@@ -6449,17 +7058,23 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_overview: {
@@ -6479,6 +7094,10 @@ export interface operations {
                     "application/json": components["schemas"]["Overview"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_policies: {
@@ -6508,9 +7127,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_policy: {
@@ -6534,15 +7157,20 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
+            400: components["responses"]["Malformed"];
             /** @description The model has none */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     put_policy: {
@@ -6571,22 +7199,30 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             412: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_rollouts: {
@@ -6620,9 +7256,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     create_rollout: {
@@ -6659,24 +7299,32 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             /** @description An open rollout brings the same bundle */
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             /** @description It cannot work */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_rollout: {
@@ -6700,14 +7348,19 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     abort_rollout: {
@@ -6736,12 +7389,14 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -6750,7 +7405,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -6759,9 +7414,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     approve_rollout: {
@@ -6790,12 +7452,14 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -6804,7 +7468,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -6813,9 +7477,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_rollout_devices: {
@@ -6842,14 +7513,19 @@ export interface operations {
                     "application/json": components["schemas"]["List_RolloutDevice"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_rollout_evidence: {
@@ -6872,14 +7548,19 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_rollout_journal: {
@@ -6907,14 +7588,19 @@ export interface operations {
                     "application/json": components["schemas"]["List_Value"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     pause_rollout: {
@@ -6943,12 +7629,14 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -6957,7 +7645,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -6966,9 +7654,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     promote_rollout: {
@@ -6997,12 +7692,14 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -7011,7 +7708,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -7020,9 +7717,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     resume_rollout: {
@@ -7051,12 +7755,14 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -7065,7 +7771,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -7074,9 +7780,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     retry_rollout: {
@@ -7105,12 +7818,14 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -7119,7 +7834,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -7128,9 +7843,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     rollback_rollout: {
@@ -7159,12 +7881,14 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -7173,7 +7897,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -7182,9 +7906,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_runs: {
@@ -7215,9 +7946,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     create_run: {
@@ -7241,23 +7976,31 @@ export interface operations {
                     "application/json": components["schemas"]["Run"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             /** @description Refused, for example because one is under way; the refusal is kept */
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     claim_run: {
@@ -7289,14 +8032,22 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_run: {
@@ -7318,14 +8069,19 @@ export interface operations {
                     "application/json": components["schemas"]["Run"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     approve_run: {
@@ -7351,12 +8107,14 @@ export interface operations {
                     "application/json": components["schemas"]["Run"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description It is no candidate, or you asked for the run or approved it yourself */
@@ -7365,9 +8123,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     cancel_run: {
@@ -7393,12 +8158,14 @@ export interface operations {
                     "application/json": components["schemas"]["Run"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -7406,9 +8173,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_run_datasets: {
@@ -7430,14 +8204,19 @@ export interface operations {
                     "application/json": components["schemas"]["List_DatasetVersion"];
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     set_run_datasets: {
@@ -7463,12 +8242,14 @@ export interface operations {
                     "application/json": components["schemas"]["List_DatasetVersion"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description The run is not yours any more */
@@ -7477,9 +8258,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     finish_run: {
@@ -7505,12 +8293,14 @@ export interface operations {
                     "application/json": components["schemas"]["Run"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description The run is not yours any more */
@@ -7519,18 +8309,24 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             /** @description The catalogue does not list what was published */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     heartbeat_run: {
@@ -7556,12 +8352,14 @@ export interface operations {
                     "application/json": components["schemas"]["HeartbeatAnswer"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description The run is not yours any more: stop */
@@ -7570,9 +8368,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     reject_run: {
@@ -7598,12 +8403,14 @@ export interface operations {
                     "application/json": components["schemas"]["Run"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -7611,9 +8418,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_run_result: {
@@ -7645,12 +8459,13 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description The run is not yours */
@@ -7659,9 +8474,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     hand_back_run_result: {
@@ -7687,13 +8506,15 @@ export interface operations {
                     "application/json": components["schemas"]["TrainerResult"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             /** @description No such run, or the token is not good for it */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Another result was handed back already */
@@ -7702,18 +8523,24 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             /** @description A file is named wrongly or was not uploaded */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     put_run_result_file: {
@@ -7747,13 +8574,15 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             /** @description No such run, or the token is not good for it */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description The result was handed back already */
@@ -7762,7 +8591,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Too long; nothing was kept */
@@ -7771,18 +8600,22 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
             /** @description Not what the digest says; nothing was kept */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     say_run_progress: {
@@ -7807,23 +8640,31 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             /** @description No such run, or the token is not good for it */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     open_run_result: {
@@ -7849,12 +8690,14 @@ export interface operations {
                     "application/json": components["schemas"]["ResultToken"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description The run is not yours */
@@ -7863,17 +8706,23 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_sites: {
@@ -7903,9 +8752,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_site: {
@@ -7929,6 +8782,11 @@ export interface operations {
                     "application/json": components["schemas"]["Site"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     put_site: {
@@ -7957,22 +8815,30 @@ export interface operations {
                     "application/json": components["schemas"]["Site"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
             412: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     tag_devices: {
@@ -7999,14 +8865,22 @@ export interface operations {
                     "application/json": components["schemas"]["TaggedMany"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_telemetry: {
@@ -8026,6 +8900,10 @@ export interface operations {
                     "application/json": components["schemas"]["TelemetryKept"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_triggers: {
@@ -8054,9 +8932,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_trust_files: {
@@ -8076,6 +8958,10 @@ export interface operations {
                     "application/json": components["schemas"]["TrustFiles"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_trust_file: {
@@ -8096,17 +8982,22 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": number[];
+                    "application/json": Record<string, never>;
                 };
             };
+            400: components["responses"]["Malformed"];
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
     put_trust_file: {
@@ -8122,7 +9013,7 @@ export interface operations {
         /** @description The signed bytes */
         requestBody: {
             content: {
-                "application/json": number[];
+                "application/octet-stream": number[];
             };
         };
         responses: {
@@ -8134,15 +9025,126 @@ export interface operations {
                     "application/json": components["schemas"]["TrustAccepted"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
             /** @description Refused with every fault; nothing was changed */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_webhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_Webhook"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_undelivered: {
+        parameters: {
+            query?: {
+                /** @description Items at most, 1 to 500. */
+                limit?: number;
+                /** @description `next` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_UndeliveredEvent"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    retry_undelivered: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+                entry: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is sent as soon as the webhook answers */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Malformed"];
+            403: components["responses"]["CrossSite"];
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
         };
     };
 }

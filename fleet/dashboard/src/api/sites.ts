@@ -9,8 +9,11 @@ export function useSites(): Pick<UseQueryResult<Site[]>, "data" | "error" | "ref
   return { data: data === undefined ? undefined : withOthers(data, others), error, refetch };
 }
 
+/** What a site without rules of its own allows: everything. */
+const FREE: Omit<Site, "site"> = { zone: "UTC", download: {}, activation: {}, consent: "not_needed", revision: 0 };
+
 export function withOthers(ruled: Site[], others: string[]): Site[] {
   const known = new Set(ruled.map(({ site }) => site));
-  const free = [...new Set(others)].filter((site) => !known.has(site)).map((site): Site => ({ site, revision: 0 }));
+  const free = [...new Set(others)].filter((site) => !known.has(site)).map((site): Site => ({ site, ...FREE }));
   return [...ruled, ...free].toSorted((a, b) => a.site.localeCompare(b.site));
 }
