@@ -12,6 +12,8 @@
 //! [mqtt]
 //! listen = "127.0.0.1:8883"     # mutual TLS, so any address will do
 //! public = "mqtts://fleet.hospital.example:8883"    # what boxes are told; else the first name and the port
+//! [identity]                    # who may operate: config/identity.rs
+//! mode = "open"
 //! [telemetry]                   # how much is kept: config/telemetry.rs
 //! reports = { bytes = 2_400_000_000, hours = 6 }
 //! [clock]                       # a rehearsal's scaled world; all processes must be given the same
@@ -31,6 +33,7 @@
 //! ```
 
 mod door;
+mod identity;
 mod telemetry;
 
 use std::fmt;
@@ -43,6 +46,7 @@ use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 pub use door::DoorConfig;
+pub use identity::{GroupRole, IdentityConfig, Mode, OidcConfig};
 pub use telemetry::{OtlpConfig, PostgresUrl, TelemetryConfig};
 
 /// A clock for all processes of a rehearsal, as JSON.
@@ -57,6 +61,7 @@ pub struct Config {
     pub door: DoorConfig,
     pub mqtt: MqttConfig,
     pub telemetry: TelemetryConfig,
+    pub identity: IdentityConfig,
     pub world: WorldScale,
 }
 
@@ -91,6 +96,7 @@ impl Default for Config {
             door: DoorConfig::default(),
             mqtt: MqttConfig::default(),
             telemetry: TelemetryConfig::default(),
+            identity: IdentityConfig::default(),
             world: WorldScale::default(),
         }
     }
@@ -170,8 +176,22 @@ pub enum ConfigError {
     Clock(#[source] serde_json::Error),
     #[error("the world's factor {0} must be a number above 0")]
     Factor(f64),
-    #[error("HTTP would listen on {address}, beyond this machine, without encryption; bind it to 127.0.0.1")]
+    #[error(
+        "HTTP would listen on {address}, beyond this machine, and whoever reaches it would be the operator; bind it to \
+         127.0.0.1, or set [identity] mode = \"required\""
+    )]
     Exposed { address: SocketAddr },
+    #[error(
+        "HTTP would listen on {address}, beyond this machine: put a proxy with TLS before it, and set [identity] url to \
+         its address, https://…"
+    )]
+    NoUrl { address: SocketAddr },
+    #[error("'{0}' in [identity] url is not how browsers may reach this server: write https://host or https://host:port")]
+    Url(String),
+    #[error(
+        "[identity.oidc]: write issuer = \"https://…\", client_id, and 500 roles at most; http:// is for this machine only"
+    )]
+    Oidc,
     #[error(
         "'{0}' is not a broker's address: write mqtts://host:port, the host as a name or an IPv4 address"
     )]
@@ -217,6 +237,7 @@ struct File {
     door: door::Door,
     mqtt: Mqtt,
     telemetry: telemetry::Telemetry,
+    identity: identity::Identity,
     clock: Option<WorldScale>,
 }
 
@@ -275,6 +296,7 @@ impl Config {
                 on_crl: file.mqtt.on_crl,
             },
             telemetry: file.telemetry.into(),
+            identity: file.identity.into(),
             world: file.clock.or(clock).unwrap_or_default(),
         };
         config.check()?;
@@ -283,9 +305,7 @@ impl Config {
 
     /// Refuses what this version must not do.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if !self.http.ip().is_loopback() {
-            return Err(ConfigError::Exposed { address: self.http });
-        }
+        self.identity.check(self.http)?;
         self.check_names()?;
         self.door.check(&self.names)?;
         self.check_mqtt()?;

@@ -1,8 +1,8 @@
 //! The REST API and the dashboard: where people, the CLI and builders come in.
 //!
 //! ```text
-//!   request ─▶ guard ─▶ extract ─▶ one resource ─▶ the minds and the store ─▶ view
-//!                          └ refused: problem ◀──────────┘
+//!   request ─▶ guard ─▶ caller ─▶ permit ─▶ extract ─▶ one resource ─▶ the minds and the store ─▶ view
+//!                  └────── refused: problem ◀───────────────┘
 //! ```
 //! One file a resource. Views are types of their own, so that neither a database row nor a mind's type is frozen by
 //! what clients read. What changes something is one transaction: load, ask the mind, save what it says, say it in the
@@ -10,6 +10,7 @@
 
 mod blobs;
 mod bundles;
+mod caller;
 mod captures;
 mod cohorts;
 mod devices;
@@ -23,19 +24,26 @@ mod identities;
 mod incidents;
 mod leases;
 mod log;
+mod login;
+mod me;
 mod metrics;
 mod overview;
 mod page;
 mod parts;
+mod people;
+mod permit;
 mod plan;
 mod policies;
 mod problem;
+mod projects;
 mod rollouts;
 mod runs;
+mod sight;
 mod sites;
 mod survey;
 mod telemetry;
 mod time;
+mod tokens;
 mod triggers;
 mod trust;
 mod tuf;
@@ -68,6 +76,8 @@ struct App {
     fleet: Arc<Fleet>,
     /// Seats of the event stream.
     viewers: Arc<Semaphore>,
+    /// Passwords that are hashed at the same time: each takes memory on purpose.
+    hashing: Arc<Semaphore>,
 }
 
 #[derive(OpenApi)]
@@ -86,7 +96,11 @@ struct Description;
 
 /// Everything that the fleet server answers over HTTP.
 pub fn router(fleet: Arc<Fleet>) -> Router {
-    let app = App { fleet, viewers: Arc::new(Semaphore::new(events::VIEWERS_MAX)) };
+    let app = App {
+        fleet,
+        viewers: Arc::new(Semaphore::new(events::VIEWERS_MAX)),
+        hashing: Arc::new(Semaphore::new(login::HASHING_MAX)),
+    };
     let (routes, document) = api().split_for_parts();
     let document: Arc<str> = text(&document).into();
     Router::new()
@@ -97,8 +111,10 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(ui::serve)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(app.clone(), permit::permit))
+        .layer(middleware::from_fn_with_state(app.clone(), caller::identify))
         .layer(middleware::from_fn(guard::origin))
-        .layer(middleware::from_fn(guard::host))
+        .layer(middleware::from_fn_with_state(app.clone(), guard::host))
         .layer(CatchPanicLayer::custom(guard::panicked))
         .layer(middleware::from_fn(guard::headers))
         .layer(TraceLayer::new_for_http())
@@ -130,6 +146,11 @@ fn api() -> OpenApiRouter<App> {
         .merge(triggers::router())
         .merge(log::router())
         .merge(telemetry::router())
+        .merge(login::router())
+        .merge(me::router())
+        .merge(tokens::router())
+        .merge(people::router())
+        .merge(projects::router())
         .layer(middleware::from_fn(guard::within));
     // Uploads and streams last as long as they last.
     let lasting = OpenApiRouter::new().merge(blobs::router()).merge(events::router());

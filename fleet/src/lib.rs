@@ -4,7 +4,7 @@
 //!   doors   http · door · cli · builder · offline                where the world comes in
 //!   deeds   ingest · intake · registrar · orders · tasks · figures         load → decide → save → say
 //!   hands   store · blob · pki · admission · broker · link · deliver · signer · publisher · oms    touch one thing each
-//!   mind    rollout · enrolment · gate · drift · retrain · rollup    decide; pure; no clock, no I/O
+//!   mind    rollout · enrolment · identity · gate · drift · retrain · rollup    decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
@@ -26,6 +26,7 @@ pub mod figures;
 pub mod fleet;
 pub mod gate;
 pub mod http;
+pub mod identity;
 pub mod ingest;
 pub mod intake;
 pub mod link;
@@ -34,6 +35,7 @@ pub mod offline;
 pub mod oms;
 pub mod orders;
 pub mod otlp;
+pub mod password;
 pub mod pki;
 pub mod publisher;
 pub mod registrar;

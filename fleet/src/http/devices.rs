@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::{Id, Json, Query};
 use super::page::{List, Paging, parsed};
+use super::sight::Sight;
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::time::Time;
 use crate::rollup::Rollup;
@@ -155,7 +156,11 @@ impl From<ReportEntry> for TelemetryPoint {
 /// Devices, by site and name
 #[utoipa::path(get, path = "/devices", tag = "devices", operation_id = "list_devices", params(DeviceQuery),
     responses((status = 200, body = List<DeviceView>), (status = 400, body = ProblemBody)))]
-async fn list(State(app): State<App>, Query(query): Query<DeviceQuery>) -> Answer<Json<List<DeviceView>>> {
+async fn list(
+    State(app): State<App>,
+    sight: Sight,
+    Query(query): Query<DeviceQuery>,
+) -> Answer<Json<List<DeviceView>>> {
     let DeviceQuery { q, site, presence, phase, model, limit, cursor } = query;
     let filter = DeviceFilter {
         site: parsed::<SiteName>("site", site.as_deref())?,
@@ -165,7 +170,9 @@ async fn list(State(app): State<App>, Query(query): Query<DeviceQuery>) -> Answe
     let running = Running { phase: phase_of(phase)?, model: parsed("model", model.as_deref())? };
     let paging = Paging { limit, cursor };
     let mut db = app.fleet.store.read().await?;
-    let read = matching(&mut db, &filter, &running, paging.key()?, paging.limit()? as usize + 1).await?;
+    let wanted = paging.limit()? as usize + 1;
+    let holds = |device: &Device| sight.site(&device.site) && running.holds(device);
+    let read = matching(&mut db, &filter, holds, paging.key()?, wanted).await?;
     let (shown, next) = paging.cut(read, Device::key)?;
     let mut items = Vec::with_capacity(shown.len());
     let mut telemetry = app.fleet.store.read_telemetry().await?;
@@ -209,7 +216,7 @@ async fn get(State(app): State<App>, Id(id): Id<DeviceId>) -> Answer<Json<Device
 async fn matching(
     db: &mut Control,
     filter: &DeviceFilter,
-    running: &Running,
+    holds: impl Fn(&Device) -> bool + Send,
     after: Option<DeviceKey>,
     wanted: usize,
 ) -> Answer<Vec<Device>> {
@@ -219,7 +226,7 @@ async fn matching(
         let read = devices::list(db, filter, &page).await?;
         let full = read.len() == STEP as usize;
         page.after = read.last().map(Device::key);
-        found.extend(read.into_iter().filter(|device| running.holds(device)));
+        found.extend(read.into_iter().filter(&holds));
         if !full || found.len() >= wanted {
             break;
         }

@@ -184,6 +184,8 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
     }
     is_new(db, &slot, &bundle).await?;
     let started_by = match started_by {
+        // Who proved who they are is the author, whatever the request says: nobody approves their own by another name.
+        _ if acting.is_proven() => Actor::Person { name: acting.0.clone() },
         Some(StarterBody { kind: StarterKind::Policy, trigger, .. }) => Actor::Policy { trigger },
         Some(StarterBody { kind: StarterKind::Person, name, .. }) if !name.trim().is_empty() => {
             Actor::Person { name: name.trim().chars().take(64).collect() }
