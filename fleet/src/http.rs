@@ -1,7 +1,7 @@
 //! The REST API and the dashboard: where people, the CLI and builders come in.
 //!
 //! ```text
-//!   request ─▶ guard ─▶ caller ─▶ permit ─▶ extract ─▶ one resource ─▶ the minds and the store ─▶ view
+//!   request ─▶ guard ─▶ caller ─▶ pace ─▶ permit ─▶ once ─▶ extract ─▶ one resource ─▶ the minds and the store ─▶ view
 //!                  └────── refused: problem ◀───────────────┘
 //! ```
 //! One file a resource. Views are types of their own, so that neither a database row nor a mind's type is frozen by
@@ -27,7 +27,10 @@ mod log;
 mod login;
 mod me;
 mod metrics;
+mod oidc;
+mod once;
 mod overview;
+mod pace;
 mod page;
 mod parts;
 mod people;
@@ -78,6 +81,8 @@ struct App {
     viewers: Arc<Semaphore>,
     /// Passwords that are hashed at the same time: each takes memory on purpose.
     hashing: Arc<Semaphore>,
+    /// Who was here how often.
+    pace: Arc<pace::Pace>,
 }
 
 #[derive(OpenApi)]
@@ -100,6 +105,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         fleet,
         viewers: Arc::new(Semaphore::new(events::VIEWERS_MAX)),
         hashing: Arc::new(Semaphore::new(login::HASHING_MAX)),
+        pace: Arc::default(),
     };
     let (routes, document) = api().split_for_parts();
     let document: Arc<str> = text(&document).into();
@@ -111,7 +117,9 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(ui::serve)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(app.clone(), once::once))
         .layer(middleware::from_fn_with_state(app.clone(), permit::permit))
+        .layer(middleware::from_fn_with_state(app.clone(), pace::pace))
         .layer(middleware::from_fn_with_state(app.clone(), caller::identify))
         .layer(middleware::from_fn(guard::origin))
         .layer(middleware::from_fn_with_state(app.clone(), guard::host))
@@ -147,6 +155,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(log::router())
         .merge(telemetry::router())
         .merge(login::router())
+        .merge(oidc::router())
         .merge(me::router())
         .merge(tokens::router())
         .merge(people::router())

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   doors   http · door · cli · builder · offline                where the world comes in
-//!   deeds   ingest · intake · registrar · orders · tasks · figures         load → decide → save → say
-//!   hands   store · blob · pki · admission · broker · link · deliver · signer · publisher · oms    touch one thing each
-//!   mind    rollout · enrolment · identity · gate · drift · retrain · rollup    decide; pure; no clock, no I/O
+//!   deeds   ingest · intake · registrar · setup · orders · tasks · figures         load → decide → save → say
+//!   hands   store · password · oidc · blob · pki · admission · broker · link · deliver · signer · publisher · oms    touch one thing each
+//!   mind    rollout · enrolment · identity · pace · gate · drift · retrain · rollup    decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
@@ -32,9 +32,11 @@ pub mod intake;
 pub mod link;
 pub mod mint;
 pub mod offline;
+pub mod oidc;
 pub mod oms;
 pub mod orders;
 pub mod otlp;
+pub mod pace;
 pub mod password;
 pub mod pki;
 pub mod publisher;
@@ -45,6 +47,7 @@ pub mod rollup;
 pub mod roster;
 pub mod say;
 pub mod serve;
+pub mod setup;
 pub mod signer;
 pub mod store;
 pub mod tasks;

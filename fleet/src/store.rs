@@ -12,6 +12,7 @@
 //!
 //! Never decides anything. The two files do not share transactions; whoever writes both makes repeats harmless.
 
+pub mod answers;
 pub mod bad_bundles;
 pub mod bundles;
 pub mod captures;
@@ -34,6 +35,7 @@ pub mod journal;
 pub mod labels;
 pub mod leases;
 pub mod log;
+pub mod logins;
 pub mod meta;
 mod open;
 pub mod orders;

@@ -3,6 +3,7 @@ import { createRootRoute, createRoute, createRouter } from "@tanstack/react-rout
 import { Device } from "./pages/Device";
 import { Devices } from "./pages/Devices";
 import { DriftPage } from "./pages/Drift";
+import { LoginPage, SetupPage } from "./pages/Login";
 import { Models } from "./pages/Models";
 import { OverviewPage } from "./pages/Overview";
 import { RolloutPage } from "./pages/Rollout";
@@ -30,6 +31,8 @@ const children = [
   createRoute({ getParentRoute: () => root, path: "/drift", component: DriftPage, validateSearch: driftSearch }),
   createRoute({ getParentRoute: () => root, path: "/runs", component: Runs }),
   createRoute({ getParentRoute: () => root, path: "/runs/$id", component: RunPage }),
+  createRoute({ getParentRoute: () => root, path: "/login", component: LoginPage }),
+  createRoute({ getParentRoute: () => root, path: "/setup", component: SetupPage }),
 ] as const;
 
 export const router = createRouter({

@@ -4,7 +4,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use muster_protocol::ids::Digest;
-use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -13,6 +12,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::caller::{Caller, Proof, cookie};
 use super::extract::Json;
+use super::pace::Address;
 use super::people::said;
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use crate::identity::{PersonName, ProjectName, Role, SESSION_LIFE};
@@ -21,7 +21,7 @@ use crate::password;
 use crate::store::log::{self, Actor, NewEntry};
 use crate::store::people::{self, Person};
 use crate::store::sessions::{self, Session};
-use crate::store::{Control, ControlTx};
+use crate::store::ControlTx;
 
 /// Hashes at the same time.
 pub(super) const HASHING_MAX: usize = 2;
@@ -34,13 +34,16 @@ pub(super) fn router() -> OpenApiRouter<App> {
 /// The names of our cookies. `__Host-` binds one to this host and to TLS, which only loopback can do without.
 pub(super) struct Cookies {
     pub(super) session: String,
+    /// Of a login that is at the identity provider.
+    pub(super) login: String,
     secure: bool,
 }
 
 impl App {
     pub(super) fn cookies(&self) -> Cookies {
         let secure = self.fleet.config.identity.url.as_deref().is_some_and(|url| url.starts_with("https://"));
-        Cookies { session: if secure { "__Host-muster" } else { "muster" }.to_owned(), secure }
+        let named = |name: &str| if secure { format!("__Host-{name}") } else { name.to_owned() };
+        Cookies { session: named("muster"), login: named("muster-login"), secure }
     }
 
     /// How browsers reach this server.
@@ -116,11 +119,18 @@ async fn options(State(app): State<App>) -> Answer<Json<LoginOptions>> {
 /// Begins a session with a password
 #[utoipa::path(post, path = "/login", tag = "identity", operation_id = "log_in", request_body = LoginBody,
     responses((status = 200, body = Welcome, description = "The session is in the cookie"),
-        (status = 401, body = ProblemBody), (status = 409, description = "The server runs in the open mode", body = ProblemBody),
+        (status = 401, body = ProblemBody),
+        (status = 409, description = "The server runs in the open mode", body = ProblemBody),
         (status = 422, body = ProblemBody)))]
-async fn login(State(app): State<App>, headers: HeaderMap, Json(body): Json<LoginBody>) -> Answer<Response> {
+async fn login(
+    State(app): State<App>,
+    Address(from): Address,
+    headers: HeaderMap,
+    Json(body): Json<LoginBody>,
+) -> Answer<Response> {
     needed(&app)?;
     let LoginBody { name, password } = body;
+    app.pace.tries(&name, from, app.fleet.clocks.trust.now())?;
     let name: Option<PersonName> = name.parse().ok();
     let hash = match &name {
         Some(name) => people::password(&mut app.fleet.store.read().await?, name).await?,
@@ -142,8 +152,14 @@ async fn login(State(app): State<App>, headers: HeaderMap, Json(body): Json<Logi
     responses((status = 201, body = Welcome, description = "The session is in the cookie"),
         (status = 401, description = "The link is not good, or not any more", body = ProblemBody),
         (status = 409, body = ProblemBody), (status = 422, body = ProblemBody)))]
-async fn setup(State(app): State<App>, headers: HeaderMap, Json(body): Json<SetupBody>) -> Answer<Response> {
+async fn setup(
+    State(app): State<App>,
+    Address(from): Address,
+    headers: HeaderMap,
+    Json(body): Json<SetupBody>,
+) -> Answer<Response> {
     needed(&app)?;
+    app.pace.tries("", from, app.fleet.clocks.trust.now())?;
     let SetupBody { token, name, display, password } = body;
     let display = said(&display)?;
     password::check(&password).map_err(|error| Problem::invalid("/password", error.to_string()))?;
@@ -239,30 +255,6 @@ async fn end_former(tx: &mut ControlTx, headers: &HeaderMap, cookies: &Cookies) 
         sessions::end(tx, &session.id, &session.person).await?;
     }
     Ok(())
-}
-
-/// A link that makes the first administrator, if nobody has an account. Once a start, and the one before is good no more.
-pub(crate) async fn setup_link(
-    tx: &mut ControlTx,
-    url: &str,
-    now: Timestamp,
-) -> Result<Option<String>, SetupError> {
-    let db: &mut Control = tx;
-    if people::any(db).await? {
-        return Ok(None);
-    }
-    let token = hex::encode(mint::secret()?);
-    let expires = now.plus(crate::identity::SETUP_LIFE);
-    sessions::put_setup_link(tx, &Digest::of(token.as_bytes()), expires).await?;
-    Ok(Some(format!("{url}/setup#{token}")))
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    #[error("the first administrator's link could not be kept")]
-    Store(#[from] crate::store::StoreError),
-    #[error("no secret for the first administrator's link")]
-    Mint(#[from] mint::MintError),
 }
 
 /// Refuses where nobody needs an account.

@@ -243,8 +243,18 @@ fn pairs(query: &str) -> Vec<(String, String)> {
     axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri).map(|query| query.0).unwrap_or_default()
 }
 
-/// Every route that has a rule, for the test that compares them with those there are.
 #[cfg(test)]
-pub(super) fn ruled() -> impl Iterator<Item = (&'static str, &'static str)> {
-    TABLE.iter().map(|rule| (rule.method, rule.path))
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_rule_speaks_of_is_refused() {
+        let check = |method: Method, path: &str, code: Option<Code>| {
+            assert_eq!(rule(&method, path).err().map(|problem| problem.code()), code, "{method} {path}");
+        };
+        check(Method::GET, "/api/v1/devices", None);
+        check(Method::HEAD, "/api/v1/devices", None);
+        check(Method::DELETE, "/api/v1/devices", Some(Code::MethodNotAllowed));
+        check(Method::GET, "/api/v1/forgotten", Some(Code::Forbidden));
+    }
 }

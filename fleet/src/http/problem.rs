@@ -212,6 +212,11 @@ impl Problem {
             .next("look at the server's log")
     }
 
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    #[cfg(test)]
     pub(crate) fn code(&self) -> Code {
         self.code
     }

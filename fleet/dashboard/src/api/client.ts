@@ -41,6 +41,9 @@ export async function post<T>(path: string, body: unknown, headers: Record<strin
   });
 }
 
+/** Pages for those who are not logged in. */
+const outside = ["/login", "/setup"];
+
 async function send<T>(address: string, init: RequestInit): Promise<T> {
   let response: Response;
   try {
@@ -49,6 +52,7 @@ async function send<T>(address: string, init: RequestInit): Promise<T> {
     if (cause instanceof DOMException && cause.name === "AbortError") throw cause;
     throw new ApiError(0, "unreachable", text.problem.unreachable);
   }
+  if (response.status === 401 && !outside.includes(location.pathname)) location.assign("/login");
   if (!response.ok) throw await problem(response);
   if (response.status === 204) return undefined as T;
   return (await response.json()) as T;

@@ -42,6 +42,8 @@ pub(super) const TABLE: &[Rule] = &[
     anyone("GET", "/api/v1/login", Nothing),
     anyone("POST", "/api/v1/login", Nothing),
     anyone("POST", "/api/v1/setup", Nothing),
+    anyone("GET", "/api/v1/login/oidc", Nothing),
+    anyone("GET", "/api/v1/login/oidc/callback", Nothing),
     anyone("POST", "/api/v1/logout", Nothing),
     anyone("GET", "/api/v1/me", Somebody),
     anyone("PUT", "/api/v1/me/password", Somebody),

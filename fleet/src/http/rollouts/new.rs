@@ -177,6 +177,8 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
         None => model.as_str().parse().map_err(|error| Problem::invalid("/slot", format!("{error}")))?,
     };
     let plan = plan.resolve(db).await?.plan()?;
+    let plan = task::confined(db, &model, plan).await?;
+    let plan = plan.map_err(|error| Problem::invalid("/selector/filter", error.to_string()))?;
     let (bundle, bundle_bytes) = find(db, &bundle).await?;
     if *bundle.path.model() != model {
         let detail = format!("{} is a bundle of {}, not of {model}", bundle.path, bundle.path.model());
