@@ -41,6 +41,7 @@ mod problem;
 mod projects;
 mod rollouts;
 mod runs;
+mod security;
 mod sight;
 mod sites;
 mod survey;
@@ -108,7 +109,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         pace: Arc::default(),
     };
     let (routes, document) = api().split_for_parts();
-    let document: Arc<str> = text(&document).into();
+    let document: Arc<str> = text(&security::guarded(document)).into();
     Router::new()
         .merge(routes)
         .merge(health::router())
@@ -131,7 +132,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
 
 /// The API's description, as committed in `docs/openapi.json`.
 pub fn openapi() -> String {
-    text(&api().split_for_parts().1)
+    text(&security::guarded(api().split_for_parts().1))
 }
 
 fn api() -> OpenApiRouter<App> {

@@ -22,10 +22,10 @@ const AGENT: &[&[&str]] = &[
 ];
 
 const FLEET: &[&[&str]] = &[
-    &["clock", "mint", "addresses", "gate", "rollup"],
-    &["config", "rollout", "drift", "enrolment", "pki", "admission"],
+    &["clock", "mint", "addresses", "gate", "rollup", "identity", "pace"],
+    &["config", "rollout", "drift", "enrolment", "pki", "admission", "password"],
     &["retrain", "store", "blob", "broker", "publisher", "client", "oms"],
-    &["link", "signer", "catalogue", "builder"],
+    &["link", "signer", "catalogue", "builder", "oidc", "setup"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
     &["tasks", "fleet"],
     &["figures"],
@@ -43,6 +43,8 @@ const MINDS: &[&str] = &[
     "fleet/src/drift",
     "fleet/src/retrain",
     "fleet/src/enrolment",
+    "fleet/src/identity",
+    "fleet/src/pace",
 ];
 
 /// What a mind must not name.

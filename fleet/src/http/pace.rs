@@ -92,3 +92,31 @@ fn address(extensions: &Extensions) -> Option<IpAddr> {
 fn said(address: Option<IpAddr>) -> String {
     address.map_or_else(|| "here".to_owned(), |address| address.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_too_often_waits_and_nobody_else() {
+        let pace = Pace::default();
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let asks = |who: &str, now: Timestamp| pace.take(who.to_owned(), CALLER, now);
+        assert_eq!((0..1100).filter(|_| asks("ada", now).is_ok()).count(), 1000);
+        assert_eq!(asks("ada", now).unwrap_err().into_response().status(), 429);
+        assert!(asks("eve", now).is_ok());
+        let later = now.plus(Duration::from_secs(1));
+        assert_eq!((0..1100).filter(|_| asks("ada", later).is_ok()).count(), 50);
+    }
+
+    #[test]
+    fn names_and_addresses_are_counted_apart() {
+        let pace = Pace::default();
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let tried = |name: &str, from: Option<IpAddr>| pace.tries(name, from, now).is_ok();
+        let (here, there) = (Some(IpAddr::from([10, 0, 0, 1])), Some(IpAddr::from([10, 0, 0, 2])));
+        assert_eq!((0..20).filter(|_| tried("ada", here)).count(), 10);
+        assert!(!tried("ada", there), "a name is guarded from everywhere");
+        assert_eq!((0..100).filter(|n| tried(&n.to_string(), here)).count(), 40, "an address has its own bound");
+    }
+}

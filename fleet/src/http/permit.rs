@@ -180,6 +180,12 @@ fn rule(method: &Method, path: &str) -> Answer<&'static Rule> {
     }
 }
 
+/// Whether nobody is asked who they are, as far as the rules say.
+pub(super) fn is_for_anybody(method: &str, path: &str) -> bool {
+    let found = TABLE.iter().find(|rule| rule.path == path && rule.method == method);
+    found.is_some_and(|rule| matches!(rule.need, Need::Nothing))
+}
+
 fn with(mut request: Request, sight: Sight) -> Request {
     request.extensions_mut().insert(sight);
     request
