@@ -86,8 +86,8 @@ impl Client {
         let response = self.send(request).await?;
         let cookie = response.headers().get(header::SET_COOKIE).and_then(|cookie| cookie.to_str().ok());
         let cookie = cookie.and_then(|cookie| cookie.split(';').next()).map(str::to_owned);
-        let cookie =
-            cookie.ok_or_else(|| ClientError::Shape { path: path.to_owned(), what: "a session in a cookie" })?;
+        let cookie = cookie
+            .ok_or_else(|| ClientError::Shape { path: path.to_owned(), what: "a session in a cookie" })?;
         self.proving(header::COOKIE, &cookie)
     }
 

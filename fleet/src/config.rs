@@ -186,7 +186,9 @@ pub enum ConfigError {
          its address, https://…"
     )]
     NoUrl { address: SocketAddr },
-    #[error("'{0}' in [identity] url is not how browsers may reach this server: write https://host or https://host:port")]
+    #[error(
+        "'{0}' in [identity] url is not how browsers may reach this server: write https://host or https://host:port"
+    )]
     Url(String),
     #[error(
         "[identity.oidc]: write issuer = \"https://…\", client_id, and 500 roles at most; http:// is for this machine only"

@@ -92,8 +92,8 @@ struct App {
         title = "Muster fleet",
         description = "Operates a fleet of boxes that run models: devices, signed bundles, gated rollouts, drift and \
             retraining. Times are real time unless a name begins with `world_` or its description says world time. \
-            Errors are `application/problem+json` with a stable `code`. `X-Muster-Actor` names the person who acts, \
-            for the log.",
+            Errors are `application/problem+json` with a stable `code`. In the open mode `X-Muster-Actor` names \
+            the person who acts, for the log; else it is whoever showed who they are.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     servers((url = "/", description = "This server"))

@@ -96,7 +96,9 @@ impl TokenScope {
 pub enum NameError {
     #[error("'{0}' is no project name: use 1 to 64 of a-z, 0-9 and '-', starting with a letter")]
     Project(String),
-    #[error("'{0}' is no name to log in with: use 1 to 64 of a-z, 0-9, '.', '_', '@' and '-', starting with a letter")]
+    #[error(
+        "'{0}' is no name to log in with: use 1 to 64 of a-z, 0-9, '.', '_', '@' and '-', starting with a letter"
+    )]
     Person(String),
     #[error("'{0}' is no role: write viewer, operator, approver or admin")]
     Role(String),
@@ -227,7 +229,8 @@ impl Grant {
 impl Grants {
     /// What a person may who logged in.
     pub fn of_person(memberships: &BTreeMap<ProjectName, Role>) -> Self {
-        let fleet = (memberships.get(&ProjectName::default_project()) == Some(&Role::Admin)).then_some(Role::Admin);
+        let fleet =
+            (memberships.get(&ProjectName::default_project()) == Some(&Role::Admin)).then_some(Role::Admin);
         let each = memberships.iter().map(|(project, role)| (project.clone(), Grant::Role(*role)));
         Self(each.collect(), fleet)
     }
@@ -250,7 +253,8 @@ impl Grants {
                     (Grant::Role(cap), Some(own)) => Some(own.min(*cap)),
                     (Grant::Role(_) | Grant::Builder(_), _) => None,
                 };
-                let each = memberships.iter().filter_map(|(project, role)| Some((project.clone(), capped(*role)?)));
+                let each =
+                    memberships.iter().filter_map(|(project, role)| Some((project.clone(), capped(*role)?)));
                 Self(each.collect(), fleet)
             }
         }
@@ -331,7 +335,10 @@ mod tests {
     fn a_token_may_no_more_than_its_owner() {
         let owner = members(&[("er", Role::Operator), ("icu", Role::Viewer)]);
         let of = |project: Option<&str>, grant: Grant| {
-            Grants::of_token(&owner, &TokenScope { project: project.map(|name| name.parse().unwrap()), grant })
+            Grants::of_token(
+                &owner,
+                &TokenScope { project: project.map(|name| name.parse().unwrap()), grant },
+            )
         };
         let wide = of(None, Grant::Role(Role::Admin));
         assert!(wide.may(Permission::Operate, &project("er"), None));

@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openidconnect::core::{
-    CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
-    CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreProviderMetadata, CoreRevocableToken,
-    CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
+    CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreErrorResponseType, CoreGenderClaim,
+    CoreJsonWebKey, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreProviderMetadata,
+    CoreRevocableToken, CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
 };
 use openidconnect::{
     AdditionalClaims, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken, EmptyExtraTokenFields,
-    EndpointMaybeSet, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IdTokenFields, IssuerUrl, Nonce,
-    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, StandardErrorResponse, StandardTokenResponse,
-    TokenResponse as _,
+    EndpointMaybeSet, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IdTokenFields, IssuerUrl,
+    Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, StandardErrorResponse,
+    StandardTokenResponse, TokenResponse as _,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -83,8 +83,13 @@ struct Others(BTreeMap<String, Value>);
 
 impl AdditionalClaims for Others {}
 
-type Fields =
-    IdTokenFields<Others, EmptyExtraTokenFields, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
+type Fields = IdTokenFields<
+    Others,
+    EmptyExtraTokenFields,
+    CoreGenderClaim,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJwsSigningAlgorithm,
+>;
 type Relying = Client<
     Others,
     CoreAuthDisplay,
@@ -110,14 +115,12 @@ pub async fn begin(config: &OidcConfig, redirect: &str) -> Result<(String, Login
     let client = relying(config, redirect, &http()?).await?;
     let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
     let flow = CoreAuthenticationFlow::AuthorizationCode;
-    let request = client.authorize_url(flow, CsrfToken::new_random, Nonce::new_random).set_pkce_challenge(challenge);
+    let request =
+        client.authorize_url(flow, CsrfToken::new_random, Nonce::new_random).set_pkce_challenge(challenge);
     let scopes = config.scopes.iter().cloned().map(Scope::new).chain([Scope::new("profile".to_owned())]);
     let (url, state, nonce) = request.add_scopes(scopes).url();
-    let login = Login {
-        state: state.into_secret(),
-        nonce: nonce.secret().clone(),
-        verifier: verifier.into_secret(),
-    };
+    let login =
+        Login { state: state.into_secret(), nonce: nonce.secret().clone(), verifier: verifier.into_secret() };
     Ok((url.into(), login))
 }
 
@@ -130,7 +133,9 @@ pub async fn finish(
 ) -> Result<Somebody, OidcError> {
     let http = http()?;
     let client = relying(config, redirect, &http).await?;
-    let exchange = client.exchange_code(AuthorizationCode::new(code)).map_err(|error| OidcError::Config(error.to_string()))?;
+    let exchange = client
+        .exchange_code(AuthorizationCode::new(code))
+        .map_err(|error| OidcError::Config(error.to_string()))?;
     let answer = exchange
         .set_pkce_verifier(PkceCodeVerifier::new(login.verifier.clone()))
         .request_async(&|request| fetch(http.clone(), request))
@@ -153,7 +158,9 @@ pub async fn finish(
     let claims = token.claims(&verifier, &nonce).map_err(|error| OidcError::Token(chain(&error)))?;
     let text = |found: Option<&Value>| found.and_then(Value::as_str).map(str::to_owned);
     let groups = match claims.additional_claims().0.get(&config.groups_claim) {
-        Some(Value::Array(groups)) => groups.iter().take(GROUPS_MAX).filter_map(|group| text(Some(group))).collect(),
+        Some(Value::Array(groups)) => {
+            groups.iter().take(GROUPS_MAX).filter_map(|group| text(Some(group))).collect()
+        }
         Some(Value::String(group)) => BTreeSet::from([group.clone()]),
         Some(_) | None => BTreeSet::new(),
     };

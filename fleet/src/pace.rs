@@ -91,7 +91,8 @@ mod tests {
     #[test]
     fn each_key_has_its_burst_and_then_its_pace() {
         let mut buckets = Buckets::new(10);
-        let mut passed = |key: u32, seconds: i64| (0..9).filter(|_| buckets.take(key, RATE, at(seconds)).is_ok()).count();
+        let mut passed =
+            |key: u32, seconds: i64| (0..9).filter(|_| buckets.take(key, RATE, at(seconds)).is_ok()).count();
         assert_eq!(passed(1, 0), 3);
         assert_eq!(passed(2, 0), 3);
         assert_eq!(passed(1, 9), 0);

@@ -12,7 +12,8 @@ pub const PASSWORD_BYTES_MAX: usize = 256;
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 /// A hash that no password has, so that unknown names take as long as known ones.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5bm9ib2R5$qAD8BTY0rGmtBXhJtbCZ7GsQYBSSBrZKD6hCPWlOZ3M";
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5bm9ib2R5$qAD8BTY0rGmtBXhJtbCZ7GsQYBSSBrZKD6hCPWlOZ3M";
 
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
@@ -63,7 +64,10 @@ mod tests {
         assert!(!verify("correct horse batterx", Some(&hash)));
         assert!(!verify("", Some(&hash)));
         assert!(!verify("correct horse battery", None));
-        assert!(PasswordHash::new(NOBODY).unwrap().hash.is_some(), "else unknown names would be told by time");
+        assert!(
+            PasswordHash::new(NOBODY).unwrap().hash.is_some(),
+            "else unknown names would be told by time"
+        );
     }
 
     #[test]

@@ -31,7 +31,9 @@ pub async fn link(store: &Store, url: &str, now: Timestamp) -> Result<Option<Str
 
 /// For the person who started the server, and not for its log, which others read.
 pub fn print(link: &str) {
-    let said = format!("\nNobody has an account yet. Make the first administrator within an hour:\n\n    {link}\n\n");
+    let said = format!(
+        "\nNobody has an account yet. Make the first administrator within an hour:\n\n    {link}\n\n"
+    );
     // Nobody to tell it to is no reason not to serve.
     std::io::stderr().write_all(said.as_bytes()).ok();
 }

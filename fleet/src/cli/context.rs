@@ -82,14 +82,21 @@ impl Contexts {
         let wrong = |what: String, next: &str| CliError::failed(format!("{}: {what}", path.display()), next);
         let mode = metadata.permissions().mode();
         if mode & OTHERS != 0 {
-            return Err(wrong("others may read the tokens in it".to_owned(), "chmod 600 it, and revoke its tokens"));
+            return Err(wrong(
+                "others may read the tokens in it".to_owned(),
+                "chmod 600 it, and revoke its tokens",
+            ));
         }
         if metadata.len() > FILE_BYTES_MAX {
-            return Err(wrong("it is too long to be a list of contexts".to_owned(), "name another with --contexts"));
+            return Err(wrong(
+                "it is too long to be a list of contexts".to_owned(),
+                "name another with --contexts",
+            ));
         }
         let text = Zeroizing::new(std::fs::read_to_string(path)?);
         // The error's own text would show a line of the file.
-        toml::from_str(&text).map_err(|_| wrong("it is no list of contexts".to_owned(), "correct it or delete it"))
+        toml::from_str(&text)
+            .map_err(|_| wrong("it is no list of contexts".to_owned(), "correct it or delete it"))
     }
 
     fn write(&self, path: &Path) -> Result<(), CliError> {
@@ -117,7 +124,8 @@ pub(super) fn choose(
         Some(name) => Some(contexts.contexts.get(name).cloned().ok_or_else(|| unknown(name))?),
         None => None,
     };
-    let same = |known: &Known| server.as_ref().is_none_or(|server| server.trim_end_matches('/') == known.server);
+    let same =
+        |known: &Known| server.as_ref().is_none_or(|server| server.trim_end_matches('/') == known.server);
     let kept = found.as_ref().filter(|known| same(known)).and_then(|known| known.token.clone());
     let known = found.map(|known| known.server);
     Ok(Chosen {
@@ -128,7 +136,9 @@ pub(super) fn choose(
 
 /// Where the file is, if nobody said.
 pub(super) fn default_file() -> Option<PathBuf> {
-    std::env::home_dir().filter(|home| !home.as_os_str().is_empty()).map(|home| home.join(".config/muster/contexts.toml"))
+    std::env::home_dir()
+        .filter(|home| !home.as_os_str().is_empty())
+        .map(|home| home.join(".config/muster/contexts.toml"))
 }
 
 pub(super) fn run(context: &mut Context, verb: Verb) -> Result<(), CliError> {
@@ -173,7 +183,10 @@ const COLUMNS: &[Column] = &[
     Column { title: "", cell: |c| if c["current"] == true { "*".to_owned() } else { String::new() } },
     Column { title: "NAME", cell: |c| text(c, "/name") },
     Column { title: "SERVER", cell: |c| text(c, "/server") },
-    Column { title: "TOKEN", cell: |c| if c["token"] == true { "kept".to_owned() } else { "none".to_owned() } },
+    Column {
+        title: "TOKEN",
+        cell: |c| if c["token"] == true { "kept".to_owned() } else { "none".to_owned() },
+    },
 ];
 
 pub(super) async fn login(context: &mut Context, login: Login) -> Result<(), CliError> {
@@ -185,9 +198,11 @@ pub(super) async fn login(context: &mut Context, login: Login) -> Result<(), Cli
     let made = client.post("/api/v1/tokens", &[], &wish).await?;
     client.post("/api/v1/logout", &[], &json!({})).await?;
     let secret = made.get("secret").and_then(Value::as_str);
-    let secret = secret.ok_or_else(|| CliError::failed("the answer holds no token", "is the server newer?"))?;
+    let secret =
+        secret.ok_or_else(|| CliError::failed("the answer holds no token", "is the server newer?"))?;
     let server = client.server().to_owned();
-    let named = contexts.contexts.iter().find(|(_, known)| known.server == server).map(|(name, _)| name.clone());
+    let named =
+        contexts.contexts.iter().find(|(_, known)| known.server == server).map(|(name, _)| name.clone());
     let name = named.unwrap_or_else(|| "default".to_owned());
     contexts.contexts.insert(name.clone(), Known { server, token: Some(secret.to_owned()) });
     contexts.current = Some(name);
@@ -205,7 +220,9 @@ fn named(name: &str) -> Result<(), CliError> {
     if fits && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
         Ok(())
     } else {
-        Err(CliError::Usage(format!("error: '{name}' is no name of a context: use letters, digits, '-', '_' and '.'")))
+        Err(CliError::Usage(format!(
+            "error: '{name}' is no name of a context: use letters, digits, '-', '_' and '.'"
+        )))
     }
 }
 
@@ -230,8 +247,10 @@ mod tests {
     fn contexts() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/contexts.toml");
-        let known = |server: &str, token: &str| Known { server: server.to_owned(), token: Some(token.to_owned()) };
-        let contexts = [("a".to_owned(), known("http://a", "mst_a")), ("b".to_owned(), known("http://b", "mst_b"))];
+        let known =
+            |server: &str, token: &str| Known { server: server.to_owned(), token: Some(token.to_owned()) };
+        let contexts =
+            [("a".to_owned(), known("http://a", "mst_a")), ("b".to_owned(), known("http://b", "mst_b"))];
         Contexts { current: Some("a".to_owned()), contexts: contexts.into() }.write(&path).unwrap();
         (dir, path)
     }
@@ -239,10 +258,16 @@ mod tests {
     #[test]
     fn what_was_said_wins_and_tokens_stay_with_their_server() {
         let (_dir, path) = contexts();
-        let check = |name: Option<&str>, server: Option<&str>, token: Option<&str>, expect: (&str, Option<&str>)| {
-            let chosen = choose(Some(&path), name, server.map(str::to_owned), token.map(str::to_owned)).unwrap();
-            assert_eq!((chosen.server.as_str(), chosen.token.as_deref()), expect, "{name:?} {server:?} {token:?}");
-        };
+        let check =
+            |name: Option<&str>, server: Option<&str>, token: Option<&str>, expect: (&str, Option<&str>)| {
+                let chosen =
+                    choose(Some(&path), name, server.map(str::to_owned), token.map(str::to_owned)).unwrap();
+                assert_eq!(
+                    (chosen.server.as_str(), chosen.token.as_deref()),
+                    expect,
+                    "{name:?} {server:?} {token:?}"
+                );
+            };
         check(None, None, None, ("http://a", Some("mst_a")));
         check(Some("b"), None, None, ("http://b", Some("mst_b")));
         check(None, Some("http://a/"), None, ("http://a/", Some("mst_a")));

@@ -76,7 +76,9 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             }
             context.output.line(&text(&made, "/secret"))?;
             let expires = text(&made, "/token/expires");
-            context.output.say(&format!("good until {expires}; it is a secret, and this is the only time it is shown"))
+            context
+                .output
+                .say(&format!("good until {expires}; it is a secret, and this is the only time it is shown"))
         }
         Verb::List { all } => {
             let answer = client.list("/api/v1/tokens", &[("all", all.to_string())]).await?;

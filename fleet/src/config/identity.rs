@@ -131,7 +131,8 @@ impl IdentityConfig {
 
 impl OidcConfig {
     fn check(&self) -> Result<(), ConfigError> {
-        let host = self.issuer.strip_prefix("http://").map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
+        let host =
+            self.issuer.strip_prefix("http://").map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
         let safe = self.issuer.starts_with("https://") || host.is_some_and(is_this_machine);
         if safe && !self.client_id.is_empty() && self.roles.len() <= RULES_MAX {
             Ok(())

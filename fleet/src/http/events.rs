@@ -27,8 +27,8 @@ use super::caller::Caller;
 use super::extract::Query;
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::sight::Sight;
-use crate::store::log::{self, LogEntry};
 use crate::store::Page;
+use crate::store::log::{self, LogEntry};
 
 /// Viewers at the same time.
 pub(super) const VIEWERS_MAX: usize = 1000;
@@ -119,7 +119,13 @@ struct Viewer {
 }
 
 impl Viewer {
-    fn new(app: App, sight: Sight, news: broadcast::Receiver<i64>, last: i64, seat: OwnedSemaphorePermit) -> Self {
+    fn new(
+        app: App,
+        sight: Sight,
+        news: broadcast::Receiver<i64>,
+        last: i64,
+        seat: OwnedSemaphorePermit,
+    ) -> Self {
         Self { app, sight, until: None, news, last, ready: VecDeque::new(), behind: false, _seat: seat }
     }
 

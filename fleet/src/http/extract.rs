@@ -102,7 +102,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Acting {
         match parts.extensions.get::<Caller>() {
             Some(Caller::Proven(proven)) => {
                 return Ok(match &proven.by {
-                    Proof::Token { label, scope, .. } if scope.is_builder() => Self(label.clone(), As::Builder),
+                    Proof::Token { label, scope, .. } if scope.is_builder() => {
+                        Self(label.clone(), As::Builder)
+                    }
                     Proof::Token { .. } | Proof::Session { .. } => Self(proven.name.to_string(), As::Person),
                 });
             }
@@ -111,7 +113,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Acting {
         }
         let Some(value) = parts.headers.get(ACTOR) else { return Ok(Self("operator".to_owned(), As::Said)) };
         match value.to_str().map(str::trim) {
-            Ok(name) if !name.is_empty() && name.len() <= ACTOR_CHARS_MAX => Ok(Self(name.to_owned(), As::Said)),
+            Ok(name) if !name.is_empty() && name.len() <= ACTOR_CHARS_MAX => {
+                Ok(Self(name.to_owned(), As::Said))
+            }
             Ok(_) | Err(_) => Err(Problem::new(
                 Code::BadHeader,
                 "X-Muster-Actor is a name of 1 to 64 printable ASCII characters",

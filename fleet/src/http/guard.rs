@@ -47,11 +47,12 @@ pub(super) async fn host(State(app): State<App>, request: Request, next: Next) -
         Some(host) if is_loopback(host) || own.is_some_and(|own| host.eq_ignore_ascii_case(own)) => {
             next.run(request).await
         }
-        Some(_) | None => {
-            Problem::new(Code::WrongHost, "this server answers to localhost, 127.0.0.1 and [identity] url only")
-                .next("use http://127.0.0.1 and the server's port, or [identity] url")
-                .into_response()
-        }
+        Some(_) | None => Problem::new(
+            Code::WrongHost,
+            "this server answers to localhost, 127.0.0.1 and [identity] url only",
+        )
+        .next("use http://127.0.0.1 and the server's port, or [identity] url")
+        .into_response(),
     }
 }
 
@@ -103,7 +104,8 @@ fn is_same_site(headers: &HeaderMap, uri: &Uri) -> bool {
     let fetched = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none");
     let origin = headers.get(header::ORIGIN).is_none_or(|origin| {
         let origin = origin.to_str().ok();
-        let origin = origin.and_then(|origin| origin.strip_prefix("http://").or(origin.strip_prefix("https://")));
+        let origin =
+            origin.and_then(|origin| origin.strip_prefix("http://").or(origin.strip_prefix("https://")));
         origin.is_some() && origin == host_of(headers, uri)
     });
     fetched && origin

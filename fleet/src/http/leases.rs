@@ -101,7 +101,11 @@ async fn list(
             let site = projects::site_of_lease(&mut db, lease.id.as_str()).await?;
             read.push((lease, site));
         }
-        filling.add(read, |(lease, _)| lease.id.clone(), |(_, site)| site.as_ref().is_some_and(|site| sight.site(site)));
+        filling.add(
+            read,
+            |(lease, _)| lease.id.clone(),
+            |(_, site)| site.as_ref().is_some_and(|site| sight.site(site)),
+        );
     }
     let (shown, next) = filling.cut(|(lease, _)| lease.id.clone());
     let shown: Vec<HeldLease> = shown.into_iter().map(|(lease, _)| lease).collect();

@@ -18,10 +18,10 @@ use super::problem::{Answer, Code, Problem, ProblemBody};
 use crate::identity::{PersonName, ProjectName, Role, SESSION_LIFE};
 use crate::mint;
 use crate::password;
+use crate::store::ControlTx;
 use crate::store::log::{self, Actor, NewEntry};
 use crate::store::people::{self, Person};
 use crate::store::sessions::{self, Session};
-use crate::store::ControlTx;
 
 /// Hashes at the same time.
 pub(super) const HASHING_MAX: usize = 2;
@@ -173,13 +173,20 @@ async fn setup(
     if !sessions::is_setup_link(&mut app.fleet.store.read().await?, &digest, now).await? {
         return Err(bad());
     }
-    let hash = hashed(&app, move || password::hash(&password)).await?.map_err(|error| Problem::internal(&error))?;
+    let hash =
+        hashed(&app, move || password::hash(&password)).await?.map_err(|error| Problem::internal(&error))?;
     let mut tx = app.fleet.store.write().await?;
     if people::any(&mut tx).await? || !sessions::spend_setup_link(&mut tx, &digest, now).await? {
         return Err(bad());
     }
-    let person =
-        Person { name: name.clone(), display, disabled: false, provided: false, made: now, made_by: "setup".to_owned() };
+    let person = Person {
+        name: name.clone(),
+        display,
+        disabled: false,
+        provided: false,
+        made: now,
+        made_by: "setup".to_owned(),
+    };
     if !people::add(&mut tx, &person, Some(&hash), None).await? {
         return Err(bad());
     }
@@ -260,15 +267,22 @@ async fn end_former(tx: &mut ControlTx, headers: &HeaderMap, cookies: &Cookies) 
 /// Refuses where nobody needs an account.
 pub(super) fn needed(app: &App) -> Answer<()> {
     if app.fleet.config.identity.is_open() {
-        return Err(Problem::new(Code::State, "nobody needs an account here: the server runs in the open mode")
-            .next("set [identity] mode = \"required\" and start the server again"));
+        return Err(Problem::new(
+            Code::State,
+            "nobody needs an account here: the server runs in the open mode",
+        )
+        .next("set [identity] mode = \"required\" and start the server again"));
     }
     Ok(())
 }
 
 /// Off the threads that others wait for, and never more than [`HASHING_MAX`] at once.
-pub(super) async fn hashed<T: Send + 'static>(app: &App, work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
-    let busy = |_| Problem::new(Code::Busy, "too many people log in at this moment").next("repeat in a moment");
+pub(super) async fn hashed<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Answer<T> {
+    let busy =
+        |_| Problem::new(Code::Busy, "too many people log in at this moment").next("repeat in a moment");
     let _seat = app.hashing.clone().acquire_owned().await.map_err(busy)?;
     tokio::task::spawn_blocking(work).await.map_err(|error| Problem::internal(&error))
 }

@@ -17,11 +17,15 @@ use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::time::Time;
 use crate::identity::{Grant, Permission};
 use crate::password;
-use crate::store::sessions::{self, Session};
 use crate::store::people;
+use crate::store::sessions::{self, Session};
 
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(me)).routes(routes!(set_password)).routes(routes!(list)).routes(routes!(revoke))
+    OpenApiRouter::new()
+        .routes(routes!(me))
+        .routes(routes!(set_password))
+        .routes(routes!(list))
+        .routes(routes!(revoke))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -72,7 +76,9 @@ impl Me {
             mode: "required",
             name: proven.name.to_string(),
             display: proven.display.clone(),
-            roles: roles.map(|(project, grant)| MyRole { project: project.to_string(), role: role(grant) }).collect(),
+            roles: roles
+                .map(|(project, grant)| MyRole { project: project.to_string(), role: role(grant) })
+                .collect(),
             administrator: proven.grants.may_everywhere(Permission::Administer),
             by: match proven.by {
                 Proof::Session { .. } => "session",

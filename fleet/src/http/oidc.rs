@@ -47,11 +47,14 @@ async fn start(State(app): State<App>, Address(from): Address) -> Answer<Respons
     let provider = provider(&app)?;
     let now = app.fleet.clocks.trust.now();
     app.pace.tries("oidc", from, now)?;
-    let (url, login) = oidc::begin(provider, &redirect(&app)).await.map_err(|error| Problem::internal(&error))?;
+    let (url, login) =
+        oidc::begin(provider, &redirect(&app)).await.map_err(|error| Problem::internal(&error))?;
     let secret = hex::encode(mint::secret()?);
     let mut tx = app.fleet.store.write().await?;
     if !logins::add(&mut tx, &Digest::of(secret.as_bytes()), &login, (now, now.plus(AWAY))).await? {
-        return Err(Problem::new(Code::Busy, "too many people log in at this moment").next("repeat in a moment"));
+        return Err(
+            Problem::new(Code::Busy, "too many people log in at this moment").next("repeat in a moment")
+        );
     }
     tx.commit().await?;
     let cookies = app.cookies();
@@ -87,7 +90,12 @@ async fn callback(State(app): State<App>, headers: HeaderMap, Query(back): Query
     Ok(response)
 }
 
-async fn come_back(app: &App, provider: &OidcConfig, headers: &HeaderMap, back: Back) -> Result<Response, String> {
+async fn come_back(
+    app: &App,
+    provider: &OidcConfig,
+    headers: &HeaderMap,
+    back: Back,
+) -> Result<Response, String> {
     let cookies = app.cookies();
     let now = app.fleet.clocks.trust.now();
     let failed = |problem: Problem| problem.detail().to_owned();
@@ -106,7 +114,8 @@ async fn come_back(app: &App, provider: &OidcConfig, headers: &HeaderMap, back: 
         return Err(format!("the provider said: {}", error.chars().take(100).collect::<String>()));
     }
     let code = code.ok_or("the answer holds no code")?;
-    let somebody = oidc::finish(provider, &redirect(app), code, &login).await.map_err(|error| error.to_string())?;
+    let somebody =
+        oidc::finish(provider, &redirect(app), code, &login).await.map_err(|error| error.to_string())?;
     let mut tx = app.fleet.store.write().await.map_err(store)?;
     let name = known(app, &mut tx, provider, somebody).await.map_err(failed)?;
     let mut response = begin(app, &mut tx, &name, headers, StatusCode::SEE_OTHER).await.map_err(failed)?;
@@ -116,7 +125,12 @@ async fn come_back(app: &App, provider: &OidcConfig, headers: &HeaderMap, back: 
 }
 
 /// Who it is here, with the roles that the provider's groups say now.
-async fn known(app: &App, tx: &mut ControlTx, provider: &OidcConfig, somebody: Somebody) -> Answer<PersonName> {
+async fn known(
+    app: &App,
+    tx: &mut ControlTx,
+    provider: &OidcConfig,
+    somebody: Somebody,
+) -> Answer<PersonName> {
     let mut roles = oidc::roles(provider, &somebody.groups);
     for project in roles.keys().cloned().collect::<Vec<_>>() {
         if !projects::exists(tx, &project).await? {
@@ -129,7 +143,9 @@ async fn known(app: &App, tx: &mut ControlTx, provider: &OidcConfig, somebody: S
     }
     let subject = Subject { issuer: &somebody.issuer, subject: &somebody.subject };
     let name = match people::by_subject(tx, subject).await? {
-        Some(person) if person.disabled => return Err(Problem::new(Code::Forbidden, "they are let in no more")),
+        Some(person) if person.disabled => {
+            return Err(Problem::new(Code::Forbidden, "they are let in no more"));
+        }
         Some(person) => person.name,
         None => add(app, tx, &somebody, subject).await?,
     };
@@ -141,7 +157,8 @@ async fn add(app: &App, tx: &mut ControlTx, somebody: &Somebody, subject: Subjec
     let wish = somebody.name.as_deref().unwrap_or(&somebody.subject).to_lowercase();
     let allowed = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._@-".contains(*c);
     let wish: String = wish.chars().filter(allowed).take(50).collect();
-    let display = somebody.display.as_deref().filter(|name| super::people::said(name).is_ok()).unwrap_or(&wish);
+    let display =
+        somebody.display.as_deref().filter(|name| super::people::said(name).is_ok()).unwrap_or(&wish);
     // A name that somebody has stays theirs: only the subject says that two are one.
     for n in 1..=NAMES_MAX {
         let name = if n == 1 { wish.clone() } else { format!("{wish}-{n}") };

@@ -40,7 +40,8 @@ pub(super) async fn once(State(app): State<App>, request: Request, next: Next) -
 
 async fn answer(app: &App, request: Request, next: Next) -> Answer<Response> {
     let key = key(request.headers())?;
-    let caller = request.extensions().get::<Caller>().and_then(Caller::key).unwrap_or_else(|| "open".to_owned());
+    let caller =
+        request.extensions().get::<Caller>().and_then(Caller::key).unwrap_or_else(|| "open".to_owned());
     let (parts, body) = request.into_parts();
     let too_long = |_| Problem::new(Code::TooLarge, format!("a body has at most {BODY_BYTES_MAX} bytes"));
     let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(too_long)?;
@@ -58,8 +59,11 @@ async fn answer(app: &App, request: Request, next: Next) -> Answer<Response> {
             return Err(Problem::new(Code::KeyReused, detail).next("use a new key for a new request"));
         }
         Known::Unanswered => {
-            let detail = "the first request with this key is under way, or was cut off before it was answered";
-            return Err(Problem::new(Code::State, detail).next("look whether it was done, then use a new key if not"));
+            let detail =
+                "the first request with this key is under way, or was cut off before it was answered";
+            return Err(
+                Problem::new(Code::State, detail).next("look whether it was done, then use a new key if not")
+            );
         }
         Known::TooMany => {
             let problem = Problem::new(Code::TooFast, "too many idempotency keys in one day");
@@ -69,7 +73,8 @@ async fn answer(app: &App, request: Request, next: Next) -> Answer<Response> {
     let secret = SECRET.contains(&parts.uri.path());
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     let (parts, body) = response.into_parts();
-    let body = axum::body::to_bytes(body, ANSWER_BYTES_MAX).await.map_err(|error| Problem::internal(&error))?;
+    let body =
+        axum::body::to_bytes(body, ANSWER_BYTES_MAX).await.map_err(|error| Problem::internal(&error))?;
     let mut tx = app.fleet.store.write().await?;
     if parts.status.is_server_error() || parts.status == StatusCode::TOO_MANY_REQUESTS {
         answers::forget(&mut tx, place).await?;
@@ -99,7 +104,9 @@ fn kept(status: StatusCode, headers: &HeaderMap, body: &Bytes, secret: bool) -> 
 fn replay(kept: Kept) -> Answer<Response> {
     let Some(body) = kept.body else {
         let detail = "this was done, and its secret was shown in the first answer";
-        return Err(Problem::new(Code::State, detail).next("if it was lost, revoke what was made and make another"));
+        return Err(
+            Problem::new(Code::State, detail).next("if it was lost, revoke what was made and make another")
+        );
     };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(kept.status).map_err(|error| Problem::internal(&error))?;

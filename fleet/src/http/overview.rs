@@ -110,17 +110,18 @@ async fn overview(State(app): State<App>, sight: Sight) -> Answer<Json<Overview>
         Sight::All => incidents::count_in(&mut db, "open").await?,
         Sight::Some(_) => needs_you.iter().filter(|need| need.kind == "incident_open").count() as u64,
     };
-    let models = survey.models.iter().filter(|(model, _)| sight.model(model)).map(|(model, bundles)| ModelSpread {
-        model: model.to_string(),
-        bundles: bundles
-            .iter()
-            .map(|((path, sha256), devices)| BundleSpread {
-                bundle: sha256.to_string(),
-                version: path.version().to_string(),
-                devices: *devices,
-            })
-            .collect(),
-    });
+    let models =
+        survey.models.iter().filter(|(model, _)| sight.model(model)).map(|(model, bundles)| ModelSpread {
+            model: model.to_string(),
+            bundles: bundles
+                .iter()
+                .map(|((path, sha256), devices)| BundleSpread {
+                    bundle: sha256.to_string(),
+                    version: path.version().to_string(),
+                    devices: *devices,
+                })
+                .collect(),
+        });
     Ok(Json(Overview {
         needs_you,
         devices: DeviceCounts {
@@ -231,7 +232,8 @@ async fn drifting(app: &App, db: &mut Control, sight: &Sight) -> Answer<Vec<Need
         link: "/drift".to_owned(),
         fingerprint: None,
     };
-    let theirs = open.into_iter().map(|incident| incident.document).filter(|incident| sight.model(&incident.model));
+    let theirs =
+        open.into_iter().map(|incident| incident.document).filter(|incident| sight.model(&incident.model));
     Ok(theirs.map(need).collect())
 }
 

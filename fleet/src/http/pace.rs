@@ -62,7 +62,9 @@ pub(super) async fn pace(State(app): State<App>, request: Request, next: Next) -
     let counted = request.extensions().get::<MatchedPath>().is_some();
     let key = match request.extensions().get::<Caller>() {
         Some(Caller::Open) => None,
-        Some(caller) => caller.key().or_else(|| Some(format!("address:{}", said(address(request.extensions()))))),
+        Some(caller) => {
+            caller.key().or_else(|| Some(format!("address:{}", said(address(request.extensions())))))
+        }
         None => None,
     };
     if let Some(key) = key.filter(|_| counted)
@@ -117,6 +119,10 @@ mod tests {
         let (here, there) = (Some(IpAddr::from([10, 0, 0, 1])), Some(IpAddr::from([10, 0, 0, 2])));
         assert_eq!((0..20).filter(|_| tried("ada", here)).count(), 10);
         assert!(!tried("ada", there), "a name is guarded from everywhere");
-        assert_eq!((0..100).filter(|n| tried(&n.to_string(), here)).count(), 40, "an address has its own bound");
+        assert_eq!(
+            (0..100).filter(|n| tried(&n.to_string(), here)).count(),
+            40,
+            "an address has its own bound"
+        );
     }
 }

@@ -121,9 +121,19 @@ async fn create(
     let mut tx = app.fleet.store.write().await?;
     known(&mut tx, roles.keys()).await?;
     let made = app.fleet.clocks.trust.now();
-    let person = Person { name: name.clone(), display, disabled: false, provided: false, made, made_by: acting.0.clone() };
+    let person = Person {
+        name: name.clone(),
+        display,
+        disabled: false,
+        provided: false,
+        made,
+        made_by: acting.0.clone(),
+    };
     if !people::add(&mut tx, &person, hash.as_deref(), None).await? {
-        return Err(Problem::new(Code::State, format!("there is a person {name} already, or there are too many")));
+        return Err(Problem::new(
+            Code::State,
+            format!("there is a person {name} already, or there are too many"),
+        ));
     }
     people::set_memberships(&mut tx, &name, &roles).await?;
     let sentence = format!("added {name}{}", listed(&roles));
@@ -160,7 +170,11 @@ async fn put(
     }
     if let Some(disabled) = disabled {
         people::set_disabled(&mut tx, &name, disabled).await?;
-        changes.push(if disabled { format!("let {name} in no more") } else { format!("let {name} in again") });
+        changes.push(if disabled {
+            format!("let {name} in no more")
+        } else {
+            format!("let {name} in again")
+        });
     }
     if let Some(hash) = &hash {
         if !people::set_password(&mut tx, &name, hash).await? {
@@ -211,7 +225,8 @@ async fn known(db: &mut Control, names: impl Iterator<Item = &ProjectName> + Sen
 }
 
 fn listed(roles: &BTreeMap<ProjectName, Role>) -> String {
-    let each: Vec<String> = roles.iter().map(|(project, role)| format!(" {} of {project}", role.as_str())).collect();
+    let each: Vec<String> =
+        roles.iter().map(|(project, role)| format!(" {} of {project}", role.as_str())).collect();
     if each.is_empty() { " of no project".to_owned() } else { each.join(",") }
 }
 

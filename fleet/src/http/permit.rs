@@ -10,12 +10,12 @@
 mod place;
 mod table;
 
+use axum::RequestExt as _;
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::RequestExt as _;
 use serde_json::Value;
 
 use super::caller::{Caller, Proven, unproven};
@@ -129,7 +129,9 @@ async fn check(app: &App, request: Request, path: &str) -> Answer<Request> {
             Place::Malformed => {}
             Place::Unknown => return Err(place::unknown(thing)),
             Place::In(places) => {
-                let reached = places.into_iter().find(|place| proven.grants.reaches(&place.project, place.model.as_ref()));
+                let reached = places
+                    .into_iter()
+                    .find(|place| proven.grants.reaches(&place.project, place.model.as_ref()));
                 needs.push(reached.ok_or_else(|| place::unknown(thing))?);
             }
         }
@@ -200,7 +202,8 @@ fn forbidden(proven: &Proven, permission: Permission, project: Option<&ProjectNa
         Permission::Approve => "approve",
         Permission::Administer => "administer",
     };
-    let place = project.map_or_else(|| "any project".to_owned(), |project| format!("the project '{project}'"));
+    let place =
+        project.map_or_else(|| "any project".to_owned(), |project| format!("the project '{project}'"));
     Problem::new(Code::Forbidden, format!("{} may not {what} in {place}", proven.name))
         .next("ask an administrator for the role, or use a token that has it")
 }
@@ -228,7 +231,9 @@ async fn named(mut request: Request, reach: Reach) -> Answer<(Request, Vec<Named
             }
             At::Body(name) => match body.as_ref().and_then(|body| body.get(name)) {
                 Some(Value::String(text)) => vec![text.clone()],
-                Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+                Some(Value::Array(list)) => {
+                    list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+                }
                 Some(_) | None => Vec::new(),
             },
         };

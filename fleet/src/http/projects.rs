@@ -62,7 +62,13 @@ impl ProjectView {
         let Project { name, made, made_by } = project;
         let sites = owned.sites.iter().filter(|(_, of)| **of == name).map(|(site, _)| site.to_string());
         let models = owned.models.iter().filter(|(_, of)| **of == name).map(|(model, _)| model.to_string());
-        Self { sites: sites.collect(), models: models.collect(), name: name.to_string(), made: made.into(), made_by }
+        Self {
+            sites: sites.collect(),
+            models: models.collect(),
+            name: name.to_string(),
+            made: made.into(),
+            made_by,
+        }
     }
 }
 
@@ -96,12 +102,17 @@ async fn create(
     Json(body): Json<NewBody>,
 ) -> Answer<(StatusCode, Json<ProjectView>)> {
     let NewBody { name } = body;
-    let project = Project { name: name.clone(), made: app.fleet.clocks.trust.now(), made_by: acting.0.clone() };
+    let project =
+        Project { name: name.clone(), made: app.fleet.clocks.trust.now(), made_by: acting.0.clone() };
     let mut tx = app.fleet.store.write().await?;
     if !projects::add(&mut tx, &project).await? {
-        return Err(Problem::new(Code::State, format!("there is a project {name} already, or there are too many")));
+        return Err(Problem::new(
+            Code::State,
+            format!("there is a project {name} already, or there are too many"),
+        ));
     }
-    append(&app, &mut tx, "project.added", name.to_string(), format!("added the project {name}"), &acting).await?;
+    append(&app, &mut tx, "project.added", name.to_string(), format!("added the project {name}"), &acting)
+        .await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, Json(ProjectView::of(project, &Owned::default()))))
 }
@@ -131,12 +142,18 @@ async fn assign(
     let owned = projects::owned(&mut tx).await?;
     let full = i64::try_from(owned.sites.len().max(owned.models.len())).unwrap_or(i64::MAX);
     if full >= ASSIGNED_MAX {
-        return Err(Problem::invalid("/sites", format!("at most {ASSIGNED_MAX} sites and models are assigned")));
+        return Err(Problem::invalid(
+            "/sites",
+            format!("at most {ASSIGNED_MAX} sites and models are assigned"),
+        ));
     }
-    let names: Vec<String> = moved.iter().map(|of| match of {
-        Of::Site(site) => format!("the site {site}"),
-        Of::Model(model) => format!("the model {model}"),
-    }).collect();
+    let names: Vec<String> = moved
+        .iter()
+        .map(|of| match of {
+            Of::Site(site) => format!("the site {site}"),
+            Of::Model(model) => format!("the model {model}"),
+        })
+        .collect();
     let sentence = format!("moved {} to {name}", names.join(", "));
     append(&app, &mut tx, "project.assigned", name.to_string(), sentence, &acting).await?;
     tx.commit().await?;

@@ -1,11 +1,13 @@
 //! What the API's description says of every operation alike, written once: how callers show who they are, and how they are
 //! refused.
 
+use utoipa::openapi::OpenApi;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{Components, Ref};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
+};
 
 use super::permit;
 
@@ -33,7 +35,12 @@ pub(super) fn guarded(mut document: OpenApi) -> OpenApi {
     ];
     document.security = Some(either);
     for (path, item) in &mut document.paths.paths {
-        let all = [("GET", &mut item.get), ("PUT", &mut item.put), ("POST", &mut item.post), ("HEAD", &mut item.head)];
+        let all = [
+            ("GET", &mut item.get),
+            ("PUT", &mut item.put),
+            ("POST", &mut item.post),
+            ("HEAD", &mut item.head),
+        ];
         for (method, operation) in all {
             let Some(operation) = operation else { continue };
             let anybody = permit::is_for_anybody(method, path);

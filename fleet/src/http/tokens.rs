@@ -146,7 +146,11 @@ async fn list(
     Query(query): Query<TokenQuery>,
 ) -> Answer<Json<List<TokenView>>> {
     let proven = caller.proven()?;
-    let of = if query.all && proven.grants.may_everywhere(Permission::Administer) { None } else { Some(&proven.name) };
+    let of = if query.all && proven.grants.may_everywhere(Permission::Administer) {
+        None
+    } else {
+        Some(&proven.name)
+    };
     let paging = Paging { limit: query.limit, cursor: query.cursor };
     let now = app.fleet.clocks.trust.now();
     let read = tokens::list(&mut app.fleet.store.read().await?, of, &paging.page()?).await?;
@@ -164,7 +168,8 @@ async fn create(
     Json(body): Json<NewBody>,
 ) -> Answer<(StatusCode, Json<NewView>)> {
     let proven = caller.proven()?;
-    let label = said(&body.label).map_err(|_| Problem::invalid("/label", "say in 1 to 120 characters what it is for"))?;
+    let label = said(&body.label)
+        .map_err(|_| Problem::invalid("/label", "say in 1 to 120 characters what it is for"))?;
     if !(1..=TOKEN_LIFE_MAX.as_secs()).contains(&body.for_s) {
         return Err(Problem::invalid("/for_s", "a token is good for a second to 366 days"));
     }
@@ -180,10 +185,20 @@ async fn create(
     }
     let secret = hex::encode(mint::secret()?);
     let id = hex::encode(mint::random()?);
-    let token = Token { id, person: proven.name.clone(), label, scope, made: now, expires, used: None, revoked: None };
+    let token = Token {
+        id,
+        person: proven.name.clone(),
+        label,
+        scope,
+        made: now,
+        expires,
+        used: None,
+        revoked: None,
+    };
     tokens::trim(&mut tx, now.minus(LISTED_FOR), 100).await?;
     if !tokens::add(&mut tx, &token, &Digest::of(secret.as_bytes())).await? {
-        let problem = Problem::new(Code::State, format!("{} has {TOKENS_MAX} good tokens already", proven.name));
+        let problem =
+            Problem::new(Code::State, format!("{} has {TOKENS_MAX} good tokens already", proven.name));
         return Err(problem.next("revoke some: muster token list"));
     }
     let sentence = format!("made the token '{}', good until {expires}", token.label);
@@ -220,7 +235,9 @@ async fn revoke(
 fn grant(role: TokenRole, models: BTreeSet<ModelName>) -> Answer<Grant> {
     let role = match role {
         TokenRole::Builder if models.len() <= MODELS_MAX => return Ok(Grant::Builder(models)),
-        TokenRole::Builder => return Err(Problem::invalid("/models", format!("name at most {MODELS_MAX} models"))),
+        TokenRole::Builder => {
+            return Err(Problem::invalid("/models", format!("name at most {MODELS_MAX} models")));
+        }
         TokenRole::Viewer => Role::Viewer,
         TokenRole::Operator => Role::Operator,
         TokenRole::Approver => Role::Approver,

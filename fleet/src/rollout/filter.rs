@@ -98,7 +98,8 @@ impl Filter {
     /// Whoever is at none of these sites.
     pub fn elsewhere(sites: &BTreeSet<SiteName>) -> Self {
         let names: Vec<String> = sites.iter().map(ToString::to_string).collect();
-        let term = |names: &[String]| Term { key: Key::Site, test: Test::NotIn(names.iter().cloned().collect()) };
+        let term =
+            |names: &[String]| Term { key: Key::Site, test: Test::NotIn(names.iter().cloned().collect()) };
         Self(names.chunks(VALUES_MAX).map(term).collect())
     }
 

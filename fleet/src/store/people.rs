@@ -126,8 +126,10 @@ const ANY: &str = "select 1 from people limit 1";
 
 /// Whether there is anybody at all.
 pub async fn any(db: &mut Control) -> Result<bool> {
-    let found: Option<(i64,)> =
-        sqlx::query_as(ANY).fetch_optional(db.sql()).await.map_err(StoreError::query("looking for people"))?;
+    let found: Option<(i64,)> = sqlx::query_as(ANY)
+        .fetch_optional(db.sql())
+        .await
+        .map_err(StoreError::query("looking for people"))?;
     Ok(found.is_some())
 }
 
@@ -179,7 +181,9 @@ pub async fn memberships(db: &mut Control, name: &PersonName) -> Result<BTreeMap
         .await
         .map_err(StoreError::query("reading memberships"))?;
     rows.iter()
-        .map(|(project, role)| Ok((parse("membership's project", project)?, parse("membership's role", role)?)))
+        .map(|(project, role)| {
+            Ok((parse("membership's project", project)?, parse("membership's role", role)?))
+        })
         .collect()
 }
 

@@ -73,7 +73,9 @@ pub async fn list(db: &mut Control, page: &Page<ProjectName>) -> Result<Vec<Proj
         .await
         .map_err(StoreError::query("listing projects"))?;
     rows.into_iter()
-        .map(|(name, made, made_by)| Ok(Project { name: parse("project's name", &name)?, made: time(made), made_by }))
+        .map(|(name, made, made_by)| {
+            Ok(Project { name: parse("project's name", &name)?, made: time(made), made_by })
+        })
         .collect()
 }
 
@@ -133,7 +135,8 @@ pub async fn assign(tx: &mut ControlTx, of: &Of, project: &ProjectName) -> Resul
     Ok(())
 }
 
-const SITE_OF_DEVICE: &str = "select site from devices where id = $1 union all select site from identities where device = $1 limit 1";
+const SITE_OF_DEVICE: &str =
+    "select site from devices where id = $1 union all select site from identities where device = $1 limit 1";
 
 /// Where a device is, whether it is a member already or only asks to be one.
 pub async fn site_of_device(db: &mut Control, device: &DeviceId) -> Result<Option<SiteName>> {

@@ -44,7 +44,8 @@ impl TryFrom<Row> for Session {
     }
 }
 
-const ADD: &str = "insert into sessions (id, digest, person, made, seen, agent) values ($1, $2, $3, $4, $5, $6)";
+const ADD: &str =
+    "insert into sessions (id, digest, person, made, seen, agent) values ($1, $2, $3, $4, $5, $6)";
 const CROWDED: &str = "delete from sessions where person = $1 and id not in \
      (select id from sessions where person = $1 order by made desc, id desc limit $2)";
 

@@ -153,7 +153,8 @@ pub async fn used(tx: &mut ControlTx, id: &str, at: Timestamp) -> Result<()> {
     Ok(())
 }
 
-const TRIM: &str = "delete from tokens where id in (select id from tokens where expires < $1 order by expires limit $2)";
+const TRIM: &str =
+    "delete from tokens where id in (select id from tokens where expires < $1 order by expires limit $2)";
 
 /// Forgets those that expired before `before`.
 pub async fn trim(tx: &mut ControlTx, before: Timestamp, limit: u32) -> Result<()> {

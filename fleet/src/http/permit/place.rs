@@ -1,7 +1,8 @@
 //! Whose a thing is that a request names.
 
 use muster_protocol::ids::{
-    BundlePath, CaptureId, DeviceId, Digest, EnrolmentId, IncidentId, LeaseId, ModelName, RolloutId, RunId, SiteName,
+    BundlePath, CaptureId, DeviceId, Digest, EnrolmentId, IncidentId, LeaseId, ModelName, RolloutId, RunId,
+    SiteName,
 };
 
 use super::super::problem::{Answer, Problem};

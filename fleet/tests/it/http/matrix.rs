@@ -144,10 +144,18 @@ fn every_route_stands_in_the_matrix() {
     let document: Value = serde_json::from_str(&http::openapi()).unwrap();
     let mut routes: BTreeSet<(String, String)> = BTreeSet::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
-        routes.extend(methods.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
+        routes
+            .extend(methods.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
     }
-    let beside = ["/healthz", "/readyz", "/metrics", "/api/v1/openapi.json", "/tuf/metadata/{name}",
-        "/tuf/targets/{*name}", "/tuf/blobs/{sha256}"];
+    let beside = [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/api/v1/openapi.json",
+        "/tuf/metadata/{name}",
+        "/tuf/targets/{*name}",
+        "/tuf/blobs/{sha256}",
+    ];
     routes.extend(beside.map(|path| ("GET".to_owned(), path.to_owned())));
     let expected: BTreeSet<(String, String)> =
         EXPECTED.iter().map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned())).collect();
@@ -177,11 +185,23 @@ async fn each_caller_gets_where_the_matrix_says_and_nowhere_else() {
                 _ => "in",
             };
             if got != expect {
-                wrong.push(format!("{caller} {method} {path} {names}: {expect} expected, {} {}", answer.status, answer.text()));
+                wrong.push(format!(
+                    "{caller} {method} {path} {names}: {expect} expected, {} {}",
+                    answer.status,
+                    answer.text()
+                ));
             }
             if got == "401" || got == "403" {
-                assert_eq!(answer.headers[header::CONTENT_TYPE], "application/problem+json", "{method} {path}");
-                assert_eq!(answer.headers.contains_key(header::WWW_AUTHENTICATE), got == "401", "{method} {path}");
+                assert_eq!(
+                    answer.headers[header::CONTENT_TYPE],
+                    "application/problem+json",
+                    "{method} {path}"
+                );
+                assert_eq!(
+                    answer.headers.contains_key(header::WWW_AUTHENTICATE),
+                    got == "401",
+                    "{method} {path}"
+                );
             }
         }
     }
@@ -201,7 +221,8 @@ async fn what_is_foreign_does_not_exist() {
                 let with = |value: String| {
                     let town = &town;
                     async move {
-                        let one = move |asked: &str| if asked == kind { value.clone() } else { town.own(asked) };
+                        let one =
+                            move |asked: &str| if asked == kind { value.clone() } else { town.own(asked) };
                         ask(town, caller, method, path, names, &one).await
                     }
                 };
@@ -210,8 +231,13 @@ async fn what_is_foreign_does_not_exist() {
                 let absent = with(unknown.clone()).await;
                 let same = told.text().replace(&foreign, "X") == absent.text().replace(&unknown, "X");
                 if told.status != 404 || absent.status != 404 || !same {
-                    wrong.push(format!("{caller} {method} {path} {kind}: {} {} / {} {}",
-                        told.status, told.text(), absent.status, absent.text()));
+                    wrong.push(format!(
+                        "{caller} {method} {path} {kind}: {} {} / {} {}",
+                        told.status,
+                        told.text(),
+                        absent.status,
+                        absent.text()
+                    ));
                 }
                 asked += 1;
             }
@@ -236,25 +262,43 @@ async fn lists_show_what_is_ones_own() {
     let secrets: Vec<String> = town.names_of_foreign();
     for &(method, path, who, names) in EXPECTED {
         // There is one catalogue for all boxes; what it names is no secret among the members of a fleet.
-        let shared = path.starts_with("/api/v1/trust") || path.starts_with("/tuf/metadata") || path.ends_with("/events");
+        let shared = path.starts_with("/api/v1/trust")
+            || path.starts_with("/tuf/metadata")
+            || path.ends_with("/events");
         if method != "GET" || shared || !who.contains('v') {
             continue;
         }
         for caller in "vd".chars() {
             let answer = ask(&town, caller, method, path, names, &|kind| town.own(kind)).await;
             for secret in &secrets {
-                assert!(!answer.text().contains(secret.as_str()), "{caller} {path} tells of {secret}: {}", answer.text());
+                assert!(
+                    !answer.text().contains(secret.as_str()),
+                    "{caller} {path} tells of {secret}: {}",
+                    answer.text()
+                );
             }
         }
     }
     for (path, kind) in [
-        ("devices", "device"), ("identities", "device"), ("rollouts", "rollout"), ("runs", "run"),
-        ("incidents", "incident"), ("captures", "capture"), ("leases", "lease"), ("bundles", "bundle"),
-        ("log?limit=500", "rollout"), ("overview", "incident"), ("sites", "site"), ("policies", "model"),
-        ("triggers", "model"), ("projects", "site"), ("freezes", "site"),
+        ("devices", "device"),
+        ("identities", "device"),
+        ("rollouts", "rollout"),
+        ("runs", "run"),
+        ("incidents", "incident"),
+        ("captures", "capture"),
+        ("leases", "lease"),
+        ("bundles", "bundle"),
+        ("log?limit=500", "rollout"),
+        ("overview", "incident"),
+        ("sites", "site"),
+        ("policies", "model"),
+        ("triggers", "model"),
+        ("projects", "site"),
+        ("freezes", "site"),
     ] {
         for caller in "vf".chars() {
-            let answer = ask(&town, caller, "GET", &format!("/api/v1/{path}"), "", &|kind| town.own(kind)).await;
+            let answer =
+                ask(&town, caller, "GET", &format!("/api/v1/{path}"), "", &|kind| town.own(kind)).await;
             assert!(answer.text().contains(&town.own(kind)), "{caller} {path}: {}", answer.text());
             let all = answer.text().contains(&town.foreign(kind));
             assert_eq!(all, caller == 'f', "{caller} {path}: {}", answer.text());
@@ -364,8 +408,11 @@ async fn ask(
         let text = if at == "path" { value(what) } else { what.to_owned() };
         path.replace_range(begin..=end, &text);
     }
-    let pairs: BTreeMap<&str, String> = what.split(',').filter_map(|pair| pair.split_once('='))
-        .map(|(field, kind)| (field, value(kind))).collect();
+    let pairs: BTreeMap<&str, String> = what
+        .split(',')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(field, kind)| (field, value(kind)))
+        .collect();
     if at == "query" {
         let pairs: Vec<String> = pairs.iter().map(|(field, value)| format!("{field}={value}")).collect();
         path = format!("{path}?{}", pairs.join("&"));
@@ -375,15 +422,21 @@ async fn ask(
             body.insert(field.to_owned(), value);
         }
     }
-    let mut request = request(method.parse().unwrap(), &path).header(header::CONTENT_TYPE, "application/json");
+    let mut request =
+        request(method.parse().unwrap(), &path).header(header::CONTENT_TYPE, "application/json");
     if let Some(token) = town.token(caller) {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    let body = if method == "GET" || method == "HEAD" { Body::empty() } else { Body::from(Value::from(body).to_string()) };
+    let body = if method == "GET" || method == "HEAD" {
+        Body::empty()
+    } else {
+        Body::from(Value::from(body).to_string())
+    };
     let response = town.api.open(request.body(body).unwrap()).await;
     let (parts, body) = response.into_parts();
     let endless = parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
-    let body = if endless { Vec::new().into() } else { axum::body::to_bytes(body, 64 * 1024 * 1024).await.unwrap() };
+    let body =
+        if endless { Vec::new().into() } else { axum::body::to_bytes(body, 64 * 1024 * 1024).await.unwrap() };
     Answer { status: parts.status, headers: parts.headers, body }
 }
 

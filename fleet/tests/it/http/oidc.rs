@@ -60,7 +60,12 @@ impl Provider {
         for _ in 0..10 {
             let jar: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let answer = self.http.get(url.clone()).header("cookie", jar.join("; ")).send().await.unwrap();
-            assert!(answer.status().is_redirection(), "{url}: {} {}", answer.status(), answer.text().await.unwrap());
+            assert!(
+                answer.status().is_redirection(),
+                "{url}: {} {}",
+                answer.status(),
+                answer.text().await.unwrap()
+            );
             for set in answer.headers().get_all("set-cookie") {
                 let pair = set.to_str().unwrap().split(';').next().unwrap();
                 let (name, value) = pair.split_once('=').unwrap();
@@ -93,7 +98,11 @@ impl Scene {
         let secret = tempfile::tempdir().unwrap();
         let file: PathBuf = secret.path().join("secret");
         std::fs::write(&file, "a-secret-of-the-test\n").unwrap();
-        let rule = |group: &str, role| GroupRole { group: group.to_owned(), project: "default".parse().unwrap(), role };
+        let rule = |group: &str, role| GroupRole {
+            group: group.to_owned(),
+            project: "default".parse().unwrap(),
+            role,
+        };
         let oidc = OidcConfig {
             name: "Hospital login".to_owned(),
             issuer: provider.url.clone(),
@@ -141,7 +150,12 @@ impl Scene {
     async fn refuses(&self, trip: &Trip, why: &str) {
         let answer = self.back(trip).await;
         let place = answer.headers.get(header::LOCATION).and_then(|place| place.to_str().ok());
-        assert_eq!((answer.status.as_u16(), place), (303, Some("/login?failed=oidc")), "{why}: {}", answer.text());
+        assert_eq!(
+            (answer.status.as_u16(), place),
+            (303, Some("/login?failed=oidc")),
+            "{why}: {}",
+            answer.text()
+        );
         assert_eq!(session(&answer), None, "{why}");
     }
 
@@ -194,7 +208,8 @@ async fn answers_that_prove_nothing_let_nobody_in() {
     scene.lets_in(&first).await;
     scene.refuses(&first, "it came back twice").await;
     let mut second = scene.trip().await;
-    let state = |trip: &Trip| trip.back.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+    let state =
+        |trip: &Trip| trip.back.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
     let code = first.back.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned();
     let own = state(&second);
     second.back.query_pairs_mut().clear().append_pair("code", &code).append_pair("state", &own);
@@ -202,7 +217,9 @@ async fn answers_that_prove_nothing_let_nobody_in() {
     // An answer to what another browser asked, or to nothing.
     let (mine, theirs) = (scene.trip().await, scene.trip().await);
     scene.refuses(&Trip { cookie: mine.cookie.clone(), back: theirs.back.clone() }, "another's state").await;
-    scene.refuses(&Trip { cookie: "x=y".to_owned(), back: theirs.back.clone() }, "no login of this browser").await;
+    scene
+        .refuses(&Trip { cookie: "x=y".to_owned(), back: theirs.back.clone() }, "no login of this browser")
+        .await;
     scene.refuses(&mine, "its login is spent").await;
     let mut denied = scene.trip().await;
     let own = state(&denied);

@@ -97,7 +97,8 @@ pub(super) async fn required() -> Api {
 
 pub(super) async fn town() -> Town {
     let api = required().await;
-    let bundles = [Bundle::make("bundles/er-beds/1.json", b"er"), Bundle::make("bundles/sepsis/1.json", b"icu")];
+    let bundles =
+        [Bundle::make("bundles/er-beds/1.json", b"er"), Bundle::make("bundles/sepsis/1.json", b"icu")];
     Publisher::begin(api.fleet(), &[&bundles[0], &bundles[1]]).await;
     let mut tokens = BTreeMap::new();
     let fleet = api.fleet();
@@ -159,11 +160,14 @@ async fn things(
         opened: incident.opened,
     };
     incidents::create(&mut tx, &incident.id, columns, &incident).await.unwrap();
-    let capture = Capture { request: capture, asked: now.at, reason: "x".into(), by: "root".into(), cancelled: None };
+    let capture =
+        Capture { request: capture, asked: now.at, reason: "x".into(), by: "root".into(), cancelled: None };
     captures::add(&mut tx, &capture, std::slice::from_ref(&device)).await.unwrap();
     tx.commit().await.unwrap();
     let id = |made: &Value| made["id"].as_str().unwrap().to_owned();
-    let rollout = town.made("/api/v1/rollouts", &json!({"model": model, "bundle": bundle.sha256(), "reason": "x"})).await;
+    let rollout = town
+        .made("/api/v1/rollouts", &json!({"model": model, "bundle": bundle.sha256(), "reason": "x"}))
+        .await;
     let run = town.made("/api/v1/runs", &json!({"model": model, "reason": "x"})).await;
     let lease = town.made("/api/v1/leases", &json!({"site": site, "reason": "x", "for_s": 3600})).await;
     let enrolment = town.made("/api/v1/enrolments", &json!({"site": site})).await;
@@ -219,7 +223,13 @@ pub(super) async fn person(fleet: &Fleet, name: &str, project: &str, role: Role)
     tx.commit().await.unwrap();
 }
 
-pub(super) async fn token(fleet: &Fleet, person: &str, project: Option<&str>, grant: Grant, life: Duration) -> String {
+pub(super) async fn token(
+    fleet: &Fleet,
+    person: &str,
+    project: Option<&str>,
+    grant: Grant,
+    life: Duration,
+) -> String {
     let now = fleet.clocks.trust.now();
     let (id, secret) = (hex::encode(muster_fleet::mint::random().unwrap()), "s".repeat(64));
     let token = Token {
@@ -263,7 +273,10 @@ fn cookie(answer: &Answer) -> String {
 async fn whoever_reaches_an_open_fleet_is_the_operator_and_is_told_so() {
     let api = Api::start().await;
     let me = api.see("/api/v1/me").await;
-    assert_eq!((&me["mode"], &me["administrator"], &me["by"]), (&json!("open"), &json!(true), &json!("address")));
+    assert_eq!(
+        (&me["mode"], &me["administrator"], &me["by"]),
+        (&json!("open"), &json!(true), &json!("address"))
+    );
     assert_eq!(api.see("/api/v1/login").await, json!({"mode": "open", "setup": false}));
     api.post("/api/v1/login", &json!({"name": "a", "password": "b"})).await.is_problem(409, "state");
     api.post("/api/v1/tokens", &json!({"label": "x", "role": "viewer"})).await.is_problem(409, "state");
@@ -291,7 +304,10 @@ async fn the_first_administrator_comes_by_a_link_that_works_once() {
     assert_eq!(made.status, 201, "{}", made.text());
     let session = cookie(&made);
     let me = send(&api, Method::GET, "/api/v1/me", &session, &json!({})).await.json();
-    assert_eq!((&me["name"], &me["administrator"], &me["by"]), (&json!("ada"), &json!(true), &json!("session")));
+    assert_eq!(
+        (&me["name"], &me["administrator"], &me["by"]),
+        (&json!("ada"), &json!(true), &json!("session"))
+    );
     // Neither the link nor another of its kind is good any more.
     api.post("/api/v1/setup", &body(&token(&link_now), good)).await.is_problem(401, "unauthenticated");
     assert_eq!(link("http://x").await, None);
@@ -337,7 +353,9 @@ async fn sessions_begin_with_a_password_and_end_when_told() {
     assert_eq!(send(&api, Method::POST, &path, &one, &json!({})).await.status, 204);
     me(two).await.is_problem(401, "unauthenticated");
     // A post of another site's page with the cookie is refused before anybody asks whose it is.
-    let cross = request(Method::POST, "/api/v1/logout").header(header::COOKIE, &one).header("sec-fetch-site", "cross-site");
+    let cross = request(Method::POST, "/api/v1/logout")
+        .header(header::COOKIE, &one)
+        .header("sec-fetch-site", "cross-site");
     api.send(cross.body(Body::empty()).unwrap()).await.is_problem(403, "cross_site");
     assert_eq!(me(one.clone()).await.status, 200);
     let out = send(&api, Method::POST, "/api/v1/logout", &one, &json!({})).await;
@@ -357,7 +375,9 @@ async fn a_person_who_is_let_in_no_more_is_out_at_once() {
         let (api, root, path) = (&api, root.clone(), format!("/api/v1/people/{name}"));
         async move { send(api, Method::PUT, &path, &root, &body).await }
     };
-    let tag = async || send(&api, Method::POST, "/api/v1/tags", &ada, &json!({"filter": "", "set": {"a": "b"}})).await.status;
+    let tag = async || {
+        send(&api, Method::POST, "/api/v1/tags", &ada, &json!({"filter": "", "set": {"a": "b"}})).await.status
+    };
     assert_eq!(tag().await, 200);
     assert_eq!(put("ada", json!({"roles": {"default": "viewer"}})).await.status, 200);
     assert_eq!(tag().await, 403, "a token does not keep what its owner lost");
@@ -392,10 +412,21 @@ async fn tokens_are_shown_once_used_and_taken_back() {
     assert_eq!((&me["name"], &me["roles"][0]["role"]), (&json!("ada"), &json!("viewer")));
     new(&ada, json!({"label": "more", "role": "admin"})).await.is_problem(403, "forbidden");
     new(&ada, json!({"label": "x", "role": "viewer", "project": "icu"})).await.is_problem(404, "not_found");
-    new(&ada, json!({"label": "x", "role": "viewer", "models": ["er-beds"]})).await.is_problem(422, "invalid");
+    new(&ada, json!({"label": "x", "role": "viewer", "models": ["er-beds"]}))
+        .await
+        .is_problem(422, "invalid");
     let listed = send(&api, Method::GET, "/api/v1/tokens", &ada, &json!({})).await;
-    let used = listed.json()["items"].as_array().unwrap().iter().find(|token| token["label"] == "ci").unwrap().clone();
-    assert!(used["used"].is_string() && !listed.text().contains(secret.rsplit('_').next().unwrap()), "{used}");
+    let used = listed.json()["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|token| token["label"] == "ci")
+        .unwrap()
+        .clone();
+    assert!(
+        used["used"].is_string() && !listed.text().contains(secret.rsplit('_').next().unwrap()),
+        "{used}"
+    );
     // Nobody but its owner and the fleet's administrators know of it.
     person(api.fleet(), "eve", "default", Role::Approver).await;
     let eve = token(api.fleet(), "eve", None, Grant::Role(Role::Admin), HOUR).await;
