@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-watch drift-campaign openapi fuzz release clean
+.PHONY: help demo test doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test e2e stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-loop bench-watch drift-campaign openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -44,9 +44,10 @@ frameworks: build client convert ## Export models anew from TensorFlow and sciki
 	@$(LOCAL)/frameworks/bin/python fleet/tests/fixtures/frameworks.py $(LOCAL)/exported tensorflow sklearn
 	@FRAMEWORKS=$(abspath $(LOCAL)/exported) $(LOCAL)/python/bin/python hw-tests/stories.py frameworks
 
-interop: ## Make the environments of the other tools that the tests talk to: python-tuf, model_signing, inference clients
+interop: ## Make the environments of the other tools that the tests talk to: python-tuf, model_signing, MLflow, inference clients
 	@scripts/python-env.sh $(LOCAL)/interop fleet/tests/interop/requirements.lock
 	@scripts/python-env.sh $(LOCAL)/oms fleet/tests/interop/oms-requirements.lock
+	@scripts/python-env.sh $(LOCAL)/mlflow fleet/tests/interop/mlflow-requirements.lock
 	@scripts/python-env.sh $(LOCAL)/oip agent/tests/interop/requirements.lock
 	@scripts/python-env.sh $(LOCAL)/mlserver agent/tests/interop/mlserver-requirements.lock
 
@@ -70,6 +71,9 @@ python-test: python client ## Run the tests of the Python example and of the Pyt
 ui-test: ui ## Run the dashboard's unit tests and type checks
 	@scripts/dashboard.sh test
 
+e2e: ui ## Walk every page and act of the dashboard in a real browser, on a real fleet with running agents (part of stories)
+	@$(LOCAL)/python/bin/python hw-tests/stories.py dashboard
+
 stories: client convert ## Run the stories on real processes of this machine, the dashboard in a real browser among them
 	@$(LOCAL)/python/bin/python hw-tests/stories.py
 
@@ -84,6 +88,9 @@ openapi: ## Write the API's description anew
 
 bench-rollout: ## Measure the rollout engine on fleets of 1,000 to 100,000 boxes against its goals
 	@cargo bench --quiet --profile fast --package muster-fleet --bench rollout
+
+bench-loop: build ## Close the loop LOOPS (30) times, from the drift alarm to the last box, and time every stage
+	@$(LOCAL)/python/bin/python scripts/bench_loop.py
 
 bench-watch: ## Measure what watching 10,000 boxes for drift costs the fleet server
 	@cargo bench --quiet --profile fast --package muster-fleet --bench drift

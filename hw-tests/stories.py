@@ -30,6 +30,19 @@ def stage(name: str, size: dict[str, float], bake_s: int) -> dict[str, object]:
     return {"name": name, "size": size, "bake_s": bake_s, "deadline_s": 30 * DAY_S, "gate": gate}
 
 
+def infer(url: str, model: str, rows: list[list[float]], column: str = "x", output: str | None = None) -> list[float]:
+    """One answer of a box to many rows: the first output, or the one that is named, flat."""
+    data = [value for row in rows for value in row]
+    request: dict[str, object] = {
+        "inputs": [{"name": column, "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": data}]
+    }
+    if output is not None:
+        request["outputs"] = [{"name": output}]
+    sent = urllib.request.Request(f"{url}/v2/models/{model}/infer", data=json.dumps(request).encode())
+    with urllib.request.urlopen(sent, timeout=10) as answer:
+        return json.load(answer)["outputs"][0]["data"]
+
+
 class Clients:
     """An application that asks one box all the time, and keeps what went wrong."""
 
@@ -104,7 +117,7 @@ class Stories:
 
     def roll_out(self, bundle: str, bake_s: int) -> str:
         stages = [stage("canary", {"count": 1}, bake_s), stage("everyone", {"percent": 100.0}, bake_s)]
-        return self.lab.roll_out(bundle, {"stages": stages}, "a story")
+        return self.lab.roll_out(bundle, {"stages": stages, "install_deadline_s": 20 * DAY_S}, "a story")
 
     def finish(self, rollout: str) -> None:
         def completed() -> bool:
@@ -135,14 +148,10 @@ class Stories:
         for patient in patients:
             for name, shift in shifts.items():
                 patient[columns.index(name)] += shift
-        data = [value for patient in patients for value in patient]
-        tensor = {"name": "x", "shape": [len(patients), len(columns)], "datatype": "FP32", "data": data}
-        body = json.dumps({"inputs": [tensor]}).encode()
 
         def raised() -> bool:
             for box in self.lab.boxes:
-                url = f"{box.url}/v2/models/{MODEL}/infer"
-                urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=10).read()
+                infer(box.url, MODEL, patients)
             return bool(self.lab.get("/api/v1/incidents")["items"])
 
         until("drift is raised", raised, 90, 0.25)
@@ -406,18 +415,13 @@ class Stories:
                 *("--agent", lab.target / "muster-agent", "--runtime", lab.runtime),
                 *("--python", LOCAL / "convert" / "bin" / "python"),
             )
-            plan = {"stages": [stage("everyone", {"percent": 100.0}, 600)]}
+            plan = {"stages": [stage("everyone", {"percent": 100.0}, 600)], "install_deadline_s": 20 * DAY_S}
             self.finish(lab.roll_out(lab.publish_bundle(folder), plan, f"a model of {name}", model))
             worst = 0.0
             for box in lab.boxes:
                 with urllib.request.urlopen(f"{box.url}/v2/models/{model}", timeout=10) as answer:
                     column = json.load(answer)["inputs"][0]["name"]
-                data = [value for row in rows for value in row]
-                tensor = {"name": column, "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": data}
-                request = json.dumps({"inputs": [tensor], "outputs": [{"name": output}]}).encode()
-                url = f"{box.url}/v2/models/{model}/infer"
-                with urllib.request.urlopen(urllib.request.Request(url, data=request), timeout=10) as answer:
-                    said = json.load(answer)["outputs"][0]["data"]
+                said = infer(box.url, model, rows, column, output)
                 wanted = [value for row in answers[name] for value in row]
                 worst = max([worst, *(abs(a - b) for a, b in zip(said, wanted, strict=True))])
             if worst > 1e-5:
@@ -469,19 +473,20 @@ class Stories:
         # Something to see on every page: a run, and an incident from patients nobody trained for.
         self.lab.muster("run", "start", "--model", MODEL, "--reason", "something to see")
         self.strange_patients()
-        screenshots = self.lab.dir / "screenshots"
-        screenshots.mkdir(exist_ok=True)
+        screenshots = Path(os.environ.get("SCREENSHOTS", self.lab.dir / "screenshots")).absolute()
+        screenshots.mkdir(parents=True, exist_ok=True)
         env = {
             **os.environ,
             "BASE_URL": self.lab.addresses["http"],
             "EXPECT_DATA": "1",
+            "REAL": "1",
             "SCREENSHOTS": str(screenshots),
         }
         done = subprocess.run(
             [str(ROOT / "scripts" / "dashboard.sh"), "browser"], env=env, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise Failure(f"the browser test failed:\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")
+            raise Failure(f"the browser test failed:\n{done.stdout[-9000:]}\n{done.stderr[-2000:]}")
         print(f"    screenshots: {screenshots}")
 
 

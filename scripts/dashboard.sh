@@ -35,6 +35,7 @@ test)
     ;;
 browser)
     npm run --silent browser
+    npm run --silent many
     ;;
 *)
     echo "usage: scripts/dashboard.sh build|test|browser" >&2

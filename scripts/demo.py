@@ -206,10 +206,12 @@ class Demo:
             return {"name": name, "size": size, "bake_s": bake_s, "deadline_s": bake_s + 30 * DAY_S}
 
         return {
+            # Its default of six hours is half a second here, which a busy machine needs for an install.
+            "install_deadline_s": 20 * DAY_S,
             "stages": [
                 stage("canary", {"count": 1}, canary_bake_days),
                 stage("everyone", {"percent": 100.0}, all_bake_days),
-            ]
+            ],
         }
 
     def policy(self) -> None:
@@ -225,6 +227,10 @@ class Demo:
         file.write_text(json.dumps(policy, indent=2))
         self.lab.muster("policy", "set", MODEL, file)
 
+    def trainer(self) -> list[str]:
+        """The command that the builder trains with."""
+        return [str(self.lab.python), "-m", "er.train"]
+
     def start_builder(self) -> None:
         lab = self.lab
         config = lab.dir / "builder.toml"
@@ -233,7 +239,7 @@ class Demo:
             f'key = "{lab.workspace / "keys" / f"builder-{MODEL}.key"}"\n'
             f'root = "{lab.workspace / "metadata" / "1.root.json"}"\n'
             f'agent = "{lab.target / "muster-agent"}"\nruntime = "{lab.runtime}"\npoll_s = 0.5\n\n'
-            f'[[models]]\nmodel = "{MODEL}"\ncommand = ["{lab.python}", "-m", "er.train"]\ncwd = "{EXAMPLE}"\n'
+            f'[[models]]\nmodel = "{MODEL}"\ncommand = {json.dumps(self.trainer())}\ncwd = "{EXAMPLE}"\n'
             f'data = "{lab.dir / "warehouse"}"\ntimeout_s = 300\nmemory_mb = 8192\nfrozen_tolerance = 0.03\n'
             f"pane_s = {PANE_S}\n"
         )

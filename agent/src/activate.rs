@@ -266,14 +266,14 @@ impl Workbench {
     }
 
     async fn test(&self, chosen: &Chosen) -> Result<SelfTestReport, ActivateError> {
-        let layout = self.lay_out(chosen)?;
+        let layout = self.lay_out(chosen).await?;
         let spec = self.spec(chosen, &layout)?;
         selftest::run(&self.exe, &spec).await.map_err(ActivateError::SelfTest)
     }
 
     /// Loads the model into this process, ready to answer.
     pub async fn load(&self, chosen: &Chosen, haste: Haste) -> Result<Loaded, ActivateError> {
-        let layout = self.lay_out(chosen)?;
+        let layout = self.lay_out(chosen).await?;
         let spec = LoadSpec::new(model_path(chosen, &layout), chosen.variant.inference_precision);
         let spec = LoadSpec { waiting_max: self.waiting_max, ..spec };
         let model = match haste {
@@ -297,7 +297,7 @@ impl Workbench {
         against: BundleRef,
         budget: f64,
     ) -> Result<Shadow, ActivateError> {
-        let layout = self.lay_out(chosen)?;
+        let layout = self.lay_out(chosen).await?;
         let spec = LoadSpec::new(model_path(chosen, &layout), chosen.variant.inference_precision);
         let model = self.engine.load_lone(spec).await.map_err(ActivateError::Load)?;
         drop(layout);
@@ -324,14 +324,17 @@ impl Workbench {
     }
 
     /// The variant's own files and no others, so that a model can open nothing else by a name of its choice.
-    fn lay_out(&self, chosen: &Chosen) -> Result<Layout, ActivateError> {
+    async fn lay_out(&self, chosen: &Chosen) -> Result<Layout, ActivateError> {
         let digest = |path: &str| chosen.digest(path).ok_or_else(|| ActivateError::Damaged(path.to_owned()));
         let files: Vec<_> = chosen
             .variant
             .model_files()
-            .map(|path| Ok((file_name(path), digest(path)?)))
+            .map(|path| Ok((file_name(path).to_owned(), digest(path)?)))
             .collect::<Result<_, ActivateError>>()?;
-        Ok(self.blobs.lay_out(files)?)
+        let blobs = self.blobs.clone();
+        // Where links cannot be, whole models are copied.
+        let lay_out = move || blobs.lay_out(files.iter().map(|(name, digest)| (name.as_str(), *digest)));
+        Ok(tokio::task::spawn_blocking(lay_out).await.map_err(ActivateError::Interrupted)??)
     }
 
     fn content(&self, chosen: &Chosen, path: &str) -> Result<Vec<u8>, ActivateError> {

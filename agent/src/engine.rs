@@ -13,6 +13,7 @@
 //! [`ProviderChoice::Auto`] always prefers OpenVINO.
 
 mod aside;
+mod beat;
 mod convert;
 mod installed;
 mod library;
@@ -28,7 +29,9 @@ use muster_protocol::manifest::InferencePrecision;
 
 use crate::stopwatch::Stopwatch;
 
+use aside::Lane;
 pub(crate) use aside::{give_way, take_little};
+pub(crate) use beat::Beat;
 pub use installed::{Installed, mapped_libraries};
 pub use lone::Lone;
 pub use model::{Answer, InferError, Model};
@@ -154,7 +157,7 @@ impl Engine {
     pub async fn load_aside(&self, spec: LoadSpec) -> Result<Model, EngineError> {
         let library = Arc::clone(&self.library);
         let waiting_max = spec.waiting_max;
-        let opened = self.library.aside().run(move || {
+        let opened = self.library.aside().run(Lane::Answers, move || {
             let watch = Stopwatch::start();
             session::open(&library, &spec).map(|opened| (opened, watch.elapsed()))
         });
@@ -168,7 +171,15 @@ impl Engine {
         let library = Arc::clone(&self.library);
         let spec = LoadSpec { sessions: 1, ..spec };
         let (mut sessions, signature, _) =
-            self.library.aside().run(move || session::open(&library, &spec)).await??;
+            self.library.aside().run(Lane::Beside, move || session::open(&library, &spec)).await??;
         sessions.pop().map(|session| Lone::new(session, signature)).ok_or(EngineError::Aborted)
+    }
+
+    /// What else a shadow needs, where [`Engine::load_lone`] works.
+    pub async fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Clone + Send + 'static,
+    ) -> Result<T, EngineError> {
+        self.library.aside().run(Lane::Beside, work).await
     }
 }

@@ -21,7 +21,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{self, Engine, EngineError, InferError, LoadSpec, ProviderChoice};
+use crate::engine::{self, Beat, Engine, EngineError, InferError, LoadSpec, ProviderChoice};
 use crate::oip;
 use crate::stopwatch::{micros, millis, processor_time};
 
@@ -131,7 +131,11 @@ pub(crate) fn known_code(code: &str) -> &'static str {
 
 /// Runs the subcommand from limits to exit code; call it before any other thread is started.
 pub fn run(args: &EvalArgs) -> ExitCode {
-    let outcome = limit(args).and_then(|()| answer(args, io::stdin().lock(), io::stdout().lock()));
+    let answer = || answer(args, io::stdin().lock(), io::stdout().lock());
+    let outcome = limit(args).and_then(|beat| match beat {
+        Some(beat) => beat.during(answer),
+        None => answer(),
+    });
     let (line, code) = match outcome {
         Ok(summary) => (serde_json::to_string(&summary), ExitCode::SUCCESS),
         Err(error) => {
@@ -144,7 +148,7 @@ pub fn run(args: &EvalArgs) -> ExitCode {
     code
 }
 
-fn limit(args: &EvalArgs) -> Result<(), EvalError> {
+fn limit(args: &EvalArgs) -> Result<Option<Beat>, EvalError> {
     let set = |what, resource, limit: u64| {
         setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
             .map_err(|source| EvalError::Limit { what, source })
@@ -156,12 +160,14 @@ fn limit(args: &EvalArgs) -> Result<(), EvalError> {
         set("CPU time", Resource::Cpu, cpu_s)?;
     }
     set("core dumps", Resource::Core, 0)?;
-    match args.priority {
-        Priority::Normal => {}
-        Priority::Low => engine::take_little(),
-        Priority::Idle => engine::give_way(),
-    }
-    Ok(())
+    Ok(match args.priority {
+        Priority::Normal => None,
+        Priority::Low => {
+            engine::take_little();
+            None
+        }
+        Priority::Idle => Some(engine::give_way()),
+    })
 }
 
 fn answer(

@@ -12,6 +12,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_protocol::limits::{GOLDEN_ANSWERS_BYTES_MAX, GOLDEN_RUNS, SELF_TEST_CPU_S_MAX};
 use muster_protocol::manifest::{Numerics, Variant, VariantLimits};
 use muster_protocol::message::{Capabilities, ProviderUse};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -23,12 +24,8 @@ use crate::stopwatch::Stopwatch;
 
 pub use compare::Mismatch;
 
-/// How often the golden request is asked where a latency limit must be judged.
-const LATENCY_RUNS: usize = 20;
 /// How long a test waits for an idle moment of the box.
 const IDLE_MAX: Duration = Duration::from_secs(45);
-/// Most that a child may print on either stream.
-const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 #[derive(Clone, Debug)]
 pub struct SelfTestSpec {
@@ -57,7 +54,7 @@ impl SelfTestSpec {
             golden: None,
             deadline: Duration::from_mins(5),
             memory_mb: 4096,
-            cpu_s: 60,
+            cpu_s: SELF_TEST_CPU_S_MAX,
         }
     }
 }
@@ -200,7 +197,7 @@ fn input(spec: &SelfTestSpec) -> Result<Input, SelfTestError> {
     let request: serde_json::Value =
         serde_json::from_slice(&golden.request).map_err(SelfTestError::GoldenRequest)?;
     let line = format!("{request}\n");
-    let runs = if spec.variant.limits.p95_ms_max > 0.0 { LATENCY_RUNS } else { 1 };
+    let runs = if spec.variant.limits.p95_ms_max > 0.0 { GOLDEN_RUNS } else { 1 };
     Ok(Input { bytes: line.repeat(runs).into_bytes(), runs })
 }
 
@@ -245,10 +242,10 @@ async fn converse(child: &mut Child, input: &Input) -> std::io::Result<(ExitStat
 async fn read(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(stream) = stream {
-        stream.take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut bytes).await?;
+        stream.take(GOLDEN_ANSWERS_BYTES_MAX + 1).read_to_end(&mut bytes).await?;
     }
-    if bytes.len() as u64 > OUTPUT_BYTES_MAX {
-        return Err(std::io::Error::other(format!("it printed more than {OUTPUT_BYTES_MAX} bytes")));
+    if bytes.len() as u64 > GOLDEN_ANSWERS_BYTES_MAX {
+        return Err(std::io::Error::other(format!("it printed more than {GOLDEN_ANSWERS_BYTES_MAX} bytes")));
     }
     Ok(bytes)
 }

@@ -17,13 +17,13 @@ mod pace;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread::Thread;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use muster_protocol::manifest::Manifest;
 use muster_protocol::message::up::BundleRef;
 
-use crate::engine::{EngineError, Lone};
+use crate::engine::{EngineError, InferError, Lone};
 use crate::labels::Prediction;
 use crate::oip::NamedTensor;
 use crate::stopwatch::Stopwatch;
@@ -42,7 +42,7 @@ pub struct Shadow {
     /// What answers meanwhile.
     pub against: BundleRef,
     shared: Arc<Shared>,
-    thread: Thread,
+    thread: JoinHandle<()>,
 }
 
 #[derive(Debug)]
@@ -68,6 +68,14 @@ struct State {
 struct Job {
     inputs: Arc<[NamedTensor]>,
     answered: Vec<Prediction>,
+}
+
+/// A model, however it is asked: its answer, and what that took of a processor.
+trait Ask: FnMut(&[NamedTensor]) -> (Result<Vec<NamedTensor>, InferError>, Duration) + Send + 'static {}
+
+impl<A> Ask for A where
+    A: FnMut(&[NamedTensor]) -> (Result<Vec<NamedTensor>, InferError>, Duration) + Send + 'static
+{
 }
 
 /// What a shadow has shown since it began.
@@ -108,7 +116,17 @@ impl Fresh {
 impl Shadow {
     /// Begins to run `model`; `budget` is in processor seconds a second.
     pub fn start(
-        model: Lone,
+        mut model: Lone,
+        manifest: Manifest,
+        bundle: BundleRef,
+        against: BundleRef,
+        budget: f64,
+    ) -> Result<Self, EngineError> {
+        Self::start_with(move |inputs| model.run(inputs), manifest, bundle, against, budget)
+    }
+
+    fn start_with(
+        ask: impl Ask,
         manifest: Manifest,
         bundle: BundleRef,
         against: BundleRef,
@@ -125,8 +143,8 @@ impl Shadow {
         });
         let work = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("shadow".to_owned());
-        let thread = thread.spawn(move || work.run(model, &manifest)).map_err(EngineError::Thread)?;
-        Ok(Self { bundle, against, shared, thread: thread.thread().clone() })
+        let thread = thread.spawn(move || work.run(ask, &manifest)).map_err(EngineError::Thread)?;
+        Ok(Self { bundle, against, shared, thread })
     }
 
     /// A live request was answered after `took`. Costs nothing but a copy of its scores, and that only where they will be
@@ -155,8 +173,13 @@ impl Shadow {
         if state.waiting.len() < WAITING_MAX && bytes <= REQUEST_BYTES_MAX && state.pace.may_run(now) {
             state.waiting.push_back(Job { inputs: Arc::clone(inputs), answered: answered() });
             drop(state);
-            self.thread.unpark();
+            self.thread.thread().unpark();
         }
+    }
+
+    /// Its thread is gone, which it is only when something in it has panicked: it compares nothing any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// What it has shown; `None` in the moment in which its thread counts.
@@ -175,7 +198,7 @@ impl Shadow {
 impl Drop for Shadow {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
-        self.thread.unpark();
+        self.thread.thread().unpark();
     }
 }
 
@@ -189,8 +212,8 @@ impl Shared {
         }
     }
 
-    fn run(&self, mut model: Lone, manifest: &Manifest) {
-        crate::engine::give_way();
+    fn run(&self, mut ask: impl Ask, manifest: &Manifest) {
+        let beat = crate::engine::give_way();
         while !self.over.load(Ordering::Relaxed) {
             let job = {
                 let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,7 +225,7 @@ impl Shared {
                 std::thread::park_timeout(LOOK_EVERY);
                 continue;
             };
-            let (outputs, spent) = model.run(&inputs);
+            let (outputs, spent) = beat.during(|| ask(&inputs));
             // As with what answers: a number that is not finite is no answer.
             let finite = |outputs: &Vec<NamedTensor>| {
                 outputs.iter().all(|output| output.tensor.values.first_not_finite().is_none())
@@ -235,7 +258,25 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use muster_protocol::ids::Digest;
+
     use super::*;
+
+    #[test]
+    fn a_shadow_that_panics_has_ended() {
+        let manifest = include_bytes!("../../protocol/tests/wire/manifest.json");
+        let manifest = Manifest::parse(manifest).unwrap();
+        let bundle = BundleRef { path: "bundles/m/1.json".parse().unwrap(), sha256: Digest::of(b"1") };
+        let ask = |_: &[NamedTensor]| -> (Result<Vec<NamedTensor>, InferError>, Duration) {
+            std::panic::resume_unwind(Box::new("a defect"))
+        };
+        let shadow = Shadow::start_with(ask, manifest, bundle.clone(), bundle, 1.0).unwrap();
+        let inputs: Arc<[NamedTensor]> = Arc::new([]);
+        while !shadow.has_ended() {
+            shadow.offer(Duration::from_millis(1), &inputs, Vec::new);
+            std::thread::yield_now();
+        }
+    }
 
     #[test]
     fn packed_counts_add_up_apart() {

@@ -1,7 +1,10 @@
-//! Content by its SHA-256: manifests, models, golden files, references. Immutable, put in once, never changed.
+//! Content by its SHA-256: manifests, models, golden files, references, datasets. Immutable, put in once, never changed.
 //!
-//! A blob is written beside, hashed on the way, and moved to its name only if it is what it was announced to be. So a
-//! name that exists is whole. Knows nothing of bundles and of who may have what.
+//! In a folder a blob is written beside, hashed on the way, and moved to its name only if it is what it was announced to be.
+//! In a bucket it is an upload that is completed only then. So a name that exists is whole. What is read is hashed again.
+//! Knows nothing of bundles and datasets and of who may have what.
+
+mod remote;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,7 +27,19 @@ const STAGING: &str = "staging";
 #[derive(Clone, Debug)]
 pub struct Blobs {
     objects: Arc<dyn ObjectStore>,
+    naming: Naming,
 }
+
+/// How a blob comes by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Naming {
+    /// Written under another, and renamed.
+    Renamed,
+    /// Its upload is completed, which in a bucket is one act.
+    Completed,
+}
+
+pub use remote::{Remote, RemoteError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -45,6 +60,10 @@ pub enum BlobError {
     Mismatch { expected: Digest, actual: Digest },
     #[error("the content is longer than the {max} bytes allowed")]
     TooLong { max: u64 },
+    #[error(
+        "what is kept as {digest} is {actual} by now; the storage has altered it, so bring it back from a copy"
+    )]
+    Altered { digest: Digest, actual: Digest },
     #[error("the content stopped coming")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the blob store failed while {doing} {digest}")]
@@ -70,7 +89,15 @@ impl Blobs {
         }
         let objects =
             LocalFileSystem::new_with_prefix(dir).map_err(|error| failed(error.into()))?.with_fsync(true);
-        Ok(Self { objects: Arc::new(objects) })
+        Ok(Self { objects: Arc::new(objects), naming: Naming::Renamed })
+    }
+
+    /// Opens a bucket, or a folder if that is what the address says. Nothing is asked of it yet.
+    pub fn remote(remote: &Remote) -> Result<Self, RemoteError> {
+        match remote.folder() {
+            Some(folder) => Ok(Self::open(&folder)?),
+            None => Ok(Self { objects: remote.objects()?, naming: Naming::Completed }),
+        }
     }
 
     /// The blob's length, if it is here.
@@ -92,17 +119,29 @@ impl Blobs {
             return Ok(Put::Existed);
         }
         let failed = |doing| move |source| BlobError::Store { doing, digest: *digest, source };
-        let staging = staging(digest);
+        let staging = match self.naming {
+            Naming::Renamed => staging(digest),
+            Naming::Completed => location(digest),
+        };
         let upload = self.objects.put_multipart(&staging).await.map_err(failed("beginning to write"))?;
         let mut upload = WriteMultipart::new(upload);
         match receive(&mut upload, digest, content, max_bytes).await {
             Ok(()) => {}
             Err(error) => {
-                upload.abort().await.map_err(failed("giving up"))?;
+                // Why it is given up is worth more than that giving up failed too.
+                if let Err(error) = upload.abort().await {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "an upload that was given up may have left parts behind"
+                    );
+                }
                 return Err(error);
             }
         }
         upload.finish().await.map_err(failed("writing"))?;
+        if self.naming == Naming::Completed {
+            return Ok(Put::Stored);
+        }
         match self.objects.rename_if_not_exists(&staging, &location(digest)).await {
             Ok(()) => Ok(Put::Stored),
             Err(object_store::Error::AlreadyExists { .. }) => {
@@ -113,11 +152,16 @@ impl Blobs {
         }
     }
 
-    /// Length and content, as a stream.
+    /// Length and content, as a stream that fails before its end if the content is not what its name says.
     pub async fn get(
         &self,
         digest: &Digest,
     ) -> Result<Option<(u64, BoxStream<'static, Result<Bytes, BlobError>>)>, BlobError> {
+        let Some((length, content)) = self.raw(digest).await? else { return Ok(None) };
+        Ok(Some((length, verified(*digest, content).boxed())))
+    }
+
+    async fn raw(&self, digest: &Digest) -> Result<Option<(u64, Content)>, BlobError> {
         let digest = *digest;
         match self.objects.get(&location(&digest)).await {
             Ok(found) => {
@@ -138,24 +182,58 @@ impl Blobs {
         self.objects.get_range(&location(digest), range).await.map_err(failed)
     }
 
-    /// The whole of a small blob, if it is here.
+    /// The whole of a small blob, if it is here and still what its name says.
     pub async fn read(&self, digest: &Digest, max_bytes: u64) -> Result<Option<Bytes>, BlobError> {
         match self.head(digest).await? {
             None => Ok(None),
             Some(length) if length > max_bytes => Err(BlobError::TooLong { max: max_bytes }),
-            Some(length) => self.range(digest, 0..length).await.map(Some),
+            Some(length) => {
+                let content = self.range(digest, 0..length).await?;
+                let actual = Digest::of(&content);
+                if actual == *digest {
+                    Ok(Some(content))
+                } else {
+                    Err(BlobError::Altered { digest: *digest, actual })
+                }
+            }
         }
     }
 
     /// What a blob hashes to now: not its name, if the disk lost some of it.
     pub async fn rehash(&self, digest: &Digest) -> Result<Option<Digest>, BlobError> {
-        let Some((_, mut content)) = self.get(digest).await? else { return Ok(None) };
+        let Some((_, mut content)) = self.raw(digest).await? else { return Ok(None) };
         let mut hash = sha2::Sha256::new();
         while let Some(part) = content.try_next().await? {
             hash.update(&part);
         }
         Ok(Some(Digest::from_bytes(hash.finalize().into())))
     }
+}
+
+type Content = BoxStream<'static, Result<Bytes, BlobError>>;
+
+/// Holds each part back until the next has come, so that the last one is given out only when all of it was right.
+fn verified(digest: Digest, content: Content) -> impl Stream<Item = Result<Bytes, BlobError>> + Send {
+    struct Reading {
+        content: Content,
+        hash: sha2::Sha256,
+        held: Option<Bytes>,
+    }
+    let begin = Some(Reading { content, hash: sha2::Sha256::new(), held: None });
+    futures_util::stream::try_unfold(begin, move |reading| async move {
+        let Some(mut reading) = reading else { return Ok(None) };
+        while let Some(part) = reading.content.try_next().await? {
+            reading.hash.update(&part);
+            if let Some(before) = reading.held.replace(part) {
+                return Ok(Some((before, Some(reading))));
+            }
+        }
+        let actual = Digest::from_bytes(reading.hash.finalize().into());
+        match (actual == digest, reading.held) {
+            (true, last) => Ok(last.map(|last| (last, None))),
+            (false, _) => Err(BlobError::Altered { digest, actual }),
+        }
+    })
 }
 
 async fn receive<S, E>(
@@ -241,6 +319,20 @@ mod tests {
         assert!(matches!(blobs.put(&digest, broken, 100).await, Err(BlobError::Body(_))));
         assert_eq!(blobs.head(&digest).await.unwrap(), None);
         assert_eq!(left_over(dir.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_altered_is_not_given_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let digest = Digest::of(b"weights");
+        blobs.put(&digest, parts(b"weights"), 7).await.unwrap();
+        std::fs::write(dir.path().join(location(&digest).as_ref()), b"weighty").unwrap();
+        assert!(matches!(blobs.read(&digest, 7).await, Err(BlobError::Altered { .. })));
+        let (_, content) = blobs.get(&digest).await.unwrap().unwrap();
+        let given: Result<Vec<Bytes>, BlobError> = content.try_collect().await;
+        assert!(matches!(given, Err(BlobError::Altered { .. })));
+        assert_eq!(blobs.rehash(&digest).await.unwrap(), Some(Digest::of(b"weighty")));
     }
 
     #[tokio::test]

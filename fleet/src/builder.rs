@@ -2,7 +2,7 @@
 //! key, on a machine of the owner's choice.
 //!
 //! ```text
-//!   worker ── claim ──▶ job ──▶ trainer (child, limits) ──▶ output ──▶ bundle ──▶ verdict ──▶ publish
+//!   worker ── claim ──▶ job ──▶ trainer (child, limits) ──▶ output ──▶ bundle ──▶ gates ──▶ publish
 //!              │ heartbeat: progress, log lines                 │ eval (child): answers, golden outputs
 //!              └ lease lost, cancelled ──▶ stop                 │ score · reference
 //! ```
@@ -14,9 +14,11 @@ pub mod bundle;
 pub mod child;
 pub mod config;
 pub mod convert;
+pub mod datasets;
 pub mod eval;
 pub mod feed;
 pub mod forms;
+pub mod gates;
 pub mod heartbeat;
 pub mod infer;
 pub mod job;
@@ -25,7 +27,7 @@ pub mod publish;
 pub mod reference;
 pub mod rows;
 pub mod score;
+pub mod slices;
 pub mod trainer;
-pub mod verdict;
 pub mod workdir;
 pub mod worker;

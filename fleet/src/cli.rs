@@ -4,11 +4,13 @@
 //! offline by [`crate::publisher`], and no private key ever goes into a request.
 
 mod act;
+mod audit;
 mod builder;
 mod bundle;
 mod capture;
 mod cohort;
 mod context;
+mod dataset;
 mod delegation;
 mod device;
 mod drift;
@@ -17,6 +19,9 @@ mod enrol;
 mod error;
 mod journal;
 mod keys;
+mod label;
+mod lineage;
+mod model;
 mod output;
 mod policy;
 mod release;
@@ -95,6 +100,12 @@ enum Noun {
     /// Model packages: build, list, add to the catalogue.
     #[command(subcommand, visible_alias = "b")]
     Bundle(bundle::Verb),
+    /// The registry: models, their versions, what those are called and where they come from.
+    #[command(subcommand, visible_alias = "m")]
+    Model(model::Verb),
+    /// What was made out of what.
+    #[command(subcommand)]
+    Lineage(lineage::Verb),
     /// The signed catalogue.
     #[command(subcommand)]
     Release(release::Verb),
@@ -121,9 +132,15 @@ enum Noun {
     /// Rows that sites are asked to keep for themselves.
     #[command(subcommand)]
     Capture(capture::Verb),
+    /// Captured rows to Label Studio, and what people answered back.
+    #[command(subcommand)]
+    Label(label::Verb),
     /// Saved questions about boxes, such as all of a ward.
     #[command(subcommand)]
     Cohort(cohort::Verb),
+    /// What models learn from: versions of files, what is in them, what changed.
+    #[command(subcommand, visible_alias = "ds")]
+    Dataset(dataset::Verb),
     /// What is kept of what boxes report.
     #[command(subcommand)]
     Telemetry(telemetry::Verb),
@@ -148,6 +165,9 @@ enum Noun {
     /// Secrets for programs.
     #[command(subcommand)]
     Token(token::Verb),
+    /// The log as evidence: exported, and checked link by link.
+    #[command(subcommand)]
+    Audit(audit::Verb),
     /// Takes retraining runs and works on them.
     #[command(subcommand)]
     Builder(builder::Verb),
@@ -205,6 +225,8 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Device(verb) => device::run(context, verb).await,
         Noun::Enrol(verb) => enrol::run(context, verb).await,
         Noun::Bundle(verb) => bundle::run(context, verb).await,
+        Noun::Model(verb) => model::run(context, verb).await,
+        Noun::Lineage(verb) => lineage::run(context, verb).await,
         Noun::Release(verb) => release::run(context, verb).await,
         Noun::Key(verb) => keys::run(context, verb),
         Noun::Root(verb) => root::run(context, verb),
@@ -215,7 +237,9 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Freeze(args) => site::freeze(context, args).await,
         Noun::Thaw(args) => site::thaw(context, args).await,
         Noun::Capture(verb) => capture::run(context, verb).await,
+        Noun::Label(verb) => label::run(context, verb).await,
         Noun::Cohort(verb) => cohort::run(context, verb).await,
+        Noun::Dataset(verb) => dataset::run(context, verb).await,
         Noun::Telemetry(verb) => telemetry::run(context, verb).await,
         Noun::Drift(verb) => drift::run(context, verb).await,
         Noun::Run(verb) => run::run(context, verb).await,
@@ -225,6 +249,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Context(verb) => context::run(context, verb),
         Noun::Login(args) => context::login(context, args).await,
         Noun::Token(verb) => token::run(context, verb).await,
+        Noun::Audit(verb) => audit::run(context, verb).await,
         Noun::Builder(verb) => builder::run(context, verb).await,
     }
 }
@@ -252,6 +277,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a list of lines")]
     fn lines_people_type() {
         let check = |line: &str, valid: bool| {
             let parsed = Cli::try_parse_from(line.split(' '));
@@ -320,6 +346,25 @@ mod tests {
         check(&format!("{ask} --site er-2 --why review --score 0.4..0.6 --every 2"), false);
         check("muster capture cancel cap-1 --reason done --yes", true);
         check("muster capture cancel cap-1", false);
+        check("muster capture export a.jsonl b.jsonl --labels l.csv --out o.parquet --add er-beds -y", true);
+        check("muster capture export - --labels l.csv --out o.parquet", true);
+        check("muster capture export - --labels l.csv --out o.parquet --yes", false);
+        let studio = "--studio http://127.0.0.1:8080 --project 3 --token-file t";
+        check(&format!("muster label push a.jsonl {studio} --score 0.4..0.6"), true);
+        check(&format!("muster label push {studio}"), false);
+        check(&format!("muster label pull {studio} --out l.csv --control risk"), true);
+        check("muster dataset add er-beds a.parquet b/ --time-column at --rules r.toml --dry-run", true);
+        check("muster dataset add er-beds", false);
+        check("muster dataset add er-beds a.parquet --external git:x", false);
+        check("muster ds ls er-beds", true);
+        check("muster dataset show er-beds@3", true);
+        check("muster dataset show er-beds@x", false);
+        check("muster dataset compare er-beds@1 ./june.parquet --fail-on moderate --html out.html", true);
+        check("muster dataset pull er-beds --out d", true);
+        check("muster dataset import er-beds --artivc repo --ref v1", true);
+        check("muster dataset import er-beds --dvc x.dvc", true);
+        check("muster dataset import er-beds --dvc x.dvc --ref v1", false);
+        check("muster dataset import er-beds", false);
         check("muster freeze --reason flu", true);
         check("muster freeze", false);
         check("muster freeze --list", true);
@@ -334,6 +379,21 @@ mod tests {
         check("muster token new ci --role viewer --for 30d", true);
         check("muster token new ci --role root", false);
         check("muster token new b --role builder --model er --model icu", true);
+        check("muster audit verify", true);
+        check("muster audit verify --seen 7:aa", false);
+        check("muster audit export", false);
+        check("muster bundle export b --oci b.oci", true);
+        check("muster bundle export b", false);
+        check("muster bundle export b --oci b.oci --tar b.tar", false);
+        check("muster bundle import --tar b.tar --out b", true);
+        check("muster model show er-beds @champion", true);
+        check("muster model alias er-beds winter 7 --reason flu --if-revision 2", true);
+        check("muster model alias er-beds winter --remove", true);
+        check("muster model alias er-beds winter", false);
+        check("muster model alias er-beds winter 7 --remove", false);
+        check("muster model lineage er-beds", true);
+        check("muster device why er-2-ward-1 --slot er-beds", true);
+        check("muster lineage export --out l.ndjson", true);
         check("muster devise list", false);
     }
 }

@@ -4,6 +4,7 @@
 //! calls knows whether waiting makes sense (see [`ClientError::is_transient`]).
 
 mod blobs;
+mod datasets;
 mod error;
 mod runs;
 
@@ -15,9 +16,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use blobs::Upload;
+pub use blobs::{Shelf, Upload};
+pub use datasets::{DatasetVersion, NewVersion};
 pub use error::{ClientError, Problem};
-pub use runs::{Champion, Claim, ClaimedRun, Finish, Heartbeat, HeartbeatAnswer, PublishedBundle};
+pub use runs::{Champion, CheckBody, Claim, ClaimedRun, Finish, Heartbeat, HeartbeatAnswer, PublishedBundle};
 
 /// Where a fleet server listens when nobody said otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8480";
@@ -36,6 +38,8 @@ const PAGES_MAX: usize = 200;
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
+    /// For uploads: silence while a body is on its way out is no sign of anything.
+    sending: reqwest::Client,
     server: Url,
     /// Who is said to act, in the server's log.
     actor: Option<HeaderValue>,
@@ -54,14 +58,16 @@ impl Client {
         url.set_fragment(None);
         // Err means that the process has a provider already, which is what we want.
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(SILENCE_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|source| ClientError::Setup { source })?;
-        Ok(Self { http, server: url, actor: None, proof: None })
+        let builder = || {
+            reqwest::Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .redirect(reqwest::redirect::Policy::none())
+                .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
+        };
+        let setup = |source| ClientError::Setup { source };
+        let http = builder().read_timeout(SILENCE_TIMEOUT).build().map_err(setup)?;
+        let sending = builder().build().map_err(setup)?;
+        Ok(Self { http, sending, server: url, actor: None, proof: None })
     }
 
     /// Says who acts; a name that no header can carry is left out.
@@ -139,10 +145,35 @@ impl Client {
         self.json(self.request(Method::PUT, path).json(body), path).await
     }
 
+    /// As [`Self::put`], and only if what is there is still the revision that was seen.
+    pub async fn put_if(
+        &self,
+        path: &str,
+        seen: Option<u64>,
+        body: &(impl Serialize + Sync),
+    ) -> Result<Value, ClientError> {
+        let mut request = self.request(Method::PUT, path).json(body);
+        if let Some(revision) = seen {
+            request = request.header(header::IF_MATCH, format!("\"{revision}\""));
+        }
+        self.json(request, path).await
+    }
+
+    /// An answer that is no JSON, such as a page.
+    pub async fn text(&self, path: &str, query: &[(&str, String)]) -> Result<String, ClientError> {
+        let response =
+            self.send(self.request(Method::GET, path).query(query).timeout(ANSWER_TIMEOUT)).await?;
+        Ok(String::from_utf8_lossy(&self.bytes(response, ANSWER_BYTES_MAX).await?).into_owned())
+    }
+
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.asking(&self.http, method, path)
+    }
+
+    fn asking(&self, http: &reqwest::Client, method: Method, path: &str) -> reqwest::RequestBuilder {
         let mut url = self.server.clone();
         url.set_path(&format!("{}{path}", self.server.path().trim_end_matches('/')));
-        let mut request = self.http.request(method, url);
+        let mut request = http.request(method, url);
         if let Some(actor) = &self.actor {
             request = request.header(ACTOR_HEADER, actor);
         }

@@ -16,6 +16,10 @@
 //! mode = "open"
 //! [telemetry]                   # how much is kept: config/telemetry.rs
 //! reports = { bytes = 2_400_000_000, hours = 6 }
+//! [lineage]                     # who is told what was made out of what: config/lineage.rs
+//! url = "https://marquez.hospital.example"
+//! [datasets]                    # where their files are; else in the data folder: config/datasets.rs
+//! store = "s3://muster-datasets/er"
 //! [clock]                       # a rehearsal's scaled world; all processes must be given the same
 //! wall_start = "2026-11-24T02:00:00Z"
 //! world_start = "2026-01-01T00:00:00Z"
@@ -32,8 +36,10 @@
 //! on_crl = ["/etc/mosquitto/muster/on-crl.sh"]       # run after the list of revoked certificates changed
 //! ```
 
+mod datasets;
 mod door;
 mod identity;
+mod lineage;
 mod telemetry;
 
 use std::fmt;
@@ -45,8 +51,10 @@ use muster_protocol::time::WorldScale;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
+pub use datasets::DatasetsConfig;
 pub use door::DoorConfig;
 pub use identity::{GroupRole, IdentityConfig, Mode, OidcConfig};
+pub use lineage::LineageConfig;
 pub use telemetry::{OtlpConfig, PostgresUrl, TelemetryConfig};
 
 /// A clock for all processes of a rehearsal, as JSON.
@@ -62,6 +70,8 @@ pub struct Config {
     pub mqtt: MqttConfig,
     pub telemetry: TelemetryConfig,
     pub identity: IdentityConfig,
+    pub lineage: LineageConfig,
+    pub datasets: DatasetsConfig,
     pub world: WorldScale,
 }
 
@@ -97,6 +107,8 @@ impl Default for Config {
             mqtt: MqttConfig::default(),
             telemetry: TelemetryConfig::default(),
             identity: IdentityConfig::default(),
+            lineage: LineageConfig::default(),
+            datasets: DatasetsConfig::default(),
             world: WorldScale::default(),
         }
     }
@@ -224,8 +236,16 @@ pub enum ConfigError {
         "[telemetry] otlp: write endpoint = \"https://host:4318/v1/metrics\", every_s from 1 to 3600, and 16 headers at most"
     )]
     Otlp,
+    #[error(
+        "[lineage]: write url = \"https://host\", namespace with 1 to 200 characters, and token_file only beside url"
+    )]
+    Lineage,
     #[error("[telemetry] database: write postgres://user@host/database")]
     Database,
+    #[error("'{0}' is no place for datasets: write a folder's path, file://, s3://, gs:// or az://")]
+    DatasetStore(String),
+    #[error("[datasets] options have no meaning without a store that is a bucket")]
+    DatasetOptions,
     #[error("[mqtt] {0} has no meaning without [mqtt] broker")]
     NoBroker(&'static str),
 }
@@ -240,6 +260,8 @@ struct File {
     mqtt: Mqtt,
     telemetry: telemetry::Telemetry,
     identity: identity::Identity,
+    lineage: LineageConfig,
+    datasets: DatasetsConfig,
     clock: Option<WorldScale>,
 }
 
@@ -299,6 +321,8 @@ impl Config {
             },
             telemetry: file.telemetry.into(),
             identity: file.identity.into(),
+            lineage: file.lineage,
+            datasets: file.datasets,
             world: file.clock.or(clock).unwrap_or_default(),
         };
         config.check()?;
@@ -312,6 +336,8 @@ impl Config {
         self.door.check(&self.names)?;
         self.check_mqtt()?;
         self.telemetry.check()?;
+        self.lineage.check()?;
+        self.datasets.check()?;
         if !(self.world.factor.is_finite() && self.world.factor > 0.0) {
             return Err(ConfigError::Factor(self.world.factor));
         }
@@ -440,6 +466,8 @@ mod tests {
         check("[mqtt]\nca='x.pem'", "[mqtt] ca has no meaning");
         check("[mqtt]\non_crl=['x']", "[mqtt] on_crl has no meaning");
         check("[mqtt]\nport=1", "fleet.toml is wrong");
+        check("[datasets]\nstore='ftp://x'", "'ftp://x' is no place for datasets");
+        check("[datasets]\noptions={aws_region='x'}", "[datasets] options");
         check(
             "[clock]\nwall_start='2026-01-01T00:00:00Z'\nworld_start='2026-01-01T00:00:00Z'\nfactor=0.0",
             "factor 0 must",

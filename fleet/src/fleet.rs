@@ -23,6 +23,8 @@ use crate::store::Store;
 pub struct Fleet {
     pub store: Store,
     pub blobs: Blobs,
+    /// Files of datasets.
+    pub datasets: Blobs,
     pub intake: Arc<Intake>,
     pub orders: Orders,
     /// Rollouts that can still change something, as the engine last saw them.

@@ -13,6 +13,7 @@ mod bundles;
 mod caller;
 mod captures;
 mod cohorts;
+mod datasets;
 mod devices;
 mod drift;
 mod enrolments;
@@ -23,10 +24,12 @@ mod health;
 mod identities;
 mod incidents;
 mod leases;
+mod lineage;
 mod log;
 mod login;
 mod me;
 mod metrics;
+mod models;
 mod oidc;
 mod once;
 mod overview;
@@ -146,12 +149,15 @@ fn api() -> OpenApiRouter<App> {
         .merge(captures::router())
         .merge(enrolments::router())
         .merge(bundles::router())
+        .merge(models::router())
+        .merge(lineage::router())
         .merge(trust::router())
         .merge(rollouts::router())
         .merge(incidents::router())
         .merge(drift::router())
         .merge(policies::router())
         .merge(runs::router())
+        .merge(datasets::router())
         .merge(triggers::router())
         .merge(log::router())
         .merge(telemetry::router())
@@ -163,7 +169,8 @@ fn api() -> OpenApiRouter<App> {
         .merge(projects::router())
         .layer(middleware::from_fn(guard::within));
     // Uploads and streams last as long as they last.
-    let lasting = OpenApiRouter::new().merge(blobs::router()).merge(events::router());
+    let lasting =
+        OpenApiRouter::new().merge(blobs::router()).merge(datasets::content()).merge(events::router());
     OpenApiRouter::with_openapi(Description::openapi()).nest(API, answered.merge(lasting))
 }
 

@@ -45,7 +45,7 @@ use crate::store::stats::Sums;
 use crate::store::{Store, StoreError};
 use book::{Book, Page};
 use decode::Fact;
-use flight::{Acks, Batch, Flight, Judged, Landing, Writing};
+use flight::{Acks, Batch, Flight, Greetings, Judged, Landing, Writing};
 use keep::Keeper;
 use take::{Heard, Members, Taken, Windows};
 
@@ -194,8 +194,8 @@ impl Ingest {
         count(&self.counters.messages, messages.len());
         count(&self.counters.batches, 1);
         let facts = messages.iter().filter_map(|inbound| self.decode(inbound)).collect();
-        let batch = Batch { facts, load };
-        let judged = self.judge(&batch).await;
+        let mut batch = Batch { facts, load, greetings: Greetings::New };
+        let judged = self.judge(&mut batch).await;
         match (self.flight.land().await, judged) {
             (Landing::Safe(acks), Ok(judged)) => {
                 let counters = self.counters();
@@ -206,7 +206,7 @@ impl Ingest {
                 // It may have begun the transaction that is needed now.
                 drop(judged);
                 let mut acks = self.landed(landing).await;
-                acks.extend(self.take_again(&batch).await);
+                acks.extend(self.take_again(batch).await);
                 acks
             }
         }
@@ -256,7 +256,7 @@ impl Ingest {
             Landing::Failed(batch) => {
                 self.book = None;
                 match batch {
-                    Some(batch) => self.take_again(&batch).await,
+                    Some(batch) => self.take_again(batch).await,
                     None => Acks::new(),
                 }
             }
@@ -264,9 +264,9 @@ impl Ingest {
     }
 
     /// Takes in what could not be judged or written, with nothing else under way.
-    async fn take_again(&mut self, batch: &Batch) -> Acks {
+    async fn take_again(&mut self, mut batch: Batch) -> Acks {
         for attempt in 1..=TRIES {
-            match self.commit(batch).await {
+            match self.commit(&mut batch).await {
                 Ok(acks) => return acks,
                 Err(error) if error.is_transient() && attempt < TRIES => {
                     tokio::time::sleep(RETRY_PAUSE * attempt).await;
@@ -284,7 +284,7 @@ impl Ingest {
         Acks::new()
     }
 
-    async fn commit(&mut self, batch: &Batch) -> Result<Acks, StoreError> {
+    async fn commit(&mut self, batch: &mut Batch) -> Result<Acks, StoreError> {
         let judged = self.judge(batch).await?;
         let written = judged.write(&self.counters).await;
         if written.is_err() {
@@ -309,7 +309,7 @@ impl Ingest {
 
     /// All facts in their order. What they do to the control plane is committed; the book has what they add to the telemetry,
     /// before it is written.
-    async fn judge(&mut self, batch: &Batch) -> Result<Judged, StoreError> {
+    async fn judge(&mut self, batch: &mut Batch) -> Result<Judged, StoreError> {
         let mut book = self.book().await?;
         let moment = self.clocks.moment();
         let mut control = self.store.write().await?;
@@ -328,6 +328,7 @@ impl Ingest {
                 members: &mut members,
                 book: &book,
                 page: &mut page,
+                greetings: batch.greetings,
                 clocks: self.clocks,
                 retired: &mut retired,
                 moment,
@@ -359,6 +360,7 @@ impl Ingest {
             acks.push((device, ack));
         }
         control.commit().await?;
+        batch.greetings = Greetings::Known;
         self.heard.note(members, moment.at);
         if retired {
             self.retired.notify_one();

@@ -3,13 +3,14 @@
 //! ```text
 //!   doors   http · door · cli · builder · offline                where the world comes in
 //!   deeds   ingest · intake · registrar · setup · orders · tasks · figures         load → decide → save → say
-//!   hands   store · password · oidc · blob · pki · admission · broker · link · deliver · signer · publisher · oms    touch one thing each
-//!   mind    rollout · enrolment · identity · pace · gate · drift · retrain · rollup    decide; pure; no clock, no I/O
+//!   hands   store · password · oidc · blob · table · pki · admission · broker · link · deliver · signer · publisher · oms · oci    touch one thing each
+//!   mind    rollout · enrolment · identity · pace · gate · drift · retrain · registry · lineage · dataset · audit · rollup    decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
 pub mod addresses;
 pub mod admission;
+pub mod audit;
 pub mod blob;
 pub mod broker;
 pub mod builder;
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod dataset;
 pub mod deliver;
 pub mod door;
 pub mod drift;
@@ -25,15 +27,20 @@ pub mod enrolment;
 pub mod figures;
 pub mod fleet;
 pub mod gate;
+pub mod handback;
 pub mod http;
 pub mod identity;
 pub mod ingest;
 pub mod intake;
+pub mod label_studio;
+pub mod lineage;
 pub mod link;
 pub mod mint;
+pub mod oci;
 pub mod offline;
 pub mod oidc;
 pub mod oms;
+pub mod openlineage;
 pub mod orders;
 pub mod otlp;
 pub mod pace;
@@ -41,6 +48,7 @@ pub mod password;
 pub mod pki;
 pub mod publisher;
 pub mod registrar;
+pub mod registry;
 pub mod retrain;
 pub mod rollout;
 pub mod rollup;
@@ -50,4 +58,6 @@ pub mod serve;
 pub mod setup;
 pub mod signer;
 pub mod store;
+pub mod table;
 pub mod tasks;
+pub mod webhook;

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{Addresses, DataDirError, DataLock};
 use crate::admission::Admission;
-use crate::blob::{BlobError, Blobs};
+use crate::blob::{BlobError, Blobs, Remote, RemoteError};
 use crate::broker::{Broker, BrokerError, Insider, hook};
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clocks;
@@ -30,6 +30,7 @@ use crate::ingest::Ingest;
 use crate::intake::Intake;
 use crate::link::{Link, Way};
 use crate::mint::{self, MintError};
+use crate::openlineage::{LineageError, Teller};
 use crate::orders::Orders;
 use crate::otlp::{OtlpError, Push};
 use crate::pki::{Pki, PkiError};
@@ -56,6 +57,8 @@ pub enum ServeError {
     Store(#[from] StoreError),
     #[error("the blob store cannot be used")]
     Blob(#[from] BlobError),
+    #[error("the datasets' store cannot be used")]
+    Datasets(#[from] RemoteError),
     #[error("the online keys cannot be used")]
     Signer(#[from] SignerError),
     #[error("what was published cannot be used")]
@@ -82,6 +85,8 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    #[error("lineage events cannot be sent to the server that [lineage] names")]
+    Lineage(#[from] LineageError),
     #[error("figures cannot be sent to the collector that [telemetry] otlp names")]
     Otlp(#[from] OtlpError),
     #[error("nobody could make the first account")]
@@ -104,6 +109,7 @@ pub async fn run(
     served
 }
 
+#[expect(clippy::too_many_lines, reason = "the parts of a server, in the order in which they begin")]
 async fn serve(
     config: Config,
     store: Store,
@@ -115,6 +121,7 @@ async fn serve(
     let pki = Arc::new(Pki::open(&config.data.join("pki"), &config.names, clocks.trust.now())?);
     let admission = Admission::new();
     let blobs = Blobs::open(&config.data.join("blobs"))?;
+    let datasets = datasets(&config)?;
     let catalogue = Catalogue::default();
     refuse_offline_keys(&store, &catalogue, &signer).await?;
     let orders = Orders::new(signer.clone(), catalogue.clone(), clocks);
@@ -178,6 +185,7 @@ async fn serve(
     let fleet = Arc::new(Fleet {
         store,
         blobs,
+        datasets,
         intake,
         orders,
         board,
@@ -194,6 +202,9 @@ async fn serve(
     if let Some(collector) = &fleet.config.telemetry.otlp {
         let push = Push::new(collector.clone(), fleet.clone())?;
         parts.spawn(push.run(quit.clone()));
+    }
+    if let Some(teller) = Teller::new(&fleet.config.lineage, fleet.clone())? {
+        parts.spawn(teller.run(quit.clone()));
     }
     // Whoever started us may not care to know.
     drop(ready.send(fleet.clone()));
@@ -236,6 +247,14 @@ async fn refuse_offline_keys(
         );
     }
     Ok(())
+}
+
+fn datasets(config: &Config) -> Result<Blobs, RemoteError> {
+    let place = match &config.datasets.store {
+        Some(store) => store.clone(),
+        None => config.data.join("datasets").display().to_string(),
+    };
+    Blobs::remote(&Remote { place, options: config.datasets.options.clone() })
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

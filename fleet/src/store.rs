@@ -12,6 +12,7 @@
 //!
 //! Never decides anything. The two files do not share transactions; whoever writes both makes repeats harmless.
 
+pub mod aliases;
 pub mod answers;
 pub mod bad_bundles;
 pub mod bundles;
@@ -20,6 +21,7 @@ pub mod certificates;
 mod changes;
 pub mod cohorts;
 mod convert;
+pub mod datasets;
 pub mod devices;
 mod documents;
 pub mod enrolments;
@@ -27,6 +29,7 @@ mod error;
 pub mod events;
 pub mod forecasts;
 pub mod freezes;
+pub mod handbacks;
 pub mod heads;
 pub mod health;
 pub mod identities;
@@ -37,6 +40,7 @@ pub mod leases;
 pub mod log;
 pub mod logins;
 pub mod meta;
+pub mod notes;
 mod open;
 pub mod orders;
 pub mod outbox;
@@ -77,6 +81,7 @@ pub use documents::{Saved, Versioned};
 pub use error::StoreError;
 pub use page::{LIMIT_MAX, NewestFirst, Page};
 
+use crate::audit::Seen;
 use crate::config::PostgresUrl;
 use open::Database;
 use sql::TelemetryDatabase;
@@ -100,7 +105,7 @@ pub struct Control(Transaction<'static, Sqlite>);
 pub struct ControlTx {
     control: Control,
     changes: Changes,
-    logged: Option<i64>,
+    logged: Option<Seen>,
     says: bool,
     touched: Touched,
 }
@@ -130,7 +135,9 @@ impl Store {
             None => TelemetryDatabase::file(&dir.join("telemetry.db")).await?,
             Some(server) => TelemetryDatabase::server(server).await?,
         };
-        Ok(Self { control, telemetry, changes: Changes::default() })
+        let store = Self { control, telemetry, changes: Changes::default() };
+        log::link_old(&store).await?;
+        Ok(store)
     }
 
     pub async fn read(&self) -> Result<Control> {
@@ -179,7 +186,7 @@ impl ControlTx {
     pub async fn commit(self) -> Result<()> {
         let Self { control, changes, logged, says, touched } = self;
         control.0.commit().await.map_err(StoreError::query("committing to the control plane"))?;
-        changes.committed(logged, says, touched);
+        changes.committed(logged.map(|newest| newest.id), says, touched);
         Ok(())
     }
 
@@ -190,8 +197,8 @@ impl ControlTx {
     }
 
     /// Entries were appended to the log, up to this one.
-    fn logged(&mut self, id: i64) {
-        self.logged = Some(id);
+    fn logged(&mut self, newest: Seen) {
+        self.logged = Some(newest);
     }
 
     /// A message is to leave with the commit.

@@ -3,6 +3,7 @@
 //! ```text
 //!   every commit, and when time alone may change an answer
 //!     ├─▶ drift     windows ─▶ alarms ─▶ incidents ─▶ triggers ─▶ runs
+//!     ├─▶ registry  who is champion and challenger now
 //!     ├─▶ runs      data collected? lease lost? published? ─▶ a rollout
 //!     └─▶ rollouts  what the minds say becomes orders, members and log entries, in one transaction
 //! ```
@@ -10,6 +11,8 @@
 //! point continues by doing the same again. A task takes no input: whatever woke it, it looks at everything.
 
 pub mod drift;
+pub mod lineage;
+pub mod registry;
 pub mod rollouts;
 pub mod runs;
 pub mod view;
@@ -62,8 +65,8 @@ pub enum TaskError {
 /// Runs all tasks until `stop`. A failure is logged and tried again; it never ends a task.
 pub async fn run(tasks: Tasks, stop: CancellationToken) {
     let mut set = JoinSet::new();
-    let (one, two, three) = (tasks.clone(), tasks.clone(), tasks);
-    let (stop_one, stop_two) = (stop.clone(), stop.clone());
+    let (one, two, three, four) = (tasks.clone(), tasks.clone(), tasks.clone(), tasks);
+    let (stop_one, stop_two, stop_three) = (stop.clone(), stop.clone(), stop.clone());
     set.spawn(async move {
         let mut watchers = drift::Watchers::default();
         let mut commits = one.store.changes().commits();
@@ -73,10 +76,19 @@ pub async fn run(tasks: Tasks, stop: CancellationToken) {
         }
     });
     set.spawn(async move {
+        let mut asker = runs::Asker::default();
         let mut commits = two.store.changes().commits();
         while !stop_two.is_cancelled() {
-            let looked = runs::look(&two).await;
+            let looked = look_at_runs(&two, &mut asker).await;
             rest("runs", &two.clocks, looked, &mut commits, &stop_two).await;
+        }
+    });
+    set.spawn(async move {
+        let mut keeper = registry::Keeper::default();
+        let mut commits = four.store.changes().commits();
+        while !stop_three.is_cancelled() {
+            let looked = keeper.look(&four).await.map(|()| None);
+            rest("registry", &four.clocks, looked, &mut commits, &stop_three).await;
         }
     });
     set.spawn(async move {
@@ -88,6 +100,13 @@ pub async fn run(tasks: Tasks, stop: CancellationToken) {
         }
     });
     while set.join_next().await.is_some() {}
+}
+
+/// What the calendar asks for, then every run that may move by itself.
+async fn look_at_runs(tasks: &Tasks, asker: &mut runs::Asker) -> Result<Option<Timestamp>, TaskError> {
+    let due = asker.look(tasks).await?;
+    let moves = runs::look(tasks).await?;
+    Ok([due, moves].into_iter().flatten().min())
 }
 
 /// Waits until there may be something new: a commit, the world time asked for, or a while.

@@ -47,7 +47,7 @@ pub use baseline::{BASELINE_WINDOWS_MIN, BASELINE_WINDOWS_WANTED, V_MAX, Weaknes
 pub use counter::{CategoricalCounter, Counter, NumericCounter};
 pub use counts::{Counts, CountsError, MAX_ROWS};
 pub use disclosure::Floor;
-pub use effects::{Effects, NumericEffects};
+pub use effects::{Effects, NumericEffects, psi, psi_critical};
 pub use fleet::{benjamini_hochberg, stand_out};
 pub use overdispersion::{MIN_REPLAY_WINDOWS, OverDispersion, OverDispersionError};
 pub use quality::{QualityAnswer, QualityCheck, QualityLimits, QualityRule, STUCK_WINDOWS, quality};

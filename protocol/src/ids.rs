@@ -227,8 +227,16 @@ minted!(
     CaptureId, "capture id", "cap-"
 );
 id!(
+    /// What versions of a dataset have in common.
+    DatasetName, "dataset name", "use 1 to 64 of a-z, 0-9 and '-', starting with a letter", |t| name(t, 64)
+);
+id!(
     /// What a saved question about boxes is called.
     CohortName, "cohort name", "use 1 to 64 of a-z, 0-9 and '-', starting with a letter", |t| name(t, 64)
+);
+id!(
+    /// What one version of a model is called among people, such as `champion`.
+    AliasName, "alias", "use 1 to 64 of a-z, 0-9 and '-', starting with a letter", |t| name(t, 64)
 );
 
 /// SHA-256 of content, 64 lower-case hexadecimal digits. The name of every blob and bundle.

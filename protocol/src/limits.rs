@@ -39,6 +39,13 @@ pub const STREAMS_MAX: usize = 1024;
 /// A model's threshold of categories in one stream.
 pub const CATEGORIES_MAX: usize = 64;
 
+/// How often a box asks the golden request where it judges a latency.
+pub const GOLDEN_RUNS: usize = 20;
+/// All answers to it together, bytes: whoever builds a bundle is told, instead of every box.
+pub const GOLDEN_ANSWERS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// What a box grants a self-test of the processor, loading included, seconds.
+pub const SELF_TEST_CPU_S_MAX: u64 = 60;
+
 /// One `N.root.json`, bytes.
 pub const ROOT_BYTES_MAX: usize = 512 * 1024;
 /// Roots followed in one refresh.

@@ -264,6 +264,10 @@ pub enum ManifestError {
     Twice(String),
     #[error("the variant '{variant}' needs all its files in one folder; '{file}' is not beside '{beside}'")]
     Apart { variant: String, file: String, beside: String },
+    #[error(
+        "a tolerance or limit of the variant '{variant}' is {found}; it must be a number of zero or more"
+    )]
+    Number { variant: String, found: f64 },
     #[error("a window of {window_s} s cannot be made of panes of {pane_s} s; let the pane divide the window")]
     Window { window_s: u64, pane_s: u64 },
 }
@@ -397,7 +401,7 @@ fn at_most(what: &'static str, found: u64, limit: u64) -> Result<(), ManifestErr
 }
 
 /// A path that stays inside its folder on every system.
-fn is_plain_path(path: &str) -> bool {
+pub fn is_plain_path(path: &str) -> bool {
     !path.is_empty()
         && path.len() <= limits::BUNDLE_PATH_BYTES_MAX
         && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b))
@@ -450,6 +454,31 @@ mod tests {
             with(|m| m["monitoring"]["streams"][0]["tensor"] = "y".into()),
             Err(ManifestError::UnknownTensor(_))
         ));
+    }
+
+    #[test]
+    fn tolerances_and_limits_are_numbers_of_zero_or_more() {
+        let golden = |m: &mut serde_json::Value, name: &str, value: serde_json::Value| {
+            m["variants"][0]["golden"][name] = value;
+        };
+        assert!(with(|m| golden(m, "tolerance_abs", 0.0.into())).is_ok());
+        for wrong in [
+            with(|m| golden(m, "tolerance_abs", (-0.1).into())),
+            with(|m| golden(m, "tolerance_abs_by_class", serde_json::json!({ "bf16": -1 }))),
+            with(|m| m["variants"][0]["limits"]["p95_ms_max"] = (-1.0).into()),
+        ] {
+            assert!(matches!(wrong, Err(ManifestError::Number { .. })), "{wrong:?}");
+        }
+        // What serde writes of a number that is not finite.
+        assert!(matches!(
+            with(|m| golden(m, "tolerance_abs", serde_json::Value::Null)),
+            Err(ManifestError::Json(_))
+        ));
+        // And what a builder may have made of a division.
+        let mut made: Manifest = serde_json::from_str(GOOD).unwrap();
+        made.check().unwrap();
+        made.variants[0].golden.as_mut().unwrap().tolerance_abs = f64::NAN;
+        assert!(matches!(made.check(), Err(ManifestError::Number { .. })));
     }
 
     #[test]

@@ -22,14 +22,16 @@ const AGENT: &[&[&str]] = &[
 ];
 
 const FLEET: &[&[&str]] = &[
-    &["clock", "mint", "addresses", "gate", "rollup", "identity", "pace"],
-    &["config", "rollout", "drift", "enrolment", "pki", "admission", "password"],
-    &["retrain", "store", "blob", "broker", "publisher", "client", "oms"],
+    &["clock", "mint", "addresses", "audit", "gate", "handback", "webhook", "rollup", "identity", "pace"],
+    &["config", "rollout", "drift", "enrolment", "dataset", "pki", "admission", "password"],
+    &["registry", "retrain"],
+    &["lineage", "store", "blob", "table", "label_studio", "broker", "publisher", "client", "oms"],
+    &["oci"],
     &["link", "signer", "catalogue", "builder", "oidc", "setup"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
     &["tasks", "fleet"],
     &["figures"],
-    &["http", "door", "otlp"],
+    &["http", "door", "otlp", "openlineage"],
     &["serve", "offline"],
 ];
 
@@ -37,10 +39,14 @@ const FLEET: &[&[&str]] = &[
 const MINDS: &[&str] = &[
     "protocol/src",
     "agent/src/reconcile",
+    "fleet/src/audit",
     "fleet/src/gate",
     "fleet/src/rollout",
     "fleet/src/rollup",
     "fleet/src/drift",
+    "fleet/src/registry",
+    "fleet/src/lineage",
+    "fleet/src/dataset",
     "fleet/src/retrain",
     "fleet/src/enrolment",
     "fleet/src/identity",

@@ -21,7 +21,7 @@ struct Work {
 const WORKS: [Work; 3] = [
     Work { model: "tabular", shape: &[1, 12], turns: 3, span: Duration::from_secs(1) },
     Work { model: "cnn_int8", shape: &[1, 3, 64, 64], turns: 3, span: Duration::from_secs(1) },
-    Work { model: "resnet50", shape: &[1, 3, 224, 224], turns: 4, span: Duration::from_secs(2) },
+    Work { model: "resnet50", shape: &[1, 3, 224, 224], turns: 3, span: Duration::from_secs(2) },
 ];
 /// Clients at once of the comparison between servers.
 const CLIENTS: usize = 16;
@@ -29,7 +29,8 @@ const CLIENTS: usize = 16;
 /// Goal: ResNet-50, asked in the process by as many clients as it has sessions, answers at least 0.95 times as often.
 pub(crate) fn beside_the_limit(bench: &Bench, goals: &mut Goals) {
     println!("\n{:<64} {:>10} {:>12}", "As many clients as sessions; answers a second", "rate", "of limit");
-    for Work { model: name, shape, turns, span } in WORKS {
+    // Nothing is to be learnt of the smallest: that tool, a program in Python, is not its limit.
+    for Work { model: name, shape, turns, span } in WORKS.into_iter().skip(1) {
         let file = model_file(name);
         let model = bench.runtime.block_on(bench.house.swap_in(&file, 1));
         let question = Question::new(shape);

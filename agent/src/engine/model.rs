@@ -18,6 +18,7 @@ use muster_protocol::message::ProviderUse;
 use ort::session::Session;
 use tokio::sync::oneshot;
 
+use super::aside::Lane;
 use super::library::Library;
 use super::queue::{Full, Queue, Waiting};
 use super::{EngineError, convert};
@@ -116,7 +117,7 @@ impl Model {
                     drop(answer.send(ran.map_err(InferError::Failed)));
                 }
                 // To free it takes milliseconds, which belong to whatever answers now. Where that cannot be, it is freed here.
-                drop(library.aside().begin(move || drop(session)));
+                drop(library.aside().begin(Lane::Answers, move || drop(session)));
             };
             let thread = std::thread::Builder::new().name("infer".to_owned());
             thread.spawn(work).map_err(EngineError::Thread)?;
@@ -159,6 +160,16 @@ impl Model {
         inputs: Arc<[NamedTensor]>,
         timeout: Option<Duration>,
     ) -> Result<Answer, InferError> {
+        finite(&inputs)?;
+        self.infer_read(inputs, timeout).await
+    }
+
+    /// [`Model::infer`] of what was read as a [`Request`](crate::oip::Request): its numbers were looked at there.
+    pub(crate) async fn infer_read(
+        &self,
+        inputs: Arc<[NamedTensor]>,
+        timeout: Option<Duration>,
+    ) -> Result<Answer, InferError> {
         let answer = self.submit(inputs)?;
         match tokio::time::timeout(timeout.unwrap_or(PATIENCE).min(PATIENCE), answer).await {
             Ok(answered) => answered.unwrap_or(Err(InferError::Stopped)),
@@ -168,6 +179,7 @@ impl Model {
 
     /// [`Model::infer`] for programs without an async runtime; waits as long as it takes.
     pub fn infer_blocking(&self, inputs: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, InferError> {
+        finite(&inputs)?;
         let answered = self.submit(inputs.into())?.blocking_recv().unwrap_or(Err(InferError::Stopped))?;
         Ok(answered.outputs)
     }
@@ -176,16 +188,20 @@ impl Model {
         &self,
         inputs: Arc<[NamedTensor]>,
     ) -> Result<oneshot::Receiver<Result<Answer, InferError>>, InferError> {
-        // OpenVINO answers NaN with ordinary numbers, so it must not get that far.
-        for NamedTensor { name, tensor } in inputs.iter() {
-            if let Some(index) = tensor.values.first_not_finite() {
-                return Err(InferError::NotFinite { name: name.clone(), index });
-            }
-        }
         let (answer, answered) = oneshot::channel();
         match self.0.queue.push(Job { inputs, waits: Stopwatch::start(), answer }) {
             Ok(()) => Ok(answered),
             Err(Full) => Err(InferError::Busy),
         }
     }
+}
+
+/// OpenVINO answers NaN with ordinary numbers, so it must not get that far.
+fn finite(inputs: &[NamedTensor]) -> Result<(), InferError> {
+    for NamedTensor { name, tensor } in inputs {
+        if let Some(index) = tensor.values.first_not_finite() {
+            return Err(InferError::NotFinite { name: name.clone(), index });
+        }
+    }
+    Ok(())
 }

@@ -19,6 +19,8 @@ pub(super) struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     waiting: VecDeque<T>,
+    /// Threads that sleep until something waits: waking nobody costs a call to the kernel too.
+    idle: usize,
     closed: bool,
 }
 
@@ -28,7 +30,7 @@ pub(super) struct Full;
 
 impl<T: Waiting> Queue<T> {
     pub(super) fn new(max: usize) -> Self {
-        let state = State { waiting: VecDeque::new(), closed: false };
+        let state = State { waiting: VecDeque::new(), idle: 0, closed: false };
         Self { max, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -42,8 +44,11 @@ impl<T: Waiting> Queue<T> {
             return Err(Full);
         }
         state.waiting.push_back(job);
+        let wake = state.idle > 0;
         drop(state);
-        self.changed.notify_one();
+        if wake {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -55,7 +60,11 @@ impl<T: Waiting> Queue<T> {
                 Some(job) if job.is_given_up() => {}
                 Some(job) => return Some(job),
                 None if state.closed => return None,
-                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => {
+                    state.idle += 1;
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.idle -= 1;
+                }
             }
         }
     }

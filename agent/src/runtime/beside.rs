@@ -7,7 +7,7 @@ use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::message::up::BundleRef;
 
 use super::agent::Agent;
-use super::deeds::{LOAD_MAX, aside, whole};
+use super::deeds::{LOAD_MAX, whole};
 use super::event::Event;
 use crate::activate::{ActivateError, Blame};
 use crate::chain;
@@ -101,7 +101,14 @@ impl Agent {
             self.parts.slots.shadow(&slot, None);
             self.beside.ended(&slot);
         }
-        let running: Vec<_> = self.parts.slots.shadows();
+        let (ended, running): (Vec<_>, Vec<_>) =
+            self.parts.slots.shadows().into_iter().partition(|(_, shadow)| shadow.has_ended());
+        for (slot, shadow) in ended {
+            tracing::error!(%slot, bundle = %shadow.bundle.path, "what ran in the shadow has failed; it is not tried again");
+            self.parts.slots.shadow(&slot, None);
+            self.beside.ended(&slot);
+            self.beside.is_refused(shadow.bundle.sha256);
+        }
         for (slot, phase) in phases {
             let Some(occupied) = slots.get(&slot) else { continue };
             let Some(since) =
@@ -145,7 +152,9 @@ impl Agent {
             let chosen = match (before, proven) {
                 (Some(ran), _) => {
                     let (blobs, has) = (workbench.blobs.clone(), workbench.has.clone());
-                    aside(move || whole(&blobs, &ran, &has)).await
+                    // All of it is read, which takes its time and can wait.
+                    let read = workbench.engine.beside(move || whole(&blobs, &ran, &has)).await;
+                    read.map_err(ActivateError::Load).and_then(|read| read)
                 }
                 (None, Some(chosen)) => Ok(chosen),
                 (None, None) => Err(ActivateError::Damaged(format!("the manifest {}", bundle.path))),

@@ -26,8 +26,8 @@ use crate::oip::{self, Form, Malformed, Request};
 /// Where the JSON of a body ends and its tensors begin.
 pub(super) const JSON_BYTES: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-/// JSON that is read or written in less than half a millisecond.
-const JSON_BYTES_AT_ONCE: u64 = 64 * 1024;
+/// JSON, or typed tensors, that are read or written in less than half a millisecond.
+pub(super) const BYTES_AT_ONCE: u64 = 64 * 1024;
 
 /// What is counted of a body, at least: smaller ones are not worth their own number.
 const PIECE: usize = 1024;
@@ -55,7 +55,20 @@ impl Intake {
         if bytes > self.bytes_max {
             return Err(too_large(self.bytes_max));
         }
-        let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(u32::MAX);
+        self.room(bytes.div_ceil(PIECE))
+    }
+
+    /// As much more room as is missing for `bytes` in all.
+    pub(super) fn hold_more(&self, held: &mut OwnedSemaphorePermit, bytes: usize) -> Result<(), Refusal> {
+        let missing = bytes.div_ceil(PIECE).saturating_sub(held.num_permits());
+        if missing > 0 {
+            held.merge(self.room(missing)?);
+        }
+        Ok(())
+    }
+
+    fn room(&self, pieces: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
         Arc::clone(&self.pieces).try_acquire_many_owned(pieces).map_err(|_| {
             let sentence =
                 "this server holds as many bytes of requests as it may; send fewer at once or try again";
@@ -82,13 +95,10 @@ impl Intake {
             if all > self.bytes_max {
                 return Err(too_large(self.bytes_max));
             }
-            let missing = all.div_ceil(PIECE).saturating_sub(held.num_permits());
-            if missing > 0 {
-                held.merge(self.hold(missing * PIECE)?);
-            }
+            self.hold_more(&mut held, all)?;
             bytes.extend_from_slice(&data);
         }
-        Ok(Received { bytes, held })
+        Ok(Received { bytes, held: Arc::new(held) })
     }
 }
 
@@ -99,11 +109,15 @@ fn too_large(bytes_max: usize) -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, sentence)
 }
 
+/// The room of a request: given back when nobody has anything of it any more, neither who answers it nor a thread that
+/// still reads or writes it after its client has gone.
+pub(super) type Held = Arc<OwnedSemaphorePermit>;
+
 /// A whole body, and its room.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) bytes: Vec<u8>,
-    pub(super) held: OwnedSemaphorePermit,
+    pub(super) held: Held,
 }
 
 impl<S: Sync> FromRequest<S> for Received
@@ -131,22 +145,20 @@ pub(super) async fn parse(
     bytes: Vec<u8>,
     json_bytes: Option<u64>,
     serving: Arc<Serving>,
+    held: &Held,
 ) -> Result<Request, Refusal> {
     let json = json_bytes.unwrap_or(u64::MAX).min(bytes.len() as u64);
     let parse = move || oip::parse(&bytes, json_bytes, &serving.manifest.signature);
-    Ok(aside_if(json > JSON_BYTES_AT_ONCE, parse).await??)
+    Ok(aside_if(json > BYTES_AT_ONCE, held, parse).await??)
 }
 
 /// The answer to an inference request; tensors go out as they lie in memory.
-pub(super) async fn answer(
-    name: &str,
-    Answered { id, version, outputs, wanted }: Answered,
-) -> Result<Response, Refusal> {
+pub(super) async fn answer(name: &str, answered: Answered, held: &Held) -> Result<Response, Refusal> {
     let name = name.to_owned();
-    let in_json = wanted.iter().any(|output| output.form == Form::Json);
-    let much = outputs.iter().map(|output| output.tensor.values.size_bytes() as u64).sum::<u64>();
+    let much = is_much(&answered);
+    let Answered { id, version, outputs, wanted } = answered;
     let write = move || oip::write(&name, version.as_str(), id.as_deref(), outputs, &wanted);
-    let oip::Response { json, tensors } = aside_if(in_json && much > JSON_BYTES_AT_ONCE, write).await?;
+    let oip::Response { json, tensors } = aside_if(much, held, write).await?;
     if tensors.is_empty() {
         let content_type = HeaderValue::from_static("application/json");
         return Ok(([(header::CONTENT_TYPE, content_type)], json).into_response());
@@ -159,16 +171,29 @@ pub(super) async fn answer(
     Ok((headers, Body::new(Pieces::new(pieces, None))).into_response())
 }
 
-/// On a thread where nobody waits for it, if it is much: other requests share this one.
-async fn aside_if<T: Send + 'static>(
+/// Whether an answer takes so long to write that others must not wait for it: binary tensors go out as they lie.
+pub(super) fn is_much(Answered { outputs, wanted, .. }: &Answered) -> bool {
+    let bytes = outputs.iter().map(|output| output.tensor.values.size_bytes() as u64).sum::<u64>();
+    bytes > BYTES_AT_ONCE && wanted.iter().any(|output| output.form == Form::Json)
+}
+
+/// On a thread where nobody waits for it, if it is much: other requests share this one. It goes on when the client has
+/// gone, so it holds the request's room itself.
+pub(super) async fn aside_if<T: Send + 'static>(
     much: bool,
+    held: &Held,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
     if !much {
         return Ok(work());
     }
+    let held = Arc::clone(held);
+    let work = move || {
+        let _held = held;
+        work()
+    };
     tokio::task::spawn_blocking(work).await.map_err(|error| {
-        tracing::error!(%error, "JSON was not read or written to its end");
+        tracing::error!(%error, "a request was not read, or its answer not written, to its end");
         let sentence = "the request could not be handled; the agent's log says why";
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, sentence)
     })
@@ -254,6 +279,19 @@ mod tests {
         assert!(read(&intake, &[], in_pieces(4, 1024)).await.is_ok());
         drop(second);
         assert_eq!(intake.pieces.available_permits(), 9);
+    }
+
+    #[tokio::test]
+    async fn what_is_read_aside_keeps_its_room_when_its_client_has_gone() {
+        let intake = Intake::new(4096, 4096);
+        let held = read(&intake, &[], in_pieces(4, 1024)).await.unwrap().held;
+        let (end, ended) = std::sync::mpsc::sync_channel::<()>(1);
+        let reads = aside_if(true, &held, move || ended.recv().is_err());
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, reads).await.is_err());
+        drop(held);
+        assert_eq!(intake.pieces.available_permits(), 1);
+        drop(end);
+        drop(intake.pieces.acquire_many(5).await.unwrap());
     }
 
     #[test]

@@ -19,11 +19,11 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use prost::{Enumeration, Message};
-use tonic::codec::CompressionEncoding;
+use tonic::codec::{Codec, CompressionEncoding};
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
-use super::body::Intake;
+use super::body::{self, Held, Intake};
 use super::error::Refusal;
 use super::routes::REQUEST_TIME;
 use super::slots::Slots;
@@ -31,8 +31,8 @@ use super::words::{
     ConfigResponse, Index, IndexRequest, ModelMetadata, ModelName, ServerMetadata, Statistics,
 };
 use super::{infer, metadata};
-use message::Counted;
-use tensors::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
+use message::{Counted, Undecoded};
+use tensors::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse, RequestId};
 
 /// Room for the names and shapes around the tensors.
 const FRAME_BYTES: usize = 64 * 1024;
@@ -168,69 +168,89 @@ async fn loading(_: Grpc, _: tonic::Request<Nothing>) -> Answer<Nothing> {
 async fn model_infer(State(app): State<Grpc>, request: axum::extract::Request) -> Response {
     let encoding = request.headers().get("grpc-encoding");
     if encoding.is_some_and(|encoding| encoding != "identity") {
-        return call(app, request, model_infer_compressed).await;
+        return call(app, request, Undecoded::default(), model_infer_compressed).await;
     }
     let deadline = deadline(request.headers());
     let answered = async {
-        let message = Counted::new(request.into_body(), app.intake.clone()).message().await?;
-        let request = ModelInferRequest::decode(message)
-            .map_err(|error| Status::invalid_argument(format!("not an inference request: {error}")))?;
-        answer_one(&app, request, deadline).await
+        let (message, held) = Counted::new(request.into_body(), app.intake.clone())?.message().await?;
+        answer_one(&app, message, held.into(), deadline, message::reply).await
     };
     match tokio::time::timeout(REQUEST_TIME, answered).await {
-        Ok(Ok(answer)) => message::reply(answer),
+        Ok(Ok(answer)) => answer,
         Ok(Err(refused)) => refused.into_http(),
         Err(_) => not_in_time(),
     }
 }
 
-async fn model_infer_compressed(
-    app: Grpc,
-    request: tonic::Request<ModelInferRequest>,
-) -> Answer<ModelInferResponse> {
+async fn model_infer_compressed(app: Grpc, request: tonic::Request<Bytes>) -> Answer<ModelInferResponse> {
     let deadline = deadline(request.metadata().as_ref());
-    answer_one(&app, request.into_inner(), deadline).await
+    let message = request.into_inner();
+    let held = hold(&app, &message)?;
+    answer_one(&app, message, held, deadline, |answer| answer).await
 }
 
 /// Requests one after the other on one call; each is answered before the next is read, and one that is refused ends
 /// nothing.
 async fn stream_infer(State(app): State<Grpc>, request: axum::extract::Request) -> Response {
     let intake = app.intake.clone();
-    let answer = async move |(app, mut requests): (Grpc, tonic::Streaming<ModelInferRequest>)| {
-        let request = match requests.message().await {
-            Ok(request) => request?,
+    let answer = async move |(app, mut requests): (Grpc, tonic::Streaming<Bytes>)| {
+        let message = match requests.message().await {
+            Ok(message) => message?,
             Err(broken) => return Some((Err(broken), (app, requests))),
         };
-        let id = request.id.clone();
-        let (error_message, answer) = match answer_one(&app, request, None).await {
+        let asked = message.clone();
+        let answered = async {
+            let held = hold(&app, &message)?;
+            answer_one(&app, message, held, None, |answer| answer).await
+        };
+        let (error_message, answer) = match answered.await {
             Ok(answer) => (String::new(), answer),
             Err(refused) => {
+                let RequestId { id } = RequestId::decode(asked).unwrap_or_default();
                 (refused.message().to_owned(), ModelInferResponse { id, ..ModelInferResponse::default() })
             }
         };
         let answer = ModelStreamInferResponse { error_message, infer_response: Some(answer) };
         Some((Ok(answer), (app, requests)))
     };
-    let service = tower::service_fn(move |request: tonic::Request<tonic::Streaming<ModelInferRequest>>| {
+    let service = tower::service_fn(move |request: tonic::Request<tonic::Streaming<Bytes>>| {
         let answers = futures_util::stream::unfold((app.clone(), request.into_inner()), answer);
         std::future::ready(Ok::<_, Status>(tonic::Response::new(answers)))
     });
-    framed(&intake).streaming(service, request).await.map(Body::new)
+    framed(&intake, Undecoded::default()).streaming(service, request).await.map(Body::new)
 }
 
-async fn answer_one(
+/// Room for a message that is here already, and may be larger than its tensors.
+fn hold(app: &Grpc, message: &Bytes) -> Result<Held, Refusal> {
+    let mut held = app.intake.hold(0)?;
+    app.intake.hold_more(&mut held, message.len())?;
+    Ok(held.into())
+}
+
+/// Answers one message; `finish` makes of the answer what goes out. What is much is read and written aside.
+async fn answer_one<T: Send + 'static>(
     app: &Grpc,
-    request: ModelInferRequest,
+    message: Bytes,
+    held: Held,
     deadline: Option<Duration>,
-) -> Answer<ModelInferResponse> {
-    let _held = app.intake.hold(request.raw_input_contents.iter().map(Bytes::len).sum())?;
+    finish: impl FnOnce(ModelInferResponse) -> T + Send + 'static,
+) -> Answer<T> {
+    let much = tensors::is_much(&message);
+    let request = body::aside_if(much, &held, move || ModelInferRequest::decode(message)).await?;
+    let request =
+        request.map_err(|error| Status::invalid_argument(format!("not an inference request: {error}")))?;
     let (name, version) = (request.model_name.clone(), request.model_version.clone());
     let version = Some(version.as_str()).filter(|version| !version.is_empty());
-    let read =
-        async move |serving: Arc<super::serving::Serving>| Ok(request.read(&serving.manifest.signature)?);
-    let infer::Answered { id, version, outputs, wanted } =
-        infer::infer(&app.slots, &name, version, deadline, read).await?;
-    Ok(ModelInferResponse::write((name, version.to_string()), id, outputs, &wanted))
+    let read = async |serving: Arc<super::serving::Serving>| {
+        Ok(body::aside_if(much, &held, move || request.read(&serving.manifest.signature)).await??)
+    };
+    let answered = infer::infer(&app.slots, &name, version, deadline, read).await?;
+    let much = body::is_much(&answered);
+    let write = move || {
+        let infer::Answered { id, version, outputs, wanted } = answered;
+        finish(ModelInferResponse::write((name, version.to_string()), id, outputs, &wanted))
+    };
+    Ok(body::aside_if(much, &held, write).await?)
 }
 
 fn find(
@@ -264,21 +284,27 @@ where
     A: Message + 'static,
     F: Future<Output = Answer<A>> + Send + 'static,
 {
-    post(async move |State(app): State<Grpc>, request| call(app, request, handle).await)
+    post(async move |State(app): State<Grpc>, request| {
+        call(app, request, ProstCodec::default(), handle).await
+    })
 }
 
-async fn call<Q, A, F>(
+async fn call<C, F>(
     app: Grpc,
     request: axum::extract::Request,
-    handle: fn(Grpc, tonic::Request<Q>) -> F,
+    codec: C,
+    handle: fn(Grpc, tonic::Request<C::Decode>) -> F,
 ) -> Response
 where
-    Q: Message + Default + 'static,
-    A: Message + 'static,
-    F: Future<Output = Answer<A>> + Send + 'static,
+    C: Codec,
+    F: Future<Output = Answer<C::Encode>> + Send + 'static,
 {
-    let mut grpc = framed(&app.intake);
-    let request = request.map(|body| Counted::new(body, app.intake.clone()));
+    let mut grpc = framed(&app.intake, codec);
+    let (parts, body) = request.into_parts();
+    let request = match Counted::new(body, app.intake.clone()) {
+        Ok(body) => axum::http::Request::from_parts(parts, body),
+        Err(refused) => return Status::from(refused).into_http(),
+    };
     let service = tower::service_fn(move |request| {
         let answer = handle(app.clone(), request);
         async move { answer.await.map(tonic::Response::new) }
@@ -299,12 +325,8 @@ fn not_in_time() -> Response {
     Status::deadline_exceeded("the request did not end in time").into_http()
 }
 
-fn framed<Q, A>(intake: &Intake) -> tonic::server::Grpc<ProstCodec<A, Q>>
-where
-    Q: Message + Default + 'static,
-    A: Message + 'static,
-{
-    tonic::server::Grpc::new(ProstCodec::default())
+fn framed<C: Codec>(intake: &Intake, codec: C) -> tonic::server::Grpc<C> {
+    tonic::server::Grpc::new(codec)
         .max_decoding_message_size(intake.bytes_max() + FRAME_BYTES)
         .max_encoding_message_size(usize::MAX)
         .accept_compressed(CompressionEncoding::Gzip)

@@ -70,7 +70,7 @@ where
     let read_in = watch.elapsed();
     let timeout = [timeout, deadline].into_iter().flatten().min();
     let inputs: Arc<[NamedTensor]> = inputs.into();
-    let answer = serving.model.infer(Arc::clone(&inputs), timeout).await;
+    let answer = serving.model.infer_read(Arc::clone(&inputs), timeout).await;
     let answer = answer.and_then(|answer| promised(&serving, answer));
     let Answer { outputs, mut spent } = answer.map_err(|error| {
         match &error {

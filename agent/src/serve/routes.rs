@@ -1,5 +1,6 @@
 //! Paths to answers. Every answer has a JSON body, and every error is `{"error": "…"}`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -28,7 +29,9 @@ pub(super) const REQUEST_TIME: Duration = Duration::from_mins(1);
 /// Shorter answers fit one packet as they are.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
 
-#[derive(Clone)]
+/// Copied for every request, so it lies behind one pointer.
+type Shared = Arc<App>;
+
 struct App {
     slots: Slots,
     state: watch::Receiver<Value>,
@@ -36,8 +39,8 @@ struct App {
     intake: Intake,
 }
 
-impl FromRef<App> for Intake {
-    fn from_ref(app: &App) -> Self {
+impl FromRef<Shared> for Intake {
+    fn from_ref(app: &Shared) -> Self {
         app.intake.clone()
     }
 }
@@ -80,10 +83,13 @@ pub(super) fn router(slots: Slots, state: watch::Receiver<Value>, desk: Desk, in
         .route("/muster/v1/consents/{slot}", put(give_consent).delete(withdraw_consent))
         .fallback(no_path)
         .method_not_allowed_fallback(no_method)
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
-        .layer(compress.compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN)))
-        .layer(middleware::from_fn(in_time_and_in_words))
-        .with_state(App { slots, state, desk, intake })
+        // In one: each `layer` of a router puts every route into a box of its own, which is copied for every request.
+        .layer((
+            middleware::from_fn(in_time_and_in_words),
+            compress.compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN)),
+            RequestDecompressionLayer::new().pass_through_unaccepted(true),
+        ))
+        .with_state(Arc::new(App { slots, state, desk, intake }))
 }
 
 /// Every answer comes in time, and every refusal has its sentence: those of the router itself too.
@@ -106,37 +112,37 @@ async fn server() -> Response {
 }
 
 /// Both words in both answers: clients differ in which one they look for.
-async fn live(State(app): State<App>) -> Response {
+async fn live(State(app): State<Shared>) -> Response {
     axum::Json(json!({ "live": true, "ready": app.slots.ready() })).into_response()
 }
 
-async fn ready(State(app): State<App>) -> Response {
+async fn ready(State(app): State<Shared>) -> Response {
     let ready = app.slots.ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(json!({ "live": true, "ready": ready }))).into_response()
 }
 
-async fn model(State(app): State<App>, Path(model): Path<String>) -> Answer {
+async fn model(State(app): State<Shared>, Path(model): Path<String>) -> Answer {
     describe(&app, &model, None)
 }
 
-async fn model_version(State(app): State<App>, Path((model, version)): Path<(String, String)>) -> Answer {
+async fn model_version(State(app): State<Shared>, Path((model, version)): Path<(String, String)>) -> Answer {
     describe(&app, &model, Some(&version))
 }
 
-async fn model_ready(State(app): State<App>, Path(model): Path<String>) -> Answer {
+async fn model_ready(State(app): State<Shared>, Path(model): Path<String>) -> Answer {
     say_ready(&app, &model, None)
 }
 
 async fn model_version_ready(
-    State(app): State<App>,
+    State(app): State<Shared>,
     Path((model, version)): Path<(String, String)>,
 ) -> Answer {
     say_ready(&app, &model, Some(&version))
 }
 
 async fn model_infer(
-    State(app): State<App>,
+    State(app): State<Shared>,
     Path(model): Path<String>,
     headers: HeaderMap,
     body: Received,
@@ -145,7 +151,7 @@ async fn model_infer(
 }
 
 async fn model_version_infer(
-    State(app): State<App>,
+    State(app): State<Shared>,
     Path((model, version)): Path<(String, String)>,
     headers: HeaderMap,
     body: Received,
@@ -153,28 +159,28 @@ async fn model_version_infer(
     answer(&app, &model, Some(&version), &headers, body).await
 }
 
-async fn config(State(app): State<App>, Path(model): Path<String>) -> Answer {
+async fn config(State(app): State<Shared>, Path(model): Path<String>) -> Answer {
     let serving = infer::find(&app.slots, &model, None)?.serving;
     Ok(axum::Json(metadata::config(&model, &serving)).into_response())
 }
 
-async fn config_version(State(app): State<App>, Path((model, version)): Path<(String, String)>) -> Answer {
+async fn config_version(State(app): State<Shared>, Path((model, version)): Path<(String, String)>) -> Answer {
     let serving = infer::find(&app.slots, &model, Some(&version))?.serving;
     Ok(axum::Json(metadata::config(&model, &serving)).into_response())
 }
 
-async fn all_statistics(State(app): State<App>) -> Response {
+async fn all_statistics(State(app): State<Shared>) -> Response {
     axum::Json(Statistics { model_stats: metadata::all_statistics(&app.slots) }).into_response()
 }
 
-async fn statistics(State(app): State<App>, Path(model): Path<String>) -> Answer {
+async fn statistics(State(app): State<Shared>, Path(model): Path<String>) -> Answer {
     let serving = infer::find(&app.slots, &model, None)?.serving;
     let model_stats = vec![metadata::statistics(&model, &serving)];
     Ok(axum::Json(Statistics { model_stats }).into_response())
 }
 
 async fn statistics_version(
-    State(app): State<App>,
+    State(app): State<Shared>,
     Path((model, version)): Path<(String, String)>,
 ) -> Answer {
     let serving = infer::find(&app.slots, &model, Some(&version))?.serving;
@@ -189,7 +195,7 @@ struct IndexRequest {
     ready: bool,
 }
 
-async fn index(State(app): State<App>, body: Received) -> Answer {
+async fn index(State(app): State<Shared>, body: Received) -> Answer {
     // Clients send nothing where they ask for everything.
     let IndexRequest { ready } = if body.bytes.trim_ascii().is_empty() {
         IndexRequest::default()
@@ -212,38 +218,38 @@ async fn absent() -> Refusal {
     )
 }
 
-async fn show_metrics(State(app): State<App>) -> Response {
+async fn show_metrics(State(app): State<Shared>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&app.slots)).into_response()
 }
 
-async fn take_labels(State(app): State<App>, body: Received) -> Answer {
+async fn take_labels(State(app): State<Shared>, body: Received) -> Answer {
     let tally = labels::accept(&app.slots, &body.bytes).await?;
     Ok(axum::Json(tally).into_response())
 }
 
-async fn show_state(State(app): State<App>) -> Response {
+async fn show_state(State(app): State<Shared>) -> Response {
     let state = app.state.borrow().clone();
     axum::Json(state).into_response()
 }
 
-async fn leases(State(app): State<App>) -> Answer {
+async fn leases(State(app): State<Shared>) -> Answer {
     app.desk.ask(Word::Leases).await
 }
 
-async fn take_lease(State(app): State<App>, Path(owner): Path<String>, body: Received) -> Answer {
+async fn take_lease(State(app): State<Shared>, Path(owner): Path<String>, body: Received) -> Answer {
     app.desk.ask(house::take(&owner, &body.bytes)?).await
 }
 
-async fn release_lease(State(app): State<App>, Path(owner): Path<String>) -> Answer {
+async fn release_lease(State(app): State<Shared>, Path(owner): Path<String>) -> Answer {
     app.desk.ask(house::release(&owner)?).await
 }
 
-async fn consents(State(app): State<App>) -> Answer {
+async fn consents(State(app): State<Shared>) -> Answer {
     app.desk.ask(Word::Consents).await
 }
 
 async fn give_consent(
-    State(app): State<App>,
+    State(app): State<Shared>,
     Path(slot): Path<String>,
     headers: HeaderMap,
     body: Received,
@@ -253,7 +259,7 @@ async fn give_consent(
 }
 
 async fn withdraw_consent(
-    State(app): State<App>,
+    State(app): State<Shared>,
     Path(slot): Path<String>,
     headers: HeaderMap,
     body: Received,
@@ -290,19 +296,17 @@ async fn answer(
     name: &str,
     version: Option<&str>,
     headers: &HeaderMap,
-    Received { bytes, held: _held }: Received,
+    Received { bytes, held }: Received,
 ) -> Answer {
     let json_bytes = body::json_bytes(headers)?;
     // Its room is held until the answer is there; the body itself goes as soon as it is read.
-    let read = |serving| body::parse(bytes, json_bytes, serving);
+    let read = |serving| body::parse(bytes, json_bytes, serving, &held);
     let answered = infer::infer(&app.slots, name, version, None, read).await?;
-    body::answer(name, answered).await
+    body::answer(name, answered, &held).await
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use axum::body::Body;
     use http_body_util::BodyExt as _;
     use muster_protocol::time::Timestamp;

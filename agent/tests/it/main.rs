@@ -1,6 +1,7 @@
 //! The agent's stories, in one binary: real processes, real sockets, real models.
 
 mod age;
+mod board;
 mod corpus;
 mod inference;
 mod life;

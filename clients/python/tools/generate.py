@@ -5,7 +5,8 @@
     python tools/generate.py --check    # exits with 1 if what is committed is not what would be written
 
 `datamodel-code-generator` writes the types (`types.py`, one `TypedDict` a schema); the methods (`api.py`, one an
-operation) are written here. What the client does by hand (waiting, pages, events) is in `client.py`.
+operation) are written here. What the client does by hand is in `connection.py` (sending) and `client.py` (waiting,
+pages, events).
 """
 
 from __future__ import annotations
@@ -170,32 +171,19 @@ HEADER = '''"""One method for each operation of the API. Written by tools/genera
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from . import types
+from .connection import Connection
 
 
 def _quote(part: str) -> str:
     return quote(part, safe="")
 
 
-class Operations:
-    """The API as it is described; `Muster` sends."""
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, Any] | None = None,
-        revision: int | None = None,
-        json: Any = None,
-        content: bytes | None = None,
-        read: Literal["json", "bytes", "nothing"] = "json",
-    ) -> Any:
-        raise NotImplementedError
+class Operations(Connection):
+    """The API as it is described."""
 '''
 
 

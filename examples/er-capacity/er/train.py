@@ -142,6 +142,7 @@ def train(request: Request) -> None:
     logistic.to_onnx(fitted, request.out / "model.onnx")
     _write_rows(request.out / "holdout_frozen.csv", x[split.frozen], tail={"label": y[split.frozen]})
     _write_rows(request.out / "holdout_recent.csv", x[split.recent], tail={"label": y[split.recent]})
+    _write_table(request.out / "slices_recent.csv", {"site": rows.site[split.recent]})
     reference = split.reference
     head = {"group": rows.site[reference], "time_h": rows.columns["time_h"][reference].round(4)}
     _write_rows(request.out / "reference.csv", x[reference], head=head)
@@ -296,7 +297,10 @@ def _write_rows(
     tail: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
     """CSV with a plain header; numbers are the shortest text that reads back as the same value."""
-    columns = {**(head or {}), **{name: x[:, i] for i, name in enumerate(FEATURES)}, **(tail or {})}
+    _write_table(path, {**(head or {}), **{name: x[:, i] for i, name in enumerate(FEATURES)}, **(tail or {})})
+
+
+def _write_table(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     options = pa_csv.WriteOptions(include_header=False, quoting_style="none")
     with path.open("wb") as file:
         file.write((",".join(columns) + "\n").encode())

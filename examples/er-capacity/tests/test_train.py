@@ -49,7 +49,10 @@ def test_progress_is_printed_and_rises(trained: Trained) -> None:
 def test_the_folder_holds_what_the_builder_expects(trained: Trained) -> None:
     run = trained("drift")
     names = {"model.onnx", "trainer.json", "metrics.json", "reference.csv", "holdout_frozen.csv", "holdout_recent.csv"}
-    assert {path.name for path in run.out.iterdir()} == names
+    assert {path.name for path in run.out.iterdir()} == names | {"slices_recent.csv"}
+    slices = (run.out / "slices_recent.csv").read_text().splitlines()
+    assert slices[0] == "site" and len(slices) == len((run.out / "holdout_recent.csv").read_text().splitlines())
+    assert len(set(slices[1:])) > 1
 
     trainer = run.document("trainer.json")
     assert trainer["schema"] == "muster-trainer/1" and trainer["model"] == "deterioration"

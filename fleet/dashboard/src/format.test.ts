@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { ago, bytes, duration, figure, milliseconds, none, percent, plural, short, signed, stamp, words, worldDiffers } from "./format";
+import { ago, bytes, duration, figure, isZone, milliseconds, none, percent, plural, short, signed, stamp, stampClock, words, worldDiffers } from "./format";
 
 function check<T>(name: string, of: (input: T) => string, cases: [T, string][]): void {
   test.each(cases)(`${name} %j → %s`, (input, expected) => expect(of(input)).toBe(expected));
@@ -26,6 +26,13 @@ describe("times", () => {
     ["2027-03-14T06:19:58Z", "now"], ["2027-03-14T06:10:00Z", "10 min ago"], ["2027-03-14T06:21:00Z", "in 1 min"], ["not a time", none], [null, none],
   ]);
   check<string | null>("stamp", stamp, [["2027-03-04T06:05:59Z", "4 Mar 2027 06:05"], ["2027-03-04T01:05:00+02:00", "3 Mar 2027 23:05"], ["", none], [null, none]]);
+  test("clocks of a site move with its summer time; an unknown zone is UTC", () => {
+    expect(stamp("2026-11-26T23:30:00Z", "Europe/Berlin")).toBe("27 Nov 2026 00:30");
+    expect(stamp("2026-07-26T23:30:00Z", "Europe/Berlin")).toBe("27 Jul 2026 01:30");
+    expect(stampClock("2026-07-26T23:30:09Z", "Europe/Berlin")).toBe("01:30:09");
+    expect(stamp("2026-07-26T23:30:00Z", "Mars/Olympus")).toBe("26 Jul 2026 23:30");
+    expect([isZone("Asia/Tokyo"), isZone("Mars/Olympus")]).toEqual([true, false]);
+  });
   test("world time counts as different from two minutes on", () => {
     expect(worldDiffers("2027-03-14T06:20:00Z", "2027-03-14T06:21:00Z")).toBe(false);
     expect(worldDiffers("2027-05-14T06:20:00Z", "2027-03-14T06:21:00Z")).toBe(true);

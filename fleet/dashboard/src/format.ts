@@ -37,12 +37,35 @@ export function moment(at: string | null | undefined): number | null {
 
 const months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/** "14 Mar 2027 06:20" in UTC: the same on every screen of a hospital group, and never month-day confusion. */
-export function stamp(at: string | number | null | undefined): string {
+export const utc = "UTC";
+
+/** "14 Mar 2027 06:20" in UTC, which is the same on every screen of a hospital group, or in a site's zone; never month-day confusion. */
+export function stamp(at: string | number | null | undefined, zone = utc): string {
   const then = typeof at === "number" ? at : moment(at);
   if (then === null) return none;
-  const d = new Date(then);
+  const d = shifted(then, zone);
   return `${dayOf(d)} ${d.getUTCFullYear()} ${clockOf(d)}`;
+}
+
+const formatters = new Map<string, Intl.DateTimeFormat>();
+
+/** The moment whose UTC figures are those of the clocks in the zone. A zone that this browser does not know is UTC. */
+function shifted(then: number, zone: string): Date {
+  if (zone === utc || !isZone(zone)) return new Date(then);
+  const parts = new Map(formatters.get(zone)?.formatToParts(then).map(({ type, value }) => [type, Number(value)]));
+  const of = (part: Intl.DateTimeFormatPartTypes): number => parts.get(part) ?? 0;
+  return new Date(Date.UTC(of("year"), of("month") - 1, of("day"), of("hour"), of("minute"), of("second")));
+}
+
+export function isZone(zone: string): boolean {
+  if (formatters.has(zone)) return true;
+  try {
+    const of: Intl.DateTimeFormatOptions = { year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric", hourCycle: "h23" };
+    formatters.set(zone, new Intl.DateTimeFormat("en-GB", { timeZone: zone, ...of }));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 export function stampDay(at: string | number | null | undefined): string {
@@ -50,10 +73,10 @@ export function stampDay(at: string | number | null | undefined): string {
   return then === null ? none : dayOf(new Date(then));
 }
 
-export function stampClock(at: string | null | undefined): string {
+export function stampClock(at: string | null | undefined, zone = utc): string {
   const then = moment(at);
   if (then === null) return none;
-  const d = new Date(then);
+  const d = shifted(then, zone);
   return `${clockOf(d)}:${two(d.getUTCSeconds())}`;
 }
 

@@ -77,6 +77,7 @@ const tones: Record<string, Tone> = {
   collecting: "busy",
   queued: "busy",
   claimed: "busy",
+  candidate: "warn",
   succeeded: "good",
   rejected: "bad",
 };

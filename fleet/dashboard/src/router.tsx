@@ -1,5 +1,5 @@
 // Addresses and their pages.
-import { createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, retainSearchParams } from "@tanstack/react-router";
 import { Device } from "./pages/Device";
 import { Devices } from "./pages/Devices";
 import { DriftPage } from "./pages/Drift";
@@ -11,12 +11,25 @@ import { Rollouts } from "./pages/Rollouts";
 import { RunPage } from "./pages/Run";
 import { Runs } from "./pages/Runs";
 import { Problem } from "./parts/Answer";
-import { devicesSearch, driftSearch, modelsSearch, parseAddress, printAddress, rolloutSearch, rolloutsSearch } from "./search";
+import {
+  auditSearch,
+  devicesSearch,
+  driftSearch,
+  modelsSearch,
+  newRolloutSearch,
+  parseAddress,
+  printAddress,
+  rolloutSearch,
+  rolloutsSearch,
+  sharedSearch,
+} from "./search";
 import { Shell } from "./shell/Shell";
 import { text } from "./strings";
 
 const root = createRootRoute({
   component: Shell,
+  validateSearch: sharedSearch,
+  search: { middlewares: [retainSearchParams(["zone"])] },
   notFoundComponent: () => <p>{text.problem.notFound}</p>,
   errorComponent: ({ error }) => <Problem error={new Error(`${text.problem.crashed} (${error instanceof Error ? error.message : String(error)})`)} />,
 });
@@ -24,15 +37,19 @@ const root = createRootRoute({
 const children = [
   createRoute({ getParentRoute: () => root, path: "/", component: OverviewPage }),
   createRoute({ getParentRoute: () => root, path: "/rollouts", component: Rollouts, validateSearch: rolloutsSearch }),
+  createRoute({ getParentRoute: () => root, path: "/rollouts/new", component: lazyRouteComponent(() => import("./pages/plan/NewRollout"), "NewRollout"), validateSearch: newRolloutSearch }),
   createRoute({ getParentRoute: () => root, path: "/rollouts/$id", component: RolloutPage, validateSearch: rolloutSearch }),
   createRoute({ getParentRoute: () => root, path: "/devices", component: Devices, validateSearch: devicesSearch }),
   createRoute({ getParentRoute: () => root, path: "/devices/$id", component: Device }),
   createRoute({ getParentRoute: () => root, path: "/models", component: Models, validateSearch: modelsSearch }),
+  createRoute({ getParentRoute: () => root, path: "/models/$sha256", component: lazyRouteComponent(() => import("./pages/Bundle"), "BundlePage") }),
   createRoute({ getParentRoute: () => root, path: "/drift", component: DriftPage, validateSearch: driftSearch }),
   createRoute({ getParentRoute: () => root, path: "/runs", component: Runs }),
   createRoute({ getParentRoute: () => root, path: "/runs/$id", component: RunPage }),
   createRoute({ getParentRoute: () => root, path: "/login", component: LoginPage }),
   createRoute({ getParentRoute: () => root, path: "/setup", component: SetupPage }),
+  createRoute({ getParentRoute: () => root, path: "/audit", component: lazyRouteComponent(() => import("./pages/Audit"), "Audit"), validateSearch: auditSearch }),
+  createRoute({ getParentRoute: () => root, path: "/settings", component: lazyRouteComponent(() => import("./pages/settings/Settings"), "Settings") }),
 ] as const;
 
 export const router = createRouter({

@@ -24,9 +24,33 @@ export interface RolloutsSearch {
 export interface RolloutSearch {
   /** Only devices that are where they are for this reason. */
   reason?: string;
-  /** What the decisions' times are written in. */
+}
+
+/** A rollout that is being thought up; it begins to exist with the last step. */
+export interface NewRolloutSearch {
+  step?: Step;
+  bundle?: string;
+  cohort?: string;
+  filter?: string;
+  site?: string;
+  /** What differs from the usual plan, as JSON. */
+  plan?: string;
+}
+
+export interface AuditSearch {
+  subject?: string;
+  kind?: string;
+  actor?: string;
+}
+
+/** What all pages have. */
+export interface SharedSearch {
+  /** What times are written in; UTC without it. */
   zone?: string;
 }
+
+export const steps = ["bundle", "who", "plan", "foresee", "start"] as const;
+export type Step = (typeof steps)[number];
 
 export interface ModelsSearch {
   model?: string;
@@ -36,6 +60,12 @@ export const spans = ["14", "28", "90"] as const;
 export type Span = (typeof spans)[number];
 
 const textMax = 128;
+const filterMax = 12_000;
+const planMax = 16_000;
+
+export function sharedSearch(raw: Record<string, unknown>): SharedSearch {
+  return pruned({ zone: word(raw["zone"]) });
+}
 
 export function devicesSearch(raw: Record<string, unknown>): DevicesSearch {
   return pruned({
@@ -62,7 +92,22 @@ export function rolloutsSearch(raw: Record<string, unknown>): RolloutsSearch {
 }
 
 export function rolloutSearch(raw: Record<string, unknown>): RolloutSearch {
-  return pruned({ reason: word(raw["reason"]), zone: word(raw["zone"]) });
+  return pruned({ reason: word(raw["reason"]) });
+}
+
+export function newRolloutSearch(raw: Record<string, unknown>): NewRolloutSearch {
+  return pruned({
+    step: oneOf(raw["step"], steps),
+    bundle: word(raw["bundle"]),
+    cohort: word(raw["cohort"]),
+    filter: word(raw["filter"], filterMax),
+    site: word(raw["site"]),
+    plan: word(raw["plan"], planMax),
+  });
+}
+
+export function auditSearch(raw: Record<string, unknown>): AuditSearch {
+  return pruned({ subject: word(raw["subject"]), kind: word(raw["kind"]), actor: word(raw["actor"]) });
 }
 
 export function modelsSearch(raw: Record<string, unknown>): ModelsSearch {
@@ -83,9 +128,9 @@ export function printAddress(search: Record<string, unknown>): string {
   return printed === "" ? "" : `?${printed}`;
 }
 
-function word(value: unknown): string | undefined {
+function word(value: unknown, max = textMax): string | undefined {
   if (typeof value !== "string" && typeof value !== "number") return undefined;
-  const text = String(value).trim().slice(0, textMax);
+  const text = String(value).trim().slice(0, max);
   return text === "" ? undefined : text;
 }
 

@@ -1,8 +1,17 @@
 // Every word the dashboard itself says, in one place. Sentences about devices, gates and drift come from the server.
 import { plural } from "./format";
+import { audit } from "./strings/audit";
+import { bulk, views } from "./strings/devices";
+import { plan } from "./strings/plan";
+import { settings } from "./strings/settings";
 
 export const text = {
   product: "Muster",
+  audit,
+  bulk,
+  plan,
+  settings,
+  views,
   skip: "Skip to content",
   close: "Close",
   retry: "Try again",
@@ -13,10 +22,12 @@ export const text = {
   any: "Any",
   when: "When",
   subjects: { rollout: "rollout", device: "device", run: "run", incident: "drift" },
+  printed: (of: string, server: string, at: string) => `Muster report · ${of} · ${server} · as of ${at}`,
   showTable: "Show the figures as a table",
   worldTime: "World time",
-  realTime: "Real time (UTC)",
-  utc: "UTC",
+  realTime: "Real time",
+  now: "Now",
+  zone: "Times in",
   worldHint: "This fleet runs on a scaled clock: windows, bakes and deadlines use world time.",
 
   nav: {
@@ -27,6 +38,8 @@ export const text = {
     models: "Models",
     drift: "Drift",
     runs: "Retraining",
+    audit: "Audit",
+    settings: "Settings",
   },
 
   live: {
@@ -51,13 +64,18 @@ export const text = {
       [["g", "f"], "Go to drift"],
       [["g", "m"], "Go to models"],
       [["g", "t"], "Go to retraining"],
-      [["/"], "Search devices"],
+      [["g", "a"], "Go to the audit log"],
+      [["g", "s"], "Go to settings"],
+      [["n"], "New rollout"],
+      [["j"], "Next entry of a list"],
+      [["k"], "Entry before"],
+      [["/"], "Search"],
       [["p"], "Pause or resume live updates"],
       [["?"], "This help"],
     ] as [string[], string][],
   },
 
-  search: { label: "Search devices", placeholder: "Search devices" },
+  search: { label: "Search devices", all: "Search devices, models, rollouts" },
 
   identity: {
     login: "Log in",
@@ -78,6 +96,23 @@ export const text = {
   problem: {
     title: "This could not be loaded",
     unreachable: "The fleet server does not answer. Is muster-fleet running, and is this address right?",
+    /** By the code that the server gives, or else by its status. */
+    todo: {
+      "401": "You are not signed in, or no longer. Sign in again and reload this page.",
+      "403": "You may not do this. Ask somebody who may, or sign in as somebody else.",
+      "404": "It may have been removed, or the address is mistyped. Go to the list and choose from there.",
+      "409": "Something changed meanwhile. Look again, then repeat.",
+      "412": "Somebody else changed it since you looked. Look again, then repeat.",
+      "422": "Correct what is named, then repeat.",
+      "429": "Too many requests: wait a little, then try again.",
+      "503": "The server is busy or starting. It is asked again by itself.",
+      wrong_host: "Open the dashboard under the name that the server's configuration allows.",
+      cross_site: "Open the dashboard at its own address and repeat.",
+      rollout_open: "Wait for that rollout, or abort it, before this one begins.",
+      not_catalogued: "Publish a release that lists the bundle first.",
+      empty_cohort: "Choose a wider filter, or tag the devices that are meant.",
+      unreachable: "Figures on this page stand still until it answers. Rollouts on the boxes go on by themselves.",
+    } as Record<string, string>,
     status: (status: number) => `The server answered with status ${status} and no explanation.`,
     notFound: "There is nothing at this address.",
     crashed: "The page broke. Reload it; if it breaks again, the browser's console says where.",
@@ -121,10 +156,12 @@ export const text = {
   },
 
   commands: {
+    enrol: (site: string) => `muster-agent enrol ${site}.enrol && muster-agent run`,
     agent: "muster enrol new --site SITE    # then, on the box: muster-agent enrol SITE.enrol && muster-agent run",
     publish: "muster bundle add FOLDER && muster release publish --key targets",
     rollout: 'muster rollout create --model MODEL --bundle PATH --reason "why"',
     watch: "muster rollout watch ID",
+    apply: (file: string) => `muster rollout apply ${file}`,
     thaw: (site: string | null | undefined) => `muster thaw${site == null ? "" : ` --site ${site}`} --reason "why"`,
     retrain: 'muster run start --model MODEL --reason "why"',
     builder: "muster builder run --config builder.toml",
@@ -151,6 +188,7 @@ export const text = {
     emptyWhy:
       "A rollout moves devices from one bundle to another in stages. After each stage a gate asks whether the new bundle does well on real devices.",
     emptyFilter: "No rollout matches this filter.",
+    older: "Show older",
     toBegin: "To begin",
     underWay: "Under way",
     ended: "Ended",
@@ -267,7 +305,8 @@ export const text = {
       fail: "Fail",
       insufficient: "Insufficient: not enough evidence",
       not_asked: "Not asked",
-    },
+    } as Record<string, string>,
+    print: "Print report",
     definition: "Definition",
     waiting: "Why not further",
     waitingNone: "Waits on nothing.",
@@ -427,7 +466,17 @@ export const text = {
     uptime: "Up for",
     events: "Events",
     eventsNone: "No event yet.",
-    fallback: "Not on OpenVINO",
+    passedOver: "No better variant",
+    tags: "Tags",
+    tagsNone: "No tag. Tags are what filters and cohorts ask for.",
+    tagsHint: "NAME=VALUE, separated by commas; what is not in the line is removed.",
+    shadows: "In the shadow",
+    shadowsHint: "Answers compared, by world day",
+    shadowDay: "Day",
+    shadowOf: "Bundle",
+    shadowAgainst: "Against",
+    shadowRows: "Compared",
+    shadowDiffered: "Differed",
   },
 
   member: {
@@ -611,6 +660,25 @@ export const text = {
     heartbeat: "Last sign of life",
     failure: "Why it ended",
     nobody: "not taken yet",
+    start: "Retrain now",
+    startEffect: "A builder takes it, trains a challenger on the newest data and compares it with the champion. What runs on the boxes does not change by it.",
+    cancel: "Cancel",
+    cancelEffect: "The builder stops at its next sign of life; nothing is published. What runs on the boxes stays.",
+    ended: (state: string) => `It has ended: ${state.toLowerCase()}`,
+    gates: "Gates before it was signed",
+    gatesNone: "No gate yet: the builder measures them when the challenger is built.",
+    gate: "Gate",
+    verdict: "Verdict",
+    measured: "Measured",
+    limit: "Limit",
+    what: "What",
+    approval: "Waits for people",
+    approve: "Approve",
+    reject: "Reject",
+    approvalSays: (people: number, by: string[]) =>
+      `${by.length} of ${people} have agreed${by.length === 0 ? "" : ` (${by.join(", ")})`}. Who asked for the run cannot approve it.`,
+    approveEffect: "When enough people have agreed, the model's policy rolls the bundle out.",
+    rejectEffect: "The run ends. No policy rolls its bundle out; the champion stays.",
   },
 
   providers: { openvino: "OpenVINO", onnx_cpu: "ONNX CPU", "onnx-cpu": "ONNX CPU" } as Record<string, string>,
@@ -620,6 +688,7 @@ export const text = {
     empty: "No model yet",
     emptyWhy: "A bundle is a signed, immutable model package. Build one from an ONNX file, add it and publish:",
     version: "Version",
+    description: "What it is",
     digest: "Digest",
     signer: "Signed by",
     signers: { human: "Person", builder: "Builder" } as Record<string, string>,
@@ -630,6 +699,25 @@ export const text = {
     inCatalogue: "Listed",
     notInCatalogue: "Not listed",
     where: "Where it runs",
+    rollOut: "Roll out",
+    revoked: "Revoked",
+    revocations: { stop: "Revoked: boxes stop it", retain: "Revoked: runs until replaced" } as Record<string, string>,
+    evaluation: "Evaluation before it was published",
+    evaluated: "Evaluated",
+    against: (champion: string) => `against ${champion}`,
+    evaluationNone: "It came without figures of its own.",
+    set: "Data",
+    rows: "Rows",
+    thisOne: "This one",
+    runsNowhere: "No device runs this model.",
+    lineage: "Where it comes from",
+    trainer: "Trainer",
+    before: "Compared with",
+    run: "Retraining",
+    datasets: "Data sets",
+    identity: "Identity",
+    path: "Path",
+    accepted: "Accepted",
   },
 };
 

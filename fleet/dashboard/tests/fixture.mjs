@@ -1,6 +1,8 @@
 // A made-up fleet for developing the dashboard: every state a page can show, deterministic but for the present moment.
 // It stands for no real server: the test in CI runs against the real one.
 
+import { olderLog, shadows } from "./fixture-rules.mjs";
+
 const hour = 3_600_000;
 const day = 24 * hour;
 const worldStart = Date.parse("2027-03-01T00:00:00Z");
@@ -76,7 +78,7 @@ function device(n) {
           : n === 2
             ? { is: "downloading", bundle: challenger, received_bytes: 1_310_720, total_bytes: 4_218_880 }
             : { is: "running", bundle: running },
-        current: { ...running, provider: "openvino", provider_reason: null, since: agoIso(40 + n * 300), variant: "cpu-f32" },
+        current: { ...running, provider: "openvino", provider_reason: null, since: agoIso(40 + n * 300), variant: "cpu-f32", numerics: "f32" },
         previous: isNew ? champion : null,
         wanted: isNew || n === 2 || failed ? challenger : champion,
       },
@@ -93,6 +95,8 @@ function device(n) {
         : []),
     ],
     refusal: null,
+    notices: [],
+    captures: [],
     health: offline
       ? null
       : {
@@ -120,6 +124,8 @@ function deviceDetail(n) {
   const one = device(n);
   return {
     ...one,
+    shadows: n === 0 ? shadows(challenger.sha256, champion.sha256, Date.parse(worldIso())) : [],
+    lost_reports: [],
     recent_events: [
       { at: agoIso(40), kind: "activated", sentence: "Activated deterioration 1.1.0-auto.1 on OpenVINO: loaded in 212 ms, self-test in 640 ms." },
       { at: agoIso(46), kind: "verified", sentence: "Verified the catalogue, version 7, and all 3 files of the bundle." },
@@ -258,7 +264,7 @@ const rolloutDevices = [
   ["waiting", 3, "everyone", "stage_not_open", "Stage 'everyone' is not open: 'half' has not passed its gate.", "It is asked when the gate passes."],
   ["waiting", 4, "everyone", "offline", "Offline for 1 h 30 min and not yet asked.", "It is asked when its stage opens and it is online."],
 ].map(([state, n, stageName, code, sentence, next]) => ({
-  device: device(n).id, name: device(n).name, site: device(n).site, stage: stageName, state, code, sentence, next, since: agoIso(20 + n * 7),
+  device: device(n).id, name: device(n).name, site: device(n).site, stage: stageName, state, code, sentence, next: next ?? "", since: agoIso(20 + n * 7),
 }));
 
 const streams = ["age", "heart_rate", "resp_rate", "spo2", "systolic_bp", "temperature", "gcs", "news2", "lactate", "wbc", "crp", "arrivals_1h", "complaint", "score"];
@@ -274,7 +280,7 @@ function drift(model) {
       const n = i === 21 && s === 1 ? 34 : Math.round(110 + r() * 70);
       const ramp = Math.min(1, Math.max(0, (i - 46) / 6)) * (s === 2 ? 0.8 : 1);
       windows.push({
-        device: device(s).id, site, bundle: champion.sha256, version: i >= 40 ? champion.version : "0.9.0",
+        device: device(s).id, device_name: device(s).name, site, bundle: champion.sha256, version: i >= 40 ? champion.version : "0.9.0",
         from: new Date(end - (60 - i) * day).toISOString(), to: new Date(end - (59 - i) * day).toISOString(), n,
         streams: streams.map((name) => {
           const shift = (epidemic[name] ?? 0) * ramp + (r() - 0.5) * 0.22;
@@ -348,7 +354,7 @@ function runs() {
   };
   const running = {
     ...base, id: runIds.running, model: "beds", state: "claimed", created: agoIso(30), progress: { fraction: 0.42, message: "fitting" },
-    trigger: { id: id("trg-", 2), kind: "manual", incident: null, onset: null, streams: null, reason: "Asked for by m.okafor: new ward opened." },
+    trigger: { id: id("trg-", 2), kind: "manual", incident: null, onset: null, streams: [], reason: "Asked for by m.okafor: new ward opened." },
     log_tail: ["read 420 days", "progress 0.10 reading", "progress 0.42 fitting"], timeline: [{ ...at(30), kind: "queued", sentence: "Asked for by m.okafor." }],
   };
   const rejected = {
@@ -366,7 +372,7 @@ const bundles = (model) =>
     { ...champion, model: "deterioration", signer: "human", created: agoIso(95_000), accepted: agoIso(94_000), size_bytes: 4_218_880, devices_running: 4, catalogued: true },
     { ...beds, model: "beds", signer: "human", created: agoIso(200_000), accepted: agoIso(199_000), size_bytes: 61_440, devices_running: 2, catalogued: true },
   ]
-    .map((bundle) => ({ description: bundle.model === "beds" ? "Beds needed tomorrow, gradient boosting." : "Risk that a patient deteriorates within 24 hours, logistic regression.", evaluation: null, lineage: {}, ...bundle }))
+    .map((bundle) => ({ description: bundle.model === "beds" ? "Beds needed tomorrow, gradient boosting." : "Risk that a patient deteriorates within 24 hours, logistic regression.", evaluation: { metric: "log_loss", sets: [{ name: "frozen", rows: 4_120, champion: 0.2315, challenger: 0.2341 }, { name: "recent", rows: 1_980, champion: 0.4127, challenger: 0.2988 }] }, lineage: { trainer: "er.train 1.4", champion: champion.sha256, run: runIds.done, trigger: triggerId, datasets: [{ name: "er-1 2025", rows: 21_884, sha256: sha(77) }, { name: "er-2 2025", rows: 20_117, sha256: sha(78) }] }, ...bundle }))
     .filter((bundle) => model === null || bundle.model === model);
 
 function overview(total) {
@@ -401,9 +407,10 @@ const log = () =>
     [95, "incident_opened", incidentId, "deterioration drifts: 10 of 14 streams at 3 sites.", null],
     [119, "run_claimed", runIds.done, "builder-a took the retraining of deterioration.", "builder-a"],
     [1_800, "rollout_held", rolloutIds.held, "beds 0.9.3 is held: not enough evidence at the gate's deadline.", null],
-  ].map(([seconds, kind, subject, sentence, actor], i) => ({ id: 100 - i, ...at(seconds), kind, subject, sentence, actor }));
+  ]
+    .map(([seconds, kind, subject, sentence, actor], i) => ({ id: 4_000 - i, ...at(seconds), kind, subject, sentence, actor: actor === null ? { kind: "fleet", name: "fleet" } : { kind: "person", name: actor } }))
+    .concat(olderLog(3_990, 1_500));
 
 const freezes = () => [{ site: "er-3", since: agoIso(2_400), by: "m.okafor", reason: "network works" }];
-const siteRules = sites.map((site) => ({ site, zone: "Europe/Berlin" }));
 
-export const fixture = { bundles, device, deviceDetail, drift, freezes, histogram, incidents, log, overview, performance, rolloutDevices, rollouts, runs, siteRules, streams };
+export const fixture = { bundles, device, deviceDetail, drift, freezes, histogram, incidents, log, overview, performance, rolloutDevices, rollouts, runs, streams };

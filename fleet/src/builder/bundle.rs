@@ -27,7 +27,8 @@ use super::infer::InferRequest;
 use super::output::{DESCRIPTION_FILE, OutputError, TrainerOutput};
 use super::reference::{DriftError, reference};
 use super::rows::Rows;
-use super::score::{ScoreError, Scores, score};
+use super::score::{ScoreError, Scores, losses, mistakes, score};
+use super::slices::SliceScore;
 
 pub use folder::{BundleFolder, FolderError, MANIFEST_FILE};
 pub use variants::VariantReport;
@@ -105,8 +106,14 @@ pub struct Measured {
     pub threshold: Option<f64>,
     pub frozen: Compared,
     pub recent: Compared,
+    /// Parts of the recent holdout, where the trainer names them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<SliceScore>,
     /// Each variant beside the first.
     pub variants: Vec<VariantReport>,
+    /// How much more the variants after the first are off than it is, on frozen rows; by their ids.
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub drops: std::collections::BTreeMap<String, f64>,
     /// What the trainer's `metrics.json` says: recorded, not believed.
     pub claimed_by_trainer: Value,
     pub packages: std::collections::BTreeMap<String, String>,
@@ -166,6 +173,7 @@ impl BuildError {
 }
 
 /// Builds; `progress` hears a fraction and what is being done.
+#[expect(clippy::too_many_lines, reason = "one step after the other, each named by what it reports")]
 pub async fn build(
     recipe: &Recipe,
     evaluator: &Evaluator,
@@ -214,6 +222,30 @@ pub async fn build(
 
     progress(0.7, "scoring");
     let (metric, task) = (description.primary_metric, description.task);
+    let slices = match (recent.first(), champion_recent.as_ref().and_then(|answers| answers.first())) {
+        (Some(new), Some(old)) => {
+            let set = "holdout_recent.csv";
+            let wrong = |answers| {
+                losses(task, metric, &output.recent.labels, answers)
+                    .map_err(|source| BuildError::Score { set, source })
+            };
+            output.slices.compare(&wrong(new)?, &wrong(old)?)
+        }
+        (_, _) => Vec::new(),
+    };
+    let mut drops = std::collections::BTreeMap::new();
+    for (place, file) in forms.others() {
+        let (other, _) = evaluator
+            .answers(file, &signature, &[&output.frozen.rows], cancel)
+            .await
+            .map_err(|source| BuildError::Variant { variant: variants[place].precision.as_str(), source })?;
+        if let (Some(other), Some(first)) = (other.first().and_then(|set| set.first()), frozen.first()) {
+            let wrong = |answers| mistakes(task, description.threshold, &output.frozen.labels, answers);
+            let (more, before) = (wrong(other) - wrong(first), wrong(first));
+            let drop = if task == Task::Regression { more / before.max(f64::MIN_POSITIVE) } else { more };
+            drops.insert(variants[place].id.clone(), drop);
+        }
+    }
     let measured = Measured {
         schema: "muster-evaluation/1",
         metric: metric.as_str(),
@@ -221,7 +253,9 @@ pub async fn build(
         threshold: description.threshold,
         frozen: compare(task, "holdout_frozen.csv", &output.frozen.labels, &frozen, champion_frozen)?,
         recent: compare(task, "holdout_recent.csv", &output.recent.labels, &recent, champion_recent)?,
+        slices,
         variants: reports.clone(),
+        drops,
         claimed_by_trainer: output.claim.clone(),
         packages: description.lineage.packages.clone(),
     };

@@ -13,9 +13,15 @@ use muster_protocol::trust::{AgentVersion, Demands};
 use serde::Deserialize;
 
 use super::eval::Evaluator;
+use super::gates::Resources;
+use super::trainer::mlflow::Book;
+use super::trainer::{Tool, http};
+use crate::dataset::DatasetRef;
 
 /// What a child gets of our own environment. Everything else stays here: a trainer has no business with our secrets.
 const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+/// As many as the fleet keeps with a run.
+const DATASETS_MAX: usize = 32;
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 
 #[derive(Clone, Debug, Deserialize)]
@@ -53,6 +59,12 @@ pub struct Config {
     /// Between two questions for a run.
     #[serde(default = "default_poll")]
     pub poll_s: f64,
+    /// The fleet's address as trainers elsewhere reach it, if it is not `fleet`.
+    #[serde(default)]
+    pub fleet_for_trainers: Option<String>,
+    /// Where runs and published versions are told.
+    #[serde(default)]
+    pub mlflow: Option<Book>,
     pub models: Vec<Model>,
 }
 
@@ -60,13 +72,20 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Model {
     pub model: ModelName,
-    /// The trainer and its arguments.
+    /// The trainer and its arguments, on this machine.
+    #[serde(default)]
     pub command: Vec<String>,
+    /// A tool that trains elsewhere, instead of `command`.
+    #[serde(default)]
+    pub trainer: Option<Tool>,
     /// Where the trainer is started.
     #[serde(default = "here")]
     pub cwd: PathBuf,
     /// Given to the trainer as `MUSTER_DATA`.
     pub data: PathBuf,
+    /// Versions of datasets that a run is trained on: brought here, checked, and named in the trainer's request.
+    #[serde(default)]
+    pub datasets: Vec<DatasetRef>,
     #[serde(default = "default_timeout")]
     pub timeout_s: u64,
     /// Address space of the trainer, MiB. Numeric libraries reserve much more than they use.
@@ -75,6 +94,9 @@ pub struct Model {
     /// How much worse than the champion on old rows is still good, in units of the primary metric.
     #[serde(default)]
     pub frozen_tolerance: f64,
+    /// What boxes can carry.
+    #[serde(default)]
+    pub resources: Resources,
     /// Length of a pane of the bundles, world seconds; the champion's if absent.
     #[serde(default)]
     pub pane_s: Option<u64>,
@@ -123,6 +145,14 @@ impl Config {
             // Joining an absolute path yields that path.
             *path = folder.join(&path);
         }
+        config
+            .models
+            .iter_mut()
+            .filter_map(|model| model.trainer.as_mut())
+            .for_each(|tool| tool.locate(folder));
+        if let Some(file) = config.mlflow.as_mut().and_then(|book| book.token_file.as_mut()) {
+            *file = folder.join(&*file);
+        }
         Ok(config)
     }
 
@@ -148,6 +178,9 @@ impl Config {
         if self.sign_with.is_some() && self.passphrase_file.is_some() {
             return Err("passphrase_file: sign_with has no key file that it could open".to_owned());
         }
+        if let Some(book) = &self.mlflow {
+            http::address(&book.url).map_err(|what| format!("mlflow: {what}"))?;
+        }
         if self.models.is_empty() {
             return Err("models: name at least one, as [[models]]".to_owned());
         }
@@ -159,14 +192,22 @@ impl Config {
         }
         for (at, model) in self.models.iter().enumerate() {
             let name = &model.model;
-            if model.command.first().is_none_or(String::is_empty) {
-                return Err(format!("models: '{name}' has no command"));
+            match (&model.trainer, model.command.first().is_none_or(String::is_empty)) {
+                (None, true) => return Err(format!("models: '{name}' has no command and no trainer")),
+                (Some(_), false) => {
+                    return Err(format!("models: '{name}' has a command and a trainer; one of them trains"));
+                }
+                (Some(tool), true) => tool.check().map_err(|what| format!("models: '{name}': {what}"))?,
+                (None, false) => {}
             }
             if model.timeout_s == 0 || model.memory_mb == 0 {
                 return Err(format!("models: '{name}' needs a timeout_s and a memory_mb above 0"));
             }
             if !model.frozen_tolerance.is_finite() || model.frozen_tolerance < 0.0 {
                 return Err(format!("models: the frozen_tolerance of '{name}' must be 0 or more"));
+            }
+            if model.datasets.len() > DATASETS_MAX {
+                return Err(format!("models: '{name}' names more than {DATASETS_MAX} datasets"));
             }
             if model.hardware.is_empty() || model.hardware.len() > HARDWARE_CLASSES_MAX {
                 return Err(format!(
@@ -265,6 +306,7 @@ mod tests {
         check("[\"python3\", \"train.py\"]", "[]", "'er' has no command");
         check("\"er\"", "\"ER\"", "is not a model name");
         check("data = \"warehouse\"", "data = \"w\"\nfrozen_tolerance = -1.0", "must be 0 or more");
+        check("data = \"warehouse\"", "data = \"w\"\ndatasets = [\"er@x\"]", "is no version");
         check("data = \"warehouse\"", "data = \"w\"\ntimeout_s = 0", "needs a timeout_s");
         check("data = \"warehouse\"", "data = \"w\"\nhardware = [\"X 1\"]", "X 1");
         check("data = \"warehouse\"", "data = \"w\"\nhardware = []", "classes of hardware");

@@ -10,12 +10,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use muster_protocol::manifest::{Format, Precision, Signature};
+use muster_protocol::limits::{GOLDEN_ANSWERS_BYTES_MAX, VARIANT_FILES_MAX};
+use muster_protocol::manifest::{Format, Precision, Signature, is_plain_path};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::child::{self, ChildError, Ended, Limits, Spec, Stream};
@@ -24,6 +27,8 @@ use super::feed::{clean, parse_progress};
 const SCHEMA: &str = "muster-converted/1";
 const TOOL: &str = include_str!("../../tools/convert/convert.py");
 const NICE: u8 = 10;
+/// Longest `converted.json`.
+const REPORT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How to start the tool.
 #[derive(Clone, Debug)]
@@ -189,24 +194,56 @@ impl Converter {
 
 fn read(out: &Path, wanted: &[Precision], folder: tempfile::TempDir) -> Result<Converted, ConvertError> {
     let garbage = |what: String| ConvertError::Garbage(what);
-    let text =
-        |name: &str| std::fs::read(out.join(name)).map_err(|error| garbage(format!("{name}: {error}")));
-    let report: Report = serde_json::from_slice(&text("converted.json")?)
-        .map_err(|error| garbage(format!("converted.json: {error}")))?;
+    let report: Report = json(out, "converted.json", REPORT_BYTES_MAX)?;
     if report.schema != SCHEMA {
         return Err(garbage(format!("its schema is '{}'", report.schema)));
     }
     if report.variants.iter().map(|made| made.precision).ne(wanted.iter().copied()) {
         return Err(garbage("it made other variants".to_owned()));
     }
-    let golden = serde_json::from_slice(&text("golden.json")?)
-        .map_err(|error| garbage(format!("golden.json: {error}")))?;
+    let golden = json(out, "golden.json", GOLDEN_ANSWERS_BYTES_MAX)?;
     let mut forms = Vec::with_capacity(report.variants.len());
     for Made { precision, file, beside } in report.variants {
-        let beside = beside.iter().map(|path| out.join(path)).collect();
-        forms.push(Form { precision, format: report.format, file: out.join(file), beside });
+        if beside.len() > VARIANT_FILES_MAX {
+            return Err(garbage(format!("{} files beside one", beside.len())));
+        }
+        let beside = beside.iter().map(|path| file_in(out, path)).collect::<Result<_, _>>()?;
+        forms.push(Form { precision, format: report.format, file: file_in(out, &file)?, beside });
     }
     Ok(Converted { forms, signature: report.signature, golden, tools: report.tools, _folder: folder })
+}
+
+fn json<T: DeserializeOwned>(out: &Path, name: &str, bytes_max: u64) -> Result<T, ConvertError> {
+    let garbage = |why: String| ConvertError::Garbage(format!("{name}: {why}"));
+    let file = std::fs::File::open(file_in(out, name)?).map_err(|error| garbage(error.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| garbage(error.to_string()))?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(garbage(format!("it is longer than {bytes_max} bytes")));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| garbage(error.to_string()))
+}
+
+/// A file that the tool made in its folder. It ran on a model of somebody else's: a link, or a path that leads out, would
+/// have a file of this machine signed and sent to every box.
+fn file_in(out: &Path, name: &str) -> Result<PathBuf, ConvertError> {
+    let garbage = |why: String| {
+        ConvertError::Garbage(format!("'{}': {why}", name.chars().take(80).collect::<String>()))
+    };
+    if !is_plain_path(name) {
+        return Err(garbage("no path inside its folder".to_owned()));
+    }
+    let mut path = out.to_owned();
+    let mut parts = name.split('/').peekable();
+    while let Some(part) = parts.next() {
+        path.push(part);
+        let found = path.symlink_metadata().map_err(|error| garbage(error.to_string()))?;
+        let is_right = if parts.peek().is_some() { found.is_dir() } else { found.is_file() };
+        if !is_right {
+            return Err(garbage("neither a file of its own nor a folder".to_owned()));
+        }
+    }
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -239,6 +276,39 @@ mod tests {
         ] {
             let error = ran(script, long).await.unwrap_err();
             assert_eq!(error.code(), code, "{script}: {error}");
+            assert!(error.to_string().contains(says), "{script}: {error}");
+        }
+        // What it leaves is read in its own folder only.
+        let (secret, made) =
+            (tempfile::NamedTempFile::new().unwrap(), "printf '%s' \"$report\" > \"$5/converted.json\"");
+        let secret = secret.path().display();
+        let leaves = |file: &str, before: &str| {
+            let report = serde_json::json!({
+                "schema": SCHEMA, "format": "onnx", "signature": { "inputs": [], "outputs": [] },
+                "variants": [{ "precision": "fp16", "file": file, "beside": [] }],
+            });
+            format!(
+                "mkdir \"$5/fp16\"; echo '{{}}' > \"$5/golden.json\"; {before}; report='{report}'; {made}"
+            )
+        };
+        let right = leaves("fp16/model.onnx", "echo x > \"$5/fp16/model.onnx\"");
+        assert_eq!(std::fs::read(&ran(&right, long).await.unwrap().forms[0].file).unwrap(), b"x\n");
+        for (script, says) in [
+            (leaves(&secret.to_string(), ":"), "no path inside"),
+            (leaves("../../../etc/hostname", ":"), "no path inside"),
+            (leaves("fp16/model.onnx", &format!("ln -s {secret} \"$5/fp16/model.onnx\"")), "neither a file"),
+            (leaves("fp16/model.onnx", "rmdir \"$5/fp16\"; ln -s /etc \"$5/fp16\""), "neither a file"),
+            (leaves("fp16", ":"), "neither a file"),
+            (
+                leaves("fp16/model.onnx", "ln -sf /dev/zero \"$5/golden.json\""),
+                "'golden.json': neither a file",
+            ),
+            (
+                leaves("fp16/model.onnx", ":") + "; head -c 2000000 /dev/zero > \"$5/converted.json\"",
+                "longer than",
+            ),
+        ] {
+            let error = ran(&script, long).await.unwrap_err();
             assert!(error.to_string().contains(says), "{script}: {error}");
         }
         assert_eq!(

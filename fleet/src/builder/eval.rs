@@ -9,9 +9,11 @@
 //! Requests are written and answers read at the same time: neither side can block the other.
 
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use muster_protocol::limits::{GOLDEN_ANSWERS_BYTES_MAX, SELF_TEST_CPU_S_MAX};
 use muster_protocol::manifest::{InferencePrecision, Signature};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -79,6 +81,14 @@ pub enum EvalError {
     TimedOut(Duration),
     #[error("stopped while the model was asked")]
     Cancelled,
+    #[error(
+        "the answers to the golden request are longer than the {GOLDEN_ANSWERS_BYTES_MAX} bytes in all that a box reads in its self-test ({times} of them); give fewer rows to take it from"
+    )]
+    Large { times: usize },
+    #[error(
+        "muster-agent eval was ended by {status}: the model crashed, or took more than the {cpu_s} s of the processor that it has"
+    )]
+    Killed { status: String, cpu_s: u64 },
     #[error("an answer is longer than {ANSWER_BYTES_MAX} bytes or not JSON: {0}")]
     Garbage(String),
     #[error(transparent)]
@@ -89,7 +99,7 @@ impl EvalError {
     /// Stable, for programs: is it the model, or is it us?
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Model { .. } => "model_invalid",
+            Self::Model { .. } | Self::Large { .. } => "model_invalid",
             Self::Answer(_) | Self::Inference { .. } => "model_answers",
             Self::TimedOut(_) => "model_timeout",
             Self::Cancelled => "cancelled",
@@ -98,6 +108,7 @@ impl EvalError {
             | Self::Child(_)
             | Self::Pipe(_)
             | Self::Ended { .. }
+            | Self::Killed { .. }
             | Self::Garbage(_) => "eval_failed",
         }
     }
@@ -112,13 +123,14 @@ impl Evaluator {
         sets: &[&Rows],
         cancel: &CancellationToken,
     ) -> Result<(Vec<Vec<Rows>>, EvalReport), EvalError> {
-        let mut child = self.start(model, InferencePrecision::F32)?;
+        let cpu_s = self.wall.as_secs().max(1);
+        let mut child = self.start(model, InferencePrecision::F32, cpu_s)?;
         let write = write_requests(child.stdin.take(), signature, sets);
         let read = read_answers(child.stdout.take(), signature, sets);
-        self.converse(child, write, read, cancel).await
+        self.converse(child, cpu_s, write, read, cancel).await
     }
 
-    /// The model's answer to one request line, which is asked `times` times.
+    /// The model's answer to one request line, which is asked `times` times, within what a box grants a self-test.
     pub async fn ask(
         &self,
         model: &Path,
@@ -127,14 +139,14 @@ impl Evaluator {
         times: usize,
         cancel: &CancellationToken,
     ) -> Result<(serde_json::Value, EvalReport), EvalError> {
-        let mut child = self.start(model, precision)?;
+        let mut child = self.start(model, precision, SELF_TEST_CPU_S_MAX)?;
         let write = write_line(child.stdin.take(), line, times);
         let read = read_first(child.stdout.take(), times);
-        self.converse(child, write, read, cancel).await
+        self.converse(child, SELF_TEST_CPU_S_MAX, write, read, cancel).await
     }
 
-    fn start(&self, model: &Path, precision: InferencePrecision) -> Result<Child, EvalError> {
-        self.command(model, precision)?.spawn().map_err(|source| {
+    fn start(&self, model: &Path, precision: InferencePrecision, cpu_s: u64) -> Result<Child, EvalError> {
+        self.command(model, precision, cpu_s)?.spawn().map_err(|source| {
             EvalError::Child(ChildError::Start { program: self.agent.display().to_string(), source })
         })
     }
@@ -142,6 +154,7 @@ impl Evaluator {
     async fn converse<T>(
         &self,
         mut child: Child,
+        cpu_s: u64,
         write: impl Future<Output = Result<(), EvalError>> + Send,
         read: impl Future<Output = Result<T, EvalError>> + Send,
         cancel: &CancellationToken,
@@ -167,6 +180,9 @@ impl Evaluator {
                 (theirs, _) => theirs,
             });
         }
+        if status.signal().is_some() && !matches!(answers, Err(EvalError::Large { .. })) {
+            return Err(EvalError::Killed { status: status.to_string(), cpu_s });
+        }
         let answers = match answers {
             // The child's own words say more than the pipe's.
             Err(EvalError::Ended { .. }) | Ok(_) if !status.success() => {
@@ -179,7 +195,7 @@ impl Evaluator {
         Ok((answers, report))
     }
 
-    fn command(&self, model: &Path, precision: InferencePrecision) -> Result<Command, EvalError> {
+    fn command(&self, model: &Path, precision: InferencePrecision, cpu_s: u64) -> Result<Command, EvalError> {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let shown = |path: &Path| absolute(path).display().to_string();
         if !self.agent.is_file() {
@@ -196,11 +212,7 @@ impl Evaluator {
             self.provider.clone(),
         ]);
         command.extend(["--precision".to_owned(), precision.as_str().to_owned(), "--memory-mb".to_owned()]);
-        command.extend([
-            self.memory_mb.to_string(),
-            "--cpu-s".to_owned(),
-            self.wall.as_secs().max(1).to_string(),
-        ]);
+        command.extend([self.memory_mb.to_string(), "--cpu-s".to_owned(), cpu_s.to_string()]);
         let spec = Spec {
             command,
             // OpenVINO looks for plugins in the current folder: one that nobody drops files into.
@@ -256,13 +268,16 @@ async fn read_first(stdout: Option<ChildStdout>, times: usize) -> Result<serde_j
     let early = || EvalError::Ended { status: "no answer".to_owned(), said: String::new() };
     let mut lines = BufReader::new(stdout.ok_or_else(early)?);
     let mut first = None;
+    let mut left = GOLDEN_ANSWERS_BYTES_MAX;
     for _ in 0..times {
         let mut line = Vec::new();
-        let read = (&mut lines).take(ANSWER_BYTES_MAX).read_until(b'\n', &mut line).await;
-        if read.map_err(EvalError::Pipe)? == 0 {
-            return Err(early());
-        }
-        first.get_or_insert(line);
+        let read = (&mut lines).take(left).read_until(b'\n', &mut line).await.map_err(EvalError::Pipe)?;
+        left -= read as u64;
+        match line.last() {
+            Some(b'\n') => first.get_or_insert(line),
+            _ if left == 0 => return Err(EvalError::Large { times }),
+            _ => return Err(early()),
+        };
     }
     let line = first.ok_or_else(early)?;
     serde_json::from_slice(&line).map_err(|error| EvalError::Garbage(error.to_string()))
@@ -342,6 +357,20 @@ mod tests {
 
     /// A program in place of the agent, to see what becomes of an agent that misbehaves.
     async fn ask(script: &str, wall: Duration) -> Result<(Vec<Vec<Rows>>, EvalReport), EvalError> {
+        let tensor = |name: &str| Tensor {
+            name: name.to_owned(),
+            datatype: Datatype::Fp32,
+            shape: vec![-1, 1],
+            features: Vec::new(),
+        };
+        let signature = Signature { inputs: vec![tensor("x")], outputs: vec![tensor("y")] };
+        let mut rows = Rows::new(1);
+        rows.extend([1.0, 2.0]);
+        let (evaluator, _folder) = evaluator(script, wall);
+        evaluator.answers(Path::new("/tmp/m.onnx"), &signature, &[&rows], &CancellationToken::new()).await
+    }
+
+    fn evaluator(script: &str, wall: Duration) -> (Evaluator, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let agent = folder.path().join("agent");
         std::fs::write(&agent, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -354,16 +383,7 @@ mod tests {
             wall,
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
         };
-        let tensor = |name: &str| Tensor {
-            name: name.to_owned(),
-            datatype: Datatype::Fp32,
-            shape: vec![-1, 1],
-            features: Vec::new(),
-        };
-        let signature = Signature { inputs: vec![tensor("x")], outputs: vec![tensor("y")] };
-        let mut rows = Rows::new(1);
-        rows.extend([1.0, 2.0]);
-        evaluator.answers(Path::new("/tmp/m.onnx"), &signature, &[&rows], &CancellationToken::new()).await
+        (evaluator, folder)
     }
 
     const LONG: Duration = Duration::from_secs(30);
@@ -406,5 +426,23 @@ mod tests {
         }
         let error = ask("exec sleep 300", Duration::from_millis(200)).await.unwrap_err();
         assert_eq!(error.code(), "model_timeout");
+    }
+
+    #[tokio::test]
+    async fn what_no_box_would_take_is_refused_where_it_is_built() {
+        let ask = async |script: &str| {
+            let (evaluator, _folder) = evaluator(script, LONG);
+            let (model, cancel) = (Path::new("/tmp/m.onnx"), CancellationToken::new());
+            evaluator.ask(model, InferencePrecision::F32, "{}", 20, &cancel).await
+        };
+        // Each answer is 4 MB, which is little for one.
+        let large = "cat >/dev/null; head -c 4000000 /dev/zero | tr '\\0' ' ' > $0.line; echo '{}' >> $0.line
+            for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do cat $0.line; done";
+        let error = ask(large).await.unwrap_err();
+        assert!(matches!(error, EvalError::Large { times: 20 }), "{error}");
+        assert_eq!(error.code(), "model_invalid");
+        // It is told the limit of the box's own self-test, and ends as the kernel would have it end.
+        let slow = "while [ $1 != --cpu-s ]; do shift; done; [ $2 = 60 ] && kill -9 $$";
+        assert!(matches!(ask(slow).await.unwrap_err(), EvalError::Killed { cpu_s: 60, .. }));
     }
 }

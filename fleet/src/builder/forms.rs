@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use muster_protocol::limits::GOLDEN_RUNS;
 use muster_protocol::manifest::{InferencePrecision, Numerics, Precision, VariantLimits};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -14,8 +15,6 @@ use super::eval::{EvalError, EvalReport, Evaluator};
 const ROUNDING: f64 = 1e-4;
 /// How much further off than here a box may be in the same arithmetic: its kernels sum in another order.
 const HEADROOM: f64 = 3.0;
-/// How often the golden request is asked for its latency.
-const RUNS: usize = 20;
 /// Boxes are slower than the machine of the one who builds, and busy.
 const SLOWER: f64 = 10.0;
 const MORE_MEMORY: f64 = 2.0;
@@ -42,7 +41,7 @@ pub async fn ask(
     cancel: &CancellationToken,
 ) -> Result<Asked, EvalError> {
     let (response, report) =
-        evaluator.ask(&form.file, InferencePrecision::F32, request, RUNS, cancel).await?;
+        evaluator.ask(&form.file, InferencePrecision::F32, request, GOLDEN_RUNS, cancel).await?;
     let golden = numbers(&response);
     // Rounding grows with the numbers: beds are counted in dozens, probabilities end at 1.
     let largest = golden.iter().fold(1.0_f64, |max, value| max.max(value.abs()));

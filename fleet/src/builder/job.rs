@@ -1,7 +1,7 @@
 //! One run from its claim to its end: train, build, compare, sign, publish.
 //!
 //! ```text
-//!   champion ◀─ blobs      trainer ─▶ out/ ─▶ bundle/ ─▶ verdict ─▶ upload ─▶ auto-<model>.json ─▶ published
+//!   champion ◀─ blobs      trainer ─▶ out/ ─▶ bundle/ ─▶ gates ─▶ upload ─▶ auto-<model>.json ─▶ published
 //!        │ champion_failed    │ trainer_*    │ output_* model_*  │ rejected   │ sign_failed publish_failed
 //! ```
 //!
@@ -17,12 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::bundle::{self, Built, BundleFolder, Form, Measured, Recipe};
 use super::config::{Config, Model};
+use super::datasets;
 use super::feed::Feed;
+use super::gates::{self, Candidate};
 use super::publish;
 use super::trainer;
-use super::verdict::judge;
+use super::trainer::mlflow::{Published, Record};
 use super::workdir::RunDir;
-use crate::client::{Claim, Client, Finish};
+use crate::client::{CheckBody, Claim, Client, Finish};
+use crate::retrain::first_failure;
 
 /// How a run ended badly.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,38 +72,101 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// Works until there is something to tell the fleet.
     pub async fn run(&self) -> Finish {
-        match self.try_run().await {
+        let record = self.record().await;
+        let finish = match self.try_run(record.as_ref()).await {
             Ok(finish) => finish,
             Err(Failure { code, sentence }) => Finish::Failed { code: code.to_owned(), sentence },
+        };
+        if let (Some(record), Finish::Failed { .. } | Finish::Rejected { .. }) = (&record, &finish) {
+            self.noted(record.end("FAILED", self.now.as_millis()).await);
         }
+        finish
     }
 
-    async fn try_run(&self) -> Result<Finish, Failure> {
+    /// The run's page in `MLflow`, where the configuration names one.
+    async fn record(&self) -> Option<Record> {
+        let book = self.config.mlflow.as_ref()?;
+        let (run, trigger) = (self.claim.run.id.as_str(), self.trigger().unwrap_or_default());
+        let model = self.claim.run.model.as_str();
+        self.noted(Record::begin(book, run, trigger, model, self.now.as_millis()).await)
+    }
+
+    /// `MLflow` is told, and never waited for: what it does not take is a line in the log.
+    fn noted<T>(&self, told: Result<T, trainer::http::Fault>) -> Option<T> {
+        told.inspect_err(|fault| self.feed.line(&format!("not told to MLflow: {}", fault.sentence))).ok()
+    }
+
+    async fn try_run(&self, record: Option<&Record>) -> Result<Finish, Failure> {
         let model = self.config.model(&self.claim.run.model).ok_or_else(|| {
             Failure::new("unknown_model", format!("this builder trains no model '{}'", self.claim.run.model))
         })?;
         let champion = self.champion().await?;
+        let request = self.request(model).await?;
         trainer::train(&trainer::Training {
             model,
-            request: &self.claim.request,
+            run: &self.claim.run.id,
+            attempt: self.claim.run.attempt.unwrap_or(1),
+            request: &request,
+            builder: &self.config.name,
+            client: self.client,
+            fleet: self.config.fleet_for_trainers.as_deref().unwrap_or_else(|| self.client.server()),
             dir: self.dir,
             feed: self.feed,
             stop: &self.stop,
         })
         .await?;
         let built = self.build(model, champion.as_ref()).await?;
-        let evaluation = evaluation(&built);
-        if let Err(rejection) =
-            judge(&built.manifest, champion.as_ref().map(|c| &c.manifest), model.frozen_tolerance)
-        {
-            self.feed.line(&format!("rejected: {}", rejection.sentence));
-            return Ok(Finish::Rejected {
-                code: rejection.code.to_owned(),
-                sentence: rejection.sentence,
-                evaluation,
-            });
+        if let Some(record) = record {
+            let manifest = serde_json::to_value(&built.manifest).unwrap_or_default();
+            self.noted(record.figures(&manifest, self.now.as_millis()).await);
         }
-        self.publish(evaluation).await
+        let evaluation = evaluation(&built);
+        let checks = gates::checks(&Candidate {
+            manifest: &built.manifest,
+            measured: built.measured.as_ref(),
+            variants: &built.variants,
+            report: &built.report,
+            run: &self.claim.run.id,
+            champion: champion.as_ref().map(|champion| (&champion.manifest, champion.sha256)),
+            frozen_tolerance: model.frozen_tolerance,
+            resources: model.resources,
+        });
+        let gates: Vec<CheckBody> = checks.iter().map(CheckBody::from).collect();
+        if let Some(failed) = first_failure(&checks) {
+            self.feed.line(&format!("rejected: {}", failed.sentence));
+            let (code, sentence) = (failed.code.clone(), failed.sentence.clone());
+            return Ok(Finish::Rejected { code, sentence, evaluation, gates });
+        }
+        let finish = self.publish(evaluation, gates).await?;
+        if let (Some(record), Finish::Published { bundle, .. }) = (record, &finish) {
+            let published = Published {
+                model: self.claim.run.model.as_str(),
+                trigger: self.trigger().unwrap_or_default(),
+                bundle: &bundle.sha256.to_string(),
+                folder: &self.dir.bundle(),
+            };
+            self.noted(record.publish(published, self.now.as_millis()).await);
+        }
+        Ok(finish)
+    }
+
+    /// What the trainer is told: the fleet's request, and where the datasets are that this run is trained on. The fleet is
+    /// told before anything is trained.
+    async fn request(&self, model: &Model) -> Result<Value, Failure> {
+        let mut request = self.claim.request.clone();
+        if model.datasets.is_empty() {
+            return Ok(request);
+        }
+        self.feed.progress(0.0, "fetching datasets");
+        let cache = self.config.work_dir.join("datasets");
+        let (versions, told) = datasets::for_run(self.client, &model.datasets, &cache).await?;
+        for version in &versions {
+            self.feed.line(&format!("dataset {}@{} {}", version.name, version.number, version.sha256));
+        }
+        let said = self.client.trained_on(&self.claim.run.id, &self.config.name, &versions).await;
+        said.map_err(|error| Failure::because("dataset_failed", &error))?;
+        request["datasets"] = Value::Array(told);
+        Ok(request)
     }
 
     async fn champion(&self) -> Result<Option<BundleFolder>, Failure> {
@@ -140,7 +206,7 @@ impl Job<'_> {
         Ok(built)
     }
 
-    async fn publish(&self, evaluation: Value) -> Result<Finish, Failure> {
+    async fn publish(&self, evaluation: Value, gates: Vec<CheckBody>) -> Result<Finish, Failure> {
         if self.stop.is_cancelled() {
             return Err(Failure::new("cancelled", "stopped before it was signed"));
         }
@@ -154,7 +220,7 @@ impl Job<'_> {
             .await
             .map_err(|error| Failure::because(error.code(), &error))?;
         self.feed.progress(1.0, "published");
-        Ok(Finish::Published { bundle: published, evaluation })
+        Ok(Finish::Published { bundle: published, evaluation, gates })
     }
 
     fn trigger(&self) -> Option<&str> {

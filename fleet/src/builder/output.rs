@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   model.onnx   trainer.json   reference.csv   holdout_frozen.csv   holdout_recent.csv   metrics.json
-//!   or model.xml with model.bin, or saved_model/
+//!   or model.xml with model.bin, or saved_model/                      slices_recent.csv, if there are any
 //! ```
 //!
 //! What the trainer claims in `metrics.json` is carried along as a claim; nothing here or later decides by it.
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::rows::{Holdout, ReferenceRows};
+use super::slices::{SLICES_FILE, Slices};
 
 pub const TRAINER_SCHEMA: &str = "muster-trainer/1";
 pub const MODEL_FILE: &str = "model.onnx";
@@ -64,6 +65,8 @@ pub struct TrainerOutput {
     pub reference: ReferenceRows,
     pub frozen: Holdout,
     pub recent: Holdout,
+    /// Parts of the recent holdout that must not get worse.
+    pub slices: Slices,
     /// `metrics.json`, unread.
     pub claim: Value,
 }
@@ -131,10 +134,12 @@ impl TrainerOutput {
         let description = Description::read(folder)?;
         let model = model(folder)?;
         let features = description.features();
+        let recent = Holdout::read(&folder.join("holdout_recent.csv"), &features)?;
         Ok(Self {
+            slices: Slices::read(&folder.join(SLICES_FILE), recent.rows.len())?,
             reference: ReferenceRows::read(&folder.join("reference.csv"), &features)?,
             frozen: Holdout::read(&folder.join("holdout_frozen.csv"), &features)?,
-            recent: Holdout::read(&folder.join("holdout_recent.csv"), &features)?,
+            recent,
             claim: read_json(folder, "metrics.json")?,
             description,
             model,

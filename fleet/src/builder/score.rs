@@ -48,41 +48,92 @@ impl Scores {
 
 /// Scores the model's first output.
 pub fn score(task: Task, labels: &[f32], answers: &Rows) -> Result<Scores, ScoreError> {
+    let by = |metric| losses(task, metric, labels, answers).map(|losses| Some(mean(&losses)));
+    let rows = labels.len();
+    Ok(match task {
+        Task::Regression => Scores { rows, mae: by(Metric::Mae)?, ..Scores::default() },
+        Task::Binary | Task::Classification => Scores {
+            rows,
+            log_loss: by(Metric::LogLoss)?,
+            brier: by(Metric::Brier)?,
+            auc: (task == Task::Binary).then(|| auc(labels, answers)).flatten(),
+            mae: None,
+        },
+    })
+}
+
+/// Of each row by itself how wrong the first output is; their mean is the score. A number is wrong by its distance.
+pub fn losses(task: Task, metric: Metric, labels: &[f32], answers: &Rows) -> Result<Vec<f64>, ScoreError> {
     if labels.len() != answers.len() {
         return Err(ScoreError::Length { labels: labels.len(), answers: answers.len() });
     }
     let columns = answers.width();
-    match task {
-        Task::Binary if columns == 1 => binary(labels, &answers.column(0).collect::<Vec<_>>()),
-        Task::Classification if columns > 1 => classification(labels, answers),
-        Task::Regression if columns == 1 => {
-            let errors =
-                labels.iter().zip(answers.column(0)).map(|(&y, p)| (f64::from(y) - f64::from(p)).abs());
-            Ok(Scores { rows: labels.len(), mae: Some(mean(errors, labels.len())), ..Scores::default() })
-        }
-        Task::Binary | Task::Classification | Task::Regression => Err(ScoreError::Columns { found: columns }),
+    if (task == Task::Classification) != (columns > 1) || columns == 0 {
+        return Err(ScoreError::Columns { found: columns });
     }
+    let loss = |(row, (&label, answer)): (usize, (&f32, &[f32]))| match task {
+        Task::Binary => binary(row, metric, label, answer[0]),
+        Task::Classification => classification(row, metric, label, answer),
+        Task::Regression => Ok((f64::from(label) - f64::from(answer[0])).abs()),
+    };
+    labels.iter().zip(answers.iter()).enumerate().map(loss).collect()
 }
 
-fn binary(labels: &[f32], answers: &[f32]) -> Result<Scores, ScoreError> {
-    let (mut log_loss, mut brier) = (0.0, 0.0);
-    for (row, (&y, &p)) in labels.iter().zip(answers).enumerate() {
-        let Some(positive) = truth(y) else {
-            return Err(ScoreError::Label { row, label: y, expect: "0 or 1".to_owned() });
-        };
-        let p = probability(row, p)?;
-        brier += (p - f64::from(y)).powi(2);
-        let of_truth = if positive { p } else { 1.0 - p };
-        log_loss -= of_truth.clamp(PROBABILITY_MIN, 1.0 - PROBABILITY_MIN).ln();
-    }
-    let n = real(labels.len());
-    Ok(Scores {
-        rows: labels.len(),
-        log_loss: Some(log_loss / n),
-        brier: Some(brier / n),
-        auc: auc(labels, answers),
-        mae: None,
+/// How far a variant's decisions are from the labels: the share of wrong ones, or the mean absolute error.
+pub fn mistakes(task: Task, threshold: Option<f64>, labels: &[f32], answers: &Rows) -> f64 {
+    let wrong = |decided: usize, label: f32| {
+        if (real(decided) - f64::from(label)).abs() < 0.5 { 0.0 } else { 1.0 }
+    };
+    let mistake = |(answer, &label): (&[f32], &f32)| {
+        let first = f64::from(answer.first().copied().unwrap_or(f32::NAN));
+        match task {
+            Task::Regression => (first - f64::from(label)).abs(),
+            Task::Binary => wrong(usize::from(first >= threshold.unwrap_or(0.5)), label),
+            Task::Classification => {
+                let best = answer.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+                wrong(best.map_or(0, |(class, _)| class), label)
+            }
+        }
+    };
+    mean(&answers.iter().zip(labels).map(mistake).collect::<Vec<_>>())
+}
+
+fn binary(row: usize, metric: Metric, label: f32, answer: f32) -> Result<f64, ScoreError> {
+    let Some(positive) = truth(label) else {
+        return Err(ScoreError::Label { row, label, expect: "0 or 1".to_owned() });
+    };
+    let p = probability(row, answer)?;
+    let of_truth = if positive { p } else { 1.0 - p };
+    Ok(match metric {
+        Metric::LogLoss => surprise(of_truth),
+        Metric::Brier => (1.0 - of_truth).powi(2),
+        Metric::Mae => 1.0 - of_truth,
     })
+}
+
+fn classification(row: usize, metric: Metric, label: f32, answer: &[f32]) -> Result<f64, ScoreError> {
+    let truth = (0..answer.len()).find(|&class| real(class).total_cmp(&f64::from(label)).is_eq());
+    let Some(truth) = truth else {
+        let expect = format!("a class from 0 to {}", answer.len() - 1);
+        return Err(ScoreError::Label { row, label, expect });
+    };
+    let mut loss = 0.0;
+    for (class, &p) in answer.iter().enumerate() {
+        let p = probability(row, p)?;
+        let off = (p - f64::from(u8::from(class == truth))).abs();
+        loss += match metric {
+            Metric::LogLoss if class == truth => surprise(p),
+            Metric::LogLoss => 0.0,
+            Metric::Brier => off.powi(2),
+            Metric::Mae => off,
+        };
+    }
+    Ok(loss)
+}
+
+/// What it costs to have given the truth this probability.
+fn surprise(p: f64) -> f64 {
+    -p.clamp(PROBABILITY_MIN, 1.0 - PROBABILITY_MIN).ln()
 }
 
 /// A binary label, if it is exactly one.
@@ -96,35 +147,10 @@ fn truth(label: f32) -> Option<bool> {
     }
 }
 
-fn classification(labels: &[f32], answers: &Rows) -> Result<Scores, ScoreError> {
-    let (mut log_loss, mut brier) = (0.0, 0.0);
-    for (row, (&y, answer)) in labels.iter().zip(answers.iter()).enumerate() {
-        let truth = (0..answer.len()).find(|&class| real(class).total_cmp(&f64::from(y)).is_eq());
-        let Some(truth) = truth else {
-            let expect = format!("a class from 0 to {}", answer.len() - 1);
-            return Err(ScoreError::Label { row, label: y, expect });
-        };
-        for (class, &p) in answer.iter().enumerate() {
-            let p = probability(row, p)?;
-            brier += (p - f64::from(u8::from(class == truth))).powi(2);
-            if class == truth {
-                log_loss -= p.clamp(PROBABILITY_MIN, 1.0 - PROBABILITY_MIN).ln();
-            }
-        }
-    }
-    let n = real(labels.len());
-    Ok(Scores {
-        rows: labels.len(),
-        log_loss: Some(log_loss / n),
-        brier: Some(brier / n),
-        ..Scores::default()
-    })
-}
-
 /// The probability that a positive is ranked above a negative; ties count half.
-fn auc(labels: &[f32], answers: &[f32]) -> Option<f64> {
+fn auc(labels: &[f32], answers: &Rows) -> Option<f64> {
     let mut ranked: Vec<(f32, bool)> =
-        answers.iter().copied().zip(labels.iter().map(|&y| truth(y) == Some(true))).collect();
+        answers.column(0).zip(labels.iter().map(|&y| truth(y) == Some(true))).collect();
     ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut below, mut wins) = (0.0, 0.0);
     for ties in ranked.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
@@ -146,8 +172,8 @@ fn probability(row: usize, answer: f32) -> Result<f64, ScoreError> {
     }
 }
 
-fn mean(values: impl Iterator<Item = f64>, n: usize) -> f64 {
-    values.sum::<f64>() / real(n)
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / real(values.len())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "rows are bounded far below 2^52")]

@@ -1,195 +1,120 @@
-//! Runs the trainer's command: a child with limits, told what to do by three variables, heard by its lines.
+//! How a model is trained: by a command on this machine, or by a tool that runs elsewhere.
 //!
 //! ```text
-//!   MUSTER_REQUEST  the run's request, a file        stdout  "progress 0.40 fitting", anything else is log
-//!   MUSTER_DATA     where its data is                stderr  log; the last lines explain a failure
-//!   MUSTER_OUT      an empty folder to fill          exit 0  it is filled
+//!   local    command ─▶ out/                                    limits, lines, exit code
+//!   remote   submit ─▶ look … look ─▶ the result, handed back ─▶ out/   webhook · Ray · Airflow · Jenkins · GitHub · Kubernetes
+//!   mlflow   the registry's newest version ─▶ out/
 //! ```
+//! Whoever trained, `out/` is read as a stranger's: what is built, compared and signed comes from [`super::output`].
 
-use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+pub mod airflow;
+pub mod github;
+pub mod http;
+pub mod jenkins;
+pub mod kubernetes;
+pub mod local;
+pub mod mlflow;
+pub mod ray;
+pub mod remote;
+pub mod webhook;
 
+use std::path::{Path, PathBuf};
+
+use muster_protocol::ids::RunId;
+use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::child::{self, Ended, Limits, Spec, Stream};
-use super::config::{Model, inherited};
-use super::feed::{Feed, parse_progress};
+use super::config::Model;
+use super::feed::Feed;
 use super::job::Failure;
 use super::workdir::RunDir;
+use crate::client::Client;
 
 /// How much of a run's progress is the trainer's.
 pub const SHARE: f64 = 0.7;
-/// Lines of stderr that explain a failure.
-const LAST_LINES: usize = 5;
-/// Longest log that is kept on disk, bytes.
-const LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
-const NICE: u8 = 10;
 
+/// One training: what is asked, and where its output goes.
 #[derive(Debug)]
 pub struct Training<'a> {
     pub model: &'a Model,
+    pub run: &'a RunId,
+    /// How often the run was handed out; names of jobs elsewhere hold it.
+    pub attempt: u32,
+    /// The trainer's `muster-run/1` document.
     pub request: &'a Value,
+    /// Name of this builder.
+    pub builder: &'a str,
+    pub client: &'a Client,
+    /// The fleet's address as trainers elsewhere reach it.
+    pub fleet: &'a str,
     pub dir: &'a RunDir,
     pub feed: &'a Feed,
     pub stop: &'a CancellationToken,
 }
 
-pub async fn train(training: &Training<'_>) -> Result<(), Failure> {
-    let Training { model, request, dir, feed, stop } = training;
-    let failed = |error: std::io::Error| Failure::because("workdir_failed", &error);
-    let request =
-        serde_json::to_vec_pretty(request).map_err(|error| Failure::because("request_invalid", &error))?;
-    std::fs::write(dir.request(), request).map_err(failed)?;
-    let log = Log::create(dir).map_err(failed)?;
-    feed.progress(0.01, "training");
-    let spec = spec(model, dir);
-    let heard = |stream: Stream, line: &str| {
-        log.line(stream, line);
-        match (stream, parse_progress(line)) {
-            (Stream::Out, Some((fraction, message))) => feed.progress(fraction * SHARE, message),
-            (Stream::Out | Stream::Err, _) => feed.line(line),
-        }
-    };
-    let ended =
-        child::run(&spec, stop, heard).await.map_err(|error| Failure::because("trainer_start", &error))?;
-    verdict(ended, model, &log.last_words())
+/// Where a model is trained, if not by a command here: `[models.trainer]` in builder.toml.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Tool {
+    Webhook(webhook::Config),
+    Ray(ray::Config),
+    Airflow(airflow::Config),
+    Jenkins(jenkins::Config),
+    Github(github::Config),
+    Kubernetes(kubernetes::Config),
+    Mlflow(mlflow::Config),
 }
 
-fn spec(model: &Model, dir: &RunDir) -> Spec {
-    let mut env = inherited();
-    env.extend(model.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))));
-    env.retain(|(name, _)| name != "TMPDIR");
-    env.extend([
-        ("TMPDIR".into(), dir.tmp().into_os_string()),
-        ("MUSTER_REQUEST".into(), dir.request().into_os_string()),
-        ("MUSTER_OUT".into(), dir.out().into_os_string()),
-        ("MUSTER_DATA".into(), model.data.clone().into_os_string()),
-    ]);
-    Spec {
-        command: model.command.clone(),
-        cwd: model.cwd.clone(),
-        env,
-        limits: Limits {
-            wall: Duration::from_secs(model.timeout_s),
-            memory_bytes: Some(model.memory_mb.saturating_mul(1024 * 1024)),
-            nice: NICE,
-        },
-    }
-}
-
-fn verdict(ended: Ended, model: &Model, last_words: &str) -> Result<(), Failure> {
-    let said =
-        if last_words.is_empty() { "it said nothing".to_owned() } else { format!("it said: {last_words}") };
-    let out_of_memory = ["MemoryError", "bad_alloc", "Cannot allocate memory", "memory allocation"];
-    let (code, what) = match ended {
-        Ended::Exit(0) => return Ok(()),
-        Ended::Cancelled => return Err(Failure::new("cancelled", "the trainer was stopped")),
-        Ended::TimedOut => {
-            ("trainer_timeout", format!("did not finish within {} s and was stopped", model.timeout_s))
-        }
-        Ended::Exit(126 | 127) => ("trainer_start", format!("'{}' could not be started", model.command[0])),
-        Ended::Exit(_) | Ended::Signal(_) if out_of_memory.iter().any(|sign| last_words.contains(sign)) => {
-            ("trainer_memory", format!("ran out of the {} MiB it may use", model.memory_mb))
-        }
-        Ended::Exit(code) => ("trainer_exit", format!("exited with {code}")),
-        Ended::Signal(signal) => ("trainer_signal", format!("was ended by signal {signal}")),
-    };
-    Err(Failure::new(code, format!("the trainer {what}; {said}")))
-}
-
-/// The run's log on disk, and the last lines of stderr in memory.
-struct Log {
-    inner: Mutex<LogInner>,
-}
-
-struct LogInner {
-    file: std::fs::File,
-    left: usize,
-    last: VecDeque<String>,
-}
-
-impl Log {
-    fn create(dir: &RunDir) -> std::io::Result<Self> {
-        let file = std::fs::File::create(dir.log())?;
-        Ok(Self { inner: Mutex::new(LogInner { file, left: LOG_BYTES_MAX, last: VecDeque::new() }) })
+impl Tool {
+    /// What is wrong with its addresses, before anything is asked of it.
+    pub fn check(&self) -> Result<(), String> {
+        http::address(self.url()).map(drop)
     }
 
-    fn line(&self, stream: Stream, line: &str) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(left) = inner.left.checked_sub(line.len() + 1) {
-            inner.left = left;
-            // The log is a convenience: a full disk will be told by what the run itself writes.
-            writeln!(inner.file, "{line}").ok();
+    fn url(&self) -> &str {
+        match self {
+            Self::Webhook(config) => &config.url,
+            Self::Ray(config) => &config.url,
+            Self::Airflow(config) => &config.url,
+            Self::Jenkins(config) => &config.url,
+            Self::Github(config) => &config.url,
+            Self::Kubernetes(config) => &config.url,
+            Self::Mlflow(config) => &config.url,
         }
-        if stream == Stream::Err && !line.trim().is_empty() {
-            if inner.last.len() == LAST_LINES {
-                inner.last.pop_front();
+    }
+
+    /// Files that it names, relative to the configuration.
+    pub fn locate(&mut self, folder: &Path) {
+        let files: Vec<&mut PathBuf> = match self {
+            Self::Webhook(config) => vec![&mut config.secret_file],
+            Self::Ray(config) => config.token_file.iter_mut().collect(),
+            Self::Airflow(config) => vec![&mut config.password_file],
+            Self::Jenkins(config) => config.token_file.iter_mut().chain(&mut config.password_file).collect(),
+            Self::Github(config) => vec![&mut config.token_file],
+            Self::Kubernetes(config) => {
+                let optional = config.token_file.iter_mut().chain(&mut config.ca_file);
+                optional.chain([&mut config.job]).collect()
             }
-            inner.last.push_back(super::feed::clean(line.trim(), 160));
+            Self::Mlflow(config) => config.token_file.iter_mut().collect(),
+        };
+        for file in files {
+            // Joining an absolute path yields that path.
+            *file = folder.join(&*file);
         }
-    }
-
-    fn last_words(&self) -> String {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.last.iter().map(String::as_str).collect::<Vec<_>>().join(" | ")
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::builder::workdir::Workdir;
-    use muster_protocol::ids::RunId;
-
-    struct Trained {
-        result: Result<(), Failure>,
-        feed: Feed,
-        log: String,
-    }
-
-    async fn with(script: &str, timeout_s: u64, memory_mb: u64) -> Trained {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = Workdir::open(folder.path()).unwrap().run(&RunId::mint([1; 16])).unwrap();
-        let model: Model = toml::from_str(&format!(
-            "model = 'er'\ncommand = ['sh', '-c', '''{script}''']\ncwd = '/'\ndata = '/data'\ntimeout_s = {timeout_s}\nmemory_mb = {memory_mb}\n"
-        ))
-        .unwrap();
-        let feed = Feed::default();
-        let stop = CancellationToken::new();
-        let request = serde_json::json!({"schema": "muster-run/1"});
-        let training = Training { model: &model, request: &request, dir: &dir, feed: &feed, stop: &stop };
-        let result = train(&training).await;
-        let log = std::fs::read_to_string(dir.log()).unwrap();
-        Trained { result, feed, log }
-    }
-
-    #[tokio::test]
-    async fn a_trainer_is_told_and_heard() {
-        let script = r#"echo "progress 0.50 fitting"; echo "$MUSTER_DATA"; grep -c muster-run/1 "$MUSTER_REQUEST"; ls -A "$MUSTER_OUT" | wc -l"#;
-        let trained = with(script, 30, 1024).await;
-        assert_eq!(trained.result, Ok(()));
-        let news = trained.feed.take();
-        assert_eq!((news.progress, news.message.as_str()), (0.5 * SHARE, "fitting"));
-        assert_eq!(news.lines, ["/data", "1", "0"]);
-        assert!(trained.log.contains("progress 0.50 fitting"));
-    }
-
-    #[tokio::test]
-    async fn each_end_has_its_code_and_its_words() {
-        for (script, timeout_s, code, says) in [
-            ("echo no data >&2; exit 3", 30, "trainer_exit", "exited with 3; it said: no data"),
-            ("sleep 300", 1, "trainer_timeout", "did not finish within 1 s"),
-            ("kill -SEGV $$", 30, "trainer_signal", "signal 11"),
-            ("exec /no/such/program", 30, "trainer_start", "could not be started"),
-            (r#"python3 -c "bytearray(1 << 31)""#, 30, "trainer_memory", "ran out of the 512 MiB"),
-        ] {
-            let failure = with(script, timeout_s, 512).await.result.unwrap_err();
-            assert_eq!(failure.code, code, "{failure:?}");
-            assert!(failure.sentence.contains(says), "{failure:?}");
-        }
+/// Trains; afterwards `out/` holds what the trainer made, unread.
+pub async fn train(training: &Training<'_>) -> Result<(), Failure> {
+    let request = serde_json::to_vec_pretty(training.request)
+        .map_err(|error| Failure::because("request_invalid", &error))?;
+    std::fs::write(training.dir.request(), request)
+        .map_err(|error| Failure::because("workdir_failed", &error))?;
+    training.feed.progress(0.01, "training");
+    match &training.model.trainer {
+        None => local::train(training).await,
+        Some(Tool::Mlflow(config)) => mlflow::fetch(training, config).await,
+        Some(tool) => remote::train(training, tool).await,
     }
 }

@@ -1,6 +1,7 @@
 //! `muster bundle`: build one from a trainer's output, look at those of the fleet, put one into the catalogue.
 
 mod build;
+mod oci;
 mod oms;
 
 use std::path::{Path, PathBuf};
@@ -52,6 +53,23 @@ pub(super) enum Verb {
     Push {
         /// The bundle's folder.
         folder: PathBuf,
+    },
+    /// Writes a bundle as an OCI layout, for any registry.
+    #[command(after_help = oci::EXPORT_EXAMPLES)]
+    Export {
+        /// The bundle's folder.
+        folder: PathBuf,
+        #[command(flatten)]
+        to: oci::Place,
+    },
+    /// Reads a bundle out of an OCI layout, with every digest checked.
+    #[command(after_help = oci::IMPORT_EXAMPLES)]
+    Import {
+        #[command(flatten)]
+        from: oci::Place,
+        /// The bundle's new folder.
+        #[arg(long)]
+        out: PathBuf,
     },
     /// Signs and checks models as OpenSSF Model Signing does, for data-science teams and auditors.
     #[command(subcommand)]
@@ -123,6 +141,8 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             push(context, &bundle).await?;
             context.output.line(&bundle.sha256.to_string())
         }
+        Verb::Export { folder, to } => oci::export(context, &folder, &to),
+        Verb::Import { from, out } => oci::import(context, &from, &out),
         Verb::Oms(verb) => oms::run(context, &verb),
     }
 }
@@ -157,14 +177,14 @@ async fn push(context: &mut Context, bundle: &BundleFolder) -> Result<(), CliErr
     context.output.say(&format!("{files} files of {} are on {}", bundle.sha256.short(), client.server()))
 }
 
-fn state(bundle: &Value) -> String {
+pub(super) fn state(bundle: &Value) -> String {
     match text(bundle, "/revoked/action") {
         action if action.is_empty() => text(bundle, "/catalogued"),
         action => format!("revoked ({action})"),
     }
 }
 
-fn figures(bundle: &Value) -> String {
+pub(super) fn figures(bundle: &Value) -> String {
     let sets = bundle.pointer("/evaluation/sets").and_then(Value::as_array);
     let metric = text(bundle, "/evaluation/metric");
     let one = |set: &Value| {

@@ -1,4 +1,7 @@
-//! `muster capture`: asking sites to keep rows of live requests for themselves.
+//! `muster capture`: asking sites to keep rows of live requests for themselves; and, at a site, making a dataset of them.
+
+mod export;
+mod samples;
 
 use std::time::Duration;
 
@@ -9,6 +12,8 @@ use super::act::{self, Reason};
 use super::duration;
 use super::output::{Column, text};
 use super::{CliError, Context};
+
+pub(super) use samples::Samples;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -28,6 +33,9 @@ Examples:
   muster capture request --slot risk --bundle SHA256 --device d-… --rows 200 --score 0.4..0.6 --for 2d --why low-confidence --reason 'unsure scores'
   muster capture request --slot risk --bundle SHA256 --site icu --rows 200 --for 2d --incident inc-… --reason 'what has changed?'")]
     Request(Request),
+    /// At a site: joins captured rows with what became of them, as a Parquet file.
+    #[command(after_help = export::EXAMPLES)]
+    Export(Box<export::Args>),
     /// Asks no more. What sites have kept stays theirs.
     Cancel {
         id: String,
@@ -85,7 +93,13 @@ pub(super) struct Band {
     high: f64,
 }
 
-fn band(text: &str) -> Result<Band, String> {
+impl Band {
+    pub(super) fn holds(self, score: f64) -> bool {
+        (self.low..=self.high).contains(&score)
+    }
+}
+
+pub(super) fn band(text: &str) -> Result<Band, String> {
     let ends = text.split_once("..").and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
     let (low, high) =
         ends.ok_or_else(|| format!("'{text}' is no band of scores; write for instance 0.4..0.6"))?;
@@ -115,6 +129,7 @@ const DEVICES: &[Column] = &[
 pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliError> {
     let client = context.client()?;
     match verb {
+        Verb::Export(args) => export::run(context, *args).await,
         Verb::List => {
             let answer = client.list("/api/v1/captures", &[]).await?;
             context.output.list(&answer, "/id", CAPTURES)

@@ -31,6 +31,8 @@ pub(super) enum Verb {
         /// Its id, as `muster device list` has it.
         id: String,
     },
+    /// Why this model is on this box: who ordered it, who rolled it out, what made it and what asked for that.
+    Why(super::lineage::Why),
     Telemetry(super::telemetry::OfDevice),
     Tag(super::cohort::Tag),
     #[command(flatten)]
@@ -92,6 +94,7 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             let answer = client.list("/api/v1/devices", &query).await?;
             context.output.list(&answer, "/id", COLUMNS)
         }
+        Verb::Why(why) => super::lineage::why(context, why).await,
         Verb::Telemetry(of) => super::telemetry::of_device(context, of).await,
         Verb::Tag(tag) => super::cohort::tag(context, tag).await,
         Verb::Register(verb) => register::run(context, verb).await,

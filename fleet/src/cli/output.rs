@@ -23,8 +23,8 @@ pub(super) enum Format {
 
 pub(super) struct Output {
     format: Format,
-    out: Box<dyn Write + Send>,
-    err: Box<dyn Write + Send>,
+    out: Box<dyn Write + Send + Sync>,
+    err: Box<dyn Write + Send + Sync>,
     /// Width of the terminal that stdout is; none if it is none.
     width: Option<u16>,
     interactive: bool,

@@ -27,6 +27,10 @@ const FIELDS: &[Column] = &[
     Column { title: "Cooldown (world s)", cell: |p| text(p, "/cooldown_s") },
     Column { title: "Data after onset (world s)", cell: |p| text(p, "/min_data_s") },
     Column { title: "Runs a week at most", cell: |p| text(p, "/max_runs_per_week") },
+    Column { title: "Schedule", cell: |p| text(p, "/schedule/cron") },
+    Column { title: "After new labels", cell: |p| text(p, "/volume") },
+    Column { title: "Blackout", cell: |p| text(p, "/guards/blackout") },
+    Column { title: "Approval", cell: |p| text(p, "/approval") },
     Column { title: "Rollout by itself", cell: |p| text(p, "/rollout/automatic") },
 ];
 

@@ -39,6 +39,18 @@ pub(super) enum Verb {
         #[arg(long, value_parser = duration::parse)]
         timeout: Option<Duration>,
     },
+    /// Agrees to a candidate that waits for people.
+    Approve {
+        id: String,
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Does not want a candidate.
+    Reject {
+        id: String,
+        #[command(flatten)]
+        act: Reason,
+    },
     /// Stops a run.
     Cancel {
         id: String,
@@ -69,6 +81,7 @@ const FIELDS: &[Column] = &[
     Column { title: "Progress", cell: |r| text(r, "/progress/message") },
     Column { title: "Failure", cell: |r| text(r, "/failure/sentence") },
     Column { title: "Bundle", cell: |r| text(r, "/result/bundle/path") },
+    Column { title: "Approvals needed", cell: |r| text(r, "/approval/people") },
     Column { title: "Rollout", cell: |r| text(r, "/rollout") },
 ];
 
@@ -85,6 +98,8 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             context.output.show(&answer, "/id", FIELDS)?;
             let log = answer.get("log_tail").and_then(Value::as_array);
             if context.output.format() == Format::Table {
+                let gates = answer.get("gates").and_then(Value::as_array);
+                gates.into_iter().flatten().try_for_each(|check| context.output.line(&gate(check)))?;
                 log.into_iter()
                     .flatten()
                     .try_for_each(|line| context.output.line(&format!("  {}", text(line, ""))))?;
@@ -97,6 +112,17 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
             context.output.show(&answer, "/id", FIELDS)
         }
         Verb::Watch { id, timeout } => watch(context, &id, timeout).await,
+        Verb::Approve { id, reason } => {
+            let body = json!({ "reason": reason });
+            let answer = client.post(&format!("/api/v1/runs/{id}/approve"), &[], &body).await?;
+            context.output.show(&answer, "/id", FIELDS)
+        }
+        Verb::Reject { id, act } => {
+            let body = json!({ "reason": reason(&act.reason)? });
+            confirm(context, act.yes, &format!("This ends the run {id}; no policy rolls its bundle out."))?;
+            let answer = client.post(&format!("/api/v1/runs/{id}/reject"), &[], &body).await?;
+            context.output.show(&answer, "/id", FIELDS)
+        }
         Verb::Cancel { id, act } => {
             let body = json!({ "reason": reason(&act.reason)? });
             confirm(
@@ -142,6 +168,12 @@ async fn watch(context: &mut Context, id: &str, timeout: Option<Duration>) -> Re
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// `passed   offline     on 300 recent rows …`.
+fn gate(check: &Value) -> String {
+    let (verdict, name) = (text(check, "/verdict"), text(check, "/gate"));
+    format!("  {verdict:<8} {name:<10}  {}", text(check, "/sentence"))
 }
 
 /// The most telling sentence of a run.

@@ -4,8 +4,12 @@ use muster_protocol::ids::{BundlePath, Digest, ModelName, RunId};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::retrain::{Check, Gate, Limit, Verdict};
 
 use super::{ANSWER_TIMEOUT, Client, ClientError};
+use crate::handback::{OutputFile, TrainerResult};
 
 /// A run that this builder holds the lease of.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,6 +26,18 @@ pub struct Claim {
 pub struct ClaimedRun {
     pub id: RunId,
     pub model: ModelName,
+    /// How often it was handed out.
+    #[serde(default)]
+    pub attempt: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Answered {
+    status: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    files: Vec<OutputFile>,
 }
 
 /// A bundle by its identity; what it is called stands in its manifest.
@@ -53,9 +69,41 @@ pub enum HeartbeatAnswer {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
-    Published { bundle: PublishedBundle, evaluation: Value },
-    Rejected { code: String, sentence: String, evaluation: Value },
+    Published { bundle: PublishedBundle, evaluation: Value, gates: Vec<CheckBody> },
+    Rejected { code: String, sentence: String, evaluation: Value, gates: Vec<CheckBody> },
     Failed { code: String, sentence: String },
+}
+
+/// What a candidate was held to, as the API takes it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CheckBody {
+    gate: Gate,
+    code: String,
+    verdict: Verdict,
+    measured: Option<f64>,
+    at_most: Option<f64>,
+    at_least: Option<f64>,
+    sentence: String,
+}
+
+impl From<&Check> for CheckBody {
+    fn from(check: &Check) -> Self {
+        let (at_most, at_least) = match check.limit {
+            Some(Limit::AtMost(limit)) => (Some(limit), None),
+            Some(Limit::AtLeast(limit)) => (None, Some(limit)),
+            None => (None, None),
+        };
+        Self {
+            gate: check.gate,
+            code: check.code.clone(),
+            verdict: check.verdict,
+            // A figure that is no number has no place in JSON.
+            measured: check.measured.filter(|measured| measured.is_finite()),
+            at_most,
+            at_least,
+            sentence: check.sentence.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -97,6 +145,38 @@ impl Client {
         }
     }
 
+    /// The token that a trainer elsewhere hands back its result with; the one before is worth nothing any more.
+    pub async fn open_result(
+        &self,
+        run: &RunId,
+        builder: &str,
+        seconds: u64,
+    ) -> Result<Zeroizing<String>, ClientError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            token: String,
+        }
+        let path = format!("/api/v1/runs/{run}/result/token");
+        let body = serde_json::json!({ "builder": builder, "seconds": seconds });
+        let request = self.request(Method::POST, &path).json(&body);
+        self.json::<Answer>(request, &path).await.map(|answer| answer.token.into())
+    }
+
+    /// What a trainer elsewhere handed back, if it did.
+    pub async fn run_result(&self, run: &RunId, builder: &str) -> Result<Option<TrainerResult>, ClientError> {
+        let path = format!("/api/v1/runs/{run}/result");
+        let request = self.request(Method::GET, &path).query(&[("builder", builder)]).timeout(ANSWER_TIMEOUT);
+        let response = self.send(request).await?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        let Answered { status, message, files } = self.decode(response, &path).await?;
+        Ok(Some(match status.as_str() {
+            "succeeded" => TrainerResult::Succeeded { files },
+            _ => TrainerResult::Failed { message },
+        }))
+    }
+
     pub async fn finish_run(&self, run: &RunId, builder: &str, outcome: &Finish) -> Result<(), ClientError> {
         let body = serde_json::json!({ "builder": builder, "outcome": outcome });
         self.post(&format!("/api/v1/runs/{run}/finish"), &[], &body).await.map(drop)
@@ -121,6 +201,7 @@ mod tests {
                 sha256: Digest::of(b"m"),
             },
             evaluation: Value::Null,
+            gates: Vec::new(),
         };
         assert_eq!(
             serde_json::to_value(published).unwrap()["published"]["bundle"]["path"],

@@ -18,8 +18,8 @@ use crate::retrain::RunState;
 use crate::rollout::{Phase, Progress};
 use crate::roster::Shared;
 use crate::store::{
-    Control, Page, StoreError, Telemetry, bundles, devices, identities, incidents, rollouts, runs, slices,
-    sources, stats,
+    Control, Page, StoreError, Telemetry, bundles, devices, identities, incidents, log, meta, rollouts, runs,
+    slices, sources, stats,
 };
 
 /// Incidents that are read at most.
@@ -40,6 +40,9 @@ pub async fn collect(fleet: &Fleet) -> Result<Vec<Family>, StoreError> {
     models(&mut all, &mut control, running).await?;
     incidents_open(&mut all, &mut control).await?;
     rollout_phases(&mut all, &mut control).await?;
+    if fleet.config.lineage.url.is_some() {
+        lineage(&mut all, &mut control).await?;
+    }
     drop(control);
     gates(&mut all, &fleet.board.all().await);
     ingest(&mut all, &fleet.ingest);
@@ -82,6 +85,23 @@ async fn register(all: &mut Vec<Family>, db: &mut Control) -> Result<(), StoreEr
         StandingName::ALL.map(|state| (state.as_str(), standing.get(&state).copied().unwrap_or(0)));
     let help = "Devices by where they stand in the register.";
     all.push(Family::new("muster_identities", Kind::Gauge, help).by("state", named(standing)));
+    Ok(())
+}
+
+/// How the lineage server takes what it is told.
+async fn lineage(all: &mut Vec<Family>, db: &mut Control) -> Result<(), StoreError> {
+    let mut counts = Vec::new();
+    for (outcome, key) in [("taken", meta::LINEAGE_TOLD), ("refused", meta::LINEAGE_REFUSED)] {
+        let count = meta::get(db, key).await?.and_then(|text| text.parse::<u64>().ok());
+        counts.push((outcome, count.unwrap_or(0)));
+    }
+    let help = "Events that the lineage server took, and that it refused and that are left out.";
+    all.push(Family::new("muster_lineage_events_total", Kind::Counter, help).by("outcome", named(counts)));
+    let place = meta::get(db, meta::LINEAGE_PLACE).await?.and_then(|text| text.parse::<i64>().ok());
+    let last = log::last(db).await?;
+    let behind = place.map_or(0, |place| last.abs_diff(place));
+    let help = "Log entries that were not looked at yet for lineage events.";
+    all.push(Family::new("muster_lineage_behind_entries", Kind::Gauge, help).of(behind));
     Ok(())
 }
 

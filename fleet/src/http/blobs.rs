@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::Id;
 use super::problem::{Answer, Code, Problem, ProblemBody};
-use crate::blob::{BlobError, Put};
+use crate::blob::{BlobError, Blobs, Put};
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(put, get, head))
@@ -30,7 +30,9 @@ impl From<BlobError> for Problem {
                 Self::new(Code::TooLarge, format!("a blob has at most {max} bytes; nothing was kept"))
             }
             BlobError::Body(_) => Self::new(Code::BadBody, "the upload broke off; nothing was kept"),
-            BlobError::Open { .. } | BlobError::Store { .. } => Self::internal(&error),
+            BlobError::Open { .. } | BlobError::Store { .. } | BlobError::Altered { .. } => {
+                Self::internal(&error)
+            }
         }
     }
 }
@@ -45,11 +47,7 @@ impl From<BlobError> for Problem {
         (status = 413, description = "Too long; nothing was kept", body = ProblemBody),
         (status = 422, description = "Not what the digest says; nothing was kept", body = ProblemBody)))]
 async fn put(State(app): State<App>, Id(digest): Id<Digest>, body: Body) -> Answer<StatusCode> {
-    let body = body.into_data_stream().map_err(std::io::Error::other);
-    match app.fleet.blobs.put(&digest, body, limits::BUNDLE_BYTES_MAX).await? {
-        Put::Stored => Ok(StatusCode::CREATED),
-        Put::Existed => Ok(StatusCode::OK),
-    }
+    taken(&app.fleet.blobs, &digest, body, limits::BUNDLE_BYTES_MAX).await
 }
 
 /// Downloads content
@@ -59,12 +57,7 @@ async fn put(State(app): State<App>, Id(digest): Id<Digest>, body: Body) -> Answ
         (status = 200, description = "The bytes", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 404, description = "Not here", body = ProblemBody)))]
 async fn get(State(app): State<App>, Id(digest): Id<Digest>) -> Answer<Response> {
-    let Some((length, content)) = app.fleet.blobs.get(&digest).await? else {
-        return Err(Problem::not_found("blob", digest));
-    };
-    let mut response = Body::from_stream(content).into_response();
-    describe(&mut response, &digest, length);
-    Ok(response)
+    given(&app.fleet.blobs, &digest).await
 }
 
 /// Whether content is here
@@ -72,9 +65,31 @@ async fn get(State(app): State<App>, Id(digest): Id<Digest>) -> Answer<Response>
     params(("sha256" = String, Path, description = "64 lower-case hexadecimal digits")),
     responses((status = 200, description = "Here"), (status = 404, description = "Not here")))]
 async fn head(State(app): State<App>, Id(digest): Id<Digest>) -> Answer<Response> {
-    let length = app.fleet.blobs.head(&digest).await?.ok_or_else(|| Problem::not_found("blob", digest))?;
+    described(&app.fleet.blobs, &digest).await
+}
+
+/// Keeps a body, if it is what its digest says.
+pub(super) async fn taken(blobs: &Blobs, digest: &Digest, body: Body, bytes_max: u64) -> Answer<StatusCode> {
+    let body = body.into_data_stream().map_err(std::io::Error::other);
+    match blobs.put(digest, body, bytes_max).await? {
+        Put::Stored => Ok(StatusCode::CREATED),
+        Put::Existed => Ok(StatusCode::OK),
+    }
+}
+
+pub(super) async fn given(blobs: &Blobs, digest: &Digest) -> Answer<Response> {
+    let Some((length, content)) = blobs.get(digest).await? else {
+        return Err(Problem::not_found("blob", digest));
+    };
+    let mut response = Body::from_stream(content).into_response();
+    describe(&mut response, digest, length);
+    Ok(response)
+}
+
+pub(super) async fn described(blobs: &Blobs, digest: &Digest) -> Answer<Response> {
+    let length = blobs.head(digest).await?.ok_or_else(|| Problem::not_found("blob", digest))?;
     let mut response = Body::empty().into_response();
-    describe(&mut response, &digest, length);
+    describe(&mut response, digest, length);
     Ok(response)
 }
 

@@ -101,7 +101,7 @@ struct DatasetView {
 }
 
 impl BundleView {
-    fn of(bundle: bundles::Bundle, spread: &Spread) -> Self {
+    pub(super) fn of(bundle: bundles::Bundle, spread: &Spread) -> Self {
         let bundles::Bundle { path, sha256, accepted, size_bytes, manifest, catalogued, revoked, .. } =
             bundle;
         Self {

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use muster_protocol::ids::{CohortName, DeviceId, TagName};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -12,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
-use super::extract::{Acting, Id, IfMatch, Json, Query};
+use super::extract::{Acting, Id, IfMatch, Json, Query, with_revision};
 use super::page::{List, Paging};
 use super::parts::WhyBody;
 use super::problem::{Answer, Code, Problem, ProblemBody};
@@ -297,14 +296,6 @@ fn cohort_shown(name: &CohortName, saved: Versioned<Filter>, matching: Vec<(Devi
 
 fn tags_shown(id: &DeviceId, Versioned { revision, document: tags }: Versioned<Tags>) -> Response {
     with_revision(revision, Json(TagsView { device: id.to_string(), tags, revision }))
-}
-
-fn with_revision(revision: u64, body: impl IntoResponse) -> Response {
-    let mut response = body.into_response();
-    if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
-    response
 }
 
 fn bounded(tags: &Tags) -> Answer<()> {

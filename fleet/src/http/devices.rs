@@ -5,7 +5,7 @@ mod view;
 mod waiting;
 
 use axum::extract::State;
-use muster_protocol::ids::{DeviceId, ModelName, SiteName};
+use muster_protocol::ids::{DeviceId, Digest, ModelName, SiteName};
 use muster_protocol::message::Presence;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -53,6 +53,8 @@ struct DeviceQuery {
     phase: Option<String>,
     /// Model that any slot runs or wants.
     model: Option<String>,
+    /// SHA-256 of the bundle that any slot answers with.
+    bundle: Option<String>,
     limit: Option<u32>,
     cursor: Option<String>,
 }
@@ -62,6 +64,7 @@ struct DeviceQuery {
 struct Running {
     phase: Option<String>,
     model: Option<ModelName>,
+    bundle: Option<Digest>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -161,13 +164,17 @@ async fn list(
     sight: Sight,
     Query(query): Query<DeviceQuery>,
 ) -> Answer<Json<List<DeviceView>>> {
-    let DeviceQuery { q, site, presence, phase, model, limit, cursor } = query;
+    let DeviceQuery { q, site, presence, phase, model, bundle, limit, cursor } = query;
     let filter = DeviceFilter {
         site: parsed::<SiteName>("site", site.as_deref())?,
         presence: presence_of(presence.as_deref())?,
         text: q.filter(|text| !text.is_empty()),
     };
-    let running = Running { phase: phase_of(phase)?, model: parsed("model", model.as_deref())? };
+    let running = Running {
+        phase: phase_of(phase)?,
+        model: parsed("model", model.as_deref())?,
+        bundle: parsed("bundle", bundle.as_deref())?,
+    };
     let paging = Paging { limit, cursor };
     let mut db = app.fleet.store.read().await?;
     let wanted = paging.limit()? as usize + 1;
@@ -237,7 +244,7 @@ async fn matching(
 
 impl Running {
     fn holds(&self, device: &Device) -> bool {
-        if self.phase.is_none() && self.model.is_none() {
+        if self.phase.is_none() && self.model.is_none() && self.bundle.is_none() {
             return true;
         }
         let Some(state) = &device.state else { return false };
@@ -246,6 +253,9 @@ impl Running {
                 && self.model.as_ref().is_none_or(|model| {
                     slot.slot.as_str() == model.as_str()
                         || slot.current.as_ref().is_some_and(|running| running.bundle.path.model() == model)
+                })
+                && self.bundle.is_none_or(|bundle| {
+                    slot.current.as_ref().is_some_and(|running| running.bundle.sha256 == bundle)
                 })
         })
     }

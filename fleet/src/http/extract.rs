@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,6 +67,31 @@ where
             .await
             .map_err(|rejection| Problem::new(Code::BadPath, rejection.body_text()))?;
         text.parse().map(Self).map_err(|error: T::Err| Problem::new(Code::BadPath, error.to_string()))
+    }
+}
+
+/// The address's two parameters, parsed.
+#[derive(Debug)]
+pub(crate) struct Ids<A, B>(pub(crate) A, pub(crate) B);
+
+impl<S, A, B> FromRequestParts<S> for Ids<A, B>
+where
+    S: Send + Sync,
+    A: FromStr,
+    A::Err: Display,
+    B: FromStr,
+    B::Err: Display,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path((first, second)): Path<(String, String)> = Path::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| Problem::new(Code::BadPath, rejection.body_text()))?;
+        let first = first.parse().map_err(|error: A::Err| Problem::new(Code::BadPath, error.to_string()))?;
+        let second =
+            second.parse().map_err(|error: B::Err| Problem::new(Code::BadPath, error.to_string()))?;
+        Ok(Self(first, second))
     }
 }
 
@@ -159,6 +184,15 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         Self::of(&parts.headers)
             .ok_or_else(|| Problem::new(Code::BadHeader, "If-Match is one revision in quotes, as in ETag"))
     }
+}
+
+/// An answer with the revision that a later write must name.
+pub(crate) fn with_revision(revision: u64, body: impl IntoResponse) -> Response {
+    let mut response = body.into_response();
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
 }
 
 #[cfg(test)]

@@ -36,13 +36,16 @@ struct EntryView {
     subject: String,
     sentence: String,
     actor: Who,
+    /// SHA-256 of the entry and of the link before it; `muster audit verify` follows them.
+    link: Option<String>,
 }
 
 impl From<LogEntry> for EntryView {
     fn from(entry: LogEntry) -> Self {
-        let LogEntry { id, when, kind, subject, sentence, actor } = entry;
+        let LogEntry { id, when, kind, subject, sentence, actor, link } = entry;
+        let link = link.map(|link| link.to_string());
         let (at, world_at) = (when.at.into(), when.world_at.into());
-        Self { id, at, world_at, kind, subject, sentence, actor: Who::from(&actor) }
+        Self { id, at, world_at, kind, subject, sentence, actor: Who::from(&actor), link }
     }
 }
 
@@ -129,7 +132,8 @@ async fn concerns(db: &mut Control, sight: &Sight, noun: &str, subject: &str) ->
             Err(_) => model(projects::model_of(db, OfModel::Bundle, subject).await?),
         },
         "enrolment" => site(projects::site_of_enrolment(db, subject).await?),
-        "policy" => model(subject.parse().ok()),
+        "policy" | "alias" => model(subject.parse().ok()),
+        "dataset" => subject.parse().map_or_else(|_| sight.fleet(), |name| sight.dataset(&name)),
         "site" | "lease" => site(subject.parse().ok()),
         // That the whole fleet is frozen concerns everybody.
         "fleet" => subject.parse::<SiteName>().map_or(true, |name| sight.site(&name)),

@@ -260,6 +260,11 @@ async fn retrained(app: &App, db: &mut Control, sight: &Sight) -> Answer<Vec<Nee
                     format!("{} was published; its policy leaves the rollout to you", bundle.path),
                 )
             }
+            RunState::Candidate { bundle, people, approved, .. } => {
+                let title = format!("A retrained {} waits for approval", run.model);
+                let detail = format!("{}: {} of {people} people have agreed", bundle.path, approved.len());
+                ("approval", title, detail)
+            }
             RunState::Failed { cause } => {
                 ("retrain_failed", format!("The retraining of {} failed", run.model), cause.sentence.clone())
             }

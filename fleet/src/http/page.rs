@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use muster_protocol::ids::{CohortName, DeviceId, LeaseId, ModelName, SiteName};
+use muster_protocol::ids::{CohortName, DatasetName, DeviceId, LeaseId, ModelName, SiteName};
 use muster_protocol::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -129,7 +129,7 @@ impl<T, K: Key> Filling<T, K> {
     }
 }
 
-fn cursor<K: Key>(key: &K) -> String {
+pub(crate) fn cursor<K: Key>(key: &K) -> String {
     // Keys are strings and numbers; writing them cannot fail, and an empty cursor would be refused.
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&key.write()).unwrap_or_default())
 }
@@ -174,7 +174,7 @@ macro_rules! ids {
         }
     )* };
 }
-ids!(CohortName, DeviceId, LeaseId, ModelName, PersonName, ProjectName, SiteName);
+ids!(CohortName, DatasetName, DeviceId, LeaseId, ModelName, PersonName, ProjectName, SiteName);
 
 macro_rules! numbers {
     ($($number:ty),*) => { $(

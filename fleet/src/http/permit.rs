@@ -51,6 +51,8 @@ enum Reach {
     Each,
     /// In `default`: it concerns everybody.
     Fleet,
+    /// In every one: it tells of all.
+    All,
     /// In that of each thing the request names. If it names none: as the last says.
     Named(&'static [Thing], &'static Reach),
 }
@@ -64,10 +66,10 @@ struct Thing {
 
 #[derive(Clone, Copy, Debug)]
 enum At {
-    /// The address's one parameter.
+    /// The address's first parameter.
     Path,
     Query(&'static str),
-    /// A field of the JSON body: one, or a list of them.
+    /// A field of the JSON body: one, or a list of them, by themselves or as `name` of an object.
     Body(&'static str),
 }
 
@@ -75,6 +77,8 @@ enum At {
 enum Kind {
     Site,
     Model,
+    /// A dataset, with or without `@` and a version.
+    Dataset,
     Device,
     Rollout,
     Run,
@@ -84,6 +88,8 @@ enum Kind {
     Enrolment,
     Bundle,
     Blob,
+    /// A file or profile of datasets.
+    DatasetBlob,
     /// A manifest in the TUF mirror.
     Target,
     TrustFile,
@@ -161,6 +167,8 @@ fn without_names(proven: &Proven, permission: Permission, reach: Reach) -> Answe
                 Err(forbidden(proven, permission, Some(&all)))
             }
         }
+        Reach::All if proven.grants.may_everywhere(permission) => Ok(()),
+        Reach::All => Err(forbidden(proven, permission, None)),
         Reach::Named(_, otherwise) => without_names(proven, permission, *otherwise),
     }
 }
@@ -224,7 +232,9 @@ async fn named(mut request: Request, reach: Reach) -> Answer<(Request, Vec<Named
     let query: Vec<(String, String)> = pairs(query);
     for thing in things {
         let texts: Vec<String> = match thing.at {
-            At::Path => path.iter().flat_map(|path| path.iter().map(|(_, text)| text.to_owned())).collect(),
+            At::Path => {
+                path.iter().flat_map(RawPathParams::iter).take(1).map(|(_, text)| text.to_owned()).collect()
+            }
             At::Query(name) => {
                 let same = query.iter().filter(|(key, text)| key == name && !text.is_empty());
                 same.map(|(_, text)| text.clone()).collect()
@@ -232,7 +242,8 @@ async fn named(mut request: Request, reach: Reach) -> Answer<(Request, Vec<Named
             At::Body(name) => match body.as_ref().and_then(|body| body.get(name)) {
                 Some(Value::String(text)) => vec![text.clone()],
                 Some(Value::Array(list)) => {
-                    list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+                    let text = |item: &Value| item.get("name").unwrap_or(item).as_str().map(str::to_owned);
+                    list.iter().filter_map(text).collect()
                 }
                 Some(_) | None => Vec::new(),
             },

@@ -15,8 +15,11 @@ use super::page::{List, Paging};
 use super::plan::{StageBody, plan};
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::sight::Sight;
-use crate::retrain::{LabelPolicy, Policy, PolicyError, RolloutPolicy};
+use crate::retrain::{
+    Approval, Guards, LabelPolicy, Policy, PolicyError, RolloutPolicy, Schedule, ScheduleError,
+};
 use crate::rollout::Plan;
+use crate::rollout::calendar::{CalendarError, Hours, Window, Zone};
 use crate::store::log::{self, NewEntry};
 use crate::store::{Saved, policies};
 
@@ -41,6 +44,17 @@ struct PolicyBody {
     /// A day, and only a person is told, if absent.
     #[serde(default)]
     labels: LabelsBody,
+    /// A floor under the triggers that look at data; it is skipped when nothing new was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schedule: Option<ScheduleBody>,
+    /// So many labels that came in since the last run ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    volume: Option<u64>,
+    /// What holds back a run that no person asked for.
+    #[serde(default)]
+    guards: GuardsBody,
+    #[serde(default)]
+    approval: ApprovalBody,
     rollout: RolloutBody,
     /// Which clock the spans are of; always the same word.
     #[serde(default)]
@@ -80,6 +94,127 @@ impl Default for LabelsBody {
     }
 }
 
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = PolicySchedule)]
+struct ScheduleBody {
+    /// Minute, hour, day, month and weekday, such as `0 3 * * mon`.
+    #[schema(max_length = 100)]
+    cron: String,
+    /// An IANA name, such as `Europe/Berlin`; UTC if absent.
+    #[serde(default = "utc")]
+    zone: String,
+    /// The model's own share of so many seconds comes on top, so that not all models are trained at once.
+    #[serde(default)]
+    jitter_s: u64,
+}
+
+fn utc() -> String {
+    Zone::default().name().to_owned()
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(as = PolicyGuards)]
+struct GuardsBody {
+    /// Rows that must have been seen since the onset.
+    min_new_rows: u64,
+    /// Weekly windows in which no run begins by itself, such as `mon-fri 07:00-19:00`.
+    #[schema(max_items = 32)]
+    blackout: Vec<String>,
+    /// Of the blackout: an IANA name.
+    zone: String,
+    /// Whether a run may begin while a rollout of the model is under way.
+    during_rollout: bool,
+}
+
+impl Default for GuardsBody {
+    fn default() -> Self {
+        Guards::default().into()
+    }
+}
+
+impl From<Guards> for GuardsBody {
+    fn from(guards: Guards) -> Self {
+        Self {
+            min_new_rows: guards.min_new_rows,
+            blackout: guards.blackout.windows.into_iter().map(String::from).collect(),
+            zone: guards.zone.name().to_owned(),
+            during_rollout: guards.during_rollout,
+        }
+    }
+}
+
+impl TryFrom<GuardsBody> for Guards {
+    type Error = Problem;
+
+    fn try_from(body: GuardsBody) -> Result<Self, Problem> {
+        let wrong = |at: &str, error: &CalendarError| Problem::invalid(at, error.to_string());
+        let windows: Result<Vec<Window>, CalendarError> =
+            body.blackout.iter().map(|window| window.parse()).collect();
+        Ok(Self {
+            min_new_rows: body.min_new_rows,
+            blackout: Hours { windows: windows.map_err(|error| wrong("/guards/blackout", &error))? },
+            zone: body.zone.parse().map_err(|error| wrong("/guards/zone", &error))?,
+            during_rollout: body.during_rollout,
+        })
+    }
+}
+
+impl TryFrom<ScheduleBody> for Schedule {
+    type Error = Problem;
+
+    fn try_from(body: ScheduleBody) -> Result<Self, Problem> {
+        let zone = body.zone.parse();
+        let zone =
+            zone.map_err(|error: CalendarError| Problem::invalid("/schedule/zone", error.to_string()))?;
+        Self::new(&body.cron, zone, body.jitter_s).map_err(|error| {
+            let pointer = match &error {
+                ScheduleError::Cron(_) => "/schedule/cron",
+                ScheduleError::Jitter => "/schedule/jitter_s",
+            };
+            Problem::invalid(pointer, error.to_string())
+        })
+    }
+}
+
+/// Who must agree before what a run published is rolled out.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[schema(as = PolicyApproval)]
+enum ApprovalBody {
+    /// Nobody.
+    #[default]
+    None,
+    /// Nobody if every gate was measured and passed, else one person.
+    IfGatesPass,
+    /// So many people, none of whom asked for the run.
+    Required {
+        #[schema(minimum = 1, maximum = 10)]
+        people: u8,
+    },
+}
+
+impl From<ApprovalBody> for Approval {
+    fn from(body: ApprovalBody) -> Self {
+        match body {
+            ApprovalBody::None => Self::None,
+            ApprovalBody::IfGatesPass => Self::IfGatesPass,
+            ApprovalBody::Required { people } => Self::Required { people },
+        }
+    }
+}
+
+impl From<Approval> for ApprovalBody {
+    fn from(approval: Approval) -> Self {
+        match approval {
+            Approval::None => Self::None,
+            Approval::IfGatesPass => Self::IfGatesPass,
+            Approval::Required { people } => Self::Required { people },
+        }
+    }
+}
+
 /// What happens with a bundle that a run published.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +246,10 @@ impl TryFrom<PolicyBody> for Policy {
             min_data_s,
             max_runs_per_week,
             labels,
+            schedule,
+            volume,
+            guards,
+            approval,
             rollout,
             on: _,
         } = body;
@@ -123,6 +262,10 @@ impl TryFrom<PolicyBody> for Policy {
             min_data_s,
             runs_per_week_max: max_runs_per_week,
             labels: LabelPolicy { horizon_s: labels.horizon_s, retrain: labels.retrain },
+            schedule: schedule.map(Schedule::try_from).transpose()?,
+            volume,
+            guards: guards.try_into()?,
+            approval: approval.into(),
             rollout: if rollout.automatic {
                 RolloutPolicy::Automatic { plan: plan(rollout.stages, None)? }
             } else {
@@ -141,6 +284,9 @@ impl From<PolicyError> for Problem {
             PolicyError::Cooldown => "/cooldown_s",
             PolicyError::Runs => "/max_runs_per_week",
             PolicyError::Horizon => "/labels/horizon_s",
+            PolicyError::Volume => "/volume",
+            PolicyError::Blackout => "/guards/blackout",
+            PolicyError::People => "/approval/required/people",
             PolicyError::Plan(source) => return Self::invalid("/rollout/stages", source.to_string()),
         };
         Self::invalid(pointer, error.to_string())
@@ -162,6 +308,14 @@ impl From<Policy> for PolicyBody {
             min_data_s: policy.min_data_s,
             max_runs_per_week: policy.runs_per_week_max,
             labels: policy.labels.into(),
+            schedule: policy.schedule.map(|schedule| ScheduleBody {
+                cron: schedule.cron().to_owned(),
+                zone: schedule.zone().name().to_owned(),
+                jitter_s: schedule.jitter_s(),
+            }),
+            volume: policy.volume,
+            guards: policy.guards.into(),
+            approval: policy.approval.into(),
             rollout,
             on: Clock::World,
         }
@@ -261,7 +415,15 @@ mod tests {
 
     #[test]
     fn policies_come_back_as_they_were_written() {
-        let policy = with(|_| ()).unwrap();
+        let plain = with(|_| ()).unwrap();
+        assert_eq!((plain.guards, plain.approval, plain.schedule), (Guards::default(), Approval::None, None));
+        let policy = with(|p| {
+            p["schedule"] = json!({"cron": "0 3 * * mon", "zone": "Europe/Berlin", "jitter_s": 600});
+            p["guards"] = json!({"blackout": ["mon-fri 07:00-19:00"], "min_new_rows": 1000});
+            p["approval"] = json!({"required": {"people": 2}});
+        })
+        .unwrap();
+        assert_eq!(policy.approval, Approval::Required { people: 2 });
         assert!(matches!(&policy.rollout, RolloutPolicy::Automatic { plan } if plan.stages.len() == 2));
         let written = serde_json::to_value(PolicyBody::from(policy.clone())).unwrap();
         let back = Policy::try_from(serde_json::from_value::<PolicyBody>(written).unwrap()).unwrap();
@@ -281,6 +443,11 @@ mod tests {
         check(|p| p["on"] = "wall clock".into(), "world clock");
         check(|p| p["trigger"] = json!({"moon": {}}), "unknown variant");
         check(|p| p["rollout"]["stages"] = json!([]), "stages");
+        check(|p| p["schedule"] = json!({"cron": "noon"}), "no crontab");
+        check(|p| p["schedule"] = json!({"cron": "0 3 * * *", "zone": "Moon/Base"}), "/schedule/zone");
+        check(|p| p["volume"] = 0.into(), "/volume");
+        check(|p| p["guards"] = json!({"blackout": ["always"]}), "/guards/blackout");
+        check(|p| p["approval"] = json!({"required": {"people": 0}}), "/approval");
         check(|p| p["colour"] = "blue".into(), "unknown field");
     }
 }

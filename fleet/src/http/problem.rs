@@ -46,6 +46,7 @@ pub(crate) enum Code {
     Revoked,
     EmptyCohort,
     DigestMismatch,
+    RuleBroken,
     TrustRefused,
     TooLarge,
     UnsupportedMedia,
@@ -68,6 +69,7 @@ impl Code {
             | Self::EmptyCohort
             | Self::DigestMismatch
             | Self::KeyReused
+            | Self::RuleBroken
             | Self::TrustRefused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
@@ -114,6 +116,7 @@ impl Code {
             Self::Revoked => "The bundle must not run any more",
             Self::EmptyCohort => "No device matches",
             Self::DigestMismatch => "The content is not what its digest says",
+            Self::RuleBroken => "The dataset breaks a rule",
             Self::TrustRefused => "The trust file is refused",
             Self::TooLarge => "The body is too long",
             Self::UnsupportedMedia => "The body's type is not taken here",

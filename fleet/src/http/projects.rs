@@ -1,8 +1,8 @@
-//! Projects, and which sites and models belong to each.
+//! Projects, and which sites, models and datasets belong to each.
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use muster_protocol::ids::{ModelName, SiteName};
+use muster_protocol::ids::{DatasetName, ModelName, SiteName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -18,7 +18,7 @@ use super::time::Time;
 use crate::identity::ProjectName;
 use crate::store::projects::{self, ASSIGNED_MAX, Of, Owned, Project};
 
-/// Sites and models moved at once.
+/// Sites, models and datasets moved at once.
 const MOVED_MAX: usize = 500;
 
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -32,6 +32,7 @@ struct ProjectView {
     /// Assigned to it. `default` has all that no other project has.
     sites: Vec<String>,
     models: Vec<String>,
+    datasets: Vec<String>,
     made: Time,
     made_by: String,
 }
@@ -55,6 +56,9 @@ struct AssignBody {
     #[serde(default)]
     #[schema(value_type = Vec<String>, max_items = 500)]
     models: Vec<ModelName>,
+    #[serde(default)]
+    #[schema(value_type = Vec<String>, max_items = 500)]
+    datasets: Vec<DatasetName>,
 }
 
 impl ProjectView {
@@ -62,9 +66,11 @@ impl ProjectView {
         let Project { name, made, made_by } = project;
         let sites = owned.sites.iter().filter(|(_, of)| **of == name).map(|(site, _)| site.to_string());
         let models = owned.models.iter().filter(|(_, of)| **of == name).map(|(model, _)| model.to_string());
+        let datasets = owned.datasets.iter().filter(|(_, of)| **of == name).map(|(name, _)| name.to_string());
         Self {
             sites: sites.collect(),
             models: models.collect(),
+            datasets: datasets.collect(),
             name: name.to_string(),
             made: made.into(),
             made_by,
@@ -117,7 +123,7 @@ async fn create(
     Ok((StatusCode::CREATED, Json(ProjectView::of(project, &Owned::default()))))
 }
 
-/// Moves sites and models into a project
+/// Moves sites, models and datasets into a project
 #[utoipa::path(post, path = "/projects/{name}/assign", tag = "identity", operation_id = "assign_to_project",
     params(("name" = String, Path)), request_body = AssignBody,
     responses((status = 200, body = ProjectView), (status = 404, body = ProblemBody), (status = 422, body = ProblemBody)))]
@@ -127,10 +133,11 @@ async fn assign(
     acting: Acting,
     Json(body): Json<AssignBody>,
 ) -> Answer<Json<ProjectView>> {
-    let AssignBody { sites, models } = body;
-    let moved: Vec<Of> = sites.into_iter().map(Of::Site).chain(models.into_iter().map(Of::Model)).collect();
+    let AssignBody { sites, models, datasets } = body;
+    let (sites, models) = (sites.into_iter().map(Of::Site), models.into_iter().map(Of::Model));
+    let moved: Vec<Of> = sites.chain(models).chain(datasets.into_iter().map(Of::Dataset)).collect();
     if moved.is_empty() || moved.len() > MOVED_MAX {
-        return Err(Problem::invalid("/sites", format!("name 1 to {MOVED_MAX} sites and models")));
+        return Err(Problem::invalid("/sites", format!("name 1 to {MOVED_MAX} sites, models and datasets")));
     }
     let mut tx = app.fleet.store.write().await?;
     let all = projects::list(&mut tx, &crate::store::Page::first(crate::store::LIMIT_MAX)).await?;
@@ -140,11 +147,12 @@ async fn assign(
         projects::assign(&mut tx, of, &name).await?;
     }
     let owned = projects::owned(&mut tx).await?;
-    let full = i64::try_from(owned.sites.len().max(owned.models.len())).unwrap_or(i64::MAX);
+    let most = owned.sites.len().max(owned.models.len()).max(owned.datasets.len());
+    let full = i64::try_from(most).unwrap_or(i64::MAX);
     if full >= ASSIGNED_MAX {
         return Err(Problem::invalid(
             "/sites",
-            format!("at most {ASSIGNED_MAX} sites and models are assigned"),
+            format!("at most {ASSIGNED_MAX} sites, models or datasets are assigned"),
         ));
     }
     let names: Vec<String> = moved
@@ -152,6 +160,7 @@ async fn assign(
         .map(|of| match of {
             Of::Site(site) => format!("the site {site}"),
             Of::Model(model) => format!("the model {model}"),
+            Of::Dataset(name) => format!("the dataset {name}"),
         })
         .collect();
     let sentence = format!("moved {} to {name}", names.join(", "));

@@ -1,12 +1,14 @@
 //! Retraining runs: people look, start and cancel; builders take them and say how they end.
 
 mod builder;
+mod gates;
+mod result;
 mod view;
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use muster_protocol::ids::{ModelName, RunId, TriggerId};
+use muster_protocol::ids::{ModelName, RunId};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -18,13 +20,10 @@ use super::page::{List, Paging, parsed};
 use super::parts::{WhyBody, because};
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::sight::Sight;
-use crate::mint;
-use crate::retrain::{Policy, Run, RunRefused, RunState, Trigger, TriggerOutcome, Why};
+use crate::retrain::{Policy, Run, RunRefused, RunState, Why};
 use crate::store::log::{Actor, Moment, NewEntry};
-use crate::store::{
-    Control, ControlTx, NewestFirst, Saved, Versioned, bundles, log, policies, runs, triggers,
-};
-use crate::tasks::runs::{self as task, Proposed};
+use crate::store::{Control, ControlTx, NewestFirst, Saved, Versioned, bundles, log, policies, runs};
+use crate::tasks::runs::{self as task, Asked, Proposed};
 
 use view::RunView;
 
@@ -34,15 +33,25 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(builder::claim))
         .routes(routes!(get))
         .routes(routes!(cancel))
+        .routes(routes!(approve))
+        .routes(routes!(reject))
         .routes(routes!(builder::heartbeat))
         .routes(routes!(builder::finish))
+        .routes(routes!(result::token))
+        .routes(routes!(result::file))
+        .routes(routes!(result::progress))
+        .routes(routes!(result::hand_back, result::get))
 }
 
 impl From<RunRefused> for Problem {
     fn from(refused: RunRefused) -> Self {
         let code = match &refused {
             RunRefused::LeaseLost(_) => Code::LeaseLost,
-            RunRefused::NotQueued(_) | RunRefused::Ended(_) => Code::State,
+            RunRefused::NotQueued(_)
+            | RunRefused::Ended(_)
+            | RunRefused::NotCandidate(_)
+            | RunRefused::OwnRun(_)
+            | RunRefused::ApprovedBefore(_) => Code::State,
         };
         Self::new(code, refused.to_string())
     }
@@ -52,7 +61,7 @@ impl From<RunRefused> for Problem {
 #[into_params(parameter_in = Query)]
 struct RunQuery {
     model: Option<String>,
-    /// `collecting`, `queued`, `claimed`, `succeeded`, `rejected`, `failed` or `cancelled`.
+    /// `collecting`, `queued`, `claimed`, `candidate`, `succeeded`, `rejected`, `failed` or `cancelled`.
     state: Option<String>,
     limit: Option<u32>,
     cursor: Option<String>,
@@ -123,25 +132,22 @@ async fn create(State(app): State<App>, acting: Acting, Json(body): Json<NewBody
         return Err(Problem::invalid("/model", detail));
     }
     let policy = policies::get::<Policy>(&mut tx, &model).await?.map(|policy| policy.document);
-    let id = TriggerId::mint(mint::random()?);
     let why = Why::Manual { by: acting.0.clone(), reason };
     let moment = app.fleet.clocks.moment();
-    let proposed = task::propose(&mut tx, id.clone(), &model, why, policy.as_ref(), None, moment).await?;
-    let trigger = triggers::get::<Trigger>(&mut tx, &id).await?;
+    let asked = Asked { model: &model, why, policy: policy.as_ref(), refused_before: None, new_rows: None };
+    let proposed = task::propose(&mut tx, asked, moment).await?;
     // A refusal is kept too.
     tx.commit().await?;
-    match (trigger.map(|trigger| trigger.outcome), proposed) {
-        (Some(TriggerOutcome::Run { run }), _) => {
+    match proposed {
+        Proposed::Run { run, .. } => {
             let mut response = (StatusCode::CREATED, Json(RunView::load(&app, &run).await?)).into_response();
             if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/runs/{run}")) {
                 response.headers_mut().insert(header::LOCATION, location);
             }
             Ok(response)
         }
-        (Some(TriggerOutcome::Refused { cause }), _) => {
-            Err(Problem::new(Code::TriggerRefused, cause.sentence))
-        }
-        (None, Proposed::Run | Proposed::Refused { .. } | Proposed::RefusedAsBefore) => {
+        Proposed::Refused { cause } => Err(Problem::new(Code::TriggerRefused, cause.sentence)),
+        Proposed::RefusedAsBefore => {
             Err(Problem::new(Code::TriggerRefused, "refused, for the same reason as before"))
         }
     }
@@ -165,6 +171,51 @@ async fn cancel(
     save(&mut tx, revision, &run).await?;
     let sentence = format!("cancelled the retraining of {}{}", run.model, because(reason));
     say(&mut tx, &run, ("run.cancelled", sentence), acting.for_log(), moment).await?;
+    tx.commit().await?;
+    Ok(Json(RunView::load(&app, &id).await?))
+}
+
+/// Agrees to a candidate; with the last person that its policy asks for it may be rolled out
+#[utoipa::path(post, path = "/runs/{id}/approve", tag = "retraining", operation_id = "approve_run",
+    params(("id" = String, Path)), request_body = WhyBody,
+    responses((status = 200, body = RunView), (status = 404, body = ProblemBody),
+        (status = 409, description = "It is no candidate, or you asked for the run or approved it yourself", body = ProblemBody)))]
+async fn approve(
+    State(app): State<App>,
+    Id(id): Id<RunId>,
+    acting: Acting,
+    Json(why): Json<WhyBody>,
+) -> Answer<Json<RunView>> {
+    let reason = why.reason()?;
+    let mut tx = app.fleet.store.write().await?;
+    let Versioned { revision, document: mut run } = load(&mut tx, &id).await?;
+    let moment = app.fleet.clocks.moment();
+    run.approve(&acting.0, task::now(moment))?;
+    save(&mut tx, revision, &run).await?;
+    let sentence = format!("approved the retrained {}{}", run.model, because(reason));
+    say(&mut tx, &run, ("run.approved", sentence), acting.for_log(), moment).await?;
+    tx.commit().await?;
+    Ok(Json(RunView::load(&app, &id).await?))
+}
+
+/// Does not want a candidate; its bundle stays in the catalogue and is rolled out by no policy
+#[utoipa::path(post, path = "/runs/{id}/reject", tag = "retraining", operation_id = "reject_run",
+    params(("id" = String, Path)), request_body = WhyBody,
+    responses((status = 200, body = RunView), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
+async fn reject(
+    State(app): State<App>,
+    Id(id): Id<RunId>,
+    acting: Acting,
+    Json(why): Json<WhyBody>,
+) -> Answer<Json<RunView>> {
+    let reason = why.needed()?;
+    let mut tx = app.fleet.store.write().await?;
+    let Versioned { revision, document: mut run } = load(&mut tx, &id).await?;
+    let moment = app.fleet.clocks.moment();
+    run.reject(&acting.0, reason, task::now(moment))?;
+    save(&mut tx, revision, &run).await?;
+    let sentence = format!("rejected the retrained {}{}", run.model, because(reason));
+    say(&mut tx, &run, ("run.rejected", sentence), acting.for_log(), moment).await?;
     tx.commit().await?;
     Ok(Json(RunView::load(&app, &id).await?))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use muster_protocol::ids::{ModelName, SiteName};
+use muster_protocol::ids::{DatasetName, ModelName, SiteName};
 
 use super::caller::unproven;
 use super::problem::Problem;
@@ -44,6 +44,13 @@ impl Sight {
         match self {
             Self::All => true,
             Self::Some(part) => part.may(&part.owned.project(&Of::Model(model.clone())), Some(model)),
+        }
+    }
+
+    pub(crate) fn dataset(&self, name: &DatasetName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(part) => part.may(&part.owned.project(&Of::Dataset(name.clone())), None),
         }
     }
 

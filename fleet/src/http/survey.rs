@@ -69,6 +69,11 @@ impl Survey {
         }
     }
 
+    /// How many devices answer with some version of a model.
+    pub(super) fn running(&self, model: &ModelName) -> u64 {
+        self.models.get(model).into_iter().flat_map(BTreeMap::values).sum()
+    }
+
     /// What most devices answer with for a model: who has to be beaten.
     pub(super) fn champion(&self, model: &ModelName) -> Option<(&BundlePath, &Digest)> {
         let bundles = self.models.get(model)?;

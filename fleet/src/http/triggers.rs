@@ -33,19 +33,23 @@ struct TriggerView {
     outcome: &'static str,
     run: Option<String>,
     refusal: Option<Reason>,
+    /// How often the same was asked and refused for the same reason within a day.
+    times: u64,
+    /// When it was asked last, if more than once.
+    last_world_at: Option<Time>,
 }
 
 /// Why a retraining was asked for.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TriggerCause {
     id: String,
-    /// `drift`, `labels` or `manual`.
+    /// `drift`, `labels`, `schedule`, `volume` or `manual`.
     kind: &'static str,
     incident: Option<String>,
     /// Start of the first suspicious window, world time.
     onset: Option<Time>,
     streams: Vec<String>,
-    /// Of a person.
+    /// A person's, the calendar's, or how many labels.
     reason: Option<String>,
     by: Option<String>,
 }
@@ -62,19 +66,24 @@ impl TriggerCause {
             by: None,
         };
         match why {
-            Why::Drift { incident, onset, streams } => Self {
+            Why::Drift { incident, onset, streams, .. } => Self {
                 kind: "drift",
                 incident: Some(incident.to_string()),
                 onset: Some((*onset).into()),
                 streams: streams.iter().map(ToString::to_string).collect(),
                 ..empty
             },
-            Why::Labels { incident, onset } => Self {
+            Why::Labels { incident, onset, .. } => Self {
                 kind: "labels",
                 incident: Some(incident.to_string()),
                 onset: Some((*onset).into()),
                 ..empty
             },
+            Why::Schedule { due } => Self { kind: "schedule", reason: Some(format!("due {due}")), ..empty },
+            Why::Volume { labels } => {
+                let reason = format!("{labels} labels came in since the last run");
+                Self { kind: "volume", reason: Some(reason), ..empty }
+            }
             Why::Manual { by, reason } => {
                 Self { reason: Some(reason.clone()), by: Some(by.clone()), ..empty }
             }
@@ -122,6 +131,8 @@ async fn list(
             outcome,
             run,
             refusal,
+            times: trigger.times,
+            last_world_at: trigger.last.map(Into::into),
         }
     };
     Ok(Json(List { items: shown.iter().map(view).collect(), next }))

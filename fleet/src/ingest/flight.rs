@@ -25,6 +25,16 @@ pub(super) type Acks = Vec<(DeviceId, Ack)>;
 pub(super) struct Batch {
     pub(super) facts: Vec<(DeviceId, Fact)>,
     pub(super) load: Load,
+    pub(super) greetings: Greetings,
+}
+
+/// Whether what a batch says of who comes and goes is known already. Such facts have no numbers: taken in again after
+/// those of a later batch, they would say that a box came back which has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Greetings {
+    New,
+    /// Its part of the control plane was committed.
+    Known,
 }
 
 /// What came of judging a batch. Its part of the control plane is committed; nothing of it is acknowledged without the rest.

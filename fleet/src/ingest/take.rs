@@ -13,7 +13,7 @@ use muster_protocol::topic::{Down, Topic};
 
 use super::book::{Book, Page};
 use super::decode::Fact;
-use super::flight::Writing;
+use super::flight::{Greetings, Writing};
 use super::{IngestCounters, count, words};
 use crate::clock::{Clocks, Moment};
 use crate::enrolment::{Identity, Standing, StandingName};
@@ -128,6 +128,7 @@ pub(super) struct Taker<'a> {
     pub(super) members: &'a mut Members,
     pub(super) book: &'a Book,
     pub(super) page: &'a mut Page,
+    pub(super) greetings: Greetings,
     pub(super) clocks: Clocks,
     /// Whether a key was retired, so that its certificates must get onto the list of revoked ones.
     pub(super) retired: &'a mut bool,
@@ -161,7 +162,10 @@ impl Taker<'_> {
             }
         }
         if let Fact::Hello(hello) = fact {
-            self.hello(device, hello).await?;
+            match self.greetings {
+                Greetings::New => self.hello(device, hello).await?,
+                Greetings::Known => self.greeted(device, hello).await?,
+            }
             self.members.known.insert(device.clone());
             return Ok(Taken::Acknowledge(hello.boot.clone()));
         }
@@ -172,7 +176,10 @@ impl Taker<'_> {
         match fact {
             Fact::Hello(hello) => Ok(Taken::Acknowledge(hello.boot.clone())),
             Fact::Status(status) => {
-                self.status(device, status).await?;
+                match self.greetings {
+                    Greetings::New => self.status(device, status).await?,
+                    Greetings::Known => {}
+                }
                 Ok(Taken::Silently)
             }
             Fact::State(state) => {
@@ -206,8 +213,7 @@ impl Taker<'_> {
             Greeting::Late => return Ok(()),
         }
         positions::trim(self.control, device).await?;
-        self.page.wrote(device, &hello.boot);
-        self.page.trim(self.telemetry, device).await?;
+        self.greeted(device, hello).await?;
         // The broker may have lost the order, or the box its memory of it.
         if identity.standing == Standing::Active
             && let Some(order) = orders::get(self.control, device).await?
@@ -217,6 +223,12 @@ impl Taker<'_> {
             outbox::push(self.control, &Message { topic, payload: order.bytes, retain: true }).await?;
         }
         Ok(())
+    }
+
+    /// What a hello does to the telemetry.
+    async fn greeted(&mut self, device: &DeviceId, hello: &Hello) -> Result<(), StoreError> {
+        self.page.wrote(device, &hello.boot);
+        self.page.trim(self.telemetry, device).await
     }
 
     /// Who speaks: notes the boot, what speaks against the device, and that a new key has connected.

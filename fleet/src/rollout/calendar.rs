@@ -64,6 +64,11 @@ impl Zone {
         &self.name
     }
 
+    /// A moment with everything that a calendar there knows of it.
+    pub fn at(&self, moment: Timestamp) -> jiff::Zoned {
+        instant(moment).to_zoned(self.zone.clone())
+    }
+
     /// A moment as a clock on the site's wall shows it, `02:00` or `Tue 02:00` if it is not today.
     pub fn clock(&self, moment: Timestamp, now: Timestamp) -> String {
         let local = |time: Timestamp| instant(time).to_zoned(self.zone.clone());

@@ -1,12 +1,13 @@
 //! Bundles that were accepted: what the catalogue lists now, and what it listed once.
 
-use muster_protocol::ids::{BundlePath, Digest, ModelName};
+use muster_protocol::ids::{BundlePath, BundleVersion, Digest, ModelName};
 use muster_protocol::manifest::Manifest;
 use muster_protocol::time::Timestamp;
 use muster_protocol::trust::Revocation;
 
 use super::convert::{column, count, from_json, parse, time};
 use super::{Control, ControlTx, NewestFirst, Page, Result, StoreError};
+use crate::registry::Candidate;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bundle {
@@ -122,6 +123,75 @@ pub async fn list(
         .map_err(StoreError::query("listing bundles"))?
         .into_iter()
         .map(Bundle::try_from)
+        .collect()
+}
+
+const VERSION: &str = "select sha256, path, accepted, size_bytes, manifest, reference, catalogued, revoked from bundles \
+     where model = $1 and version = $2 order by catalogued desc, accepted desc limit 1";
+
+/// A model's version by what people call it: the one that the catalogue lists, else the newest that it listed once.
+pub async fn version(db: &mut Control, model: &ModelName, version: &BundleVersion) -> Result<Option<Bundle>> {
+    sqlx::query_as::<_, Row>(VERSION)
+        .bind(model.as_str())
+        .bind(version.as_str())
+        .fetch_optional(db.sql())
+        .await
+        .map_err(StoreError::query("reading a model's version"))?
+        .map(Bundle::try_from)
+        .transpose()
+}
+
+/// A model that has bundles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    pub name: ModelName,
+    pub versions: u64,
+}
+
+const MODELS: &str =
+    "select model, count(*) from bundles where model > $1 group by model order by model limit $2";
+
+/// By name.
+pub async fn models(db: &mut Control, page: &Page<ModelName>) -> Result<Vec<Model>> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(MODELS)
+        .bind(page.after.as_ref().map_or("", ModelName::as_str))
+        .bind(page.limit())
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("listing models"))?;
+    rows.into_iter()
+        .map(|(name, versions)| Ok(Model { name: parse("model name", &name)?, versions: count(versions) }))
+        .collect()
+}
+
+const STANDING: &str = "select sha256, path, accepted, catalogued, revoked is not null from bundles where model = $1 \
+     order by accepted desc, sha256 desc limit $2";
+
+/// A version without its manifest: where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub path: BundlePath,
+    pub candidate: Candidate,
+}
+
+/// A model's versions, the newest first.
+pub async fn standing(db: &mut Control, model: &ModelName, limit: u32) -> Result<Vec<Standing>> {
+    let rows: Vec<(String, String, i64, bool, bool)> = sqlx::query_as(STANDING)
+        .bind(model.as_str())
+        .bind(Page::<()>::first(limit).limit())
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("listing a model's versions"))?;
+    rows.into_iter()
+        .map(|(sha256, path, accepted, catalogued, is_revoked)| {
+            let candidate = Candidate {
+                bundle: parse("bundle digest", &sha256)?,
+                accepted: time(accepted),
+                may_run: catalogued && !is_revoked,
+                is_revoked,
+            };
+            Ok(Standing { path: parse("bundle path", &path)?, candidate })
+        })
         .collect()
 }
 

@@ -5,6 +5,11 @@ use super::{Control, ControlTx, Result, StoreError};
 /// Which retained state on the broker is ours; see `say`.
 pub const EPOCH: &str = "epoch";
 
+/// How far in the log others were told of lineage; and how many events they took, and refused.
+pub const LINEAGE_PLACE: &str = "lineage.place";
+pub const LINEAGE_TOLD: &str = "lineage.told";
+pub const LINEAGE_REFUSED: &str = "lineage.refused";
+
 const GET: &str = "select value from meta where key = $1";
 
 pub async fn get(db: &mut Control, key: &str) -> Result<Option<String>> {

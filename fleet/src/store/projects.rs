@@ -1,9 +1,9 @@
-//! Projects, and whose each thing is. Sites and models belong to one project each; everything else belongs to the project of
+//! Projects, and whose each thing is. Sites, models and datasets belong to one project each; everything else belongs to the project of
 //! its site or its model. What is not assigned belongs to `default`.
 
 use std::collections::BTreeMap;
 
-use muster_protocol::ids::{CaptureId, DeviceId, Digest, ModelName, SiteName};
+use muster_protocol::ids::{CaptureId, DatasetName, DeviceId, Digest, ModelName, SiteName};
 use muster_protocol::time::Timestamp;
 
 use super::convert::{parse, time};
@@ -12,7 +12,7 @@ use crate::identity::ProjectName;
 
 /// Projects beside `default`.
 pub const PROJECTS_MAX: i64 = 1000;
-/// Sites, and models, that are assigned.
+/// Sites, models and datasets that are assigned, of each.
 pub const ASSIGNED_MAX: i64 = 10_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +22,12 @@ pub struct Project {
     pub made_by: String,
 }
 
-/// Which site and model is whose, as far as they are assigned.
+/// Which site, model and dataset is whose, as far as they are assigned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owned {
     pub sites: BTreeMap<SiteName, ProjectName>,
     pub models: BTreeMap<ModelName, ProjectName>,
+    pub datasets: BTreeMap<DatasetName, ProjectName>,
 }
 
 /// What a thing belongs to.
@@ -34,6 +35,7 @@ pub struct Owned {
 pub enum Of {
     Site(SiteName),
     Model(ModelName),
+    Dataset(DatasetName),
 }
 
 impl Owned {
@@ -41,6 +43,7 @@ impl Owned {
         let found = match of {
             Of::Site(site) => self.sites.get(site),
             Of::Model(model) => self.models.get(model),
+            Of::Dataset(name) => self.datasets.get(name),
         };
         found.cloned().unwrap_or_else(ProjectName::default_project)
     }
@@ -92,6 +95,7 @@ pub async fn exists(db: &mut Control, name: &ProjectName) -> Result<bool> {
 
 const SITES: &str = "select site, project from project_sites order by site limit $1";
 const MODELS: &str = "select model, project from project_models order by model limit $1";
+const DATASETS: &str = "select dataset, project from project_datasets order by dataset limit $1";
 
 pub async fn owned(db: &mut Control) -> Result<Owned> {
     let mut owned = Owned::default();
@@ -100,6 +104,9 @@ pub async fn owned(db: &mut Control) -> Result<Owned> {
     }
     for (model, project) in pairs(db, MODELS).await? {
         owned.models.insert(parse("assigned model", &model)?, parse("model's project", &project)?);
+    }
+    for (dataset, project) in pairs(db, DATASETS).await? {
+        owned.datasets.insert(parse("assigned dataset", &dataset)?, parse("dataset's project", &project)?);
     }
     Ok(owned)
 }
@@ -116,14 +123,18 @@ const GIVE_SITE: &str = "insert into project_sites (site, project) values ($1, $
      on conflict (site) do update set project = excluded.project";
 const GIVE_MODEL: &str = "insert into project_models (model, project) values ($1, $2) \
      on conflict (model) do update set project = excluded.project";
+const GIVE_DATASET: &str = "insert into project_datasets (dataset, project) values ($1, $2) \
+     on conflict (dataset) do update set project = excluded.project";
 const FREE_SITE: &str = "delete from project_sites where site = $1";
 const FREE_MODEL: &str = "delete from project_models where model = $1";
+const FREE_DATASET: &str = "delete from project_datasets where dataset = $1";
 
-/// Moves a site or a model into a project, and all that belongs to it.
+/// Moves a site, a model or a dataset into a project, and all that belongs to it.
 pub async fn assign(tx: &mut ControlTx, of: &Of, project: &ProjectName) -> Result<()> {
     let (give, free, name) = match of {
         Of::Site(site) => (GIVE_SITE, FREE_SITE, site.as_str()),
         Of::Model(model) => (GIVE_MODEL, FREE_MODEL, model.as_str()),
+        Of::Dataset(name) => (GIVE_DATASET, FREE_DATASET, name.as_str()),
     };
     // `default` holds what is not assigned, so nothing is ever assigned to it.
     let query = if project.is_default() {

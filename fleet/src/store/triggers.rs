@@ -1,4 +1,4 @@
-//! Every reason to retrain and every refusal to. Written once; the documents are the mind's.
+//! Every reason to retrain, and the newest [`REFUSALS_KEPT`] refusals of each model. The documents are the mind's.
 
 use muster_protocol::ids::{ModelName, TriggerId};
 use muster_protocol::time::Timestamp;
@@ -10,23 +10,57 @@ use super::{Control, ControlTx, NewestFirst, Page, Result, StoreError};
 
 const WHAT: &str = "trigger";
 
-const ADD: &str = "insert into triggers (id, model, at, document) values ($1, $2, $3, $4)";
+/// Refusals of a model that are kept. What became a run is kept as long as anything.
+pub const REFUSALS_KEPT: i64 = 1000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Run,
+    Refused,
+}
+
+const ADD: &str = "insert into triggers (id, model, at, refused, document) values ($1, $2, $3, $4, $5)";
+const TRIM: &str = "delete from triggers where model = $1 and refused = true and id in \
+     (select id from triggers where model = $1 and refused = true order by at desc, id desc limit 1000 offset $2)";
 
 pub async fn add(
     tx: &mut ControlTx,
     id: &TriggerId,
     model: &ModelName,
     at: Timestamp,
+    outcome: Outcome,
     document: &(impl Serialize + Sync),
 ) -> Result<()> {
     sqlx::query(ADD)
         .bind(id.as_str())
         .bind(model.as_str())
         .bind(at.as_millis())
+        .bind(outcome == Outcome::Refused)
         .bind(to_json(WHAT, document)?)
         .execute(tx.sql())
         .await
         .map_err(StoreError::query("writing a trigger"))?;
+    if outcome == Outcome::Refused {
+        sqlx::query(TRIM)
+            .bind(model.as_str())
+            .bind(REFUSALS_KEPT)
+            .execute(tx.sql())
+            .await
+            .map_err(StoreError::query("trimming refused triggers"))?;
+    }
+    Ok(())
+}
+
+const SAVE: &str = "update triggers set document = $2 where id = $1";
+
+/// Writes a trigger again that was counted once more.
+pub async fn save(tx: &mut ControlTx, id: &TriggerId, document: &(impl Serialize + Sync)) -> Result<()> {
+    sqlx::query(SAVE)
+        .bind(id.as_str())
+        .bind(to_json(WHAT, document)?)
+        .execute(tx.sql())
+        .await
+        .map_err(StoreError::query("counting a trigger"))?;
     Ok(())
 }
 

@@ -1,30 +1,36 @@
 //! Triggers become runs, runs move on with time, and what a run published is rolled out where the policy says so.
 
-use muster_protocol::ids::{ModelName, RolloutId, RunId, SlotName, TriggerId};
+mod ask;
+mod propose;
+
+use std::time::Duration;
+
+use muster_protocol::ids::{ModelName, RolloutId, SlotName};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 
 use super::{TaskError, Tasks};
-use crate::retrain::{
-    self, Decision, Policy, RolloutPolicy, Run, RunState, Trigger, TriggerOutcome, Why, decide,
-};
+use crate::retrain::{self, Policy, RolloutPolicy, Run, RunState};
 use crate::rollout::filter::FilterError;
 use crate::rollout::journal::{Entry, Input, outcome};
 use crate::rollout::{Actor as Starter, Members, Plan, Rollout, Verb};
 use crate::store::log::{Actor, Moment, NewEntry};
 use crate::store::projects::{self, Of};
 use crate::store::{
-    Control, ControlTx, LIMIT_MAX, Page, Saved, StoreError, Versioned, journal, log, policies, rollouts,
-    runs, triggers,
+    Control, ControlTx, LIMIT_MAX, Page, Saved, StoreError, Versioned, journal, log, policies, rollouts, runs,
 };
 
-/// Runs of a model that a decision looks back on.
-const HISTORY: u32 = 100;
+pub use ask::Asker;
+pub(super) use ask::rows_since;
+pub use propose::{Asked, Proposed, propose};
+
+/// A candidate waits for people, who take their time.
+const WAITS_FOR_PEOPLE: Duration = Duration::from_hours(1);
 
 /// Looks at every run that may move by itself; answers when time alone may change something.
 pub async fn look(tasks: &Tasks) -> Result<Option<Timestamp>, TaskError> {
     let mut look_again: Option<Timestamp> = None;
-    for state in ["collecting", "claimed", "succeeded"] {
+    for state in ["collecting", "claimed", "candidate", "succeeded"] {
         let page = Page::first(LIMIT_MAX);
         let found = runs::list::<Run>(&mut tasks.store.read().await?, None, Some(state), &page).await?;
         for run in found {
@@ -32,6 +38,7 @@ pub async fn look(tasks: &Tasks) -> Result<Option<Timestamp>, TaskError> {
                 RunState::Collecting { until } => Some(*until),
                 // A lease is real time; the world clock is at least as fast, so this looks early rather than late.
                 RunState::Claimed { .. } => Some(tasks.clocks.world.now().plus(retrain::LEASE)),
+                RunState::Candidate { .. } => Some(tasks.clocks.world.now().plus(WAITS_FOR_PEOPLE)),
                 RunState::Queued { .. }
                 | RunState::Published { .. }
                 | RunState::Rejected { .. }
@@ -55,13 +62,22 @@ async fn step(tasks: &Tasks, loaded: Versioned<Run>) -> Result<(), TaskError> {
         let sentence = match &run.state {
             RunState::Queued { .. } => format!("{}: the run waits for a builder", run.model),
             RunState::Failed { cause } => format!("{}: the run failed: {}", run.model, cause.sentence),
+            RunState::Rejected { cause, .. } => {
+                format!("{}: the candidate goes nowhere: {}", run.model, cause.sentence)
+            }
             RunState::Collecting { .. }
             | RunState::Claimed { .. }
+            | RunState::Candidate { .. }
             | RunState::Published { .. }
-            | RunState::Rejected { .. }
             | RunState::Cancelled { .. } => format!("{}: the run is {}", run.model, run.state.name()),
         };
-        let kind = if run.state.is_open() { "run.queued" } else { "run.failed" };
+        let kind = if matches!(run.state, RunState::Rejected { .. }) {
+            "run.rejected"
+        } else if run.state.is_open() {
+            "run.queued"
+        } else {
+            "run.failed"
+        };
         return save(&mut tx, revision, &run, Some((kind, sentence)), moment).await?.commit(tx).await;
     }
     if let RunState::Published { bundle, .. } = run.state.clone()
@@ -182,6 +198,11 @@ pub async fn open_in_slot(control: &mut Control, slot: &SlotName) -> Result<Opti
     Ok(open(control, |rollout| rollout.slot == *slot).await?)
 }
 
+/// Some open rollout of a model, in whatever slot.
+async fn open_of_model(control: &mut Control, model: &ModelName) -> Result<Option<RolloutId>, TaskError> {
+    Ok(open(control, |rollout| rollout.model == *model).await?)
+}
+
 /// The open rollout that brings the same bundle into a slot: a second one could say nothing new.
 pub async fn open_with(
     control: &mut Control,
@@ -202,75 +223,6 @@ async fn open(
         }
     }
     Ok(None)
-}
-
-/// What became of a wish to retrain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proposed {
-    Run,
-    Refused {
-        code: String,
-    },
-    /// For the same reason as last time; nothing was recorded again.
-    RefusedAsBefore,
-}
-
-/// Decides on a trigger and records it, run or refusal, in the caller's transaction.
-pub async fn propose(
-    tx: &mut ControlTx,
-    id: TriggerId,
-    model: &ModelName,
-    why: Why,
-    policy: Option<&Policy>,
-    refused_before: Option<&str>,
-    moment: Moment,
-) -> Result<Proposed, TaskError> {
-    let history = runs::list::<Run>(tx, Some(model), None, &Page::first(HISTORY)).await?;
-    let history: Vec<Run> = history.into_iter().map(|loaded| loaded.document).collect();
-    let (outcome, proposed, kind, sentence) = match decide(policy, &why, &history, moment.world_at) {
-        Decision::Refuse(cause) => {
-            if refused_before == Some(cause.code.as_str()) {
-                return Ok(Proposed::RefusedAsBefore);
-            }
-            let sentence = format!("{model}: no retraining: {}", cause.sentence);
-            let proposed = Proposed::Refused { code: cause.code.clone() };
-            (TriggerOutcome::Refused { cause }, proposed, "trigger.refused", sentence)
-        }
-        Decision::Run { not_before } => {
-            let run = RunId::mint(crate::mint::random()?);
-            let trigger = Trigger {
-                id: id.clone(),
-                model: model.clone(),
-                at: moment.world_at,
-                why: why.clone(),
-                outcome: TriggerOutcome::Run { run: run.clone() },
-            };
-            let new = Run::new(run.clone(), &trigger, not_before, now(moment));
-            let columns = runs::RunColumns { state: new.state.name(), lease: None };
-            runs::create(tx, &new.id, model, new.created, columns, &new).await?;
-            let sentence = match &new.state {
-                RunState::Collecting { until } => {
-                    format!("{model}: retraining when enough of the new world was seen, at {until}")
-                }
-                RunState::Queued { .. }
-                | RunState::Claimed { .. }
-                | RunState::Published { .. }
-                | RunState::Rejected { .. }
-                | RunState::Failed { .. }
-                | RunState::Cancelled { .. } => format!("{model}: retraining waits for a builder"),
-            };
-            (TriggerOutcome::Run { run }, Proposed::Run, "trigger.accepted", sentence)
-        }
-    };
-    let actor = match &why {
-        Why::Manual { by, .. } => Actor::Person(by.clone()),
-        Why::Drift { .. } | Why::Labels { .. } => Actor::Policy(model.clone()),
-    };
-    let trigger = Trigger { id: id.clone(), model: model.clone(), at: moment.world_at, why, outcome };
-    triggers::add(tx, &id, model, trigger.at, &trigger).await?;
-    let entry = NewEntry { when: moment, kind, subject: id.to_string(), sentence: sentence.into(), actor };
-    log::append(tx, &entry).await?;
-    Ok(proposed)
 }
 
 /// Whether a save took; only then the transaction may be committed.
@@ -317,6 +269,7 @@ pub fn columns(run: &Run) -> runs::RunColumns<'_> {
         RunState::Claimed { builder, lease_until, .. } => Some(runs::Lease { builder, until: *lease_until }),
         RunState::Collecting { .. }
         | RunState::Queued { .. }
+        | RunState::Candidate { .. }
         | RunState::Published { .. }
         | RunState::Rejected { .. }
         | RunState::Failed { .. }

@@ -7,6 +7,8 @@ use muster_fleet::builder::config::Config;
 use muster_fleet::builder::heartbeat::Stopped;
 use muster_fleet::builder::worker::{RunEnd, Worker};
 use muster_fleet::client::Finish;
+use muster_fleet::dataset::Source;
+use muster_fleet::table::Survey;
 use muster_protocol::ids::RunId;
 use muster_protocol::time::Timestamp;
 use serde_json::json;
@@ -18,7 +20,7 @@ use crate::publishing::{Publisher, agent, runtime};
 
 const COPY: &str = "echo progress 0.5 fitting; echo working; cp -r \"$MUSTER_DATA\"/. \"$MUSTER_OUT\"/";
 
-fn run_id() -> RunId {
+pub(crate) fn run_id() -> RunId {
     RunId::mint([7; 16])
 }
 
@@ -26,24 +28,36 @@ fn now() -> Timestamp {
     "2026-11-24T02:03:04Z".parse().unwrap()
 }
 
-struct Bench {
-    fleet: FakeFleet,
-    publisher: Publisher,
+pub(crate) struct Bench {
+    pub(crate) fleet: FakeFleet,
+    pub(crate) publisher: Publisher,
 }
 
 impl Bench {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let fleet = FakeFleet::start().await;
         let publisher = Publisher::start(&fleet).await;
+        let bench = Self { fleet, publisher };
+        bench.fleet.with(|asked| asked.claim = Some(Bench::claim()));
+        bench
+    }
+
+    fn claim() -> serde_json::Value {
         let request = json!({"schema": "muster-run/1", "run": run_id(), "model": "er",
             "trigger": {"id": "trg-00000000000000000000000001", "kind": "manual"}});
-        let claim = json!({"run": {"id": run_id(), "model": "er"}, "request": request, "champion": null});
-        fleet.with(|asked| asked.claim = Some(claim));
-        Self { fleet, publisher }
+        json!({"run": {"id": run_id(), "model": "er"}, "request": request, "champion": null})
+    }
+
+    /// Work on a dataset that ends before a model is asked.
+    async fn train_on(&self, script: &str, dataset: &str) -> RunEnd {
+        let path = self.config(script, 60, Path::new("/no/agent"), Path::new("/"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{text}datasets = ['{dataset}']\n")).unwrap();
+        self.run(&path).await
     }
 
     /// Builds a bundle of these weights, puts it on the fleet and makes it the champion.
-    async fn champion(&self, weights: [f32; 2]) {
+    pub(crate) async fn champion(&self, weights: [f32; 2]) {
         let (from, out) = (self.publisher.path("champion-trained"), self.publisher.path("champion"));
         onnx::trainer_output(&from, &onnx::logistic(weights, 0.0));
         let digest = self.publisher.build(&from, &out, &[]).await.unwrap();
@@ -57,11 +71,15 @@ impl Bench {
     }
 
     fn config(&self, script: &str, timeout_s: u64, agent: &Path, runtime: &Path) -> PathBuf {
+        let trainer = format!("command = ['sh', '-c', '''{script}''']\ntimeout_s = {timeout_s}\n");
+        self.write_config(&trainer, "", agent, runtime)
+    }
+
+    fn write_config(&self, trainer: &str, more: &str, agent: &Path, runtime: &Path) -> PathBuf {
         let path = self.publisher.path("builder.toml");
         let text = format!(
             "name = 'b1'\nfleet = '{}'\nwork_dir = 'work'\nkey = 'keys/builder.key'\nroot = 'metadata/root.json'\n\
-             agent = '{}'\nruntime = '{}'\npoll_s = 0.05\n[[models]]\nmodel = 'er'\n\
-             command = ['sh', '-c', '''{script}''']\ndata = 'data'\ntimeout_s = {timeout_s}\n",
+             agent = '{}'\nruntime = '{}'\npoll_s = 0.05\n{more}\n[[models]]\nmodel = 'er'\ndata = 'data'\n{trainer}",
             self.fleet.url,
             agent.display(),
             runtime.display()
@@ -71,7 +89,16 @@ impl Bench {
     }
 
     async fn work(&self, script: &str, timeout_s: u64, agent: &Path, runtime: &Path) -> RunEnd {
-        let config = Config::read(&self.config(script, timeout_s, agent, runtime)).unwrap();
+        self.run(&self.config(script, timeout_s, agent, runtime)).await
+    }
+
+    /// Work by a trainer elsewhere: lines of the model's part of the configuration, and lines before it.
+    pub(crate) async fn work_elsewhere(&self, trainer: &str, more: &str) -> RunEnd {
+        self.run(&self.write_config(trainer, more, &agent(), &runtime())).await
+    }
+
+    async fn run(&self, config: &Path) -> RunEnd {
+        let config = Config::read(config).unwrap();
         let worker = Worker::new(config, now).unwrap().heartbeat_every(Duration::from_millis(50));
         let one = CancellationToken::new();
         tokio::time::timeout(Duration::from_mins(2), worker.one(&one)).await.unwrap().unwrap().unwrap()
@@ -87,7 +114,7 @@ impl Bench {
     }
 }
 
-fn failure(end: &RunEnd) -> (&str, &str) {
+pub(crate) fn failure(end: &RunEnd) -> (&str, &str) {
     match end {
         RunEnd::Finished(Finish::Failed { code, sentence } | Finish::Rejected { code, sentence, .. }) => {
             (code, sentence)
@@ -102,7 +129,7 @@ async fn a_better_model_is_signed_and_published() {
     bench.champion([-1.0, 2.0]).await;
     onnx::trainer_output(&bench.data(), &onnx::logistic([4.0, -2.0], 0.0));
     let end = bench.work(COPY, 60, &agent(), &runtime()).await;
-    let RunEnd::Finished(Finish::Published { bundle, evaluation }) = &end else { panic!("{end:?}") };
+    let RunEnd::Finished(Finish::Published { bundle, evaluation, .. }) = &end else { panic!("{end:?}") };
     assert!(bundle.path.to_string().starts_with("bundles/er/auto/20261124.020304-"), "{}", bundle.path);
     assert!(evaluation["sets"][1]["challenger"].as_f64() < evaluation["sets"][1]["champion"].as_f64());
     bench.fleet.with(|asked| {
@@ -214,4 +241,57 @@ async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
         }
     };
     tokio::time::timeout(Duration::from_mins(1), asking).await.expect("it never came")
+}
+
+#[tokio::test]
+async fn a_run_is_trained_on_versions_that_are_what_their_digests_say() {
+    let bench = Bench::start().await;
+    let table = bench.publisher.path("beds.parquet");
+    crate::datasets::beds(&table, 50, 0.0);
+    let bytes = std::fs::read(&table).unwrap();
+    let survey = Survey {
+        files: vec![(table, "beds.parquet".to_owned())],
+        time_column: None,
+        rules: Vec::new(),
+        source: Source::Files,
+    };
+    let manifest = survey.run(&mut |_| ()).unwrap().manifest;
+    let (digest, file) = (manifest.digest().unwrap(), manifest.files[0].sha256);
+    let version = json!({"name": "er-beds", "number": 4, "sha256": digest, "manifest": manifest});
+    bench.fleet.answer("GET /api/v1/datasets/er-beds/versions/latest", 200, version);
+    bench.fleet.answer(&format!("POST /api/v1/runs/{}/datasets", run_id()), 200, json!({"items": []}));
+    bench.fleet.with(|asked| asked.blobs.insert(file.to_string(), bytes.clone().into()));
+
+    // The trainer is told where they are, and the fleet before it that they are used.
+    let script = r#"grep -o '"path": "[^"]*"' "$MUSTER_REQUEST"; cat "$(dirname "$MUSTER_OUT")"/../../datasets/*/beds.parquet | wc -c; exit 3"#;
+    bench.fleet.with(|asked| asked.claim = Some(Bench::claim()));
+    let end = bench.train_on(script, "er-beds").await;
+    assert_eq!(failure(&end).0, "trainer_exit", "{end:?}");
+    bench.fleet.with(|asked| {
+        let log: Vec<String> = asked
+            .heartbeats
+            .iter()
+            .flat_map(|beat| beat["log"].as_array().unwrap().clone())
+            .map(|line| line.to_string())
+            .collect();
+        assert!(log.iter().any(|line| line.contains(&digest.to_string())), "{log:?}");
+        assert!(log.iter().any(|line| line.contains(&bytes.len().to_string())), "{log:?}");
+        let (_, _, _, said) = asked.requests.iter().find(|request| request.1.ends_with("/datasets")).unwrap();
+        assert_eq!(*said, json!({"builder": "b1", "datasets": [{"name": "er-beds", "sha256": digest}]}));
+    });
+
+    // A file that somebody changed in the builder's folder is noticed before anything is trained.
+    let kept = bench.publisher.path("work/datasets").join(digest.to_string()).join("beds.parquet");
+    std::fs::write(&kept, b"other rows").unwrap();
+    bench.fleet.with(|asked| asked.claim = Some(Bench::claim()));
+    let end = bench.train_on("touch trained", "er-beds").await;
+    assert_eq!(failure(&end).0, "dataset_digest", "{end:?}");
+
+    // And so is one that came altered.
+    std::fs::remove_file(&kept).unwrap();
+    bench.fleet.with(|asked| asked.blobs.insert(file.to_string(), vec![0; bytes.len()].into()));
+    bench.fleet.with(|asked| asked.claim = Some(Bench::claim()));
+    let end = bench.train_on("touch trained", "er-beds").await;
+    assert_eq!(failure(&end).0, "dataset_digest", "{end:?}");
+    assert!(!kept.exists() && !bench.publisher.path("trained").exists());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use muster_fleet::drift::{Incident, Kind, Site, Watch};
 use muster_fleet::fleet::Fleet;
-use muster_fleet::retrain::{LabelPolicy, Policy, RolloutPolicy};
+use muster_fleet::retrain::{Approval, Guards, LabelPolicy, Policy, RolloutPolicy};
 use muster_fleet::store::watches::{self, Seat};
 use muster_fleet::store::{NewestFirst, Page, Saved, incidents, log, policies, windows};
 use muster_protocol::drift::{Counter, Counts};
@@ -191,6 +191,10 @@ async fn set_policy(fleet: &Fleet) {
         min_data_s: 0,
         runs_per_week_max: 1,
         labels: LabelPolicy { horizon_s: 86_400, retrain: true },
+        schedule: None,
+        volume: None,
+        guards: Guards::default(),
+        approval: Approval::None,
         rollout: RolloutPolicy::Manual,
     };
     let mut tx = fleet.store.write().await.unwrap();

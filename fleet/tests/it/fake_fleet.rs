@@ -33,6 +33,10 @@ pub(crate) struct Asked {
     pub heartbeat: Option<(u16, Value)>,
     pub heartbeats: Vec<Value>,
     pub finished: Option<Value>,
+    /// How often a result token was asked for; the newest is `token-N`.
+    pub tokens: usize,
+    /// What a trainer elsewhere handed back.
+    pub result: Option<Value>,
     /// Answers to GET and POST by path; the last one stays.
     pub answers: BTreeMap<String, Vec<(u16, Value)>>,
     /// Everything else that was asked: method, path and query, actor, body.
@@ -44,10 +48,14 @@ impl FakeFleet {
         let state = Arc::new(Mutex::new(Asked::default()));
         let app = Router::new()
             .route("/api/v1/blobs/{digest}", get(get_blob).put(put_blob))
+            .route("/api/v1/dataset-blobs/{digest}", get(get_blob))
             .route("/api/v1/trust/{name}", get(get_trust).put(put_trust))
             .route("/api/v1/runs/claim", post(claim))
             .route("/api/v1/runs/{id}/heartbeat", post(heartbeat))
             .route("/api/v1/runs/{id}/finish", post(finish))
+            .route("/api/v1/runs/{id}/result/token", post(token))
+            .route("/api/v1/runs/{id}/result", get(get_result).post(hand_back))
+            .route("/api/v1/runs/{id}/result/files/{digest}", axum::routing::put(put_result_file))
             .fallback(other)
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(state.clone());
@@ -114,6 +122,44 @@ async fn heartbeat(State(state): Shared, Json(body): Json<Value>) -> Response {
 async fn finish(State(state): Shared, Json(body): Json<Value>) -> Response {
     state.lock().unwrap().finished = Some(body);
     Json(json!({})).into_response()
+}
+
+async fn token(State(state): Shared, Json(body): Json<Value>) -> Response {
+    assert_eq!(body["builder"], "b1");
+    let mut asked = state.lock().unwrap();
+    asked.tokens += 1;
+    (StatusCode::CREATED, Json(json!({"token": format!("token-{}", asked.tokens), "until": 0})))
+        .into_response()
+}
+
+async fn get_result(State(state): Shared) -> Response {
+    let result = state.lock().unwrap().result.clone();
+    result.map_or_else(|| StatusCode::NO_CONTENT.into_response(), |result| Json(result).into_response())
+}
+
+async fn put_result_file(
+    state: Shared,
+    headers: HeaderMap,
+    Path((_, digest)): Path<(String, String)>,
+    body: Bytes,
+) -> Response {
+    if !is_trusted(&state, &headers) {
+        return problem(404, "no run takes a result by this token");
+    }
+    put_blob(state, Path(digest), body).await
+}
+
+async fn hand_back(state: Shared, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    if !is_trusted(&state, &headers) {
+        return problem(404, "no run takes a result by this token");
+    }
+    state.lock().unwrap().result = Some(body);
+    Json(json!({})).into_response()
+}
+
+fn is_trusted(state: &Shared, headers: &HeaderMap) -> bool {
+    let newest = format!("Bearer token-{}", state.lock().unwrap().tokens);
+    headers.get(header::AUTHORIZATION).is_some_and(|said| said == newest.as_str())
 }
 
 async fn other(

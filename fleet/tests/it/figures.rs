@@ -42,7 +42,9 @@ async fn prometheus_reads_metrics() {
     let api = Api::start().await;
     let device = report_once(&api).await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), api.get("/metrics").await.text()).unwrap();
+    let text = api.get("/metrics").await.text();
+    crate::board::check(include_str!("../../../docs/grafana/fleet.json"), &text);
+    std::fs::write(file.path(), text).unwrap();
     let found = interop::run("metrics.py", &[&file.path().display().to_string()]).await.unwrap();
     let families: BTreeMap<String, Value> = serde_json::from_slice(&found).unwrap();
     let samples = |name: &str| -> Vec<(String, BTreeMap<String, String>, f64)> {

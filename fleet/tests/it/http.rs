@@ -3,12 +3,15 @@
 
 mod builders;
 mod captures;
+mod datasets;
 mod desk;
 mod guards;
+pub(crate) mod lineage;
 mod live;
 mod matrix;
 mod oidc;
 mod people;
+mod models;
 mod registry;
 mod rollouts;
 mod sites;

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a story that goes wrong should stop, and say where")]
 
+mod audit;
+#[path = "../../../agent/tests/it/board.rs"]
+mod board;
 #[path = "../../benches/ingest/boxes.rs"]
 mod boxes;
 mod broker;
@@ -11,6 +14,7 @@ mod ceremonies;
 mod cli;
 mod contract;
 mod corpus;
+mod datasets;
 mod delivery;
 mod desk;
 mod device;
@@ -18,17 +22,21 @@ mod door;
 mod drift;
 mod fake_fleet;
 mod figures;
+mod flight;
 mod hand_out;
 mod heavy;
 mod http;
 mod ingest;
 mod intake;
 mod interop;
+mod label_studio;
 mod member;
 mod mosquitto;
+mod oci;
 mod offline;
 mod oms;
 mod onnx;
+mod openlineage;
 mod outgrown;
 mod pipe;
 mod postgres;
@@ -37,8 +45,11 @@ mod publishing;
 mod releases;
 mod restart;
 mod roster;
+mod s3;
+mod schemas;
 mod server;
 mod shadow;
 mod store;
 mod telemetry;
+mod trainers;
 mod variants;

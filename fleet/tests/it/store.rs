@@ -192,7 +192,8 @@ async fn newest_first_lists_go_on_where_they_stopped() {
     let mut tx = store.write().await.unwrap();
     // Two of the same time: the id decides.
     for (n, seconds) in [(1, 10), (2, 20), (3, 20), (4, 30)] {
-        triggers::add(&mut tx, &TriggerId::mint([n; 16]), &model(), at(seconds), &json!({"n": n}))
+        let outcome = triggers::Outcome::Refused;
+        triggers::add(&mut tx, &TriggerId::mint([n; 16]), &model(), at(seconds), outcome, &json!({"n": n}))
             .await
             .unwrap();
     }

@@ -108,7 +108,9 @@ async fn an_onnx_model_becomes_three_variants_that_every_box_can_run() {
 #[tokio::test]
 async fn a_saved_model_and_openvinos_own_format_become_openvinos_own() {
     let folder = tempfile::tempdir().unwrap();
-    for (from, columns) in [("tests/fixtures/frameworks/tensorflow", 8), ("../agent/tests/fixtures/ir/model.xml", 4)] {
+    for (from, columns) in
+        [("tests/fixtures/frameworks/tensorflow", 8), ("../agent/tests/fixtures/ir/model.xml", 4)]
+    {
         let rows = rows(folder.path(), columns);
         let args =
             ["--variants", "fp32,fp16,int8", "--calibration", rows.to_str().unwrap(), "--task", "binary"];

@@ -51,6 +51,25 @@ pub fn chi2_sf(x: f64, df: f64) -> f64 {
     gamma_q(df / 2.0, x / 2.0)
 }
 
+/// The value that a chi-square variable exceeds with the chance `alpha`, 0 to 1: the other way round of [`chi2_sf`].
+pub fn chi2_quantile(alpha: f64, df: f64) -> f64 {
+    let alpha = alpha.clamp(1e-300, 1.0);
+    let (mut low, mut high) = (0.0, df.max(1.0));
+    // Doubled until the tail is thin enough; 1e-300 is reached long before the bound.
+    for _ in 0..64 {
+        if chi2_sf(high, df) <= alpha {
+            break;
+        }
+        low = high;
+        high *= 2.0;
+    }
+    for _ in 0..100 {
+        let middle = f64::midpoint(low, high);
+        if chi2_sf(middle, df) > alpha { low = middle } else { high = middle }
+    }
+    f64::midpoint(low, high)
+}
+
 /// The tail of twice an F(2, R) variable: a chi-square(2) tail made heavier for a scale that was estimated from only
 /// `windows` replayed windows. None means the scale is known.
 pub fn f2_sf(s: f64, windows: Option<u32>) -> f64 {
@@ -224,6 +243,10 @@ mod tests {
         check(gamma_q(1.0, f64::INFINITY), 0.0);
         check(gamma_q(1.0, f64::MAX), 0.0);
         check(chi2_sf(2.0, 2.0), (-1f64).exp());
+        check(chi2_quantile(0.05, 1.0), 3.841_458_820_694_124);
+        check(chi2_quantile(0.01, 9.0), 21.665_994_333_461_924);
+        check(chi2_quantile(1.0, 3.0), 0.0);
+        assert!(chi2_quantile(0.0, 5.0).is_finite());
         check(heavier(0.0, None), 0.0);
         check(f2_sf(0.0, Some(12)), 1.0);
         check(beta_binomial_upper(0, 0, 2.0, 1.0), 1.0);

@@ -147,6 +147,13 @@ impl Variant {
         if let Some(twice) = self.model_files().find(|path| !seen.insert(path.as_str())) {
             return Err(ManifestError::Twice(twice.clone()));
         }
+        let tolerances = self.golden.iter().flat_map(|golden| {
+            std::iter::once(&golden.tolerance_abs).chain(golden.tolerance_abs_by_class.values())
+        });
+        let numbers = tolerances.chain(std::iter::once(&self.limits.p95_ms_max));
+        if let Some(&found) = numbers.into_iter().find(|number| !number.is_finite() || **number < 0.0) {
+            return Err(ManifestError::Number { variant: self.id.clone(), found });
+        }
         let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
         match self.beside.iter().find(|path| folder(path) != folder(&self.file)) {
             Some(file) => Err(ManifestError::Apart {

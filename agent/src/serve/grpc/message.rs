@@ -8,22 +8,26 @@
 //! The library's own way copies both once more. It still serves every other call, and whoever compresses.
 
 use std::collections::VecDeque;
-use std::pin::{Pin, pin};
+use std::marker::PhantomData;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
+use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic::metadata::GRPC_CONTENT_TYPE;
+use tonic_prost::ProstEncoder;
 
 use super::super::body::{Intake, Pieces};
+use super::super::error::Refusal;
 use super::FRAME_BYTES;
 use super::tensors::ModelInferResponse;
 
@@ -38,18 +42,20 @@ const PIECE_BYTES_MIN: usize = 16 * 1024;
 pub(super) struct Counted {
     body: Body,
     intake: Intake,
-    held: Option<OwnedSemaphorePermit>,
+    held: OwnedSemaphorePermit,
+    came: usize,
 }
 
 impl Counted {
-    pub(super) fn new(body: Body, intake: Intake) -> Self {
-        Self { body, intake, held: None }
+    pub(super) fn new(body: Body, intake: Intake) -> Result<Self, Refusal> {
+        let held = intake.hold(0)?;
+        Ok(Self { body, intake, held, came: 0 })
     }
 
-    /// The one message that it holds.
-    pub(super) async fn message(self) -> Result<Bytes, Status> {
+    /// The one message that it holds, and its room.
+    pub(super) async fn message(mut self) -> Result<(Bytes, OwnedSemaphorePermit), Status> {
         let bytes_max = self.intake.bytes_max() + FRAME_BYTES;
-        let mut body = pin!(self);
+        let mut body = Pin::new(&mut self);
         let mut whole = Bytes::new();
         let mut parts = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -71,13 +77,16 @@ impl Counted {
                 return Err(Status::invalid_argument("one call holds one message; this one holds more"));
             }
             if known.len() < PREFIX + length {
+                // What is promised takes its place before there is any.
+                let Self { intake, held, .. } = &mut *body;
+                intake.hold_more(held, PREFIX + length)?;
                 // Once, and so much that it never has to move.
                 parts.reserve(PREFIX + length - parts.len());
             }
         }
         let mut whole = if parts.is_empty() { whole } else { parts.freeze() };
         match length(&whole)? {
-            Some(length) if whole.len() == PREFIX + length => Ok(whole.split_off(PREFIX)),
+            Some(length) if whole.len() == PREFIX + length => Ok((whole.split_off(PREFIX), self.held)),
             Some(_) | None => Err(Status::invalid_argument("the message ends before its time")),
         }
     }
@@ -105,19 +114,55 @@ impl hyper::body::Body for Counted {
             return Poll::Ready(None);
         };
         let frame = frame.map_err(|_| Status::cancelled("the request could not be read to its end"));
-        let held = frame.and_then(|frame| {
-            let more = self.intake.hold(frame.data_ref().map_or(0, Bytes::len))?;
-            match &mut self.held {
-                Some(held) => held.merge(more),
-                none => *none = Some(more),
-            }
+        let Self { intake, held, came, .. } = &mut *self;
+        let counted = frame.and_then(|frame| {
+            *came = came.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+            intake.hold_more(held, *came)?;
             Ok(frame)
         });
-        Poll::Ready(Some(held))
+        Poll::Ready(Some(counted))
     }
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// For the library's own way: messages as they came, because the library would read them on the thread that all requests
+/// share.
+#[derive(Debug)]
+pub(super) struct Undecoded<A>(PhantomData<A>);
+
+impl<A> Default for Undecoded<A> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<A: prost::Message + 'static> Codec for Undecoded<A> {
+    type Encode = A;
+    type Decode = Bytes;
+    type Encoder = ProstEncoder<A>;
+    type Decoder = AsItCame;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::default()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        AsItCame
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct AsItCame;
+
+impl Decoder for AsItCame {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(message.copy_to_bytes(message.remaining())))
     }
 }
 
@@ -161,10 +206,36 @@ mod tests {
     use super::*;
 
     async fn read(frames: &[&'static [u8]]) -> Result<Bytes, i32> {
+        read_into(&Intake::new(4096, 4096), frames).await
+    }
+
+    async fn read_into(intake: &Intake, frames: &[&'static [u8]]) -> Result<Bytes, i32> {
         let frames = frames.iter().map(|&frame| Bytes::from_static(frame)).collect();
-        let intake = Intake::new(4096, 4096);
-        let read = Counted::new(Body::new(Pieces::new(frames, None)), intake).message().await;
-        read.map_err(|status| status.code().into())
+        let counted = Counted::new(Body::new(Pieces::new(frames, None)), intake.clone()).unwrap();
+        let read = counted.message().await;
+        read.map(|(message, _)| message).map_err(|status| status.code().into())
+    }
+
+    #[tokio::test]
+    async fn what_is_only_promised_takes_room_too() {
+        let intake = Intake::new(4096, 8192);
+        let others = intake.hold(4096).unwrap();
+        // 4,000 bytes are promised and one is there: its body is not over, so it waits for them.
+        let promised = async || {
+            let (sender, receiver) = tokio::io::duplex(64);
+            let body = Body::from_stream(tokio_util::io::ReaderStream::new(receiver));
+            let counted = Counted::new(body, intake.clone()).unwrap();
+            let mut sender = sender;
+            tokio::io::AsyncWriteExt::write_all(&mut sender, b"\0\0\0\x0f\xa0x").await.unwrap();
+            (sender, counted)
+        };
+        let (_first, counted) = promised().await;
+        let mut first = Box::pin(counted.message());
+        assert!(futures_util::poll!(&mut first).is_pending());
+        let (_second, counted) = promised().await;
+        assert_eq!(counted.message().await.unwrap_err().code(), tonic::Code::ResourceExhausted);
+        drop((first, others));
+        assert!(intake.hold(4096).is_ok());
     }
 
     #[tokio::test]

@@ -8,11 +8,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_protocol::manifest::{Datatype, Signature};
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 use prost::{Message, Oneof};
 
+use super::super::body::BYTES_AT_ONCE;
 use crate::oip::{
     Form, Malformed, NamedTensor, Offered, OfferedRequest, Payload, Request, Values, Wanted, binary_form,
 };
+
+/// The field of the raw tensors.
+const RAW_INPUT_CONTENTS: u32 = 7;
+/// Fields that are read in no time.
+const FIELDS_AT_ONCE: usize = 1024;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ModelInferRequest {
@@ -30,6 +37,13 @@ pub(super) struct ModelInferRequest {
     pub(super) outputs: Vec<InferRequestedOutputTensor>,
     #[prost(bytes = "bytes", repeated, tag = "7")]
     pub(super) raw_input_contents: Vec<Bytes>,
+}
+
+/// Of a request what is told of it where it was refused.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct RequestId {
+    #[prost(string, tag = "3")]
+    pub(super) id: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -130,6 +144,27 @@ pub(super) struct InferTensorContents {
     pub(super) fp64_contents: Vec<f64>,
     #[prost(bytes = "bytes", repeated, tag = "8")]
     pub(super) bytes_contents: Vec<Bytes>,
+}
+
+/// Whether a request takes so long to read that others must not wait for it: raw tensors stay where they lie, all else
+/// is taken apart.
+pub(super) fn is_much(message: &[u8]) -> bool {
+    let (mut rest, mut read, mut fields) = (message, 0, 0);
+    while !rest.is_empty() {
+        let before = rest.len();
+        let Ok((tag, wire_type)) = decode_key(&mut rest) else { return false };
+        if skip_field(wire_type, tag, &mut rest, DecodeContext::default()).is_err() {
+            return false;
+        }
+        if tag != RAW_INPUT_CONTENTS {
+            read += (before - rest.len()) as u64;
+        }
+        fields += 1;
+        if read > BYTES_AT_ONCE || fields > FIELDS_AT_ONCE {
+            return true;
+        }
+    }
+    false
 }
 
 impl ModelInferRequest {
@@ -323,6 +358,21 @@ mod tests {
         check(Values::Fp32(vec![0.5, f32::MIN]));
         check(Values::Fp64(vec![0.5, f64::MAX]));
         check(Values::Bytes(vec!["a".to_owned(), String::new()]));
+    }
+
+    #[test]
+    fn typed_tensors_are_much_and_raw_ones_are_not() {
+        let check = |request: ModelInferRequest, expect| {
+            assert_eq!(is_much(&request.encode_to_vec()), expect);
+        };
+        let floats =
+            |count| InferTensorContents { fp32_contents: vec![0.5; count], ..InferTensorContents::default() };
+        check(request("FP32", Some(floats(2)), &[]), false);
+        check(request("FP32", Some(floats(16_000)), &[]), false);
+        check(request("FP32", Some(floats(20_000)), &[]), true);
+        check(request("FP32", None, &[&[0; 1000][..]; 200]), false);
+        check(request("FP32", None, &vec![&[][..]; 2000]), true);
+        assert!(!is_much(b"\xff\xff"));
     }
 
     #[test]

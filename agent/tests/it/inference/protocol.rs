@@ -168,6 +168,7 @@ async fn statistics_configuration_and_metrics() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
+    crate::board::check(include_str!("../../../../docs/grafana/box.json"), &text);
     agent.stop().await;
 }
 

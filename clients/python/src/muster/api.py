@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from . import types
+from .connection import Connection
 
 
 def _quote(part: str) -> str:
     return quote(part, safe="")
 
 
-class Operations:
-    """The API as it is described; `Muster` sends."""
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, Any] | None = None,
-        revision: int | None = None,
-        json: Any = None,
-        content: bytes | None = None,
-        read: Literal["json", "bytes", "nothing"] = "json",
-    ) -> Any:
-        raise NotImplementedError
+class Operations(Connection):
+    """The API as it is described."""
 
     def get_blob(self, sha256: str) -> bytes:
         """Downloads content."""
@@ -96,6 +83,58 @@ class Operations:
         """Removes a saved cohort; rollouts that were made of it keep its filter."""
         self._send("POST", f"/api/v1/cohorts/{_quote(name)}/remove", json=body, read="nothing")
 
+    def get_dataset_blob(self, sha256: str) -> bytes:
+        """Downloads a dataset's file or profile."""
+        return self._send("GET", f"/api/v1/dataset-blobs/{_quote(sha256)}", read="bytes")
+
+    def put_dataset_blob(self, sha256: str, body: bytes) -> None:
+        """Uploads a dataset's file or profile under its digest."""
+        self._send("PUT", f"/api/v1/dataset-blobs/{_quote(sha256)}", content=body, read="nothing")
+
+    def head_dataset_blob(self, sha256: str) -> None:
+        """Whether a dataset's file or profile is here."""
+        self._send("HEAD", f"/api/v1/dataset-blobs/{_quote(sha256)}", read="nothing")
+
+    def list_datasets(self, *, limit: int | None = None, cursor: str | None = None) -> types.ListDatasetVersion:
+        """Lists datasets by name, each as its latest version is.
+
+        :param limit: Items at most, 1 to 500.
+        :param cursor: `next` of the page before.
+        """
+        return self._send("GET", "/api/v1/datasets", query={"limit": limit, "cursor": cursor}, read="json")
+
+    def compare_datasets(self, *, a: str, b: str, as_: str | None = None) -> types.DatasetComparison:
+        """What changed from one version to another, of one dataset or of two.
+
+        :param a: `NAME` or `NAME@VERSION`, the version a number, a digest or `latest`.
+        :param as_: A page to keep instead of JSON.
+        """
+        return self._send("GET", "/api/v1/datasets/compare", query={"a": a, "b": b, "as": as_}, read="json")
+
+    def list_dataset_versions(
+        self, name: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> types.ListDatasetVersion:
+        """Lists a dataset's versions, the newest first.
+
+        :param limit: Items at most, 1 to 500.
+        :param cursor: `next` of the page before.
+        """
+        return self._send(
+            "GET", f"/api/v1/datasets/{_quote(name)}/versions", query={"limit": limit, "cursor": cursor}, read="json"
+        )
+
+    def add_dataset_version(self, name: str, body: types.NewDatasetVersion) -> types.DatasetVersionDetail:
+        """Adds a version of files that are here. The same content is one version, however often it is added."""
+        return self._send("POST", f"/api/v1/datasets/{_quote(name)}/versions", json=body, read="json")
+
+    def get_dataset_version(self, name: str, version: str) -> types.DatasetVersionDetail:
+        """One version."""
+        return self._send("GET", f"/api/v1/datasets/{_quote(name)}/versions/{_quote(version)}", read="json")
+
+    def get_dataset_profile(self, name: str, version: str) -> Any:
+        """What is in its columns."""
+        return self._send("GET", f"/api/v1/datasets/{_quote(name)}/versions/{_quote(version)}/profile", read="json")
+
     def list_devices(
         self,
         *,
@@ -104,6 +143,7 @@ class Operations:
         presence: str | None = None,
         phase: str | None = None,
         model: str | None = None,
+        bundle: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> types.ListDevice:
@@ -113,6 +153,7 @@ class Operations:
         :param presence: `online` or `offline`.
         :param phase: Phase of any slot, such as `failed`.
         :param model: Model that any slot runs or wants.
+        :param bundle: SHA-256 of the bundle that any slot answers with.
         """
         return self._send(
             "GET",
@@ -123,6 +164,7 @@ class Operations:
                 "presence": presence,
                 "phase": phase,
                 "model": model,
+                "bundle": bundle,
                 "limit": limit,
                 "cursor": cursor,
             },
@@ -132,6 +174,13 @@ class Operations:
     def get_device(self, id: str) -> types.DeviceDetail:
         """One device, with what it last said."""
         return self._send("GET", f"/api/v1/devices/{_quote(id)}", read="json")
+
+    def get_device_lineage(self, id: str, *, slot: str | None = None) -> types.LineageGraph:
+        """Why this model is on this box.
+
+        :param slot: Needed where more than one slot answers.
+        """
+        return self._send("GET", f"/api/v1/devices/{_quote(id)}/lineage", query={"slot": slot}, read="json")
 
     def get_device_tags(self, id: str) -> types.DeviceTags:
         """A box's tags."""
@@ -314,6 +363,14 @@ class Operations:
         """Releases a lease before it runs out."""
         return self._send("POST", f"/api/v1/leases/{_quote(id)}/release", json=body, read="json")
 
+    def list_lineage_events(self, *, limit: int | None = None, cursor: str | None = None) -> types.LineageEvents:
+        """What was made out of what, as `OpenLineage` events.
+
+        :param limit: Items at most, 1 to 500.
+        :param cursor: `next` of the page before.
+        """
+        return self._send("GET", "/api/v1/lineage/events", query={"limit": limit, "cursor": cursor}, read="json")
+
     def list_log(
         self,
         *,
@@ -331,6 +388,62 @@ class Operations:
             "GET",
             "/api/v1/log",
             query={"after": after, "subject": subject, "limit": limit, "cursor": cursor},
+            read="json",
+        )
+
+    def list_models(self, *, limit: int | None = None, cursor: str | None = None) -> types.ListModelSummary:
+        """Models, by name.
+
+        :param limit: Items at most, 1 to 500.
+        :param cursor: `next` of the page before.
+        """
+        return self._send("GET", "/api/v1/models", query={"limit": limit, "cursor": cursor}, read="json")
+
+    def get_model(self, model: str, *, limit: int | None = None, cursor: str | None = None) -> types.Model:
+        """One model with its versions, the newest first.
+
+        :param limit: Items at most, 1 to 500.
+        :param cursor: `next` of the page before.
+        """
+        return self._send(
+            "GET", f"/api/v1/models/{_quote(model)}", query={"limit": limit, "cursor": cursor}, read="json"
+        )
+
+    def put_model_alias(
+        self, model: str, alias: str, body: types.NewAlias, *, if_match: int | None = None
+    ) -> types.Alias:
+        """Points a name at a version.
+
+        :param if_match: The revision you saw; 0 if there was none
+        """
+        return self._send(
+            "PUT", f"/api/v1/models/{_quote(model)}/aliases/{_quote(alias)}", json=body, revision=if_match, read="json"
+        )
+
+    def remove_model_alias(self, model: str, alias: str, body: types.WhyBody) -> None:
+        """Takes a name away."""
+        self._send("POST", f"/api/v1/models/{_quote(model)}/aliases/{_quote(alias)}/remove", json=body, read="nothing")
+
+    def get_model_version(self, model: str, version: str) -> types.ModelVersion:
+        """One version of a model."""
+        return self._send("GET", f"/api/v1/models/{_quote(model)}/versions/{_quote(version)}", read="json")
+
+    def get_version_lineage(self, model: str, version: str) -> types.LineageGraph:
+        """Where a version comes from, and who let it go where."""
+        return self._send("GET", f"/api/v1/models/{_quote(model)}/versions/{_quote(version)}/lineage", read="json")
+
+    def put_version_notes(
+        self, model: str, version: str, body: types.NewVersionNotes, *, if_match: int | None = None
+    ) -> types.VersionNotes:
+        """Replaces what people wrote on a version.
+
+        :param if_match: The revision you saw
+        """
+        return self._send(
+            "PUT",
+            f"/api/v1/models/{_quote(model)}/versions/{_quote(version)}/notes",
+            json=body,
+            revision=if_match,
             read="json",
         )
 
@@ -465,7 +578,7 @@ class Operations:
     ) -> types.ListRun:
         """Runs, the newest first; without their logs.
 
-        :param state: `collecting`, `queued`, `claimed`, `succeeded`, `rejected`, `failed` or `cancelled`.
+        :param state: `collecting`, `queued`, `claimed`, `candidate`, `succeeded`, `rejected`, `failed` or `cancelled`.
         """
         return self._send(
             "GET", "/api/v1/runs", query={"model": model, "state": state, "limit": limit, "cursor": cursor}, read="json"
@@ -483,9 +596,21 @@ class Operations:
         """One run, with the end of its log."""
         return self._send("GET", f"/api/v1/runs/{_quote(id)}", read="json")
 
+    def approve_run(self, id: str, body: types.WhyBody) -> types.Run:
+        """Agrees to a candidate; with the last person that its policy asks for it may be rolled out."""
+        return self._send("POST", f"/api/v1/runs/{_quote(id)}/approve", json=body, read="json")
+
     def cancel_run(self, id: str, body: types.WhyBody) -> types.Run:
         """Ends a run; its builder stops at its next heartbeat."""
         return self._send("POST", f"/api/v1/runs/{_quote(id)}/cancel", json=body, read="json")
+
+    def list_run_datasets(self, id: str) -> types.ListDatasetVersion:
+        """What a run was trained on."""
+        return self._send("GET", f"/api/v1/runs/{_quote(id)}/datasets", read="json")
+
+    def set_run_datasets(self, id: str, body: types.TrainedOn) -> types.ListDatasetVersion:
+        """Says what a run is trained on; the holder of its lease is listened to."""
+        return self._send("POST", f"/api/v1/runs/{_quote(id)}/datasets", json=body, read="json")
 
     def finish_run(self, id: str, body: types.FinishBody) -> types.Run:
         """Says how a run ended; the same end said twice is taken once."""
@@ -494,6 +619,33 @@ class Operations:
     def heartbeat_run(self, id: str, body: types.HeartbeatBody) -> types.HeartbeatAnswer:
         """Keeps the lease and brings news."""
         return self._send("POST", f"/api/v1/runs/{_quote(id)}/heartbeat", json=body, read="json")
+
+    def reject_run(self, id: str, body: types.WhyBody) -> types.Run:
+        """Does not want a candidate; its bundle stays in the catalogue and is rolled out by no policy."""
+        return self._send("POST", f"/api/v1/runs/{_quote(id)}/reject", json=body, read="json")
+
+    def get_run_result(self, id: str, *, builder: str) -> types.TrainerResult | None:
+        """What a trainer elsewhere handed back, if it did.
+
+        :param builder: Whoever holds the lease.
+        """
+        return self._send("GET", f"/api/v1/runs/{_quote(id)}/result", query={"builder": builder}, read="json")
+
+    def hand_back_run_result(self, id: str, body: types.ResultBody) -> types.TrainerResult:
+        """Hands back the result; the same result said twice is taken once."""
+        return self._send("POST", f"/api/v1/runs/{_quote(id)}/result", json=body, read="json")
+
+    def put_run_result_file(self, id: str, sha256: str, body: bytes) -> None:
+        """Uploads a file of the result under its digest."""
+        self._send("PUT", f"/api/v1/runs/{_quote(id)}/result/files/{_quote(sha256)}", content=body, read="nothing")
+
+    def say_run_progress(self, id: str, body: types.ProgressBody) -> None:
+        """Adds lines to the run's log while the training goes on."""
+        self._send("POST", f"/api/v1/runs/{_quote(id)}/result/progress", json=body, read="nothing")
+
+    def open_run_result(self, id: str, body: types.TokenBody) -> types.ResultToken:
+        """Makes the token with which a trainer elsewhere hands back its result; the one before is worth nothing any more."""
+        return self._send("POST", f"/api/v1/runs/{_quote(id)}/result/token", json=body, read="json")
 
     def list_sites(self, *, limit: int | None = None, cursor: str | None = None) -> types.ListSite:
         """Sites that have rules, by name.

@@ -1,25 +1,20 @@
-"""The connection to one fleet server: sends, tries again where that is safe, and turns refusals into exceptions."""
+"""A fleet server as notebooks and pipelines see it: the API's operations, and what waiting for them needs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 import httpx_sse
 
 from . import types
 from .api import Operations
-from .errors import MusterError, Refused, Timeout, Unreachable
+from .connection import PATIENCE_S, TRIES, refused
+from .errors import Timeout, Unreachable
 
-#: Attempts of a request that changes nothing, or the same twice.
-TRIES = 4
-#: A server asks for patience at most this long, seconds.
-PATIENCE_S = 30.0
-SAFE = frozenset({"GET", "PUT"})
-BUSY = frozenset({429, 502, 503, 504})
 #: Phases in which a rollout moves no more by itself, and needs nobody.
 ROLLOUT_ENDED = frozenset({"completed", "rolled_back", "aborted", "superseded"})
 RUN_ENDED = frozenset({"succeeded", "rejected", "failed", "cancelled"})
@@ -42,40 +37,7 @@ class Muster(Operations):
     >>> with Muster("http://127.0.0.1:8480", actor="anna") as fleet:
     ...     for device in fleet.pages(fleet.list_devices, site="er-1"):
     ...         print(device["name"], device["presence"])
-
-    :param url: the operators' address of the server
-    :param actor: who acts, for the log
-    :param token: sent as bearer token; never logged
-    :param timeout_s: for one answer
-    :param transport: how requests travel; for tests
     """
-
-    def __init__(
-        self,
-        url: str = "http://127.0.0.1:8480",
-        *,
-        actor: str | None = None,
-        token: str | None = None,
-        timeout_s: float = 30.0,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        headers = {"Accept": "application/json", "User-Agent": "muster-client/0.1"}
-        if actor:
-            headers["X-Muster-Actor"] = actor
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, transport=transport)
-
-    def __enter__(self) -> Muster:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Gives the connections back."""
-        self._http.close()
 
     def pages(self, operation: Callable[..., Any], **filters: Any) -> Iterator[Any]:
         """All items of a list, page by page as they are asked for.
@@ -160,78 +122,3 @@ class Muster(Operations):
             if time.monotonic() + every_s > deadline:
                 raise Timeout(f"{standing(seen)} after {timeout_s:.0f} s")
             time.sleep(every_s)
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, Any] | None = None,
-        revision: int | None = None,
-        json: Any = None,
-        content: bytes | None = None,
-        read: Literal["json", "bytes", "nothing"] = "json",
-    ) -> Any:
-        parts: dict[str, Any] = {
-            "params": {name: spelt(value) for name, value in (query or {}).items() if value is not None},
-            "headers": {} if revision is None else {"If-Match": f'"{revision}"'},
-        }
-        if json is not None:
-            parts["json"] = json
-        if content is not None:
-            parts |= {"content": content}
-            parts["headers"]["Content-Type"] = "application/octet-stream"
-        response = self._answer(method, path, parts)
-        if read == "bytes":
-            return response.content
-        # 204, and answers that say nothing.
-        return response.json() if read == "json" and response.content else None
-
-    def _answer(self, method: str, path: str, parts: dict[str, Any]) -> httpx.Response:
-        tries = TRIES if method in SAFE else 1
-        for attempt in range(tries):
-            is_last = attempt + 1 == tries
-            try:
-                response = self._http.request(method, path, **parts)
-            except httpx.TransportError as error:
-                if is_last:
-                    raise Unreachable(f"no answer from {self.url}{path}: {error}") from error
-                time.sleep(0.25 * 2**attempt)
-                continue
-            if response.status_code in BUSY and not is_last:
-                time.sleep(patience(response, attempt))
-                continue
-            if response.is_error:
-                raise refused(response)
-            return response
-        raise MusterError("unreachable: the last attempt returns or raises")
-
-
-def spelt(value: Any) -> str:
-    """A value as queries write it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def patience(response: httpx.Response, attempt: int) -> float:
-    """Seconds until the next attempt: what the server asks for, within reason."""
-    try:
-        asked = float(response.headers.get("Retry-After", ""))
-    except ValueError:
-        asked = 0.25 * 2**attempt
-    return min(max(asked, 0.0), PATIENCE_S)
-
-
-def refused(response: httpx.Response) -> Refused:
-    """The problem document, or what can be said without one."""
-    try:
-        problem = response.json()
-        return Refused(
-            status=response.status_code,
-            code=problem["code"],
-            detail=problem["detail"],
-            next=problem.get("next"),
-            errors=problem.get("errors") or [],
-        )
-    except (ValueError, KeyError, TypeError):
-        detail = f"{response.request.method} {response.request.url.path} was answered without a problem document"
-        return Refused(status=response.status_code, code="unknown", detail=detail)

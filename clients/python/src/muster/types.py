@@ -364,6 +364,31 @@ class Lineage(TypedDict):
     trigger: NotRequired[str | None]
 
 
+class LineageEvents(TypedDict):
+    """
+    A part of the events.
+    """
+
+    items: list[dict[str, Any]]
+    """
+    `OpenLineage` run events, the oldest first.
+    """
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page. A page may be empty and still have a next one.
+    """
+
+
+class LineageNode(TypedDict):
+    id: str
+    kind: str
+    """
+    `device`, `order`, `bundle`, `rollout`, `gate`, `person`, `policy`, `run`, `trigger`, `incident`, `stream`,
+    `site` or `dataset`.
+    """
+    name: str
+
+
 class ListCohort(TypedDict):
     """
     A part of a list.
@@ -391,6 +416,46 @@ class ListValue(TypedDict):
 class ModelSpread(TypedDict):
     bundles: list[BundleSpread]
     model: str
+
+
+class ModelVariant(TypedDict):
+    """
+    One form of the model, for one kind of hardware.
+    """
+
+    device: str
+    """
+    `CPU`, `GPU` or `NPU`.
+    """
+    format: str
+    """
+    `onnx` or `openvino_ir`.
+    """
+    id: str
+    inference_precision: str
+    """
+    What is computed in: `f32`, `f16`, `bf16` or `default`.
+    """
+    precision: str
+    """
+    What the weights are: `fp32`, `fp16` or `int8`.
+    """
+    rank: int
+    """
+    The highest that fits is taken.
+    """
+    size_bytes: int
+    """
+    What the runtime opens, together.
+    """
+
+
+class NewAlias(TypedDict):
+    reason: NotRequired[str]
+    version: str
+    """
+    The version, its SHA-256, or `@` and another alias.
+    """
 
 
 class NewBody(TypedDict):
@@ -421,6 +486,23 @@ class NewCohort(TypedDict):
     """
 
 
+class NewDatasetVersion(TypedDict):
+    checks: NotRequired[list[dict[str, Any]]]
+    """
+    Rules with what was measured; a version that breaks one is not added.
+    """
+    external: NotRequired[list[str]]
+    manifest: dict[str, Any]
+    """
+    `muster-dataset/1`; its files are here already.
+    """
+    note: NotRequired[str]
+    profile: str
+    """
+    Digest of the profile, which is here already.
+    """
+
+
 class NewRun(TypedDict):
     model: str
     reason: NotRequired[str]
@@ -436,14 +518,12 @@ class NewTags(TypedDict):
     """
 
 
-class Rejected(TypedDict):
-    code: str
-    evaluation: NotRequired[dict[str, Any]]
-    sentence: str
-
-
-class Outcome2(TypedDict):
-    rejected: Rejected
+class NewVersionNotes(TypedDict):
+    description: NotRequired[str]
+    tags: NotRequired[dict[str, str]]
+    """
+    All of them: what is not here is taken away.
+    """
 
 
 class Failed(TypedDict):
@@ -453,6 +533,44 @@ class Failed(TypedDict):
 
 class Outcome3(TypedDict):
     failed: Failed
+
+
+class Required(TypedDict):
+    """
+    So many people, none of whom asked for the run.
+    """
+
+    people: int
+
+
+class PolicyApproval1(TypedDict):
+    """
+    So many people, none of whom asked for the run.
+    """
+
+    required: Required
+    """
+    So many people, none of whom asked for the run.
+    """
+
+
+class PolicyGuards(TypedDict):
+    blackout: NotRequired[list[str]]
+    """
+    Weekly windows in which no run begins by itself, such as `mon-fri 07:00-19:00`.
+    """
+    during_rollout: NotRequired[bool]
+    """
+    Whether a run may begin while a rollout of the model is under way.
+    """
+    min_new_rows: NotRequired[int]
+    """
+    Rows that must have been seen since the onset.
+    """
+    zone: NotRequired[str]
+    """
+    Of the blackout: an IANA name.
+    """
 
 
 class PolicyLabels(TypedDict):
@@ -470,6 +588,21 @@ class PolicyLabels(TypedDict):
     """
 
 
+class PolicySchedule(TypedDict):
+    cron: str
+    """
+    Minute, hour, day, month and weekday, such as `0 3 * * mon`.
+    """
+    jitter_s: NotRequired[int]
+    """
+    The model's own share of so many seconds comes on top, so that not all models are trained at once.
+    """
+    zone: NotRequired[str]
+    """
+    An IANA name, such as `Europe/Berlin`; UTC if absent.
+    """
+
+
 class Drift1(TypedDict):
     share_of_streams: float
     """
@@ -482,6 +615,10 @@ class PolicyTrigger1(TypedDict):
 
 
 PolicyTrigger: TypeAlias = PolicyTrigger1
+
+
+class ProgressBody(TypedDict):
+    log: NotRequired[list[str]]
 
 
 class PublishedBundle(TypedDict):
@@ -518,6 +655,15 @@ class RehearsedStage(TypedDict):
     """
     Devices of this stage alone.
     """
+
+
+class ResultFile(TypedDict):
+    bytes: int
+    path: str
+    """
+    Where it lies in the trainer's output: `model.onnx`, `saved_model/saved_model.pb`.
+    """
+    sha256: str
 
 
 class Revocation(TypedDict):
@@ -585,12 +731,28 @@ class Selector(TypedDict):
     sites: NotRequired[list[str] | None]
 
 
+class SiteCount(TypedDict):
+    devices: int
+    site: str
+
+
+class SiteHours(TypedDict):
+    """
+    Weekly windows of a site.
+    """
+
+    windows: NotRequired[list[str]]
+    """
+    Such as `daily 22:00-05:00` or `sat,sun 01:00-06:00`; none means always.
+    """
+
+
 class SiteRules(TypedDict):
     """
     A site's rules; what is left out allows everything.
     """
 
-    activation: NotRequired[list[str]]
+    activation: NotRequired[SiteHours]
     """
     When boxes may switch: the moment that somebody could notice.
     """
@@ -598,9 +760,9 @@ class SiteRules(TypedDict):
     """
     Whether somebody at the box must say yes before it switches.
     """
-    download: NotRequired[list[str]]
+    download: NotRequired[SiteHours]
     """
-    When boxes may fetch and test, such as `daily 22:00-05:00`; none means always.
+    When boxes may fetch and test.
     """
     in_flight_max: NotRequired[int | None]
     """
@@ -731,6 +893,25 @@ class TaggedMany(TypedDict):
     """
 
 
+class TokenBody(TypedDict):
+    builder: str
+    seconds: int
+    """
+    How long the training may take; at most a week.
+    """
+
+
+class TrainedOnOne(TypedDict):
+    name: str
+    sha256: str
+
+
+class TrainerResult(TypedDict):
+    files: list[ResultFile]
+    message: str
+    status: Literal["succeeded", "failed"]
+
+
 class TriggerCause(TypedDict):
     """
     Why a retraining was asked for.
@@ -741,12 +922,12 @@ class TriggerCause(TypedDict):
     incident: NotRequired[str | None]
     kind: str
     """
-    `drift`, `labels` or `manual`.
+    `drift`, `labels`, `schedule`, `volume` or `manual`.
     """
     onset: NotRequired[str | None]
     reason: NotRequired[str | None]
     """
-    Of a person.
+    A person's, the calendar's, or how many labels.
     """
     streams: list[str]
 
@@ -791,6 +972,19 @@ class Values(TypedDict):
     max: float
     mean: float
     min: float
+
+
+class VersionNotes(TypedDict):
+    """
+    What people wrote on a version.
+    """
+
+    description: str
+    revision: int
+    """
+    For If-Match; 0 if nobody wrote on it yet.
+    """
+    tags: dict[str, str]
 
 
 class WaitingFor(TypedDict):
@@ -840,6 +1034,30 @@ class Within(TypedDict):
     value: float
 
 
+class Alias(TypedDict):
+    """
+    What a version is called.
+    """
+
+    bundle: str
+    """
+    SHA-256 of the bundle's manifest.
+    """
+    by: Who
+    kept: bool
+    """
+    The fleet moves it by itself; people cannot.
+    """
+    name: str
+    reason: str
+    revision: int
+    """
+    For If-Match.
+    """
+    since: str
+    version: str
+
+
 class Approval(TypedDict):
     at: str
     by: str
@@ -864,6 +1082,46 @@ class CaptureAnswer(TypedDict):
     """
     slot: str
     standing: Reason
+
+
+DatasetVersion = TypedDict(
+    "DatasetVersion",
+    {
+        "added": str,
+        "by": str,
+        "bytes": int,
+        "columns": int,
+        "external": list[str],
+        "files": int,
+        "from": NotRequired[str | None],
+        "name": str,
+        "note": str,
+        "number": int,
+        "rows": int,
+        "schema_sha256": str,
+        "sha256": str,
+        "to": NotRequired[str | None],
+    },
+)
+
+
+class DatasetVersionDetail(DatasetVersion):
+    checks: list[dict[str, Any]]
+    """
+    Rules that it was held to, with what was measured.
+    """
+    manifest: dict[str, Any]
+    """
+    `muster-dataset/1`.
+    """
+    profile: str
+    """
+    Digest of its profile, which is content like its files.
+    """
+    runs: list[str]
+    """
+    Runs that were trained on it; at most 100.
+    """
 
 
 class DeviceEvent(TypedDict):
@@ -1109,6 +1367,52 @@ class Lease(TypedDict):
     taken: str
 
 
+LineageEdge = TypedDict(
+    "LineageEdge",
+    {
+        "at": NotRequired[str | None],
+        "by": NotRequired[str | None],
+        "evidence": str,
+        "from": str,
+        "relation": str,
+        "sentence": str,
+        "to": str,
+    },
+)
+
+
+class LineageGraph(TypedDict):
+    """
+    A graph that leads back from what was asked about.
+    """
+
+    edges: list[LineageEdge]
+    gaps: list[str]
+    """
+    What nobody knows.
+    """
+    nodes: list[LineageNode]
+    """
+    The first is what was asked about.
+    """
+    truncated: bool
+    """
+    There was more than the 200 nodes that a graph may hold.
+    """
+
+
+class ListDatasetVersion(TypedDict):
+    """
+    A part of a list.
+    """
+
+    items: list[DatasetVersion]
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page.
+    """
+
+
 class ListEnrolment(TypedDict):
     """
     A part of a list.
@@ -1165,6 +1469,10 @@ class LogEntry(TypedDict):
     """
     Such as `rollout.paused`.
     """
+    link: NotRequired[str | None]
+    """
+    SHA-256 of the entry and of the link before it; `muster audit verify` follows them.
+    """
     sentence: str
     subject: str
     """
@@ -1180,6 +1488,17 @@ class LostReports(TypedDict):
     """
     When the first of them was missed.
     """
+
+
+class ModelSummary(TypedDict):
+    aliases: list[Alias]
+    devices_running: int
+    model: str
+    newest: NotRequired[str | None]
+    """
+    The version that was accepted last.
+    """
+    versions: int
 
 
 class Need(TypedDict):
@@ -1265,15 +1584,6 @@ class NewLease(WhyBody):
     site: NotRequired[str | None]
 
 
-class Published(TypedDict):
-    bundle: PublishedBundle
-    evaluation: NotRequired[dict[str, Any]]
-
-
-class Outcome1(TypedDict):
-    published: Published
-
-
 PerformanceDay = TypedDict(
     "PerformanceDay",
     {
@@ -1297,7 +1607,7 @@ class Problem(TypedDict):
     `application/problem+json`.
     """
 
-    code: Literal["bad_path", "bad_query", "bad_header", "bad_body", "invalid", "not_found", "no_route", "method_not_allowed", "stale", "state", "rollout_open", "no_root", "fingerprint_mismatch", "trigger_refused", "lease_lost", "not_catalogued", "revoked", "empty_cohort", "digest_mismatch", "trust_refused", "too_large", "unsupported_media", "cross_site", "wrong_host", "timed_out", "busy", "internal"]
+    code: Literal["bad_path", "bad_query", "bad_header", "bad_body", "invalid", "not_found", "no_route", "method_not_allowed", "stale", "state", "rollout_open", "no_root", "fingerprint_mismatch", "trigger_refused", "lease_lost", "not_catalogued", "revoked", "empty_cohort", "digest_mismatch", "rule_broken", "trust_refused", "too_large", "unsupported_media", "cross_site", "wrong_host", "timed_out", "busy", "internal"]
     """
     Stable: programs may rely on these words.
     """
@@ -1316,6 +1626,29 @@ class Problem(TypedDict):
     """
     Reference that names the kind of problem: `/problems/` and the code.
     """
+
+
+class ResultBody(TypedDict):
+    files: NotRequired[list[ResultFile]]
+    """
+    What was made; each was uploaded before.
+    """
+    message: NotRequired[str]
+    """
+    Why it failed.
+    """
+    status: Literal["succeeded", "failed"]
+    """
+    `succeeded` or `failed`.
+    """
+
+
+class ResultToken(TypedDict):
+    token: str
+    """
+    Shown once. Good for one result of this attempt.
+    """
+    until: str
 
 
 class RolloutDevice(TypedDict):
@@ -1370,8 +1703,47 @@ class RolloutRehearsal(TypedDict):
     stages: list[RehearsedStage]
 
 
+class RunApproval(TypedDict):
+    approved_by: list[str]
+    people: int
+    """
+    So many different people have to agree.
+    """
+    until: str
+    """
+    Then it is rejected.
+    """
+
+
+class RunCheck(TypedDict):
+    at_least: NotRequired[float | None]
+    """
+    What was measured must be at least this.
+    """
+    at_most: NotRequired[float | None]
+    """
+    What was measured may be at most this.
+    """
+    code: str
+    """
+    Stable, for programs: `worse_on_recent`.
+    """
+    gate: Literal["provenance", "schema", "offline", "golden", "resources"]
+    measured: NotRequired[float | None]
+    sentence: str
+    verdict: Literal["passed", "failed", "unknown"]
+
+
 class RunStep(TypedDict):
+    actor: NotRequired[str | None]
+    """
+    The person, builder or policy that moved it; absent if time did.
+    """
     at: str
+    evidence: NotRequired[str | None]
+    """
+    What it was moved by: the trigger, the bundle's digest, the code of a cause.
+    """
     kind: str
     """
     The state it entered.
@@ -1402,6 +1774,19 @@ class RunningBundle(TypedDict):
     since: str
     variant: str
     version: str
+
+
+class RunsOn(TypedDict):
+    """
+    Where it answers now.
+    """
+
+    devices: int
+    link: str
+    """
+    The list of these devices.
+    """
+    sites: list[SiteCount]
 
 
 class ShadowDay(TypedDict):
@@ -1605,8 +1990,17 @@ class TimelineEntry(TypedDict):
     world_at: str
 
 
+class TrainedOn(TypedDict):
+    builder: str
+    """
+    Who holds the run's lease.
+    """
+    datasets: list[TrainedOnOne]
+
+
 class Trigger(TriggerCause):
     at: str
+    last_world_at: NotRequired[str | None]
     model: str
     outcome: str
     """
@@ -1614,6 +2008,10 @@ class Trigger(TriggerCause):
     """
     refusal: NotRequired[Reason | None]
     run: NotRequired[str | None]
+    times: int
+    """
+    How often the same was asked and refused for the same reason within a day.
+    """
     world_at: str
 
 
@@ -1720,6 +2118,13 @@ class Capture(TypedDict):
     """
 
 
+class DatasetComparison(TypedDict):
+    a: DatasetVersion
+    b: DatasetVersion
+    changes: dict[str, Any]
+    differs: bool
+
+
 class Device(TypedDict):
     agent_version: str
     capabilities: Capabilities
@@ -1791,11 +2196,6 @@ class Drift(TypedDict):
     """
     By device, the oldest first; the last 90 of each device and bundle.
     """
-
-
-class FinishBody(TypedDict):
-    builder: str
-    outcome: Outcome1 | Outcome2 | Outcome3
 
 
 class HeatSite(TypedDict):
@@ -1932,6 +2332,18 @@ class ListLogEntry(TypedDict):
     """
 
 
+class ListModelSummary(TypedDict):
+    """
+    A part of a list.
+    """
+
+    items: list[ModelSummary]
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page.
+    """
+
+
 class ListRolloutDevice(TypedDict):
     """
     A part of a list.
@@ -1966,6 +2378,37 @@ class ListTrigger(TypedDict):
     """
     Cursor of the rest; absent on the last page.
     """
+
+
+class ModelVersion(Bundle):
+    aliases: list[str]
+    notes: VersionNotes
+    runs_on: RunsOn
+    variants: list[ModelVariant]
+
+
+class Published(TypedDict):
+    bundle: PublishedBundle
+    evaluation: NotRequired[dict[str, Any]]
+    gates: NotRequired[list[RunCheck]]
+    """
+    What it was held to, in order; one that failed rejects the run.
+    """
+
+
+class Outcome1(TypedDict):
+    published: Published
+
+
+class Rejected(TypedDict):
+    code: str
+    evaluation: NotRequired[dict[str, Any]]
+    gates: NotRequired[list[RunCheck]]
+    sentence: str
+
+
+class Outcome2(TypedDict):
+    rejected: Rejected
 
 
 class Performance(TypedDict):
@@ -2077,6 +2520,7 @@ RolloutSummary = TypedDict(
 
 
 class Run(TypedDict):
+    approval: NotRequired[RunApproval | None]
     attempt: NotRequired[int | None]
     """
     How often it was given to a builder; while it is queued or claimed.
@@ -2085,6 +2529,10 @@ class Run(TypedDict):
     collecting_until: NotRequired[str | None]
     created: str
     failure: NotRequired[Reason | None]
+    gates: list[RunCheck]
+    """
+    What its result was held to before it was signed, in order.
+    """
     heartbeat_at: NotRequired[str | None]
     id: str
     log_tail: list[str]
@@ -2100,7 +2548,7 @@ class Run(TypedDict):
     """
     state: str
     """
-    `collecting`, `queued`, `claimed`, `succeeded`, `rejected`, `failed` or `cancelled`.
+    `collecting`, `queued`, `claimed`, `candidate`, `succeeded`, `rejected`, `failed` or `cancelled`.
     """
     timeline: list[RunStep]
     trigger: TriggerCause
@@ -2128,6 +2576,11 @@ class Claim(TypedDict):
     run: Run
 
 
+class FinishBody(TypedDict):
+    builder: str
+    outcome: Outcome1 | Outcome2 | Outcome3
+
+
 class ListRolloutSummary(TypedDict):
     """
     A part of a list.
@@ -2152,10 +2605,28 @@ class ListRun(TypedDict):
     """
 
 
+class Model(TypedDict):
+    aliases: list[Alias]
+    devices_running: int
+    model: str
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest of its versions; absent on the last page.
+    """
+    timeline: list[TimelineEntry]
+    """
+    What happened to its names and its policy, the oldest first.
+    """
+    versions: list[ModelVersion]
+    """
+    The newest first.
+    """
+
+
 class NewRollout(Plan):
     bundle: str
     """
-    A bundle's path in the catalogue, or the SHA-256 of its manifest.
+    A bundle's path in the catalogue, the SHA-256 of its manifest, or `model@alias`: what the alias points at now.
     """
     model: str
     reason: NotRequired[str]
@@ -2187,11 +2658,19 @@ class Policy(TypedDict):
     All spans are seconds of world time.
     """
 
+    approval: NotRequired[Literal["none"] | Literal["if_gates_pass"] | PolicyApproval1]
+    """
+    Who must agree before what a run published is rolled out.
+    """
     cooldown_s: int
     """
     Least time between two runs.
     """
     enabled: bool
+    guards: NotRequired[PolicyGuards]
+    """
+    What holds back a run that no person asked for.
+    """
     labels: NotRequired[PolicyLabels]
     """
     A day, and only a person is told, if absent.
@@ -2207,7 +2686,12 @@ class Policy(TypedDict):
     Which clock the spans are of; always the same word.
     """
     rollout: PolicyRollout
+    schedule: NotRequired[PolicySchedule | None]
     trigger: PolicyTrigger
+    volume: NotRequired[int | None]
+    """
+    So many labels that came in since the last run ask for one.
+    """
 
 
 class Rollout(RolloutSummary):

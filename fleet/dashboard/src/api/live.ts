@@ -4,7 +4,7 @@
 // fetch and not EventSource: EventSource hears only the event names registered beforehand, cannot send Last-Event-ID
 // after a pause, and does not notice a connection that went dead without closing.
 import type { QueryClient } from "@tanstack/react-query";
-import { url } from "./client";
+import { base } from "./client";
 import type { Topic } from "./queries";
 
 export type LiveState = "connecting" | "live" | "reconnecting" | "paused";
@@ -204,7 +204,7 @@ export class Live {
     if (this.lastId !== "") headers["last-event-id"] = this.lastId;
     let watchdog = setTimeout(() => stop.abort(), silenceMs);
     try {
-      const response = await fetch(url("/events"), { headers, signal: stop.signal, cache: "no-store" });
+      const response = await fetch(`${base}/events`, { headers, signal: stop.signal, cache: "no-store" });
       if (!response.ok || response.body === null) throw new Error(`live stream: status ${response.status}`);
       this.opened();
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -94,7 +94,7 @@ function optionsFor(latest: React.RefObject<SeriesProps>, node: HTMLElement): uP
       },
     },
     axes: [
-      { ...axis, size: 30, values: (_, ticks) => ticks.map((s) => tick(s, ticks)) },
+      { ...axis, size: 30, values: (_, ticks) => ticks.map((s) => tick(s, ticks)).map((said, i, all) => (said === all[i - 1] ? "" : said)) },
       { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => latest.current.print(v)) },
     ],
     series: [

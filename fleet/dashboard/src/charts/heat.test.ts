@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
-import type { Drift, StreamState, StreamWindow } from "../api/types";
+import type { Drift, StreamWindow } from "../api/types";
 import { bandSd, columnsOf, effectOf, fill, mark, strength, worstStream, type Cell } from "./heat";
 import { binsOf } from "./Histogram";
 
-const stream = (name: string, state: StreamState, shift: number | null, psi: number | null = null): StreamWindow => ({ name, state, mean_shift_sd: shift, psi_adj: psi });
+const stream = (name: string, state: string, shift: number | null, psi: number | null = null): StreamWindow => ({ name, state, mean_shift_sd: shift, psi_adj: psi, against: "own", broken: [] });
 const window = (device: string, dayOfMarch: number, streams: StreamWindow[]) => ({
-  device, site: `er-${device}`, bundle: "b", n: 100, streams,
+  device, device_name: device, site: `er-${device}`, bundle: "b", version: "1", n: 100, streams,
   from: `2027-03-${String(dayOfMarch).padStart(2, "0")}T00:00:00Z`, to: `2027-03-${String(dayOfMarch + 1).padStart(2, "0")}T00:00:00Z`,
 });
 
@@ -28,7 +28,7 @@ test("a category has no mean: its size is the root of PSI", () => {
 });
 
 describe("a cell", () => {
-  const cell = (state: StreamState, effect: number | null) => ({ state, effect }) as Cell;
+  const cell = (state: string, effect: number | null) => ({ state, effect }) as Cell;
   test("says its figure, and that data lack", () => {
     expect(mark(cell("drift", 0.84))).toBe("+0.8");
     expect(mark(cell("ok", -0.31))).toBe("−0.3");
@@ -45,6 +45,7 @@ describe("a cell", () => {
 
 test("columns: in order, the last ones, the worst device in each", () => {
   const drift: Drift = {
+    devices_left_out: 0,
     streams: ["age", "crp"],
     windows: [
       window("b", 2, [stream("age", "drift", 0.5)]),
@@ -64,14 +65,14 @@ test("columns: in order, the last ones, the worst device in each", () => {
 
 describe("histogram bins", () => {
   test("inner edges", () => {
-    const bins = binsOf({ edges: [1, 2], reference: [1, 1, 2], current: [0, 5, 5] });
+    const bins = binsOf({ nulls: 0, windows: 1, edges: [1, 2], reference: [1, 1, 2], current: [0, 5, 5] });
     expect(bins.map((bin) => bin.label)).toEqual(["< 1", "1 – 2", "≥ 2"]);
     expect(bins.map((bin) => bin.reference)).toEqual([25, 25, 50]);
     expect(bins.map((bin) => bin.current)).toEqual([0, 50, 50]);
   });
   test("framing edges, categories, nothing counted", () => {
-    expect(binsOf({ edges: [0, 1, 2], reference: [1, 1], current: [0, 0] }).map((bin) => [bin.label, bin.current])).toEqual([["< 1", 0], ["≥ 1", 0]]);
-    expect(binsOf({ categories: ["fever"], reference: [3, 1], current: [1, 1] }).map((bin) => bin.label)).toEqual(["fever", "other"]);
-    expect(binsOf({ reference: [1], current: [] })[0]?.label).toBe("Range 1");
+    expect(binsOf({ nulls: 0, windows: 1, edges: [0, 1, 2], reference: [1, 1], current: [0, 0] }).map((bin) => [bin.label, bin.current])).toEqual([["< 1", 0], ["≥ 1", 0]]);
+    expect(binsOf({ nulls: 0, windows: 1, categories: ["fever"], reference: [3, 1], current: [1, 1] }).map((bin) => bin.label)).toEqual(["fever", "other"]);
+    expect(binsOf({ nulls: 0, windows: 1, reference: [1], current: [] })[0]?.label).toBe("Range 1");
   });
 });

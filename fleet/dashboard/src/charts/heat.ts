@@ -1,5 +1,5 @@
 // The heatmap's arithmetic: which figure a cell shows, how strongly it is coloured, and the worst over devices.
-import type { Drift, DriftWindow, StreamState, StreamWindow } from "../api/types";
+import type { Drift, DriftWindow, StreamWindow } from "../api/types";
 import { moment, signed } from "../format";
 
 /** A shift of this many standard deviations has the strongest colour. */
@@ -8,10 +8,11 @@ export const fullScaleSd = 1.5;
 export const psiFloor = 0.02;
 export const bandSd = Math.sqrt(psiFloor);
 
-const rank: Record<StreamState, number> = { insufficient: 0, ok: 1, warn: 2, drift: 3 };
+/** From what says least to what says most. */
+const states = ["insufficient", "ok", "warn", "drift"];
 
 export interface Cell {
-  state: StreamState;
+  state: string;
   effect: number | null;
   /** The window that the cell speaks of; with several devices the worst one's. */
   window: DriftWindow;
@@ -76,7 +77,7 @@ export function columnsOf(drift: Drift, span: number): HeatColumn[] {
 }
 
 function worse(a: Cell, b: Cell): boolean {
-  if (rank[a.state] !== rank[b.state]) return rank[a.state] > rank[b.state];
+  if (a.state !== b.state) return states.indexOf(a.state) > states.indexOf(b.state);
   return Math.abs(a.effect ?? 0) > Math.abs(b.effect ?? 0);
 }
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { GateLayer } from "../api/types";
 import { marks, spent } from "./interval";
 
-const layer = (fields: Partial<GateLayer>): GateLayer => ({ layer: "latency", verdict: "pass", sentence: "", ...fields });
+const layer = (fields: Partial<GateLayer>): GateLayer => ({ layer: "latency", verdict: "pass", test: "", n: 0, missing: 0, sentence: "", ...fields });
 
 describe("the way to an alarm", () => {
   test.each([

@@ -40,7 +40,7 @@ export function marks(layer: GateLayer): Marks | null {
   if (!Number.isFinite(span) || span <= 0) return null;
   // Room on the right, so that a limit at the end is seen to be a limit.
   const place = (value: number): number => (value - low) / (span * 1.1);
-  return { zero: place(0), limit: place(limit), measured: place(measured), interval: interval == null ? null : [place(interval[0]), place(interval[1])] };
+  return { zero: place(0), limit: place(limit), measured: place(measured), interval: interval == null ? null : [place(interval[0] ?? low), place(interval[1] ?? high)] };
 }
 
 const evidenceLimit = 1 / 1.1;

@@ -2,7 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { deviceQuery } from "../api/queries";
-import type { BundleRef, DeviceDetail, Health, Slot } from "../api/types";
+import type { BundleName, DeviceDetail, Health, Slot } from "../api/types";
 import { bytes, duration, none, percent, short } from "../format";
 import { Answer } from "../parts/Answer";
 import { Log } from "../parts/Log";
@@ -14,6 +14,7 @@ import { text } from "../strings";
 import { providerName } from "./DeviceList";
 import { HealthCharts } from "./HealthCharts";
 import { Badge, Membership, Suspect } from "./Member";
+import { Shadows, Tags } from "./DeviceParts";
 import { versionOf } from "./version";
 
 const say = text.device;
@@ -55,6 +56,8 @@ export function Device() {
               </Panel>
               <div className="stack">
                 <Identity device={device} />
+                <Tags device={device} />
+                <Shadows device={device} />
                 <Membership device={device} />
                 <Panel title={say.events}>
                   {device.recent_events.length === 0 ? (
@@ -128,11 +131,11 @@ function Slots({ slots }: { slots: Slot[] }) {
   );
 }
 
-function Named({ bundle, absent }: { bundle: BundleRef | null | undefined; absent: string }) {
+function Named({ bundle, absent }: { bundle: BundleName | null | undefined; absent: string }) {
   if (bundle == null) return <span className="soft">{absent}</span>;
   return (
     <span title={[bundle.path, bundle.sha256].join(" ")}>
-      {versionOf(bundle)} <span className="mono soft nowrap">{short(bundle.sha256, 8)}</span>
+      <Link to="/models/$sha256" params={{ sha256: bundle.sha256 }} className="inline">{versionOf(bundle)}</Link> <span className="mono soft nowrap">{short(bundle.sha256, 8)}</span>
     </span>
   );
 }
@@ -142,22 +145,23 @@ function Phase({ phase }: Slot) {
   return (
     <>
       <State is={phase.is} />
-      {got !== undefined && all !== undefined && all > 0 && (
+      {got != null && all != null && all > 0 && (
         <span className="soft small"> {`${bytes(got)} of ${bytes(all)}`}</span>
       )}
-      {phase.sentence !== undefined && <p>{phase.sentence}</p>}
+      {phase.sentence != null && <p>{phase.sentence}</p>}
     </>
   );
 }
 
 function Provider({ current }: Slot) {
   if (current == null) return <>{none}</>;
-  const { provider, provider_reason: reason } = current;
+  const { provider, provider_reason: reason, numerics, passed_over: passedOver } = current;
   return (
     <>
       {providerName(provider)}
-      {current.variant !== undefined && <span className="soft"> {current.variant}</span>}
+      <span className="soft"> {[current.variant, numerics].filter((part) => part != null).join(", ")}</span>
       {reason != null && <p className="soft">{reason}</p>}
+      {passedOver != null && <p className="soft">{`${say.passedOver}: ${passedOver}`}</p>}
     </>
   );
 }

@@ -1,95 +1,77 @@
-// Rows of the device list, drawn only where they are seen.
+// Columns of the device list.
 import { Link } from "@tanstack/react-router";
-import { useVirtualizer } from "@tanstack/react-virtual";
-import { useEffect, useRef } from "react";
 import type { Device } from "../api/types";
 import { none, percent } from "../format";
 import { State } from "../parts/State";
 import { Ago } from "../parts/Time";
+import type { VirtualColumn } from "../parts/VirtualTable";
 import { text } from "../strings";
 import { Badge } from "./Member";
 import { versionOf } from "./version";
 
 const say = text.devices;
-const rowPx = 40;
-const heads = [say.name, say.site, say.presence, say.slot, say.runs, say.provider, say.phase, say.cpu, say.why];
 
-interface DeviceListProps {
-  devices: Device[];
-  more: boolean;
-  loadMore: () => void;
-}
+export const deviceListPx = 1180;
 
-export function DeviceList({ devices, more, loadMore }: DeviceListProps) {
-  const place = useRef<HTMLDivElement>(null);
-  const rows = useVirtualizer({ count: devices.length, getScrollElement: () => place.current, estimateSize: () => rowPx, overscan: 12 });
-  const shown = rows.getVirtualItems();
-  const last = shown.at(-1)?.index ?? 0;
-  useEffect(() => {
-    if (more && last >= devices.length - 30) loadMore();
-  }, [more, last, devices.length, loadMore]);
-  return (
-    <div className="panel">
-      <div className="vscroll" ref={place} role="region" aria-label={say.title} tabIndex={0}>
-        <div className="vlist" role="table" aria-label={say.title} aria-rowcount={more ? -1 : devices.length + 1}>
-          <div role="rowgroup" className="vtop">
-            <div className="vhead" role="row" aria-rowindex={1}>
-              {heads.map((head) => (
-                <span key={head} role="columnheader" className={head === say.cpu ? "r" : undefined}>
-                  {head}
-                </span>
-              ))}
-            </div>
-          </div>
-          <div role="rowgroup" style={{ height: rows.getTotalSize(), position: "relative" }}>
-            {shown.map(({ index, start }) => {
-              const device = devices[index];
-              return device === undefined ? null : <Row key={device.id} device={device} index={index} start={start} />;
-            })}
-          </div>
-        </div>
-      </div>
-    </div>
-  );
-}
-
-function Row({ device, index, start }: { device: Device; index: number; start: number }) {
-  const [slot, ...others] = device.slots;
-  return (
-    <div className="vrow" role="row" aria-rowindex={index + 2} data-row="" style={{ transform: `translateY(${start}px)` }}>
-      <span role="cell">
-        <Link to="/devices/$id" params={{ id: device.id }} className="strong">
-          {device.name}
-        </Link>
-      </span>
-      <span role="cell">
-        <Link to="/devices" search={{ site: device.site }}>
-          {device.site}
-        </Link>
-      </span>
-      <span role="cell" title={device.presence === "offline" ? say.seen : undefined}>
-        {device.identity == null || device.identity.state === "active" ? <State is={device.presence} /> : <Badge standing={device.identity} />}
-      </span>
-      <span role="cell">
+export const deviceColumns: VirtualColumn<Device>[] = [
+  {
+    head: say.name,
+    track: "minmax(130px, 1.1fr)",
+    cell: ({ id, name }) => (
+      <Link to="/devices/$id" params={{ id }} className="strong">
+        {name}
+      </Link>
+    ),
+  },
+  {
+    head: say.site,
+    track: "minmax(70px, 0.6fr)",
+    cell: ({ site }) => (
+      <Link to="/devices" search={{ site }}>
+        {site}
+      </Link>
+    ),
+  },
+  {
+    head: say.presence,
+    track: "86px",
+    title: ({ presence }) => (presence === "offline" ? say.seen : undefined),
+    cell: ({ identity, presence }) => (identity == null || identity.state === "active" ? <State is={presence} /> : <Badge standing={identity} />),
+  },
+  {
+    head: say.slot,
+    track: "minmax(126px, 0.9fr)",
+    cell: ({ slots: [slot, ...others] }) => (
+      <>
         {slot?.slot ?? none}
         {others.length > 0 && <span className="soft small" title={others.map((other) => other.slot).join(", ")}>{` +${others.length}`}</span>}
-      </span>
-      <span role="cell" title={slot?.current?.sha256}>
-        {versionOf(slot?.current)}
-      </span>
-      <span role="cell" title={slot?.current?.provider_reason ?? undefined}>
-        {slot?.current == null ? none : providerName(slot.current.provider)}
-      </span>
-      <span role="cell">{slot === undefined ? none : <State is={slot.phase.is} tone={device.presence === "offline" ? "idle" : undefined} />}</span>
-      <span role="cell" className="r">
-        {percent(device.health?.cpu_percent)}
-      </span>
-      <span role="cell" title={device.waiting_on?.sentence} className={device.waiting_on == null ? "soft" : undefined}>
-        {device.waiting_on?.sentence ?? device.refusal?.sentence ?? (device.presence === "offline" ? <Seen at={device.last_seen} /> : none)}
-      </span>
-    </div>
-  );
-}
+      </>
+    ),
+  },
+  { head: say.runs, track: "minmax(110px, 0.8fr)", title: ({ slots }) => slots[0]?.current?.sha256, cell: ({ slots }) => versionOf(slots[0]?.current) },
+  {
+    head: say.provider,
+    track: "86px",
+    title: ({ slots }) => slots[0]?.current?.provider_reason ?? undefined,
+    cell: ({ slots }) => (slots[0]?.current == null ? none : providerName(slots[0].current.provider)),
+  },
+  {
+    head: say.phase,
+    track: "116px",
+    cell: ({ slots, presence }) => (slots[0] === undefined ? none : <State is={slots[0].phase.is} tone={presence === "offline" ? "idle" : undefined} />),
+  },
+  { head: say.cpu, track: "54px", right: true, cell: ({ health }) => percent(health?.cpu_percent) },
+  {
+    head: say.why,
+    track: "minmax(260px, 3fr)",
+    title: ({ waiting_on }) => waiting_on?.sentence,
+    cell: ({ waiting_on, refusal, presence, last_seen }) => {
+      const sentence = waiting_on?.sentence ?? refusal?.sentence;
+      if (sentence !== undefined) return <span className={waiting_on == null ? "soft" : undefined}>{sentence}</span>;
+      return <span className="soft">{presence === "offline" ? <Seen at={last_seen} /> : none}</span>;
+    },
+  },
+];
 
 function Seen({ at }: { at: string | null | undefined }) {
   return (

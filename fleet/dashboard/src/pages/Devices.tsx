@@ -1,44 +1,51 @@
 // The device list: filtered by the server, its filter in the address, few rows in the page however many there are.
-import { Button, NativeSelect, TextInput } from "@mantine/core";
-import { useDebouncedCallback } from "@mantine/hooks";
-import { keepPreviousData, useInfiniteQuery } from "@tanstack/react-query";
+import { Button, NativeSelect } from "@mantine/core";
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { useEffect, useRef, useState } from "react";
-import { devicesQuery } from "../api/queries";
+import { usePaged } from "../api/paged";
+import { askDevices, devicesKey } from "../api/queries";
 import { Answer } from "../parts/Answer";
 import { Empty } from "../parts/Empty";
 import { PageHead } from "../parts/Panel";
+import { Typed } from "../parts/Typed";
+import { VirtualTable } from "../parts/VirtualTable";
 import type { DevicesSearch } from "../search";
 import { text } from "../strings";
-import { DeviceList } from "./DeviceList";
+import { Bulk } from "./Bulk";
+import { deviceColumns, deviceListPx } from "./DeviceList";
+import { Views } from "./Views";
 
 const say = text.devices;
-const typingMs = 250;
 
 export function Devices() {
-  const search = useSearch({ from: "/devices" });
+  const { zone: _, ...search } = useSearch({ from: "/devices" });
   const navigate = useNavigate();
-  const asked = useInfiniteQuery({ ...devicesQuery(search), placeholderData: keepPreviousData });
+  const rows = usePaged(devicesKey(search), askDevices(search));
   const filtered = Object.keys(search).length > 0;
   const set = (change: DevicesSearch): void => void navigate({ to: "/devices", search: { ...search, ...change }, replace: true });
   return (
     <>
-      <PageHead title={say.title} />
+      <PageHead title={say.title}>
+        <Bulk search={search} rows={rows} />
+      </PageHead>
       <Filter search={search} set={set}>
         {filtered && (
           <Button size="xs" variant="default" onClick={() => void navigate({ to: "/devices", search: {} })}>
             {say.clear}
           </Button>
         )}
+        <Views search={search} />
         <span className="end soft small num" role="status">
-          {asked.data !== undefined && say.shown(asked.data.pages.reduce((n, page) => n + page.items.length, 0), asked.hasNextPage)}
+          {!rows.pending && say.shown(rows.count, !rows.whole)}
         </span>
       </Filter>
-      <Answer of={asked}>
-        {({ pages }) => {
-          const devices = pages.flatMap((page) => page.items);
-          if (devices.length > 0) {
-            return <DeviceList devices={devices} more={asked.hasNextPage && !asked.isFetchingNextPage} loadMore={() => void asked.fetchNextPage()} />;
+      <Answer of={{ data: rows.pending ? undefined : rows, error: rows.error, refetch: rows.refetch }}>
+        {({ count, whole, at, see }) => {
+          if (count > 0) {
+            return (
+              <div className="panel">
+                <VirtualTable label={say.title} columns={deviceColumns} count={count} whole={whole} at={at} see={see} rowKey={({ id }) => id} widthPx={deviceListPx} />
+              </div>
+            );
           }
           return filtered ? <p className="soft">{say.emptyFilter}</p> : <Empty title={say.empty} why={say.emptyWhy} commands={[text.commands.agent]} />;
         }}
@@ -73,33 +80,5 @@ function Filter({ search, set, children }: { search: DevicesSearch; set: (change
       <Typed label={text.drift.model} value={search.model} change={(model) => set({ model })} />
       {children}
     </div>
-  );
-}
-
-/** Follows the address too: Back and a link elsewhere change what stands in the field. */
-function Typed({ label, value = "", change }: { label: string; value?: string | undefined; change: (value: string | undefined) => void }) {
-  const [typed, setTyped] = useState(value);
-  const sent = useRef(value);
-  const later = useDebouncedCallback((next: string) => {
-    sent.current = next;
-    change(next === "" ? undefined : next);
-  }, typingMs);
-  useEffect(() => {
-    if (value !== sent.current) {
-      sent.current = value;
-      setTyped(value);
-    }
-  }, [value]);
-  return (
-    <TextInput
-      size="xs"
-      label={label}
-      value={typed}
-      maxLength={128}
-      onChange={(event) => {
-        setTyped(event.currentTarget.value);
-        later(event.currentTarget.value.trim());
-      }}
-    />
   );
 }

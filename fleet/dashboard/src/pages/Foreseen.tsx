@@ -1,5 +1,5 @@
 // Who said yes to a rollout, and what was foreseen of it beside what came.
-import type { Rollout, Spread } from "../api/types";
+import type { Rollout, ForecastSpread } from "../api/types";
 import { none } from "../format";
 import { Note, Panel } from "../parts/Panel";
 import { Table } from "../parts/Table";
@@ -59,7 +59,7 @@ export function Forecasted({ rollout: { forecast } }: { rollout: Rollout }) {
 }
 
 /** What came, and whether it was foreseen: outside of the range it says by how much. */
-function came({ actual_s, p10_s, p90_s }: Spread & { actual_s?: number | null }) {
+function came({ actual_s, p10_s, p90_s }: ForecastSpread & { actual_s?: number | null }) {
   if (actual_s == null) return none;
   const late = p90_s != null && actual_s > p90_s ? say.later(span(actual_s - p90_s)) : null;
   const early = p10_s != null && actual_s < p10_s ? say.earlier(span(p10_s - actual_s)) : null;
@@ -71,7 +71,7 @@ function came({ actual_s, p10_s, p90_s }: Spread & { actual_s?: number | null })
   );
 }
 
-function range({ p10_s, p90_s }: Spread): string {
+function range({ p10_s, p90_s }: ForecastSpread): string {
   if (p10_s == null) return none;
   return `${span(p10_s)} – ${p90_s == null ? "?" : span(p90_s)}`;
 }

@@ -44,7 +44,7 @@ export function Gate({ stage, index }: { stage: Stage; index: number }) {
       ) : (
         <Table<GateLayer>
           label={say.gateOf(stage.name)}
-          rows={asked.toSorted((a, b) => severity[b.verdict] - severity[a.verdict])}
+          rows={asked.toSorted((a, b) => severity.indexOf(b.verdict) - severity.indexOf(a.verdict))}
           rowKey={(layer) => layer.layer}
           columns={[
             {
@@ -86,7 +86,7 @@ export function Gate({ stage, index }: { stage: Stage; index: number }) {
 }
 
 /** What decides stands first. */
-const severity: Record<GateLayer["verdict"], number> = { fail: 3, insufficient: 2, pass: 1, not_asked: 0 };
+const severity = ["not_asked", "pass", "insufficient", "fail"];
 
 function Sure({ layer }: { layer: GateLayer }) {
   const { interval } = layer;

@@ -1,6 +1,6 @@
 // The last reports of one box as four small charts on one time axis.
 import { lazy, Suspense } from "react";
-import type { Telemetry } from "../api/types";
+import type { TelemetryPoint } from "../api/types";
 import { bytes, count, milliseconds, moment, percent, stampClock } from "../format";
 import { Figures } from "../parts/Table";
 import { text } from "../strings";
@@ -8,7 +8,7 @@ import { text } from "../strings";
 const Series = lazy(() => import("../charts/Series"));
 const say = text.device;
 
-export function HealthCharts({ telemetry }: { telemetry: Telemetry[] }) {
+export function HealthCharts({ telemetry }: { telemetry: TelemetryPoint[] }) {
   const points = telemetry.toSorted((a, b) => (moment(a.at) ?? 0) - (moment(b.at) ?? 0));
   const x = points.map((point) => (moment(point.at) ?? 0) / 1_000);
   const charts = [
@@ -33,7 +33,7 @@ export function HealthCharts({ telemetry }: { telemetry: Telemetry[] }) {
           </figure>
         ))}
       </div>
-      <Figures<Telemetry>
+      <Figures<TelemetryPoint>
         summary={text.showTable}
         label={say.health}
         rows={points.toReversed()}
@@ -51,6 +51,6 @@ export function HealthCharts({ telemetry }: { telemetry: Telemetry[] }) {
   );
 }
 
-function line(label: string, points: Telemetry[], of: (point: Telemetry) => number | null | undefined) {
+function line(label: string, points: TelemetryPoint[], of: (point: TelemetryPoint) => number | null | undefined) {
   return { label, values: points.map((point) => of(point) ?? null) };
 }

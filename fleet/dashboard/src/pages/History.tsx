@@ -1,28 +1,25 @@
 // Each decision about a rollout: when, what, by whom or by which gate, why, and what it rests on.
-import { NativeSelect } from "@mantine/core";
-import { useQuery } from "@tanstack/react-query";
-import { Link, useNavigate, useSearch } from "@tanstack/react-router";
+import { Link } from "@tanstack/react-router";
 import { base } from "../api/client";
-import { rolloutDevicesQuery, sitesQuery } from "../api/queries";
 import type { Rollout, TimelineEntry } from "../api/types";
-import { worldDiffers, words } from "../format";
+import { moment, stamp, stampClock, worldDiffers, words } from "../format";
 import { Log } from "../parts/Log";
 import { Note, Panel } from "../parts/Panel";
 import { State } from "../parts/State";
+import { useZone } from "../shell/zone";
 import { text } from "../strings";
 import { gateAnchor } from "./Gate";
-import { decidedBy, decisionTone, gateOf, isDecision, knownZone, zoned } from "./history";
+import { decidedBy, decisionTone, gateOf, isDecision } from "./history";
 
 const say = text.rollout;
 
 export function History({ rollout }: { rollout: Rollout }) {
-  const { zone: asked } = useSearch({ from: "/rollouts/$id" });
-  const zone = knownZone(asked);
+  const zone = useZone();
   const newestFirst = rollout.timeline.toReversed();
   const decisions = newestFirst.filter(isDecision);
   const handOuts = newestFirst.filter((entry) => !isDecision(entry));
   return (
-    <Panel title={say.history} aside={<Zone rollout={rollout} zone={zone} />}>
+    <Panel title={say.history} aside={`${say.zone} ${zone}`}>
       {decisions.length === 0 ? (
         <Note>{say.historyNone}</Note>
       ) : (
@@ -55,7 +52,7 @@ function Decision({ entry, rollout: { stages }, zone }: { entry: TimelineEntry; 
       <p className="spread">
         <State is={entry.kind} tone={decisionTone(entry.kind)} word={say.decisions[entry.kind] ?? words(entry.kind.replace("rollout.", ""))} />
         <time dateTime={entry.at} className="soft small num">
-          {zoned(entry.at, zone)}
+          {exact(entry.at, zone)}
         </time>
       </p>
       <p>{entry.sentence}</p>
@@ -73,7 +70,7 @@ function Decision({ entry, rollout: { stages }, zone }: { entry: TimelineEntry; 
         </span>
         {worldDiffers(entry.world_at, entry.at) && (
           <time dateTime={entry.world_at ?? undefined} className="num">
-            {`${say.world} ${zoned(entry.world_at, zone)}`}
+            {`${say.world} ${exact(entry.world_at, zone)}`}
           </time>
         )}
       </p>
@@ -81,25 +78,7 @@ function Decision({ entry, rollout: { stages }, zone }: { entry: TimelineEntry; 
   );
 }
 
-/** UTC, or as the clocks stand at one of the rollout's sites. */
-function Zone({ rollout, zone }: { rollout: Rollout; zone: string }) {
-  const navigate = useNavigate({ from: "/rollouts/$id" });
-  const devices = useQuery(rolloutDevicesQuery(rollout.id));
-  const sites = useQuery(sitesQuery);
-  const here = new Set(devices.data?.items.map((device) => device.site));
-  const others = (sites.data ?? []).filter((site) => here.has(site.site) && site.zone !== "UTC").map((site) => site.zone);
-  const zones = [...new Set(["UTC", zone, ...others])];
-  if (zones.length === 1) return <>{`${say.zone} UTC`}</>;
-  return (
-    <NativeSelect
-      size="xs"
-      aria-label={say.zone}
-      value={zone}
-      data={zones}
-      onChange={(event) => {
-        const chosen = event.currentTarget.value;
-        void navigate({ search: (before) => ({ ...before, zone: chosen === "UTC" ? undefined : chosen }), replace: true });
-      }}
-    />
-  );
+/** A record of decisions is read to the second. */
+function exact(at: string | null | undefined, zone: string): string {
+  return moment(at) === null ? stamp(at) : `${stamp(at, zone).slice(0, -5)}${stampClock(at, zone)}`;
 }

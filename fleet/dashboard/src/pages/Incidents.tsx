@@ -4,7 +4,7 @@ import { Link } from "@tanstack/react-router";
 import { Fragment, useState } from "react";
 import { post } from "../api/client";
 import { incidentsQuery } from "../api/queries";
-import type { Incident, IncidentStream } from "../api/types";
+import type { Incident, IncidentStream, IncidentVerb } from "../api/types";
 import { figure, plural, signed } from "../format";
 import { Act } from "../parts/Act";
 import { Answer } from "../parts/Answer";
@@ -18,8 +18,6 @@ const say = text.drift;
 const streamsShown = 6;
 const closedShown = 3;
 const sitesShown = 12;
-
-type Verb = "acknowledge" | "close";
 
 export function Incidents() {
   const asked = useQuery(incidentsQuery);
@@ -58,10 +56,10 @@ function effect(stream: IncidentStream): string {
 }
 
 function One({ incident }: { incident: Incident }) {
-  const [asking, setAsking] = useState<Verb | null>(null);
+  const [asking, setAsking] = useState<IncidentVerb | null>(null);
   const cache = useQueryClient();
-  const act = async (verb: Verb, reason: string): Promise<void> => {
-    await post(`/incidents/${encodeURIComponent(incident.id)}/${verb}`, { reason });
+  const act = async (verb: IncidentVerb, reason: string): Promise<void> => {
+    await post(`/api/v1/incidents/{id}/${verb}`, { reason }, { path: { id: incident.id } });
     await Promise.all([cache.invalidateQueries({ queryKey: ["incidents"] }), cache.invalidateQueries({ queryKey: ["overview"] })]);
   };
   const { devices, sites } = incident.scope;

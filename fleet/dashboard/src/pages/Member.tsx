@@ -3,7 +3,7 @@ import { Button, Modal } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { post } from "../api/client";
-import type { DeviceDetail, Need, Standing } from "../api/types";
+import type { DeviceDetail, Need, DeviceStanding } from "../api/types";
 import { none } from "../format";
 import type { Tone } from "../palette";
 import { Act } from "../parts/Act";
@@ -16,9 +16,9 @@ import { text } from "../strings";
 import { memberWhyNot, type MemberVerb } from "./membership";
 
 const say = text.member;
-const tones: Record<Standing["state"], Tone> = { pending: "warn", active: "good", rejected: "idle", quarantined: "warn", revoked: "bad" };
+const tones: Record<DeviceStanding["state"], Tone> = { pending: "warn", active: "good", rejected: "idle", quarantined: "warn", revoked: "bad" };
 
-export function Badge({ standing }: { standing: Standing }) {
+export function Badge({ standing }: { standing: DeviceStanding }) {
   return <State is={standing.state} tone={tones[standing.state]} word={say.states[standing.state]} />;
 }
 
@@ -153,8 +153,8 @@ function Certificate({ expires }: { expires: string | null | undefined }) {
 
 function useDecide(device: string) {
   const cache = useQueryClient();
-  return async (verb: string, body: object): Promise<void> => {
-    await post(`/identities/${encodeURIComponent(device)}/${verb}`, body);
+  return async (verb: MemberVerb | "accept" | "reject", body: { reason?: string; fingerprint?: string | null }): Promise<void> => {
+    await post(`/api/v1/identities/{id}/${verb}`, body, { path: { id: device } });
     await Promise.all([cache.invalidateQueries({ queryKey: ["devices"] }), cache.invalidateQueries({ queryKey: ["overview"] })]);
   };
 }

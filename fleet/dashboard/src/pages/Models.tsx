@@ -3,14 +3,14 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useSearch } from "@tanstack/react-router";
 import { bundlesQuery } from "../api/queries";
 import type { Bundle } from "../api/types";
-import { bytes, plural, short } from "../format";
+import { bytes, figure, none, plural, short } from "../format";
 import { Answer } from "../parts/Answer";
 import { Empty } from "../parts/Empty";
 import { PageHead, Panel } from "../parts/Panel";
-import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { Ago } from "../parts/Time";
 import { text } from "../strings";
+import { Standing } from "./Standing";
 
 const say = text.models;
 
@@ -60,18 +60,35 @@ function Versions({ model, versions }: { model: string; versions: Bundle[] }) {
         rows={newest}
         rowKey={(bundle) => bundle.sha256}
         columns={[
-          { head: say.version, cell: (bundle) => <span className="strong">{bundle.version}</span> },
+          {
+            head: say.version,
+            cell: (bundle) => (
+              <Link to="/models/$sha256" params={{ sha256: bundle.sha256 }} className="strong">
+                {bundle.version}
+              </Link>
+            ),
+          },
           { head: say.digest, cell: (bundle) => <span className="mono" title={bundle.sha256}>{short(bundle.sha256, 12)}</span> },
           { head: say.signer, cell: (bundle) => say.signers[bundle.signer] ?? bundle.signer },
-          {
-            head: say.catalogue,
-            cell: (bundle) => <State is="catalogue" tone={bundle.catalogued ? "good" : "warn"} word={bundle.catalogued ? say.inCatalogue : say.notInCatalogue} />,
-          },
+          { head: say.catalogue, cell: (bundle) => <Standing bundle={bundle} /> },
+          { head: say.evaluated, cell: (bundle) => <Compared bundle={bundle} /> },
           { head: say.created, cell: (bundle) => <Ago at={bundle.created} /> },
           { head: say.size, right: true, cell: (bundle) => bytes(bundle.size_bytes) },
           { head: say.runsOn, right: true, cell: (bundle) => plural(bundle.devices_running, "device") },
         ]}
       />
     </Panel>
+  );
+}
+
+/** On its last set, which is the newest data. */
+function Compared({ bundle: { evaluation } }: { bundle: Bundle }) {
+  const last = evaluation?.sets.at(-1);
+  if (evaluation == null || last === undefined) return <>{none}</>;
+  return (
+    <>
+      {figure(last.challenger)}
+      <span className="soft small"> {last.champion == null ? evaluation.metric.replaceAll("_", " ") : say.against(figure(last.champion))}</span>
+    </>
   );
 }

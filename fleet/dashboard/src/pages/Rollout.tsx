@@ -10,6 +10,7 @@ import { rolloutTone } from "../palette";
 import { Act } from "../parts/Act";
 import { Answer } from "../parts/Answer";
 import { PageHead, Panel } from "../parts/Panel";
+import { Printed } from "../parts/Printed";
 import { ReasonDialog } from "../parts/ReasonDialog";
 import { Stages, StagesLegend } from "../parts/Stages";
 import { State } from "../parts/State";
@@ -34,12 +35,14 @@ export function RolloutPage() {
     <Answer of={asked} rows={8}>
       {(rollout) => (
         <>
+          <Printed of={rollout.id} />
           <PageHead
             title={`${rollout.model} ${versionOf(rollout.bundle)}`}
             crumb={crumb}
             state={<State is={rollout.phase.is} tone={rolloutTone(rollout.phase.is)} word={text.rollouts.phases[rollout.phase.is]} />}
           >
             <Actions rollout={rollout} />
+            <Act label={say.print} whyNot={null} onClick={printed} />
           </PageHead>
           <div className="stack">
             {rollout.phase.reason != null && <Why rollout={rollout} />}
@@ -67,6 +70,12 @@ export function RolloutPage() {
   );
 }
 
+/** The page itself is the report: what is folded is opened first, and the style sheet leaves out what cannot be pressed on paper. */
+function printed(): void {
+  for (const folded of document.querySelectorAll("main details")) folded.setAttribute("open", "");
+  window.print();
+}
+
 function Why({ rollout: { phase } }: { rollout: Rollout }) {
   const tone = rolloutTone(phase.is);
   return (
@@ -88,11 +97,11 @@ function Actions({ rollout }: { rollout: Rollout }) {
   const cache = useQueryClient();
   const { done, left } = moved(rollout);
   const act = async (action: RolloutAction, reason: string): Promise<void> => {
-    const now = await post<Rollout>(
-      `/rollouts/${encodeURIComponent(rollout.id)}/${action}`,
+    const now = await post(
+      `/api/v1/rollouts/{id}/${action}`,
       { reason },
       // Refused if the rollout moved on since this was drawn: the numbers in the dialog would no longer hold.
-      { "if-match": `"${rollout.revision}"` },
+      { path: { id: rollout.id }, headers: { "if-match": `"${rollout.revision}"` } },
     );
     if (now !== undefined) cache.setQueryData(rolloutQuery(rollout.id).queryKey, now);
     await cache.invalidateQueries({ queryKey: ["rollouts"] });
@@ -167,7 +176,7 @@ function Facts({ rollout }: { rollout: Rollout }) {
       <dl className="body facts num">
         <dt>{say.bundle}</dt>
         <dd>
-          {versionOf(rollout.bundle)}{" "}
+          <Link to="/models/$sha256" params={{ sha256: rollout.bundle.sha256 }} className="inline">{versionOf(rollout.bundle)}</Link>{" "}
           <span className="mono soft" title={rollout.bundle.sha256}>
             {short(rollout.bundle.sha256, 12)}
           </span>

@@ -4,13 +4,14 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { rolloutDevicesQuery } from "../api/queries";
 import type { Rollout, RolloutDevice } from "../api/types";
-import { count, none, plural, words } from "../format";
+import { count, plural, words } from "../format";
 import { Answer } from "../parts/Answer";
 import { Subject } from "../parts/Log";
 import { Note, Panel } from "../parts/Panel";
 import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { Ago } from "../parts/Time";
+import { plainRowsMax, VirtualTable, type VirtualColumn } from "../parts/VirtualTable";
 import { text } from "../strings";
 import { byReason, grouped } from "./reasons";
 
@@ -109,28 +110,27 @@ function Reasons({ devices, reason }: { devices: RolloutDevice[]; reason: string
 
 function List({ devices }: { devices: RolloutDevice[] }) {
   if (devices.length === 0) return <Note>{say.reasonGone}</Note>;
-  return (
-    <Table<RolloutDevice>
-      label={say.devices}
-      rows={devices}
-      rowKey={(device) => device.device}
-      columns={[
-        { head: text.devices.name, cell: (device) => <Subject of={device.device}>{device.name}</Subject> },
-        { head: text.devices.site, cell: (device) => device.site },
-        { head: say.stage, cell: (device) => device.stage ?? none },
-        { head: say.state, cell: (device) => <State is={device.state} word={say.deviceStates[device.state] ?? words(device.state)} /> },
-        {
-          head: say.why,
-          wide: true,
-          cell: (device) => (
-            <>
-              {device.sentence}
-              {device.next != null && device.next !== "" && <span className="block soft small">{`${say.next}: ${device.next}`}</span>}
-            </>
-          ),
-        },
-        { head: text.device.since, cell: (device) => <Ago at={device.since} /> },
-      ]}
-    />
-  );
+  const rowKey = (device: RolloutDevice): string => device.device;
+  // Plain while it is short, so that it is printed whole.
+  if (devices.length <= plainRowsMax) return <Table<RolloutDevice> label={say.devices} rows={devices} rowKey={rowKey} columns={columns} />;
+  return <VirtualTable<RolloutDevice> label={say.devices} count={devices.length} whole at={(row) => devices[row]} rowKey={rowKey} columns={columns} widthPx={900} tall />;
 }
+
+const columns: VirtualColumn<RolloutDevice>[] = [
+  { head: text.devices.name, track: "minmax(120px, 1fr)", cell: (device) => <Subject of={device.device}>{device.name}</Subject> },
+  { head: text.devices.site, track: "minmax(70px, 0.6fr)", cell: (device) => device.site },
+  { head: say.stage, track: "90px", cell: (device) => device.stage },
+  { head: say.state, track: "170px", cell: (device) => <State is={device.state} word={say.deviceStates[device.state] ?? words(device.state)} /> },
+  {
+    head: say.why,
+    track: "minmax(280px, 4fr)",
+    wide: true,
+    cell: (device) => (
+      <>
+        {device.sentence}
+        {device.next !== "" && <span className="block soft small">{`${say.next}: ${device.next}`}</span>}
+      </>
+    ),
+  },
+  { head: text.device.since, track: "110px", cell: (device) => <Ago at={device.since} /> },
+];

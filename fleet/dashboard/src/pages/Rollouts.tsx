@@ -1,10 +1,10 @@
-// Every rollout, newest first; model and state in the address narrow the list.
-import { NativeSelect } from "@mantine/core";
-import { useQuery } from "@tanstack/react-query";
+// Every rollout, newest first; the server narrows the list by the model and the state in the address.
+import { Button, NativeSelect } from "@mantine/core";
+import { keepPreviousData, useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { rolloutsQuery } from "../api/queries";
-import type { RolloutPhaseName, RolloutSummary } from "../api/types";
-import { words } from "../format";
+import { bundlesQuery, rolloutListQuery } from "../api/queries";
+import type { RolloutSummary } from "../api/types";
+import { Act } from "../parts/Act";
 import { Answer } from "../parts/Answer";
 import { Empty } from "../parts/Empty";
 import { PageHead, Panel } from "../parts/Panel";
@@ -13,40 +13,43 @@ import { text } from "../strings";
 import { RolloutCard } from "./RolloutCard";
 
 const say = text.rollouts;
-const toBegin: RolloutPhaseName[] = ["proposed", "scheduled"];
-const underWay: RolloutPhaseName[] = ["running", "held", "paused", "rolling_back", "aborting"];
+const toBegin = ["proposed", "scheduled"];
+const underWay = ["running", "held", "paused", "rolling_back", "aborting"];
 
 export function Rollouts() {
-  const asked = useQuery(rolloutsQuery);
-  const search = useSearch({ from: "/rollouts" });
+  const { zone: _, ...search } = useSearch({ from: "/rollouts" });
+  const navigate = useNavigate();
+  const asked = useInfiniteQuery({ ...rolloutListQuery(search), placeholderData: keepPreviousData });
+  const filtered = Object.keys(search).length > 0;
   return (
     <>
-      <PageHead title={say.title} />
+      <PageHead title={say.title}>
+        <Act label={text.plan.start} whyNot={null} main onClick={() => void navigate({ to: "/rollouts/new" })} />
+      </PageHead>
       <Answer of={asked}>
-        {(all) =>
-          all.length === 0 ? (
-            <Empty title={say.empty} why={say.emptyWhy} commands={[text.commands.rollout, text.commands.watch]} />
-          ) : (
+        {({ pages }) => {
+          const all = pages.flatMap(({ items }) => items);
+          if (all.length === 0 && !filtered) return <Empty title={say.empty} why={say.emptyWhy} commands={[text.commands.rollout, text.commands.watch]} />;
+          return (
             <>
-              <Filter all={all} search={search} />
+              <Filter search={search} />
               <div className="stack">
-                <Group title={say.toBegin} of={matching(all, search).filter((r) => toBegin.includes(r.phase.is))} />
-                <Group title={say.underWay} of={matching(all, search).filter((r) => underWay.includes(r.phase.is))} />
-                <Group title={say.ended} of={matching(all, search).filter((r) => ![...toBegin, ...underWay].includes(r.phase.is))} />
-                {matching(all, search).length === 0 && <p className="soft">{say.emptyFilter}</p>}
+                <Group title={say.toBegin} of={all.filter((r) => toBegin.includes(r.phase.is))} />
+                <Group title={say.underWay} of={all.filter((r) => underWay.includes(r.phase.is))} />
+                <Group title={say.ended} of={all.filter((r) => ![...toBegin, ...underWay].includes(r.phase.is))} />
+                {all.length === 0 && <p className="soft">{say.emptyFilter}</p>}
+                {asked.hasNextPage && (
+                  <Button variant="default" size="xs" loading={asked.isFetchingNextPage} onClick={() => void asked.fetchNextPage()}>
+                    {say.older}
+                  </Button>
+                )}
               </div>
             </>
-          )
-        }
+          );
+        }}
       </Answer>
     </>
   );
-}
-
-function matching(all: RolloutSummary[], { model, state }: RolloutsSearch): RolloutSummary[] {
-  return all
-    .filter((rollout) => (model === undefined || rollout.model === model) && (state === undefined || rollout.phase.is === state))
-    .toSorted((a, b) => Date.parse(b.created) - Date.parse(a.created));
 }
 
 function Group({ title, of }: { title: string; of: RolloutSummary[] }) {
@@ -60,11 +63,11 @@ function Group({ title, of }: { title: string; of: RolloutSummary[] }) {
   );
 }
 
-function Filter({ all, search }: { all: RolloutSummary[]; search: RolloutsSearch }) {
+function Filter({ search }: { search: RolloutsSearch }) {
   const navigate = useNavigate();
+  const { data: bundles = [] } = useQuery(bundlesQuery());
   const set = (change: RolloutsSearch): void => void navigate({ to: "/rollouts", search: { ...search, ...change }, replace: true });
-  const models = [...new Set(all.map((rollout) => rollout.model))].toSorted();
-  const states = [...new Set(all.map((rollout) => rollout.phase.is))].toSorted();
+  const models = [...new Set([...bundles.map(({ model }) => model), ...(search.model === undefined ? [] : [search.model])])].toSorted();
   return (
     <div className="filters">
       <NativeSelect
@@ -78,7 +81,7 @@ function Filter({ all, search }: { all: RolloutSummary[]; search: RolloutsSearch
         size="xs"
         label={say.state}
         value={search.state ?? ""}
-        data={[{ value: "", label: text.all }, ...states.map((state) => ({ value: state, label: words(state) }))]}
+        data={[{ value: "", label: text.all }, ...Object.entries(say.phases).map(([value, label]) => ({ value, label }))]}
         onChange={(event) => set({ state: event.currentTarget.value || undefined })}
       />
     </div>

@@ -1,6 +1,7 @@
 // One retraining: its trigger, its progress, and how the challenger did against the champion.
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
+import { useEffect, useRef } from "react";
 import { runQuery } from "../api/queries";
 import type { Run } from "../api/types";
 import { figure, none, short, signed, words } from "../format";
@@ -11,7 +12,9 @@ import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { Ago, Stamp } from "../parts/Time";
 import { text } from "../strings";
+import { Approval, Gates } from "./RunGates";
 import { metricsOf, type Metric } from "./metrics";
+import { RunActs } from "./RunActs";
 import { share, waits } from "./Runs";
 import { versionOf } from "./version";
 
@@ -24,7 +27,9 @@ export function RunPage() {
     <Answer of={asked} rows={8}>
       {(run) => (
         <>
-          <PageHead title={`${say.one} ${run.model}`} crumb={<Link to="/runs">{say.title}</Link>} state={<State is={run.state} />} />
+          <PageHead title={`${say.one} ${run.model}`} crumb={<Link to="/runs">{say.title}</Link>} state={<State is={run.state} />}>
+            <RunActs run={run} />
+          </PageHead>
           <div className="stack">
             {run.failure != null && (
               <Panel title={say.failure} tone="bad">
@@ -33,17 +38,11 @@ export function RunPage() {
             )}
             <div className="cols-wide">
               <div className="stack">
+                <Approval run={run} />
                 <Progress run={run} />
                 <Result run={run} />
-                <Panel title={say.log}>
-                  {run.log_tail == null || run.log_tail.length === 0 ? (
-                    <Note>{say.logNone}</Note>
-                  ) : (
-                    <pre className="logtail" tabIndex={0} role="region" aria-label={say.log}>
-                      {run.log_tail.join("\n")}
-                    </pre>
-                  )}
-                </Panel>
+                <Gates run={run} />
+                <Tail lines={run.log_tail} />
               </div>
               <div className="stack">
                 <Facts run={run} />
@@ -60,6 +59,36 @@ export function RunPage() {
         </>
       )}
     </Answer>
+  );
+}
+
+/** Follows the newest line until somebody scrolls up to read. */
+function Tail({ lines }: { lines: string[] }) {
+  const place = useRef<HTMLPreElement>(null);
+  const follows = useRef(true);
+  const shown = lines.join("\n");
+  useEffect(() => {
+    if (follows.current && place.current !== null) place.current.scrollTop = place.current.scrollHeight;
+  });
+  return (
+    <Panel title={say.log}>
+      {lines.length === 0 ? (
+        <Note>{say.logNone}</Note>
+      ) : (
+        <pre
+          className="logtail"
+          ref={place}
+          tabIndex={0}
+          role="region"
+          aria-label={say.log}
+          onScroll={({ currentTarget: { scrollTop, scrollHeight, clientHeight } }) => {
+            follows.current = scrollHeight - scrollTop - clientHeight < 30;
+          }}
+        >
+          {shown}
+        </pre>
+      )}
+    </Panel>
   );
 }
 

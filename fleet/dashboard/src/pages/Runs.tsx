@@ -11,6 +11,7 @@ import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { Ago } from "../parts/Time";
 import { text } from "../strings";
+import { StartRun } from "./RunActs";
 
 const say = text.runs;
 
@@ -18,7 +19,9 @@ export function Runs() {
   const asked = useQuery(runsQuery);
   return (
     <>
-      <PageHead title={say.title} />
+      <PageHead title={say.title}>
+        <StartRun />
+      </PageHead>
       <Answer of={asked}>
         {(runs) =>
           runs.length === 0 ? (

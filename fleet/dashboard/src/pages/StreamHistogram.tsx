@@ -45,7 +45,7 @@ export function StreamHistogram({ drift, stream, at, pick }: StreamHistogramProp
 }
 
 function Counts({ window, stream }: { window: DriftWindow; stream: string }) {
-  const bundle = typeof window.bundle === "string" ? window.bundle : window.bundle.sha256;
+  const bundle = window.bundle;
   const asked = useQuery({
     ...histogramQuery({ bundle, stream, device: window.device, from: window.from, to: window.to }),
     placeholderData: keepPreviousData,

@@ -1,13 +1,13 @@
 import { describe, expect, test } from "vitest";
-import type { RolloutAction, RolloutPhaseName, Stage } from "../api/types";
+import type { RolloutAction, Stage } from "../api/types";
 import { actions, moved, whyNot } from "./actions";
 import { metricsOf } from "./metrics";
 
 const stage = (target_devices: number, handed: number, activated: number): Stage => ({ name: "s", target_devices, handed, permitted: activated, activated, baked: 0, failed: 0, returned: 0, pending: 0, state: "baking" });
-const rollout = (is: RolloutPhaseName, stages = [stage(1, 1, 1), stage(5, 2, 1)]) => ({ phase: { is }, stages });
+const rollout = (is: string, stages = [stage(1, 1, 1), stage(5, 2, 1)]) => ({ phase: { is, since: "" }, stages });
 
 describe("acts", () => {
-  test.each<[RolloutPhaseName, RolloutAction[]]>([
+  test.each<[string, RolloutAction[]]>([
     ["proposed", ["approve", "abort"]],
     ["scheduled", ["abort"]],
     ["aborting", ["rollback"]],
@@ -35,9 +35,9 @@ describe("acts", () => {
   });
 
   test("a failing gate is not promoted over", () => {
-    const failing = { ...stage(1, 1, 1), name: "canary", gate: { verdict: "fail" as const, layers: [] } };
-    expect(whyNot("promote", { phase: { is: "held", stage: "canary" }, stages: [failing] })).toContain("gate fails");
-    expect(whyNot("promote", { phase: { is: "held", stage: "half" }, stages: [failing] })).toBeNull();
+    const failing = { ...stage(1, 1, 1), name: "canary", gate: { verdict: "fail", layers: [], alpha: 0.05, asked_at: "" } };
+    expect(whyNot("promote", { phase: { is: "held", since: "", stage: "canary" }, stages: [failing] })).toContain("gate fails");
+    expect(whyNot("promote", { phase: { is: "held", since: "", stage: "half" }, stages: [failing] })).toBeNull();
   });
 
   test("the dialog's numbers", () => expect(moved(rollout("running"))).toEqual({ done: 2, left: 3 }));

@@ -1,6 +1,5 @@
 // What was decided about a rollout: which entries of its timeline are decisions, who made them, and what they rest on. Pure.
 import type { Stage, TimelineEntry, Verdict, Who } from "../api/types";
-import { moment, none } from "../format";
 import { toneOf, type Tone } from "../palette";
 import { text } from "../strings";
 
@@ -50,23 +49,3 @@ export function decidedBy(entry: TimelineEntry, stages: Pick<Stage, "name" | "ga
 }
 
 const answers: Record<string, Verdict> = { "rollout.stage_passed": "pass", "rollout.completed": "pass", "rollout.rolling_back": "fail" };
-
-/** "26 Nov 2026, 02:53:45" where the site is; the zone itself stands above the list. */
-export function zoned(at: string | null | undefined, zone: string): string {
-  const then = moment(at);
-  return then === null ? none : formatter(zone).format(then);
-}
-
-/** A zone that this browser does not know must not break the page. */
-export function knownZone(zone: string | undefined): string {
-  try {
-    formatter(zone ?? "UTC");
-    return zone ?? "UTC";
-  } catch {
-    return "UTC";
-  }
-}
-
-function formatter(timeZone: string): Intl.DateTimeFormat {
-  return new Intl.DateTimeFormat("en-GB", { timeZone, day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-}

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import type { Standing } from "../api/types";
+import type { DeviceStanding } from "../api/types";
 import { memberWhyNot, type MemberVerb } from "./membership";
 
-test.each<[Standing["state"], MemberVerb[]]>([
+test.each<[DeviceStanding["state"], MemberVerb[]]>([
   ["active", ["quarantine", "revoke", "dismiss"]],
   ["quarantined", ["release", "revoke", "dismiss"]],
   ["pending", []],

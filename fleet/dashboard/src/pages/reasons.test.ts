@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { RolloutDevice } from "../api/types";
 import { byReason, grouped } from "./reasons";
 
-const device = (code: string, next: string): RolloutDevice => ({ device: "d-1", name: "box", site: "er-1", state: "waiting", code, sentence: "", next });
+const device = (code: string, next: string): RolloutDevice => ({ device: "d-1", name: "box", site: "er-1", stage: "canary", state: "waiting", code, sentence: "", next });
 
 describe("why not further", () => {
   const waiting = [

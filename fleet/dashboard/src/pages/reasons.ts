@@ -1,5 +1,5 @@
 // Why a rollout does not go on, by reason code. Pure.
-import type { Page, RolloutDevice, WaitingOn } from "../api/types";
+import type { Page, RolloutDevice, WaitingFor } from "../api/types";
 
 export interface ReasonGroup {
   code: string;
@@ -10,7 +10,7 @@ export interface ReasonGroup {
 }
 
 /** The engine's reasons, each code once, the one that holds up most devices first; next steps are the devices' own. */
-export function grouped(waiting: WaitingOn[], { items, next: more }: Page<RolloutDevice>): ReasonGroup[] {
+export function grouped(waiting: WaitingFor[], { items, next: more }: Page<RolloutDevice>): ReasonGroup[] {
   return [...new Set(waiting.map(({ code }) => code))]
     .map((code) => {
       const said = waiting.filter((one) => one.code === code);

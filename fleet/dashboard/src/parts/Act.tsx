@@ -4,18 +4,23 @@ import { Button, Tooltip } from "@mantine/core";
 interface ActProps {
   label: string;
   whyNot: string | null;
+  /** What it is about, for readers, where the label alone would stand several times on a page. */
+  describe?: string;
   danger?: boolean;
+  /** The act that one came for. */
+  main?: boolean;
   onClick: () => void;
 }
 
-export function Act({ label, whyNot, danger = false, onClick }: ActProps) {
+export function Act({ label, describe, whyNot, danger = false, main = false, onClick }: ActProps) {
   const button = (
     <Button
       size="xs"
-      variant="default"
+      variant={main && whyNot === null ? "filled" : "default"}
       // data-disabled and not disabled: it stays reachable, so that its reason can be read.
       data-disabled={whyNot === null ? undefined : true}
       aria-disabled={whyNot === null ? undefined : true}
+      aria-label={describe}
       aria-description={whyNot ?? undefined}
       style={danger && whyNot === null ? { color: "var(--m-bad)" } : undefined}
       onClick={(event) => {

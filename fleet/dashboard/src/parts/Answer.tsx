@@ -28,12 +28,14 @@ export function Answer<T>({ of, rows = 4, children }: AnswerProps<T>) {
   );
 }
 
-export function Problem({ error, retry }: { error: Error; retry?: () => void }) {
+/** What went wrong, and what can be done about it. */
+export function Problem({ error, title = text.problem.title, retry }: { error: Error; title?: string; retry?: () => void }) {
+  const todo = error instanceof ApiError ? (text.problem.todo[error.code] ?? text.problem.todo[String(error.status)]) : undefined;
   const faults = error instanceof ApiError ? error.faults : [];
   return (
     <div className="panel" data-tone="bad" role="alert">
       <div className="body">
-        <p className="strong">{text.problem.title}</p>
+        <p className="strong">{title}</p>
         <p>{error.message}</p>
         {faults.length > 0 && (
           <ul>
@@ -42,6 +44,7 @@ export function Problem({ error, retry }: { error: Error; retry?: () => void }) 
             ))}
           </ul>
         )}
+        {todo !== undefined && <p className="soft">{todo}</p>}
         {retry !== undefined && (
           <Button mt="sm" size="xs" variant="default" onClick={retry}>
             {text.retry}

@@ -12,8 +12,8 @@ interface ReasonDialogProps {
   onClose: () => void;
 }
 
-const reasonMin = 3;
-const reasonMax = 500;
+export const reasonMin = 3;
+export const reasonMax = 500;
 
 export function ReasonDialog({ title, effect, confirm, danger = false, act, onClose }: ReasonDialogProps) {
   const [reason, setReason] = useState("");

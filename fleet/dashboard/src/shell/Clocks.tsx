@@ -6,10 +6,12 @@ import type { Overview } from "../api/types";
 import { moment, stamp, worldDiffers } from "../format";
 import { text } from "../strings";
 import { useNow, worldFactor } from "./now";
+import { useZone } from "./zone";
 
 export function Clocks() {
   const { data, dataUpdatedAt } = useQuery(overviewQuery);
   const now = useNow();
+  const zone = useZone();
   const factor = useFactor(data);
   if (data === undefined) return null;
   const passed = Math.max(0, now - dataUpdatedAt);
@@ -19,17 +21,17 @@ export function Clocks() {
   if (!worldDiffers(data.world_now, data.now)) {
     return (
       <dl className="clocks num">
-        <dt>{text.utc}</dt>
-        <dd>{stamp(real)}</dd>
+        <dt>{text.now}</dt>
+        <dd>{stamp(real, zone)}</dd>
       </dl>
     );
   }
   return (
     <dl className="clocks num" title={text.worldHint}>
       <dt>{text.worldTime}</dt>
-      <dd className="strong">{stamp(world)}</dd>
+      <dd className="strong">{stamp(world, zone)}</dd>
       <dt>{text.realTime}</dt>
-      <dd>{stamp(real)}</dd>
+      <dd>{stamp(real, zone)}</dd>
     </dl>
   );
 }

@@ -30,7 +30,7 @@ function Frozen({ freeze }: { freeze: Freeze }) {
   const cache = useQueryClient();
   const { site } = freeze;
   const thaw = async (reason: string): Promise<void> => {
-    await post("/freezes/thaw", { ...(site == null ? {} : { site }), reason });
+    await post("/api/v1/freezes/thaw", { ...(site == null ? {} : { site }), reason }, {});
     await cache.invalidateQueries();
   };
   return (
@@ -41,7 +41,7 @@ function Frozen({ freeze }: { freeze: Freeze }) {
             <State is="frozen" tone="warn" word={scopeSaid(freeze)} /> <span className="strong">{freeze.reason}</span>
           </p>
           <p className="soft small">
-            {say.by} {freeze.by}, {say.since} <Stamp at={freeze.since} /> {text.utc} (<Ago at={freeze.since} />). {say.until}
+            {say.by} {freeze.by}, {say.since} <Stamp at={freeze.since} /> (<Ago at={freeze.since} />). {say.until}
           </p>
           <details className="small">
             <summary>{say.how}</summary>

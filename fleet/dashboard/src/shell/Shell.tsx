@@ -1,6 +1,6 @@
 // The frame around every page: skip link, header, navigation.
-import { ActionIcon, TextInput, Tooltip, useComputedColorScheme, useMantineColorScheme } from "@mantine/core";
-import { Link, Outlet, useLocation, useNavigate } from "@tanstack/react-router";
+import { ActionIcon, Tooltip, useComputedColorScheme, useMantineColorScheme } from "@mantine/core";
+import { Link, Outlet, useLocation } from "@tanstack/react-router";
 import { useEffect, useRef, useState } from "react";
 import { Brand, Icon, type IconName } from "../parts/Icon";
 import { text } from "../strings";
@@ -8,7 +8,9 @@ import { Account } from "./Account";
 import { Clocks } from "./Clocks";
 import { Freezes } from "./Freezes";
 import { LiveBadge, useLive } from "./live";
+import { Seek } from "./Seek";
 import { HelpDialog, useShortcuts } from "./shortcuts";
+import { Zone } from "./zone";
 
 const entries = [
   { to: "/", label: text.nav.overview, icon: "overview" },
@@ -17,6 +19,8 @@ const entries = [
   { to: "/models", label: text.nav.models, icon: "models" },
   { to: "/drift", label: text.nav.drift, icon: "drift" },
   { to: "/runs", label: text.nav.runs, icon: "runs" },
+  { to: "/audit", label: text.nav.audit, icon: "audit" },
+  { to: "/settings", label: text.nav.settings, icon: "settings" },
 ] as const satisfies { to: string; label: string; icon: IconName }[];
 
 /** Who is not logged in sees the page alone: the frame asks for what is not theirs to see. */
@@ -44,6 +48,7 @@ function Frame() {
           <Seek field={seek} />
           <span className="grow" />
           <Clocks />
+          <Zone />
           <LiveBadge />
           <Account />
           <ThemeToggle />
@@ -92,25 +97,6 @@ function Main() {
       <Freezes />
       <Outlet />
     </main>
-  );
-}
-
-function Seek({ field }: { field: React.RefObject<HTMLInputElement | null> }) {
-  const navigate = useNavigate();
-  return (
-    <form
-      className="seek"
-      onSubmit={(event) => {
-        event.preventDefault();
-        const form = event.currentTarget;
-        const q = new FormData(form).get("q");
-        void navigate({ to: "/devices", search: typeof q === "string" && q.trim() !== "" ? { q: q.trim() } : {} });
-        form.reset();
-        field.current?.blur();
-      }}
-    >
-      <TextInput ref={field} name="q" size="xs" aria-label={text.search.label} placeholder={text.search.placeholder} leftSection={<Icon name="search" size={14} />} maxLength={128} />
-    </form>
   );
 }
 

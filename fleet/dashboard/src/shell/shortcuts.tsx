@@ -4,7 +4,7 @@ import { useNavigate } from "@tanstack/react-router";
 import { useEffect, useRef } from "react";
 import { text } from "../strings";
 
-const places = { o: "/", r: "/rollouts", d: "/devices", f: "/drift", m: "/models", t: "/runs" } as const;
+const places = { o: "/", r: "/rollouts", d: "/devices", f: "/drift", m: "/models", t: "/runs", a: "/audit", s: "/settings" } as const;
 const chordMs = 1_200;
 
 interface Acts {
@@ -31,12 +31,27 @@ export function useShortcuts(acts: Acts): void {
       else if (event.key === "/") latest.current.search();
       else if (event.key === "?") latest.current.help();
       else if (event.key === "p") latest.current.pause();
+      else if (event.key === "n") void navigate({ to: "/rollouts/new" });
+      else if (event.key === "j") step(1);
+      else if (event.key === "k") step(-1);
       else return;
       event.preventDefault();
     };
     document.addEventListener("keydown", pressed);
     return () => document.removeEventListener("keydown", pressed);
   }, [navigate]);
+}
+
+/** To the first link or button of the list's next entry, or of the one before. */
+function step(by: 1 | -1): void {
+  const entries = [...document.querySelectorAll<HTMLElement>("main [data-row]")];
+  const here = entries.findLastIndex((entry) => entry.contains(document.activeElement));
+  const reachable = (entry: HTMLElement | undefined): HTMLElement | null => entry?.querySelector<HTMLElement>("a, button") ?? null;
+  let next = here === -1 && by === -1 ? entries.length - 1 : here + by;
+  while (entries[next] !== undefined && reachable(entries[next]) === null) next += by;
+  const found = reachable(entries[next]);
+  found?.scrollIntoView({ block: "nearest" });
+  found?.focus();
 }
 
 function placeOf(key: string): (typeof places)[keyof typeof places] | null {

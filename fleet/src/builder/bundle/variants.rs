@@ -25,6 +25,13 @@ pub(super) struct Forms {
     placed: Vec<Placed>,
 }
 
+impl Forms {
+    /// Those after the first: their places, and where to ask them.
+    pub(super) fn others(&self) -> impl Iterator<Item = (usize, &Path)> {
+        self.placed.iter().enumerate().skip(1).map(|(place, placed)| (place, placed.form.file.as_path()))
+    }
+}
+
 #[derive(Debug)]
 struct Placed {
     form: convert::Form,

@@ -1,8 +1,8 @@
 //! Whose a thing is that a request names.
 
 use muster_protocol::ids::{
-    BundlePath, CaptureId, DeviceId, Digest, EnrolmentId, IncidentId, LeaseId, ModelName, RolloutId, RunId,
-    SiteName,
+    BundlePath, CaptureId, DatasetName, DeviceId, Digest, EnrolmentId, IncidentId, LeaseId, ModelName,
+    RolloutId, RunId, SiteName,
 };
 
 use super::super::problem::{Answer, Problem};
@@ -10,7 +10,7 @@ use super::{Kind, Named};
 use crate::identity::{Permission, ProjectName};
 use crate::publisher::mirror;
 use crate::store::projects::{self, Of, OfModel, Owned};
-use crate::store::{Control, bundles};
+use crate::store::{Control, datasets};
 
 pub(super) enum Place {
     /// No thing can be called that.
@@ -32,6 +32,7 @@ pub(super) fn unknown(named: &Named) -> Problem {
     let what = match named.kind {
         Kind::Site => "site",
         Kind::Model => "model",
+        Kind::Dataset => "dataset",
         Kind::Device => "device",
         Kind::Rollout => "rollout",
         Kind::Run => "run",
@@ -40,7 +41,7 @@ pub(super) fn unknown(named: &Named) -> Problem {
         Kind::Lease => "lease",
         Kind::Enrolment => "enrolment",
         Kind::Bundle => "bundle",
-        Kind::Blob => "blob",
+        Kind::Blob | Kind::DatasetBlob => "blob",
         Kind::Target => "target",
         Kind::TrustFile => "trust file",
     };
@@ -60,6 +61,10 @@ pub(super) async fn find(db: &mut Control, owned: &Owned, named: &Named) -> Answ
     Ok(match named.kind {
         Kind::Site => text.parse().map_or(Place::Malformed, |name| site(Some(name))),
         Kind::Model => text.parse().map_or(Place::Malformed, |name| model(Some(name))),
+        Kind::Dataset => match text.split('@').next().unwrap_or_default().parse() {
+            Ok(name) => of_dataset(owned, name),
+            Err(_) => Place::Malformed,
+        },
         Kind::Device => match text.parse::<DeviceId>() {
             Ok(id) => site(projects::site_of_device(db, &id).await?),
             Err(_) => Place::Malformed,
@@ -90,6 +95,7 @@ pub(super) async fn find(db: &mut Control, owned: &Owned, named: &Named) -> Answ
         },
         Kind::Bundle => bundle(db, owned, text).await?,
         Kind::Blob => blob(db, owned, text).await?,
+        Kind::DatasetBlob => dataset_blob(db, owned, text).await?,
         Kind::Target => match mirror::parse_target(text) {
             Some((_, sha256)) => model(projects::model_of(db, OfModel::Bundle, &sha256.to_string()).await?),
             None => Place::Malformed,
@@ -98,12 +104,15 @@ pub(super) async fn find(db: &mut Control, owned: &Owned, named: &Named) -> Answ
     })
 }
 
-/// By digest or, where a path is taken too, by path.
+/// By digest or, where they are taken too, by path or `model@alias`: both name the model.
 async fn bundle(db: &mut Control, owned: &Owned, text: &str) -> Answer<Place> {
     let model = if let Ok(digest) = text.parse::<Digest>() {
         projects::model_of(db, OfModel::Bundle, &digest.to_string()).await?
+    } else if let Some((model, _)) = text.split_once('@') {
+        let Ok(model) = model.parse() else { return Ok(Place::Malformed) };
+        Some(model)
     } else if let Ok(path) = text.parse::<BundlePath>() {
-        bundles::at_path(db, &path).await?.map(|bundle| bundle.path.model().clone())
+        Some(path.model().clone())
     } else {
         return Ok(Place::Malformed);
     };
@@ -118,6 +127,17 @@ async fn blob(db: &mut Control, owned: &Owned, text: &str) -> Answer<Place> {
         return Ok(Place::In(vec![spot(ProjectName::default_project(), None)]));
     }
     Ok(Place::In(models.into_iter().map(|model| of_model(owned, model)).collect()))
+}
+
+/// As [`blob`], of the datasets whose versions hold it.
+async fn dataset_blob(db: &mut Control, owned: &Owned, text: &str) -> Answer<Place> {
+    let Ok(digest) = text.parse::<Digest>() else { return Ok(Place::Malformed) };
+    let names = datasets::of_content(db, &digest).await?;
+    if names.is_empty() {
+        return Ok(Place::In(vec![spot(ProjectName::default_project(), None)]));
+    }
+    let project = |name| owned.project(&Of::Dataset(name));
+    Ok(Place::In(names.into_iter().map(|name| spot(project(name), None)).collect()))
 }
 
 /// What a builder signs is of its model; everything else that is signed is of all.
@@ -135,6 +155,10 @@ fn trust_file(owned: &Owned, text: &str) -> Place {
             ..spot(ProjectName::default_project(), None)
         }]),
     }
+}
+
+fn of_dataset(owned: &Owned, name: DatasetName) -> Place {
+    Place::In(vec![spot(owned.project(&Of::Dataset(name)), None)])
 }
 
 fn spot(project: ProjectName, model: Option<ModelName>) -> Spot {

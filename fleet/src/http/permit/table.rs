@@ -3,7 +3,7 @@
 use super::{At, Kind, Need, Reach, Rule, Thing};
 use crate::identity::Permission::{self, Administer, Approve, Build, Fetch, Look, Operate};
 use Need::{Nothing, Somebody};
-use Reach::{Each, Fleet};
+use Reach::{All, Each, Fleet};
 
 /// Where the handler refuses a request that names nothing.
 const NOTHING_ELSE: Reach = Each;
@@ -22,6 +22,12 @@ macro_rules! named {
     };
 }
 
+/// What a run is trained on is the builder's to use as well.
+const RUN_DATASETS: Reach = Reach::Named(
+    &[Thing { at: At::Path, kind: Kind::Run }, Thing { at: At::Body("datasets"), kind: Kind::Dataset }],
+    &NOTHING_ELSE,
+);
+
 const fn may(method: &'static str, path: &'static str, permission: Permission, reach: Reach) -> Rule {
     Rule { method, path, need: Need::May(permission, reach) }
 }
@@ -36,7 +42,7 @@ pub(super) const TABLE: &[Rule] = &[
     anyone("GET", "/healthz", Nothing),
     anyone("GET", "/readyz", Nothing),
     anyone("GET", "/api/v1/openapi.json", Nothing),
-    may("GET", "/metrics", Look, Fleet),
+    may("GET", "/metrics", Look, All),
 
     // Coming in. Everything about oneself needs to be somebody, and no more.
     anyone("GET", "/api/v1/login", Nothing),
@@ -71,6 +77,7 @@ pub(super) const TABLE: &[Rule] = &[
     may("GET", "/api/v1/devices/{id}/tags", Look, of!(Device)),
     may("PUT", "/api/v1/devices/{id}/tags", Operate, of!(Device)),
     may("GET", "/api/v1/devices/{id}/telemetry", Look, of!(Device)),
+    may("GET", "/api/v1/devices/{id}/lineage", Look, of!(Device)),
     may("POST", "/api/v1/tags", Operate, Each),
     may("GET", "/api/v1/identities", Look, Each),
     may("GET", "/api/v1/identities/{id}", Look, of!(Device)),
@@ -118,8 +125,27 @@ pub(super) const TABLE: &[Rule] = &[
     may("GET", "/tuf/targets/{*name}", Fetch, of!(Target)),
     may("GET", "/tuf/blobs/{sha256}", Fetch, of!(Blob)),
 
+    may("GET", "/api/v1/models", Look, Each),
+    may("GET", "/api/v1/models/{model}", Look, of!(Model)),
+    may("GET", "/api/v1/models/{model}/versions/{version}", Look, of!(Model)),
+    may("GET", "/api/v1/models/{model}/versions/{version}/lineage", Look, of!(Model)),
+    may("PUT", "/api/v1/models/{model}/versions/{version}/notes", Operate, of!(Model)),
+    may("PUT", "/api/v1/models/{model}/aliases/{alias}", Operate, of!(Model)),
+    may("POST", "/api/v1/models/{model}/aliases/{alias}/remove", Operate, of!(Model)),
+    may("GET", "/api/v1/lineage/events", Look, All),
+
+    // Datasets are assigned like models: trainers need them before there is a model.
+    may("GET", "/api/v1/datasets", Fetch, Each),
+    may("GET", "/api/v1/datasets/compare", Fetch, named!(Query "a" Dataset, Query "b" Dataset; NOTHING_ELSE)),
+    may("GET", "/api/v1/datasets/{name}/versions", Fetch, of!(Dataset)),
+    may("POST", "/api/v1/datasets/{name}/versions", Build, of!(Dataset)),
+    may("GET", "/api/v1/datasets/{name}/versions/{version}", Fetch, of!(Dataset)),
+    may("GET", "/api/v1/datasets/{name}/versions/{version}/profile", Fetch, of!(Dataset)),
+    may("GET", "/api/v1/dataset-blobs/{sha256}", Fetch, of!(DatasetBlob)),
+    may("PUT", "/api/v1/dataset-blobs/{sha256}", Build, Each),
+
     may("GET", "/api/v1/rollouts", Look, Each),
-    may("POST", "/api/v1/rollouts", Operate, named!(Body "model" Model; NOTHING_ELSE)),
+    may("POST", "/api/v1/rollouts", Operate, named!(Body "model" Model, Body "bundle" Bundle; NOTHING_ELSE)),
     may("GET", "/api/v1/rollouts/{id}", Look, of!(Rollout)),
     may("GET", "/api/v1/rollouts/{id}/devices", Look, of!(Rollout)),
     may("GET", "/api/v1/rollouts/{id}/evidence", Look, of!(Rollout)),
@@ -150,7 +176,17 @@ pub(super) const TABLE: &[Rule] = &[
     may("POST", "/api/v1/runs", Operate, named!(Body "model" Model; NOTHING_ELSE)),
     may("GET", "/api/v1/runs/{id}", Look, of!(Run)),
     may("POST", "/api/v1/runs/{id}/cancel", Operate, of!(Run)),
+    may("POST", "/api/v1/runs/{id}/approve", Approve, of!(Run)),
+    may("POST", "/api/v1/runs/{id}/reject", Approve, of!(Run)),
+    may("GET", "/api/v1/runs/{id}/datasets", Fetch, of!(Run)),
     may("POST", "/api/v1/runs/claim", Build, named!(Body "models" Model; NOTHING_ELSE)),
     may("POST", "/api/v1/runs/{id}/heartbeat", Build, of!(Run)),
     may("POST", "/api/v1/runs/{id}/finish", Build, of!(Run)),
+    may("POST", "/api/v1/runs/{id}/datasets", Build, RUN_DATASETS),
+    may("POST", "/api/v1/runs/{id}/result/token", Build, of!(Run)),
+    may("GET", "/api/v1/runs/{id}/result", Build, of!(Run)),
+    // A trainer elsewhere shows the token of its one attempt, which the handler asks for.
+    anyone("POST", "/api/v1/runs/{id}/result", Nothing),
+    anyone("POST", "/api/v1/runs/{id}/result/progress", Nothing),
+    anyone("PUT", "/api/v1/runs/{id}/result/files/{sha256}", Nothing),
 ];

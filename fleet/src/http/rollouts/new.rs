@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use muster_protocol::ids::{BundlePath, Digest, ModelName, RolloutId, SlotName, TriggerId};
+use muster_protocol::ids::{
+    AliasName, BundlePath, Digest, IdError, ModelName, RolloutId, SlotName, TriggerId,
+};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,7 +25,8 @@ use crate::rollout::draw;
 use crate::rollout::forecast::{Depth, Forecast};
 use crate::rollout::{Actor, FleetView, Plan, Rollout};
 use crate::store::bundles::Bundle;
-use crate::store::{Control, bundles, forecasts, log};
+use crate::store::log::NewEntry;
+use crate::store::{Control, aliases, bundles, forecasts, log};
 use crate::tasks::runs as task;
 use crate::tasks::view::fleet_view;
 
@@ -33,7 +36,7 @@ use crate::tasks::view::fleet_view;
 pub(super) struct NewBody {
     #[schema(value_type = String)]
     model: ModelName,
-    /// A bundle's path in the catalogue, or the SHA-256 of its manifest.
+    /// A bundle's path in the catalogue, the SHA-256 of its manifest, or `model@alias`: what the alias points at now.
     bundle: String,
     /// The model's name, if absent.
     #[schema(value_type = Option<String>)]
@@ -107,6 +110,8 @@ struct Checked {
     slot: SlotName,
     bundle: BundleRef,
     bundle_bytes: u64,
+    /// The name that the bundle was wished for by, if it can move.
+    alias: Option<String>,
     plan: Plan,
     started_by: Actor,
     reason: String,
@@ -158,6 +163,14 @@ pub(super) async fn create(
     };
     task::create(&mut tx, &rollout, actor, moment).await?;
     forecasts::put(&mut tx, &rollout.id, &foreseen).await?;
+    if let Some(wished) = &checked.alias {
+        let BundleRef { path, sha256 } = &rollout.bundle;
+        let sentence = format!("{wished} was {path} ({sha256}) when the rollout was made");
+        let (kind, subject) = ("rollout.resolved", rollout.id.to_string());
+        let entry =
+            NewEntry { when: moment, kind, subject, sentence: sentence.into(), actor: acting.for_log() };
+        log::append(&mut tx, &entry).await?;
+    }
     tx.commit().await?;
     let mut response = show(&app, &rollout.id).await?;
     *response.status_mut() = StatusCode::CREATED;
@@ -179,6 +192,7 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
     let plan = plan.resolve(db).await?.plan()?;
     let plan = task::confined(db, &model, plan).await?;
     let plan = plan.map_err(|error| Problem::invalid("/selector/filter", error.to_string()))?;
+    let alias = bundle.contains('@').then(|| bundle.clone());
     let (bundle, bundle_bytes) = find(db, &bundle).await?;
     if *bundle.path.model() != model {
         let detail = format!("{} is a bundle of {}, not of {model}", bundle.path, bundle.path.model());
@@ -196,7 +210,8 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
             Actor::Person { name: acting.0.clone() }
         }
     };
-    Ok(Checked { model, slot, bundle, bundle_bytes, plan, started_by, reason: reason.trim().to_owned() })
+    let reason = reason.trim().to_owned();
+    Ok(Checked { model, slot, bundle, bundle_bytes, alias, plan, started_by, reason })
 }
 
 impl Checked {
@@ -218,9 +233,14 @@ async fn is_new(db: &mut Control, slot: &SlotName, bundle: &BundleRef) -> Answer
 async fn find(db: &mut Control, text: &str) -> Answer<(BundleRef, u64)> {
     let found = if let Ok(sha256) = text.parse::<Digest>() {
         bundles::get(db, &sha256).await?
+    } else if let Some((model, alias)) = text.split_once('@') {
+        named(db, model, alias).await?
     } else {
         let path: BundlePath = text.parse().map_err(|error| {
-            Problem::invalid("/bundle", format!("write a path or 64 hexadecimal digits: {error}"))
+            Problem::invalid(
+                "/bundle",
+                format!("write a path, 64 hexadecimal digits or model@alias: {error}"),
+            )
         })?;
         match bundles::revoked_at(db, &path).await? {
             Some(revoked) => Some(revoked),
@@ -240,6 +260,19 @@ async fn find(db: &mut Control, text: &str) -> Answer<(BundleRef, u64)> {
                 format!("the catalogue does not list {}", text.chars().take(200).collect::<String>());
             Err(Problem::new(Code::NotCatalogued, detail).next("publish it first: `muster release publish`"))
         }
+    }
+}
+
+/// What an alias points at now.
+async fn named(db: &mut Control, model: &str, alias: &str) -> Answer<Option<Bundle>> {
+    let wrong = |error: IdError| Problem::invalid("/bundle", error.to_string());
+    let (model, alias): (ModelName, AliasName) =
+        (model.parse().map_err(wrong)?, alias.parse().map_err(wrong)?);
+    if let Some(alias) = aliases::get(db, &model, &alias).await? {
+        Ok(bundles::get(db, &alias.bundle).await?)
+    } else {
+        let detail = format!("{model} has no version that is called {alias}");
+        Err(Problem::invalid("/bundle", detail).next("look at its names: muster model show"))
     }
 }
 

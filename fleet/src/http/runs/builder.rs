@@ -14,9 +14,10 @@ use super::super::extract::{Id, Json};
 use super::super::parts::BundleName;
 use super::super::problem::{Answer, Code, Problem, ProblemBody};
 use super::super::survey::Survey;
+use super::gates::{CheckBody, checks};
 use super::view::RunView;
 use super::{load, save, say};
-use crate::retrain::{Run, RunEnd, RunProgress, RunState, Why};
+use crate::retrain::{Check, Run, RunEnd, RunProgress, RunState, Why};
 use crate::rollout::Cause;
 use crate::store::log::{Actor, Moment};
 use crate::store::{Control, Versioned, bundles, runs};
@@ -98,6 +99,10 @@ enum Outcome {
         #[serde(default)]
         #[schema(value_type = Object)]
         evaluation: Value,
+        /// What it was held to, in order; one that failed rejects the run.
+        #[serde(default)]
+        #[schema(max_items = 200)]
+        gates: Vec<CheckBody>,
     },
     Rejected {
         code: String,
@@ -105,6 +110,9 @@ enum Outcome {
         #[serde(default)]
         #[schema(value_type = Object)]
         evaluation: Value,
+        #[serde(default)]
+        #[schema(max_items = 200)]
+        gates: Vec<CheckBody>,
     },
     Failed {
         code: String,
@@ -200,10 +208,10 @@ pub(super) async fn finish(
     named(&builder)?;
     let mut tx = app.fleet.store.write().await?;
     let Versioned { revision, document: mut run } = load(&mut tx, &id).await?;
-    let end = end(&mut tx, &run, outcome).await?;
+    let (end, gates) = end(&mut tx, &run, outcome).await?;
     let moment = app.fleet.clocks.moment();
     let before = run.state.clone();
-    run.finish(&builder, end, task::now(moment))?;
+    run.finish(&builder, end, gates, task::now(moment))?;
     if run.state != before {
         save(&mut tx, revision, &run).await?;
         say(&mut tx, &run, said(&run), Actor::Builder(builder), moment).await?;
@@ -212,10 +220,11 @@ pub(super) async fn finish(
     Ok(Json(RunView::load(&app, &id).await?))
 }
 
-async fn end(db: &mut Control, run: &Run, outcome: Outcome) -> Answer<RunEnd> {
+async fn end(db: &mut Control, run: &Run, outcome: Outcome) -> Answer<(RunEnd, Vec<Check>)> {
     Ok(match outcome {
-        Outcome::Published { bundle: PublishedBundle { path, sha256 }, evaluation } => {
+        Outcome::Published { bundle: PublishedBundle { path, sha256 }, evaluation, gates } => {
             small(&evaluation)?;
+            let gates = checks(gates)?;
             if *path.model() != run.model {
                 let detail = format!("{path} is not a bundle of {}", run.model);
                 return Err(Problem::invalid("/outcome/published/bundle/path", detail));
@@ -228,13 +237,13 @@ async fn end(db: &mut Control, run: &Run, outcome: Outcome) -> Answer<RunEnd> {
                         .next("publish it first, then finish the run"));
                 }
             }
-            RunEnd::Published { bundle: BundleRef { path, sha256 }, evaluation }
+            (RunEnd::Published { bundle: BundleRef { path, sha256 }, evaluation }, gates)
         }
-        Outcome::Rejected { code, sentence, evaluation } => {
+        Outcome::Rejected { code, sentence, evaluation, gates } => {
             small(&evaluation)?;
-            RunEnd::Rejected { cause: cause(&code, &sentence), evaluation }
+            (RunEnd::Rejected { cause: cause(&code, &sentence), evaluation }, checks(gates)?)
         }
-        Outcome::Failed { code, sentence } => RunEnd::Failed { cause: cause(&code, &sentence) },
+        Outcome::Failed { code, sentence } => (RunEnd::Failed { cause: cause(&code, &sentence) }, Vec::new()),
     })
 }
 
@@ -256,6 +265,11 @@ fn said(run: &Run) -> (&'static str, String) {
     match &run.state {
         RunState::Published { bundle, .. } => {
             ("run.succeeded", format!("retrained {model}: published {}", bundle.path.version()))
+        }
+        RunState::Candidate { bundle, people, .. } => {
+            let who = if *people == 1 { "a person".to_owned() } else { format!("{people} people") };
+            let version = bundle.path.version();
+            ("run.candidate", format!("retrained {model}: {version} waits for {who} to agree"))
         }
         RunState::Rejected { cause, .. } => {
             ("run.rejected", format!("retrained {model} and rejected the result: {}", cause.sentence))
@@ -309,16 +323,20 @@ fn request(run: &Run, moment: Moment) -> RunRequest {
 
 fn trigger(id: &TriggerId, why: &Why) -> Value {
     match why {
-        Why::Drift { incident, onset, streams } => {
+        Why::Drift { incident, onset, streams, .. } => {
             json!({"id": id, "kind": "drift", "onset": onset, "incident": incident, "streams": streams})
         }
-        Why::Labels { incident, onset } => {
+        Why::Labels { incident, onset, .. } => {
             json!({"id": id, "kind": "labels", "onset": onset, "incident": incident, "streams": []})
         }
-        Why::Manual { .. } => {
-            json!({"id": id, "kind": "manual", "onset": null, "incident": null, "streams": []})
-        }
+        Why::Schedule { .. } => without_incident(id, "schedule"),
+        Why::Volume { .. } => without_incident(id, "volume"),
+        Why::Manual { .. } => without_incident(id, "manual"),
     }
+}
+
+fn without_incident(id: &TriggerId, kind: &str) -> Value {
+    json!({"id": id, "kind": kind, "onset": null, "incident": null, "streams": []})
 }
 
 fn named(builder: &str) -> Answer<()> {

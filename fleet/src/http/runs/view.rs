@@ -10,6 +10,7 @@ use super::super::parts::{BundleName, Reason};
 use super::super::problem::Answer;
 use super::super::time::Time;
 use super::super::triggers::TriggerCause;
+use super::gates::CheckBody;
 use super::load;
 use crate::retrain::{LEASE, Run, RunState};
 use crate::store::{Page, runs};
@@ -22,7 +23,7 @@ const LOG_SHOWN: u32 = 200;
 pub(super) struct RunView {
     id: String,
     model: String,
-    /// `collecting`, `queued`, `claimed`, `succeeded`, `rejected`, `failed` or `cancelled`.
+    /// `collecting`, `queued`, `claimed`, `candidate`, `succeeded`, `rejected`, `failed` or `cancelled`.
     state: &'static str,
     trigger: TriggerCause,
     created: Time,
@@ -38,6 +39,10 @@ pub(super) struct RunView {
     log_tail: Vec<String>,
     result: Option<ResultView>,
     failure: Option<Reason>,
+    /// What its result was held to before it was signed, in order.
+    gates: Vec<CheckBody>,
+    /// While it waits for people to agree.
+    approval: Option<ApprovalView>,
     timeline: Vec<StepView>,
     /// The rollout that followed.
     rollout: Option<String>,
@@ -62,6 +67,16 @@ struct ResultView {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RunApproval)]
+struct ApprovalView {
+    /// So many different people have to agree.
+    people: u8,
+    approved_by: Vec<String>,
+    /// Then it is rejected.
+    until: Time,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RunStep)]
 struct StepView {
     at: Time,
@@ -69,6 +84,10 @@ struct StepView {
     /// The state it entered.
     kind: String,
     sentence: String,
+    /// The person, builder or policy that moved it; absent if time did.
+    actor: Option<String>,
+    /// What it was moved by: the trigger, the bundle's digest, the code of a cause.
+    evidence: Option<String>,
 }
 
 impl RunView {
@@ -87,6 +106,7 @@ impl RunView {
             }
             RunState::Queued { attempt } => (None, Some(*attempt), None),
             RunState::Collecting { .. }
+            | RunState::Candidate { .. }
             | RunState::Published { .. }
             | RunState::Rejected { .. }
             | RunState::Failed { .. }
@@ -95,6 +115,21 @@ impl RunView {
         let collecting_until = match &run.state {
             RunState::Collecting { until } => Some(app.real(*until)),
             RunState::Queued { .. }
+            | RunState::Claimed { .. }
+            | RunState::Candidate { .. }
+            | RunState::Published { .. }
+            | RunState::Rejected { .. }
+            | RunState::Failed { .. }
+            | RunState::Cancelled { .. } => None,
+        };
+        let approval = match &run.state {
+            RunState::Candidate { people, approved, until, .. } => Some(ApprovalView {
+                people: *people,
+                approved_by: approved.iter().map(|approved| approved.by.clone()).collect(),
+                until: Time(*until),
+            }),
+            RunState::Collecting { .. }
+            | RunState::Queued { .. }
             | RunState::Claimed { .. }
             | RunState::Published { .. }
             | RunState::Rejected { .. }
@@ -106,6 +141,8 @@ impl RunView {
             world_at: step.world_at.into(),
             kind: step.state.clone(),
             sentence: sentence(&step.state).to_owned(),
+            actor: step.actor.clone(),
+            evidence: step.evidence.clone(),
         };
         Self {
             id: run.id.to_string(),
@@ -125,6 +162,8 @@ impl RunView {
             log_tail,
             result: ended.result,
             failure: ended.failure,
+            gates: run.gates.iter().map(CheckBody::from).collect(),
+            approval,
             timeline: run.timeline.iter().map(step).collect(),
             rollout: run.rollout.as_ref().map(ToString::to_string),
         }
@@ -143,7 +182,7 @@ impl Ended {
             RunState::Collecting { .. } | RunState::Queued { .. } | RunState::Claimed { .. } => {
                 Self::default()
             }
-            RunState::Published { bundle, evaluation } => {
+            RunState::Published { bundle, evaluation } | RunState::Candidate { bundle, evaluation, .. } => {
                 let result = ResultView { bundle: Some(bundle.into()), evaluation: evaluation.clone() };
                 Self { result: Some(result), failure: None }
             }
@@ -168,7 +207,9 @@ fn sentence(state: &str) -> &'static str {
         "queued" => "waits for a builder",
         "claimed" => "a builder works on it",
         "succeeded" => "published a new bundle",
-        "rejected" => "the challenger is no better than the champion",
+        "candidate" => "signed, and waits for people to agree",
+        "approved" => "a person agreed",
+        "rejected" => "the candidate does not go out",
         "failed" => "failed",
         "cancelled" => "was cancelled",
         _other => "",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_protocol::ids::{Digest, IncidentId, TriggerId};
+use muster_protocol::ids::{Digest, IncidentId};
 use muster_protocol::manifest::Manifest;
 
 use super::super::runs;
@@ -59,11 +59,14 @@ fn why(incident: &Incident, manifest: &Manifest, policy: Option<&Policy>) -> Opt
                 incident: incident.id.clone(),
                 onset: incident.onset,
                 streams: incident.streams.iter().map(|stream| stream.name.clone()).collect(),
+                bundle: Some(incident.bundle),
             })
         }
-        Kind::Performance => policy
-            .is_some_and(|policy| policy.labels.retrain)
-            .then(|| Why::Labels { incident: incident.id.clone(), onset: incident.onset }),
+        Kind::Performance => policy.is_some_and(|policy| policy.labels.retrain).then(|| Why::Labels {
+            incident: incident.id.clone(),
+            onset: incident.onset,
+            bundle: Some(incident.bundle),
+        }),
         Kind::SiteDiffers | Kind::KnownSeason | Kind::DataQuality | Kind::DeviceFault | Kind::SiteChange => {
             None
         }
@@ -146,17 +149,20 @@ async fn ask(
     moment: Moment,
 ) -> Result<(), TaskError> {
     let Versioned { revision, document: mut incident } = open;
-    let id = TriggerId::mint(crate::mint::random()?);
-    let mut tx = tasks.store.write().await?;
+    let new_rows = match policy.map_or(0, |policy| policy.guards.min_new_rows) {
+        0 => None,
+        _counted => Some(runs::rows_since(tasks, &incident.bundle, incident.onset).await?),
+    };
     let said_before = incident.refused.clone();
-    match runs::propose(&mut tx, id.clone(), &incident.model, why, policy, said_before.as_deref(), moment)
-        .await?
-    {
-        runs::Proposed::Run => {
-            incident.trigger = Some(id);
+    let refused_before = said_before.as_deref();
+    let mut tx = tasks.store.write().await?;
+    let asked = runs::Asked { model: &incident.model, why, policy, refused_before, new_rows };
+    match runs::propose(&mut tx, asked, moment).await? {
+        runs::Proposed::Run { trigger, .. } => {
+            incident.trigger = Some(trigger);
             incident.refused = None;
         }
-        runs::Proposed::Refused { code } => incident.refused = Some(code),
+        runs::Proposed::Refused { cause } => incident.refused = Some(cause.code),
         runs::Proposed::RefusedAsBefore => return Ok(()),
     }
     match incidents::save(&mut tx, &incident.id, revision, incident.state.name(), &incident).await? {

@@ -71,6 +71,12 @@ async fn runs_asked_for_by_hand_and_refusals_are_kept() {
     let outcomes: Vec<&Value> = triggers["items"].as_array().unwrap().iter().map(|t| &t["outcome"]).collect();
     assert_eq!(outcomes.len(), 2);
     assert!(outcomes.contains(&&json!("run")) && outcomes.contains(&&json!("refused")), "{triggers}");
+    // The same wish with the same answer is one row that counts.
+    api.post("/api/v1/runs", &second).await.is_problem(409, "trigger_refused");
+    let again = api.see("/api/v1/triggers").await["items"].as_array().unwrap().clone();
+    let refused = again.iter().find(|trigger| trigger["outcome"] == "refused").unwrap();
+    assert_eq!((again.len(), &refused["times"]), (2, &json!(2)));
+    assert_eq!(refused["refusal"]["code"], "run_open");
     assert_eq!(api.see("/api/v1/runs?state=claimed").await["items"].as_array().unwrap().len(), 1);
     assert_eq!(api.see("/api/v1/runs?state=queued").await["items"], json!([]));
     api.stop().await;
@@ -129,5 +135,68 @@ async fn a_cancelled_run_tells_its_builder() {
     api.post(&format!("{path}/cancel"), &json!({"reason": "again"})).await.is_problem(409, "state");
     let failed = json!({"builder": "b", "outcome": {"failed": {"code": "x", "sentence": "y"}}});
     api.post(&format!("{path}/finish"), &failed).await.is_problem(409, "state");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_candidate_waits_for_people_who_did_not_ask_for_it() {
+    let (api, publisher, _) = fleet().await;
+    let policy = json!({"model": "er-beds", "enabled": true, "trigger": {"drift": {"share_of_streams": 0.2}},
+        "cooldown_s": 86400, "min_data_s": 0, "max_runs_per_week": 7, "approval": {"required": {"people": 2}},
+        "rollout": {"automatic": true}});
+    let set = api.json(Method::PUT, "/api/v1/policies/er-beds", &policy).await;
+    assert_eq!(set.status, 200, "{}", set.text());
+    let claim = claimed(&api).await;
+    let path = format!("/api/v1/runs/{}", claim["run"]["id"].as_str().unwrap());
+    let made = Bundle::make("bundles/er-beds/auto/2.json", b"2");
+    for bytes in made.files.values().chain([&made.manifest]) {
+        api.put_bytes(&format!("/api/v1/blobs/{}", Digest::of(bytes)), bytes.clone()).await;
+    }
+    api.put_bytes("/api/v1/trust/auto-er-beds.json", publisher.auto(1, &[&made])).await;
+    let gates = json!([{"gate": "offline", "code": "worse_on_recent", "verdict": "passed", "measured": 0.3,
+        "at_most": 0.4, "sentence": "better on recent rows"}]);
+    let finish = json!({"builder": "b", "outcome": {"published": {
+        "bundle": {"path": made.path, "sha256": made.sha256()}, "evaluation": {}, "gates": gates}}});
+    let finished = api.post(&format!("{path}/finish"), &finish).await.json();
+    assert_eq!(finished["state"], "candidate", "{finished}");
+    assert_eq!(finished["gates"][0]["at_most"], 0.4);
+    assert_eq!(finished["approval"]["people"], 2);
+    let needs = api.see("/api/v1/overview").await["needs_you"].clone();
+    assert!(needs.as_array().unwrap().iter().any(|need| need["kind"] == "approval"), "{needs}");
+
+    // "operator" asked for the run.
+    api.post(&format!("{path}/approve"), &json!({})).await.is_problem(409, "state");
+    for (who, state) in [("ada", "candidate"), ("ben", "succeeded")] {
+        let approve = request(Method::POST, &format!("{path}/approve")).header("x-muster-actor", who);
+        let approve =
+            approve.header(header::CONTENT_TYPE, "application/json").body(Body::from("{}")).unwrap();
+        assert_eq!(api.send(approve).await.json()["state"], state);
+    }
+    let run = api.see(&path).await;
+    let actors: Vec<&Value> = run["timeline"].as_array().unwrap().iter().map(|step| &step["actor"]).collect();
+    assert_eq!(actors, ["operator", "b", "b", "ada", "ben"]);
+    api.post(&format!("{path}/reject"), &json!({"reason": "late"})).await.is_problem(409, "state");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_gate_rejects_whatever_the_builder_says() {
+    let (api, publisher, _) = fleet().await;
+    let claim = claimed(&api).await;
+    let path = format!("/api/v1/runs/{}", claim["run"]["id"].as_str().unwrap());
+    let made = Bundle::make("bundles/er-beds/auto/2.json", b"2");
+    for bytes in made.files.values().chain([&made.manifest]) {
+        api.put_bytes(&format!("/api/v1/blobs/{}", Digest::of(bytes)), bytes.clone()).await;
+    }
+    api.put_bytes("/api/v1/trust/auto-er-beds.json", publisher.auto(1, &[&made])).await;
+    let gates = json!([{"gate": "offline", "code": "slice_worse", "verdict": "failed", "measured": 0.3,
+        "at_most": 0.02, "sentence": "device_class old: worse"}]);
+    let finish = json!({"builder": "b", "outcome": {"published": {
+        "bundle": {"path": made.path, "sha256": made.sha256()}, "evaluation": {}, "gates": gates}}});
+    let finished = api.post(&format!("{path}/finish"), &finish).await.json();
+    assert_eq!(
+        (&finished["state"], &finished["failure"]["code"]),
+        (&json!("rejected"), &json!("slice_worse"))
+    );
     api.stop().await;
 }

@@ -1,0 +1,31 @@
+// What holds for the whole fleet: rules of sites, freezes, policies, who may join, what is kept.
+import { PageHead } from "../../parts/Panel";
+import { text } from "../../strings";
+import { Enrolments } from "./Enrolments";
+import { FreezeFleet, Sites } from "./Sites";
+import { Leases } from "./Leases";
+import { Policies } from "./Policies";
+import { Server, Storage, Trust } from "./Server";
+
+export function Settings() {
+  return (
+    <>
+      <PageHead title={text.settings.title}>
+        <FreezeFleet />
+      </PageHead>
+      <div className="stack">
+        <Sites />
+        <Policies />
+        <Enrolments />
+        <Leases />
+        <div className="cols-even">
+          <div className="stack">
+            <Trust />
+            <Server />
+          </div>
+          <Storage />
+        </div>
+      </div>
+    </>
+  );
+}

@@ -1,0 +1,230 @@
+//! A model and its versions as the API shows them.
+
+use std::collections::BTreeMap;
+
+use muster_protocol::ids::{Digest, SiteName};
+use muster_protocol::manifest::{Format, InferencePrecision, Manifest, Variant};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::super::bundles::BundleView;
+use super::super::parts::{Spread, TimelineEntry, Who};
+use super::super::problem::Answer;
+use super::super::sight::Sight;
+use super::super::survey::Survey;
+use super::super::time::Time;
+use crate::registry::is_kept;
+use crate::rollout::filter::Tags;
+use crate::store::aliases::Alias;
+use crate::store::bundles::{self, Bundle};
+use crate::store::notes::{self, Notes};
+use crate::store::{Control, Versioned};
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ModelSummary)]
+pub(super) struct SummaryView {
+    pub(super) model: String,
+    pub(super) versions: u64,
+    /// The version that was accepted last.
+    pub(super) newest: Option<String>,
+    pub(super) aliases: Vec<AliasView>,
+    pub(super) devices_running: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Model)]
+pub(super) struct ModelView {
+    pub(super) model: String,
+    pub(super) devices_running: u64,
+    pub(super) aliases: Vec<AliasView>,
+    /// The newest first.
+    pub(super) versions: Vec<VersionView>,
+    /// Cursor of the rest of its versions; absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<String>,
+    /// What happened to its names and its policy, the oldest first.
+    pub(super) timeline: Vec<TimelineEntry>,
+}
+
+/// What a version is called.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Alias)]
+pub(super) struct AliasView {
+    pub(super) name: String,
+    version: String,
+    /// SHA-256 of the bundle's manifest.
+    bundle: String,
+    since: Time,
+    by: Who,
+    reason: String,
+    /// The fleet moves it by itself; people cannot.
+    kept: bool,
+    /// For If-Match.
+    pub(super) revision: u64,
+}
+
+impl AliasView {
+    pub(super) async fn of(db: &mut Control, alias: &Alias) -> Answer<Self> {
+        let bundle = bundles::get(db, &alias.bundle).await?;
+        Ok(Self {
+            name: alias.name.to_string(),
+            version: bundle.map(|bundle| bundle.path.version().to_string()).unwrap_or_default(),
+            bundle: alias.bundle.to_string(),
+            since: alias.at.into(),
+            by: Who::from(&alias.actor),
+            reason: alias.reason.clone(),
+            kept: is_kept(&alias.name),
+            revision: alias.revision,
+        })
+    }
+
+    pub(super) async fn all(db: &mut Control, aliases: &[Alias]) -> Answer<Vec<Self>> {
+        let mut views = Vec::with_capacity(aliases.len());
+        for alias in aliases {
+            views.push(Self::of(db, alias).await?);
+        }
+        Ok(views)
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ModelVersion)]
+pub(super) struct VersionView {
+    #[serde(flatten)]
+    bundle: BundleView,
+    aliases: Vec<String>,
+    variants: Vec<VariantView>,
+    runs_on: RunsOn,
+    notes: NotesView,
+}
+
+/// One form of the model, for one kind of hardware.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ModelVariant)]
+struct VariantView {
+    id: String,
+    /// `onnx` or `openvino_ir`.
+    format: &'static str,
+    /// What the weights are: `fp32`, `fp16` or `int8`.
+    precision: &'static str,
+    /// What is computed in: `f32`, `f16`, `bf16` or `default`.
+    inference_precision: &'static str,
+    /// `CPU`, `GPU` or `NPU`.
+    device: String,
+    /// What the runtime opens, together.
+    size_bytes: u64,
+    /// The highest that fits is taken.
+    rank: i32,
+}
+
+/// Where it answers now.
+#[derive(Debug, Serialize, ToSchema)]
+struct RunsOn {
+    devices: u64,
+    sites: Vec<SiteCount>,
+    /// The list of these devices.
+    link: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct SiteCount {
+    site: String,
+    devices: u64,
+}
+
+/// What people wrote on a version.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VersionNotes)]
+pub(super) struct NotesView {
+    description: String,
+    #[schema(value_type = BTreeMap<String, String>)]
+    tags: Tags,
+    /// For If-Match; 0 if nobody wrote on it yet.
+    pub(super) revision: u64,
+}
+
+impl From<Versioned<Notes>> for NotesView {
+    fn from(Versioned { revision, document: Notes { description, tags } }: Versioned<Notes>) -> Self {
+        Self { description, tags, revision }
+    }
+}
+
+impl VersionView {
+    pub(super) async fn load(
+        db: &mut Control,
+        bundle: Bundle,
+        aliases: &[Alias],
+        places: &Places,
+    ) -> Answer<Self> {
+        let notes = notes::get(db, &bundle.sha256).await?.into();
+        let called = aliases.iter().filter(|alias| alias.bundle == bundle.sha256);
+        Ok(Self {
+            aliases: called.map(|alias| alias.name.to_string()).collect(),
+            variants: bundle
+                .manifest
+                .variants
+                .iter()
+                .map(|it| VariantView::of(&bundle.manifest, it))
+                .collect(),
+            runs_on: places.of(&bundle.sha256),
+            notes,
+            bundle: BundleView::of(bundle, &places.spread),
+        })
+    }
+}
+
+impl VariantView {
+    fn of(manifest: &Manifest, variant: &Variant) -> Self {
+        let opened = std::iter::once(&variant.file).chain(&variant.beside);
+        Self {
+            id: variant.id.clone(),
+            format: match variant.format {
+                Format::Onnx => "onnx",
+                Format::OpenvinoIr => "openvino_ir",
+            },
+            precision: variant.precision.as_str(),
+            inference_precision: match variant.inference_precision {
+                InferencePrecision::F32 => "f32",
+                InferencePrecision::F16 => "f16",
+                InferencePrecision::Bf16 => "bf16",
+                InferencePrecision::Default => "default",
+            },
+            device: variant.select.device.clone(),
+            size_bytes: opened.filter_map(|path| manifest.file(path)).map(|file| file.length).sum(),
+            rank: variant.rank,
+        }
+    }
+}
+
+/// Where each bundle answers, from one look over all devices.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) spread: Spread,
+    sites: BTreeMap<Digest, BTreeMap<SiteName, u64>>,
+}
+
+impl Places {
+    pub(super) async fn look(db: &mut Control, sight: &Sight) -> Answer<Self> {
+        let mut sites: BTreeMap<Digest, BTreeMap<SiteName, u64>> = BTreeMap::new();
+        let survey = Survey::with(db, sight, |device| {
+            let slots = device.state.iter().flat_map(|state| &state.slots);
+            for running in slots.filter_map(|slot| slot.current.as_ref()) {
+                let here = sites.entry(running.bundle.sha256).or_default();
+                *here.entry(device.site.clone()).or_default() += 1;
+            }
+        })
+        .await?;
+        Ok(Self { spread: survey.spread, sites })
+    }
+
+    fn of(&self, bundle: &Digest) -> RunsOn {
+        let sites = self.sites.get(bundle).into_iter().flatten();
+        RunsOn {
+            devices: self.spread.get(bundle).copied().unwrap_or(0),
+            sites: sites
+                .map(|(site, devices)| SiteCount { site: site.to_string(), devices: *devices })
+                .collect(),
+            link: format!("/api/v1/devices?bundle={bundle}"),
+        }
+    }
+}
