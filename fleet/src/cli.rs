@@ -64,7 +64,7 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "muster", version, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Address of the fleet server; else that of the context, else http://127.0.0.1:8480.
+    /// Address of the fleet server; else that of the context, else <http://127.0.0.1:8480>.
     #[arg(long, global = true, env = "MUSTER_SERVER")]
     server: Option<String>,
     /// Which of the kept fleets; else the one in use (`muster context list`).
@@ -213,11 +213,10 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<(), CliError> {
     let Cli { server, context, contexts, token, actor, output, workspace, noun } = cli;
     let contexts = contexts.or_else(context::default_file);
-    let chosen = match &noun {
-        // What is kept must not stand in the way of mending it.
-        Noun::Context(_) | Noun::Login(_) => context::choose(None, None, server, token)?,
-        _reaches_a_fleet => context::choose(contexts.as_deref(), context.as_deref(), server, token)?,
-    };
+    // What is kept must not stand in the way of mending it.
+    let mends = matches!(noun, Noun::Context(_) | Noun::Login(_));
+    let kept = contexts.as_deref().filter(|_| !mends);
+    let chosen = context::choose(kept, context.as_deref().filter(|_| !mends), server, token)?;
     let context::Chosen { server, token } = chosen;
     let context =
         &mut Context { server, token, contexts, actor, workspace, output: Output::standard(output) };

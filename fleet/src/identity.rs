@@ -243,21 +243,16 @@ impl Grants {
             // A builder publishes: its owner must be allowed to.
             Grant::Builder(models) => may(own, Permission::Build).then(|| Grant::Builder(models.clone())),
         };
-        match &scope.project {
-            Some(project) => {
-                let grant = owner.role(project).and_then(capped);
-                Self(grant.into_iter().map(|grant| (project.clone(), grant)).collect(), None)
-            }
-            None => {
-                let fleet = match (&scope.grant, owner.1) {
-                    (Grant::Role(cap), Some(own)) => Some(own.min(*cap)),
-                    (Grant::Role(_) | Grant::Builder(_), _) => None,
-                };
-                let each =
-                    memberships.iter().filter_map(|(project, role)| Some((project.clone(), capped(*role)?)));
-                Self(each.collect(), fleet)
-            }
+        if let Some(project) = &scope.project {
+            let grant = owner.role(project).and_then(capped);
+            return Self(grant.into_iter().map(|grant| (project.clone(), grant)).collect(), None);
         }
+        let fleet = match (&scope.grant, owner.1) {
+            (Grant::Role(cap), Some(own)) => Some(own.min(*cap)),
+            (Grant::Role(_) | Grant::Builder(_), _) => None,
+        };
+        let each = memberships.iter().filter_map(|(project, role)| Some((project.clone(), capped(*role)?)));
+        Self(each.collect(), fleet)
     }
 
     pub fn may(&self, permission: Permission, project: &ProjectName, model: Option<&ModelName>) -> bool {

@@ -68,13 +68,11 @@ impl<K: Ord> Buckets<K> {
             return Err(rate.every);
         }
         let bucket = self.each.entry(key).or_default();
-        match bucket.wait(rate, now) {
-            Some(wait) => Err(wait),
-            None => {
-                bucket.fill(rate, now);
-                Ok(())
-            }
+        if let Some(wait) = bucket.wait(rate, now) {
+            return Err(wait);
         }
+        bucket.fill(rate, now);
+        Ok(())
     }
 }
 

@@ -99,13 +99,12 @@ pub(super) async fn told(
     for entry in entries {
         let noun = entry.kind.split('.').next().unwrap_or_default().to_owned();
         let key = (noun, entry.subject.clone());
-        let theirs = match known.get(&key) {
-            Some(theirs) => *theirs,
-            None => {
-                let theirs = matches!(sight, Sight::All) || concerns(db, sight, &key.0, &key.1).await?;
-                known.insert(key, theirs);
-                theirs
-            }
+        let theirs = if let Some(theirs) = known.get(&key) {
+            *theirs
+        } else {
+            let theirs = matches!(sight, Sight::All) || concerns(db, sight, &key.0, &key.1).await?;
+            known.insert(key, theirs);
+            theirs
         };
         told.push((entry, theirs));
     }

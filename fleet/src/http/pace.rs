@@ -61,11 +61,10 @@ impl Pace {
 pub(super) async fn pace(State(app): State<App>, request: Request, next: Next) -> Response {
     let counted = request.extensions().get::<MatchedPath>().is_some();
     let key = match request.extensions().get::<Caller>() {
-        Some(Caller::Open) => None,
+        Some(Caller::Open) | None => None,
         Some(caller) => {
             caller.key().or_else(|| Some(format!("address:{}", said(address(request.extensions())))))
         }
-        None => None,
     };
     if let Some(key) = key.filter(|_| counted)
         && let Err(problem) = app.pace.take(key, CALLER, app.fleet.clocks.trust.now())

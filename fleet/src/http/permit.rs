@@ -116,10 +116,9 @@ async fn check(app: &App, request: Request, path: &str) -> Answer<Request> {
     let rule = rule(request.method(), path)?;
     let caller = request.extensions().get::<Caller>().cloned().ok_or_else(|| unproven(false))?;
     let proven = match (&rule.need, &caller) {
-        (Need::Nothing, _) => return Ok(request),
+        (Need::Nothing, _) | (Need::Somebody, Caller::Proven(_)) => return Ok(request),
         (_, Caller::Open) => return Ok(with(request, Sight::All)),
         (_, Caller::Nobody { showed }) => return Err(unproven(*showed)),
-        (Need::Somebody, Caller::Proven(_)) => return Ok(request),
         (Need::May(..), Caller::Proven(proven)) => proven,
     };
     let Need::May(permission, reach) = rule.need else { return Ok(request) };
@@ -158,7 +157,6 @@ async fn check(app: &App, request: Request, path: &str) -> Answer<Request> {
 fn without_names(proven: &Proven, permission: Permission, reach: Reach) -> Answer<()> {
     match reach {
         Reach::Each if proven.grants.may_somewhere(permission) => Ok(()),
-        Reach::Each => Err(forbidden(proven, permission, None)),
         Reach::Fleet => {
             let all = ProjectName::default_project();
             if proven.grants.may(permission, &all, None) {
@@ -168,7 +166,7 @@ fn without_names(proven: &Proven, permission: Permission, reach: Reach) -> Answe
             }
         }
         Reach::All if proven.grants.may_everywhere(permission) => Ok(()),
-        Reach::All => Err(forbidden(proven, permission, None)),
+        Reach::Each | Reach::All => Err(forbidden(proven, permission, None)),
         Reach::Named(_, otherwise) => without_names(proven, permission, *otherwise),
     }
 }

@@ -72,7 +72,7 @@ impl Code {
             | Self::RuleBroken
             | Self::TrustRefused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::NotFound | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Stale => StatusCode::PRECONDITION_FAILED,
@@ -84,7 +84,6 @@ impl Code {
             | Self::LeaseLost => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::CrossSite => StatusCode::FORBIDDEN,
             Self::TooFast => StatusCode::TOO_MANY_REQUESTS,
             Self::WrongHost => StatusCode::MISDIRECTED_REQUEST,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,

@@ -4,7 +4,7 @@
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::response::ResponseBuilder;
-use utoipa::openapi::schema::{Components, Ref};
+use utoipa::openapi::schema::Ref;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
 };
@@ -21,7 +21,7 @@ const REFUSALS: [(&str, &str); 3] = [
 ];
 
 pub(super) fn guarded(mut document: OpenApi) -> OpenApi {
-    let mut components = document.components.take().unwrap_or_else(Components::new);
+    let mut components = document.components.take().unwrap_or_default();
     let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     let session = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("muster")));
     components.security_schemes.insert("token".to_owned(), token.into());

@@ -33,6 +33,9 @@ pub enum Known {
     TooMany,
 }
 
+/// Request, status, headers and body.
+type Row = (String, Option<i64>, String, Option<Vec<u8>>);
+
 const TRIM: &str = "delete from answers where rowid in (select rowid from answers where at < $1 limit 1000)";
 const CLAIM: &str = "insert into answers (caller, key, request, at) values ($1, $2, $3, $4) on conflict (caller, key) do nothing";
 const GET: &str = "select request, status, headers, body from answers where caller = $1 and key = $2";
@@ -47,7 +50,7 @@ pub async fn claim(
 ) -> Result<Known> {
     const WHAT: &str = "claiming an idempotency key";
     sqlx::query(TRIM).bind(since.as_millis()).execute(tx.sql()).await.map_err(StoreError::query(WHAT))?;
-    let found: Option<(String, Option<i64>, String, Option<Vec<u8>>)> = sqlx::query_as(GET)
+    let found: Option<Row> = sqlx::query_as(GET)
         .bind(caller)
         .bind(key)
         .fetch_optional(tx.sql())

@@ -62,6 +62,7 @@ const EXPECTED: &[(&str, &str, &str, &str)] = &[
     ("GET", "/api/v1/devices/{id}/tags", LOOK, "path:device"),
     ("PUT", "/api/v1/devices/{id}/tags", OPERATE, "path:device"),
     ("GET", "/api/v1/devices/{id}/telemetry", LOOK, "path:device"),
+    ("GET", "/api/v1/devices/{id}/lineage", LOOK, "path:device"),
     ("POST", "/api/v1/tags", OPERATE, ""),
     ("GET", "/api/v1/identities", LOOK, ""),
     ("GET", "/api/v1/identities/{id}", LOOK, "path:device"),
@@ -105,8 +106,25 @@ const EXPECTED: &[(&str, &str, &str, &str)] = &[
     ("GET", "/tuf/metadata/{name}", FETCH, "fill:timestamp.json"),
     ("GET", "/tuf/targets/{*name}", FETCH, "path:target"),
     ("GET", "/tuf/blobs/{sha256}", FETCH, "path:blob"),
+    ("GET", "/api/v1/models", LOOK, ""),
+    ("GET", "/api/v1/models/{model}", LOOK, "path:model"),
+    ("GET", "/api/v1/models/{model}/versions/{version}", LOOK, "path:model"),
+    ("GET", "/api/v1/models/{model}/versions/{version}/lineage", LOOK, "path:model"),
+    ("PUT", "/api/v1/models/{model}/versions/{version}/notes", OPERATE, "path:model"),
+    ("PUT", "/api/v1/models/{model}/aliases/{alias}", OPERATE, "path:model"),
+    ("POST", "/api/v1/models/{model}/aliases/{alias}/remove", OPERATE, "path:model"),
+    ("GET", "/api/v1/lineage/events", FLEET, ""),
+    ("GET", "/api/v1/datasets", FETCH, ""),
+    ("GET", "/api/v1/datasets/compare", FETCH, "query:a=dataset,b=dataset"),
+    ("GET", "/api/v1/datasets/{name}/versions", FETCH, "path:dataset"),
+    ("POST", "/api/v1/datasets/{name}/versions", BUILD, "path:dataset"),
+    ("GET", "/api/v1/datasets/{name}/versions/{version}", FETCH, "path:dataset"),
+    ("GET", "/api/v1/datasets/{name}/versions/{version}/profile", FETCH, "path:dataset"),
+    ("GET", "/api/v1/dataset-blobs/{sha256}", FETCH, "path:rows"),
+    ("HEAD", "/api/v1/dataset-blobs/{sha256}", FETCH, "path:rows"),
+    ("PUT", "/api/v1/dataset-blobs/{sha256}", BUILD, "fill:1111111111111111111111111111111111111111111111111111111111111111"),
     ("GET", "/api/v1/rollouts", LOOK, ""),
-    ("POST", "/api/v1/rollouts", OPERATE, "body:model=model"),
+    ("POST", "/api/v1/rollouts", OPERATE, "body:model=model,bundle=bundle"),
     ("GET", "/api/v1/rollouts/{id}", LOOK, "path:rollout"),
     ("GET", "/api/v1/rollouts/{id}/devices", LOOK, "path:rollout"),
     ("GET", "/api/v1/rollouts/{id}/evidence", LOOK, "path:rollout"),
@@ -134,9 +152,19 @@ const EXPECTED: &[(&str, &str, &str, &str)] = &[
     ("POST", "/api/v1/runs", OPERATE, "body:model=model"),
     ("GET", "/api/v1/runs/{id}", LOOK, "path:run"),
     ("POST", "/api/v1/runs/{id}/cancel", OPERATE, "path:run"),
+    ("POST", "/api/v1/runs/{id}/approve", APPROVE, "path:run"),
+    ("POST", "/api/v1/runs/{id}/reject", APPROVE, "path:run"),
+    ("GET", "/api/v1/runs/{id}/datasets", FETCH, "path:run"),
+    ("POST", "/api/v1/runs/{id}/datasets", BUILD, "path:run"),
     ("POST", "/api/v1/runs/claim", BUILD, "body:models=model"),
     ("POST", "/api/v1/runs/{id}/heartbeat", BUILD, "path:run"),
     ("POST", "/api/v1/runs/{id}/finish", BUILD, "path:run"),
+    ("POST", "/api/v1/runs/{id}/result/token", BUILD, "path:run"),
+    ("GET", "/api/v1/runs/{id}/result", BUILD, "path:run"),
+    // Whoever holds the run's own token, which the handler asks for.
+    ("POST", "/api/v1/runs/{id}/result", ANYBODY, "fill:0000"),
+    ("POST", "/api/v1/runs/{id}/result/progress", ANYBODY, "fill:0000"),
+    ("PUT", "/api/v1/runs/{id}/result/files/{sha256}", ANYBODY, "fill:0000"),
 ];
 
 #[test]
@@ -226,7 +254,7 @@ async fn what_is_foreign_does_not_exist() {
                         ask(town, caller, method, path, names, &one).await
                     }
                 };
-                let (foreign, unknown) = (town.foreign(kind), town.unknown(kind));
+                let (foreign, unknown) = (town.foreign(kind), Town::unknown(kind));
                 let told = with(foreign.clone()).await;
                 let absent = with(unknown.clone()).await;
                 let same = told.text().replace(&foreign, "X") == absent.text().replace(&unknown, "X");
@@ -293,6 +321,8 @@ async fn lists_show_what_is_ones_own() {
         ("sites", "site"),
         ("policies", "model"),
         ("triggers", "model"),
+        ("models", "model"),
+        ("datasets", "dataset"),
         ("projects", "site"),
         ("freezes", "site"),
     ] {
@@ -357,27 +387,114 @@ async fn an_author_approves_nothing_of_their_own_by_any_name() {
     let town = town().await;
     let mut body = json!({"model": "er-beds", "bundle": town.own("bundle"), "reason": "x", "slot": "other",
         "approvals_min": 1, "started_by": {"kind": "person", "name": "somebody-else"}});
-    let send = |caller: char, path: String, body: Value| {
-        let request = request(Method::POST, &path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header("x-muster-actor", "operator")
-            .header(header::AUTHORIZATION, format!("Bearer {}", town.token(caller).unwrap()));
-        town.api.send(request.body(Body::from(body.to_string())).unwrap())
-    };
     for kind in ["person", "policy"] {
         body["started_by"]["kind"] = json!(kind);
         body["slot"] = json!(format!("slot-{kind}"));
-        let made = send('d', "/api/v1/rollouts".to_owned(), body.clone()).await;
+        let made = send(&town, 'd', "/api/v1/rollouts", body.clone()).await;
         assert_eq!(made.status, 201, "{}", made.text());
         let made = made.json();
         assert_eq!(made["started_by"]["name"], "admin", "{made}");
         let path = format!("/api/v1/rollouts/{}/approve", made["id"].as_str().unwrap());
-        send('d', path.clone(), json!({"reason": "fine"})).await.is_problem(409, "state");
-        let approved = send('a', path, json!({"reason": "fine"})).await;
+        send(&town, 'd', &path, json!({"reason": "fine"})).await.is_problem(409, "state");
+        let approved = send(&town, 'a', &path, json!({"reason": "fine"})).await;
         assert_eq!(approved.status, 200, "{}", approved.text());
         assert_ne!(approved.json()["phase"], "proposed", "{}", approved.text());
     }
     town.api.stop().await;
+}
+
+/// As with rollouts: whoever asked for a run does not agree to what came of it, whatever they call themselves.
+#[tokio::test]
+async fn an_author_approves_no_run_of_their_own_by_any_name() {
+    let town = town().await;
+    let path = claimed(&town, 'd', json!({"required": {"people": 1}})).await;
+    let bundle = json!({"path": "bundles/er-beds/1.json", "sha256": town.own("bundle")});
+    let finish =
+        json!({"builder": "b", "outcome": {"published": {"bundle": bundle, "evaluation": {}, "gates": []}}});
+    let finished = send(&town, 'b', &format!("{path}/finish"), finish).await;
+    assert_eq!(finished.json()["state"], "candidate", "{}", finished.text());
+    let path = format!("{path}/approve");
+    send(&town, 'd', &path, json!({"reason": "fine"})).await.is_problem(409, "state");
+    send(&town, 'o', &path, json!({"reason": "fine"})).await.is_problem(403, "forbidden");
+    let approved = send(&town, 'a', &path, json!({"reason": "fine"})).await;
+    assert_eq!(approved.json()["state"], "succeeded", "{}", approved.text());
+    town.api.stop().await;
+}
+
+/// A trainer elsewhere is nobody here: the token of its one attempt opens that run's result, and no other token does.
+#[tokio::test]
+async fn a_trainer_needs_the_token_of_its_run_and_nothing_else() {
+    let town = town().await;
+    let path = claimed(&town, 'o', json!("none")).await;
+    let foreign =
+        json!({"builder": "b", "datasets": [{"name": town.foreign("dataset"), "sha256": "1".repeat(64)}]});
+    send(&town, 'b', &format!("{path}/datasets"), foreign).await.is_problem(404, "not_found");
+    let made =
+        send(&town, 'b', &format!("{path}/result/token"), json!({"builder": "b", "seconds": 600})).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let made = made.json();
+    let said = json!({"log": ["epoch 1"]});
+    let say = |token: &str| {
+        let request = request(Method::POST, &format!("{path}/result/progress"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {token}"));
+        town.api.send(request.body(Body::from(said.to_string())).unwrap())
+    };
+    assert_eq!(say(made["token"].as_str().unwrap()).await.status, 204);
+    for token in ["mrt_0", town.token('f').unwrap(), town.token('b').unwrap()] {
+        say(token).await.is_problem(404, "not_found");
+    }
+    // It opens nothing else.
+    let elsewhere = request(Method::GET, "/api/v1/runs")
+        .header(header::AUTHORIZATION, format!("Bearer {}", made["token"].as_str().unwrap()));
+    town.api.send(elsewhere.body(Body::empty()).unwrap()).await.is_problem(401, "unauthenticated");
+    town.api.stop().await;
+}
+
+/// A bundle of another project is none, by whatever name it is asked for.
+#[tokio::test]
+async fn a_rollout_tells_nothing_of_bundles_of_others() {
+    let town = town().await;
+    for (foreign, unknown) in [
+        (town.foreign("bundle"), "9".repeat(64)),
+        ("bundles/sepsis/1.json".to_owned(), "bundles/nothing/1.json".to_owned()),
+        ("sepsis@champion".to_owned(), "nothing@champion".to_owned()),
+    ] {
+        let body = |bundle: &str| json!({"model": "er-beds", "bundle": bundle, "reason": "x"});
+        let told = send(&town, 'o', "/api/v1/rollouts", body(&foreign)).await;
+        let absent = send(&town, 'o', "/api/v1/rollouts", body(&unknown)).await;
+        told.is_problem(404, "not_found");
+        assert_eq!(told.text().replace(&foreign, "X"), absent.text().replace(&unknown, "X"));
+    }
+    town.api.stop().await;
+}
+
+/// A run of `er` that `asker` asked for and the builder holds.
+async fn claimed(town: &Town, asker: char, approval: Value) -> String {
+    let cancelled = format!("/api/v1/runs/{}/cancel", town.own("run"));
+    assert_eq!(send(town, 'o', &cancelled, json!({"reason": "x"})).await.status, 200);
+    let policy = json!({"model": "er-beds", "enabled": true, "trigger": {"drift": {"share_of_streams": 0.5}},
+        "cooldown_s": 0, "min_data_s": 0, "max_runs_per_week": 7, "approval": approval, "rollout": {"automatic": false}});
+    let put = request(Method::PUT, "/api/v1/policies/er-beds")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::AUTHORIZATION, format!("Bearer {}", town.token('d').unwrap()));
+    let set = town.api.send(put.body(Body::from(policy.to_string())).unwrap()).await;
+    assert_eq!(set.status, 200, "{}", set.text());
+    let run = send(town, asker, "/api/v1/runs", json!({"model": "er-beds", "reason": "x"})).await;
+    assert_eq!(run.status, 201, "{}", run.text());
+    let claim = send(town, 'b', "/api/v1/runs/claim", json!({"builder": "b", "models": ["er-beds"]})).await;
+    assert_eq!(claim.status, 200, "{}", claim.text());
+    assert_eq!(claim.json()["run"]["id"], run.json()["id"]);
+    format!("/api/v1/runs/{}", run.json()["id"].as_str().unwrap())
+}
+
+/// A POST of somebody who says to be another.
+async fn send(town: &Town, caller: char, path: &str, body: Value) -> Answer {
+    let request = request(Method::POST, path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("x-muster-actor", "operator")
+        .header(header::AUTHORIZATION, format!("Bearer {}", town.token(caller).unwrap()));
+    town.api.send(request.body(Body::from(body.to_string())).unwrap()).await
 }
 
 /// Kinds that a line of the matrix names.
@@ -407,6 +524,9 @@ async fn ask(
         let end = path.find('}').unwrap();
         let text = if at == "path" { value(what) } else { what.to_owned() };
         path.replace_range(begin..=end, &text);
+        // Further names belong to the first.
+        path =
+            path.replace("{version}", "1").replace("{alias}", "winter").replace("{sha256}", &"1".repeat(64));
     }
     let pairs: BTreeMap<&str, String> = what
         .split(',')

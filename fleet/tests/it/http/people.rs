@@ -56,10 +56,10 @@ impl Town {
     }
 
     /// Something of the kind that nobody has.
-    pub(super) fn unknown(&self, kind: &str) -> String {
+    pub(super) fn unknown(kind: &str) -> String {
         match kind {
             "site" => "nowhere".to_owned(),
-            "model" => "nothing".to_owned(),
+            "model" | "dataset" => "nothing".to_owned(),
             "device" => DeviceId::mint([99; 16]).to_string(),
             "rollout" => RolloutId::mint([99; 16]).to_string(),
             "run" => RunId::mint([99; 16]).to_string(),
@@ -67,7 +67,7 @@ impl Town {
             "capture" => CaptureId::mint([99; 16]).to_string(),
             "lease" => LeaseId::mint([99; 16]).to_string(),
             "enrolment" => EnrolmentId::mint([99; 16]).to_string(),
-            "bundle" | "blob" => "9".repeat(64),
+            "bundle" | "blob" | "rows" => "9".repeat(64),
             "target" => format!("bundles/nothing/{}.1.json", "9".repeat(64)),
             "auto" => "auto-nothing.json".to_owned(),
             other => panic!("no {other}"),
@@ -110,6 +110,8 @@ pub(super) async fn town() -> Town {
         assert!(projects::add(&mut tx, &project).await.unwrap());
         projects::assign(&mut tx, &Of::Site(site.parse().unwrap()), &name).await.unwrap();
         projects::assign(&mut tx, &Of::Model(model.parse().unwrap()), &name).await.unwrap();
+        let rows = Of::Dataset(format!("{name}-rows").parse().unwrap());
+        projects::assign(&mut tx, &rows, &name).await.unwrap();
     }
     tx.commit().await.unwrap();
     for (letter, name, role) in ROLES {
@@ -178,6 +180,7 @@ async fn things(
         "cooldown_s": 3600, "min_data_s": 3600, "max_runs_per_week": 7, "rollout": {"automatic": false}});
     let set = town.as_who('f', Method::PUT, &format!("/api/v1/policies/{model}"), &policy).await;
     assert_eq!(set.status, 200, "{}", set.text());
+    let rows = dataset(town, &format!("{site}-rows")).await;
     let version = bundle.path.version();
     BTreeMap::from([
         ("site", site.to_owned()),
@@ -193,7 +196,26 @@ async fn things(
         ("blob", Digest::of(&bundle.files["model.onnx"]).to_string()),
         ("target", format!("bundles/{model}/{}.{version}.json", bundle.sha256())),
         ("auto", format!("auto-{model}.json")),
+        ("dataset", format!("{site}-rows")),
+        ("rows", rows.to_string()),
     ])
+}
+
+/// A version of a dataset; says the digest of its one file.
+async fn dataset(town: &Town, name: &str) -> Digest {
+    let content = format!("rows of {name}").into_bytes();
+    let file = Digest::of(&content);
+    let (manifest, profile) = super::datasets::described(&content);
+    let profile_digest = Digest::of(&profile);
+    for bytes in [content, profile] {
+        let put = request(Method::PUT, &format!("/api/v1/dataset-blobs/{}", Digest::of(&bytes)))
+            .header(header::AUTHORIZATION, format!("Bearer {}", town.tokens[&'f']));
+        let put = town.api.send(put.body(Body::from(bytes)).unwrap()).await;
+        assert!(put.status.is_success(), "{}", put.text());
+    }
+    let version = json!({"manifest": manifest, "profile": profile_digest});
+    town.made(&format!("/api/v1/datasets/{name}/versions"), &version).await;
+    file
 }
 
 fn incident(n: u8, device: &DeviceId, site: &str, model: &str, bundle: &Bundle, now: Timestamp) -> Incident {
