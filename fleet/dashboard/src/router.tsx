@@ -3,7 +3,6 @@ import { createRootRoute, createRoute, createRouter, lazyRouteComponent, retainS
 import { Device } from "./pages/Device";
 import { Devices } from "./pages/Devices";
 import { DriftPage } from "./pages/Drift";
-import { LoginPage, SetupPage } from "./pages/Login";
 import { Models } from "./pages/Models";
 import { OverviewPage } from "./pages/Overview";
 import { RolloutPage } from "./pages/Rollout";
@@ -46,8 +45,8 @@ const children = [
   createRoute({ getParentRoute: () => root, path: "/drift", component: DriftPage, validateSearch: driftSearch }),
   createRoute({ getParentRoute: () => root, path: "/runs", component: Runs }),
   createRoute({ getParentRoute: () => root, path: "/runs/$id", component: RunPage }),
-  createRoute({ getParentRoute: () => root, path: "/login", component: LoginPage }),
-  createRoute({ getParentRoute: () => root, path: "/setup", component: SetupPage }),
+  createRoute({ getParentRoute: () => root, path: "/login", component: lazyRouteComponent(() => import("./pages/Login"), "LoginPage") }),
+  createRoute({ getParentRoute: () => root, path: "/setup", component: lazyRouteComponent(() => import("./pages/Login"), "SetupPage") }),
   createRoute({ getParentRoute: () => root, path: "/audit", component: lazyRouteComponent(() => import("./pages/Audit"), "Audit"), validateSearch: auditSearch }),
   createRoute({ getParentRoute: () => root, path: "/settings", component: lazyRouteComponent(() => import("./pages/settings/Settings"), "Settings") }),
 ] as const;

@@ -16,6 +16,16 @@ class AcceptBody(TypedDict):
     """
 
 
+class Assignment(TypedDict):
+    """
+    What becomes a project's, with everything that belongs to it.
+    """
+
+    datasets: NotRequired[list[str]]
+    models: NotRequired[list[str]]
+    sites: NotRequired[list[str]]
+
+
 class BaselineView(TypedDict):
     """
     What is normal at the site.
@@ -413,6 +423,30 @@ class ListValue(TypedDict):
     """
 
 
+class Login(TypedDict):
+    name: str
+    password: str
+
+
+class LoginOptions(TypedDict):
+    """
+    How one may come in.
+    """
+
+    mode: str
+    """
+    `open`: whoever reaches this server is the operator. `required`: people prove who they are.
+    """
+    provider: NotRequired[str | None]
+    """
+    What the button for the identity provider says; absent if there is none.
+    """
+    setup: bool
+    """
+    Nobody has an account yet: the link that the server printed when it started makes the first.
+    """
+
+
 class ModelSpread(TypedDict):
     bundles: list[BundleSpread]
     model: str
@@ -447,6 +481,14 @@ class ModelVariant(TypedDict):
     size_bytes: int
     """
     What the runtime opens, together.
+    """
+
+
+class MyRole(TypedDict):
+    project: str
+    role: str
+    """
+    `viewer`, `operator`, `approver`, `admin` or `builder`.
     """
 
 
@@ -503,6 +545,31 @@ class NewDatasetVersion(TypedDict):
     """
 
 
+class NewPassword(TypedDict):
+    new: str
+    old: str
+    """
+    The one that you have.
+    """
+
+
+class NewPerson(TypedDict):
+    display: str
+    name: str
+    """
+    What they log in with, and what the log calls them.
+    """
+    password: NotRequired[str | None]
+    roles: NotRequired[dict[str, str]]
+    """
+    `viewer`, `operator`, `approver` or `admin`, by project.
+    """
+
+
+class NewProject(TypedDict):
+    name: str
+
+
 class NewRun(TypedDict):
     model: str
     reason: NotRequired[str]
@@ -533,6 +600,19 @@ class Failed(TypedDict):
 
 class Outcome3(TypedDict):
     failed: Failed
+
+
+class PersonChange(TypedDict):
+    """
+    What is left out stays.
+    """
+
+    disabled: NotRequired[bool | None]
+    password: NotRequired[str | None]
+    roles: NotRequired[dict[str, str]]
+    """
+    All of them: what is not here is taken away.
+    """
 
 
 class Required(TypedDict):
@@ -731,6 +811,19 @@ class Selector(TypedDict):
     sites: NotRequired[list[str] | None]
 
 
+class Setup(TypedDict):
+    display: str
+    """
+    As other people know you.
+    """
+    name: str
+    password: str
+    token: str
+    """
+    What stands behind the `#` of the link.
+    """
+
+
 class SiteCount(TypedDict):
     devices: int
     site: str
@@ -893,6 +986,31 @@ class TaggedMany(TypedDict):
     """
 
 
+class Token(TypedDict):
+    expires: str
+    id: str
+    label: str
+    made: str
+    models: NotRequired[list[str]]
+    """
+    Of a builder's: the only models it builds; none if all of the project.
+    """
+    person: str
+    project: NotRequired[str | None]
+    """
+    The only project it reaches; absent if it reaches all of its owner's.
+    """
+    role: str
+    """
+    `viewer`, `operator`, `approver`, `admin` or `builder`: no more than its owner is.
+    """
+    state: str
+    """
+    `good`, `expired` or `revoked`.
+    """
+    used: NotRequired[str | None]
+
+
 class TokenBody(TypedDict):
     builder: str
     seconds: int
@@ -1002,6 +1120,14 @@ class WaitingFor(TypedDict):
     What happens next, or what a person can do.
     """
     sentence: str
+
+
+class Welcome(TypedDict):
+    """
+    Who came in. The session is in the cookie.
+    """
+
+    name: str
 
 
 class Who(TypedDict):
@@ -1461,6 +1587,18 @@ class ListLease(TypedDict):
     """
 
 
+class ListToken(TypedDict):
+    """
+    A part of a list.
+    """
+
+    items: list[Token]
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page.
+    """
+
+
 class LogEntry(TypedDict):
     actor: Who
     at: str
@@ -1488,6 +1626,31 @@ class LostReports(TypedDict):
     """
     When the first of them was missed.
     """
+
+
+class Me(TypedDict):
+    administrator: bool
+    """
+    You may administer the whole fleet.
+    """
+    by: str
+    """
+    `session`, `token`, or `address` in the open mode.
+    """
+    display: str
+    """
+    As other people know you.
+    """
+    mode: str
+    """
+    `open`: whoever reaches this server is the operator. `required`: you have shown who you are.
+    """
+    name: str
+    roles: list[MyRole]
+    """
+    What you are, by project.
+    """
+    until: NotRequired[str | None]
 
 
 class ModelSummary(TypedDict):
@@ -1584,6 +1747,38 @@ class NewLease(WhyBody):
     site: NotRequired[str | None]
 
 
+class NewToken(TypedDict):
+    for_s: NotRequired[int]
+    """
+    For how long, in seconds: 90 days if absent, 366 at most.
+    """
+    label: str
+    """
+    What it is for.
+    """
+    models: NotRequired[list[str]]
+    """
+    Of a builder's: the only models it builds.
+    """
+    project: NotRequired[str | None]
+    """
+    All of yours, if absent.
+    """
+    role: Literal["viewer", "operator", "approver", "admin", "builder"]
+
+
+class NewTokenMade(TypedDict):
+    """
+    What was made. The secret is shown this once.
+    """
+
+    secret: str
+    """
+    What to send: `Authorization: Bearer` and this.
+    """
+    token: Token
+
+
 PerformanceDay = TypedDict(
     "PerformanceDay",
     {
@@ -1602,12 +1797,28 @@ PerformanceDay = TypedDict(
 )
 
 
+class Person(TypedDict):
+    disabled: bool
+    display: str
+    made: str
+    made_by: str
+    name: str
+    provided: bool
+    """
+    Comes by the identity provider, which says what they are here.
+    """
+    roles: dict[str, str]
+    """
+    `viewer`, `operator`, `approver` or `admin`, by project.
+    """
+
+
 class Problem(TypedDict):
     """
     `application/problem+json`.
     """
 
-    code: Literal["bad_path", "bad_query", "bad_header", "bad_body", "invalid", "not_found", "no_route", "method_not_allowed", "stale", "state", "rollout_open", "no_root", "fingerprint_mismatch", "trigger_refused", "lease_lost", "not_catalogued", "revoked", "empty_cohort", "digest_mismatch", "rule_broken", "trust_refused", "too_large", "unsupported_media", "cross_site", "wrong_host", "timed_out", "busy", "internal"]
+    code: Literal["bad_path", "bad_query", "bad_header", "bad_body", "invalid", "unauthenticated", "forbidden", "not_found", "no_route", "method_not_allowed", "stale", "state", "rollout_open", "no_root", "fingerprint_mismatch", "trigger_refused", "lease_lost", "not_catalogued", "revoked", "empty_cohort", "digest_mismatch", "rule_broken", "trust_refused", "too_large", "unsupported_media", "cross_site", "wrong_host", "too_fast", "key_reused", "timed_out", "busy", "internal"]
     """
     Stable: programs may rely on these words.
     """
@@ -1625,6 +1836,18 @@ class Problem(TypedDict):
     type: str
     """
     Reference that names the kind of problem: `/problems/` and the code.
+    """
+
+
+class Project(TypedDict):
+    datasets: list[str]
+    made: str
+    made_by: str
+    models: list[str]
+    name: str
+    sites: list[str]
+    """
+    Assigned to it. `default` has all that no other project has.
     """
 
 
@@ -1787,6 +2010,23 @@ class RunsOn(TypedDict):
     The list of these devices.
     """
     sites: list[SiteCount]
+
+
+class Session(TypedDict):
+    agent: str
+    """
+    What the browser calls itself.
+    """
+    id: str
+    made: str
+    seen: str
+    """
+    Within a minute.
+    """
+    this: bool
+    """
+    The one that you ask with.
+    """
 
 
 class ShadowDay(TypedDict):
@@ -2344,12 +2584,48 @@ class ListModelSummary(TypedDict):
     """
 
 
+class ListPerson(TypedDict):
+    """
+    A part of a list.
+    """
+
+    items: list[Person]
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page.
+    """
+
+
+class ListProject(TypedDict):
+    """
+    A part of a list.
+    """
+
+    items: list[Project]
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page.
+    """
+
+
 class ListRolloutDevice(TypedDict):
     """
     A part of a list.
     """
 
     items: list[RolloutDevice]
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page.
+    """
+
+
+class ListSession(TypedDict):
+    """
+    A part of a list.
+    """
+
+    items: list[Session]
     next: NotRequired[str | None]
     """
     Cursor of the rest; absent on the last page.

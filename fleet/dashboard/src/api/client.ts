@@ -29,7 +29,7 @@ type Json<C> = C extends { content: { "application/json": infer A } } ? A : unde
 type Good<R> = { [S in keyof R]: S extends 200 | 201 | 204 ? Json<R[S]> : never }[keyof R];
 
 export type Answer<P extends keyof paths, M extends Method> = Operation<P, M> extends { responses: infer R } ? Good<R> : never;
-export type Body<P extends keyof paths, M extends Method> = Operation<P, M> extends { requestBody: { content: { "application/json": infer B } } } ? B : never;
+export type Body<P extends keyof paths, M extends Method> = Operation<P, M> extends { requestBody: { content: { "application/json": infer B } } } ? B : undefined;
 
 /** What an operation takes beside its body; `path` only where its address has names in braces. */
 type Given<O> = { query?: NonNullable<Part<O, "query">>; headers?: Record<string, string>; signal?: AbortSignal } & ([Part<O, "path">] extends [never]

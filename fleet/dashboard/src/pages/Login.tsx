@@ -8,24 +8,18 @@ import { text } from "../strings";
 
 const say = text.identity;
 
-interface Options {
-  mode: "open" | "required";
-  setup: boolean;
-  provider?: string;
-}
-
 export function LoginPage() {
-  const { data } = useQuery({ queryKey: ["login"], queryFn: ({ signal }) => get<Options>("/login", {}, signal) });
+  const { data } = useQuery({ queryKey: ["login"], queryFn: ({ signal }) => get("/api/v1/login", { signal }) });
   const failed = new URLSearchParams(location.search).has("failed") ? say.failed : null;
   return (
     <Card title={say.login}>
       {data?.setup === true && <p>{say.first}</p>}
-      {data?.provider !== undefined && (
+      {data?.provider != null && (
         <Button component="a" href={`${base}/login/oidc`} fullWidth>
           {data.provider}
         </Button>
       )}
-      <Form fields={["name", "password"]} said={failed} act={say.login} send={(body) => post("/login", body)} />
+      <Form fields={["name", "password"]} said={failed} act={say.login} send={({ name = "", password = "" }) => post("/api/v1/login", { name, password }, {})} />
     </Card>
   );
 }
@@ -33,7 +27,7 @@ export function LoginPage() {
 export function SetupPage() {
   // Behind the '#', so that no log of any server or proxy has it.
   const [token] = useState(() => location.hash.slice(1));
-  const send = (body: Record<string, string>): Promise<unknown> => post("/setup", { ...body, token });
+  const send = ({ name = "", display = "", password = "" }: Filled): Promise<unknown> => post("/api/v1/setup", { token, name, display, password }, {});
   return (
     <Card title={say.setup}>
       <p>{token === "" ? say.noToken : say.setupHint}</p>
@@ -60,12 +54,13 @@ function Card({ title, children }: { title: string; children: React.ReactNode })
 }
 
 type Field = "name" | "display" | "password";
+type Filled = Partial<Record<Field, string>>;
 
 interface FormProps {
   fields: Field[];
   said: string | null;
   act: string;
-  send: (body: Record<string, string>) => Promise<unknown>;
+  send: (filled: Filled) => Promise<unknown>;
   /** The password is a new one. */
   fresh?: boolean;
 }
@@ -76,10 +71,11 @@ function Form({ fields, said, act, send, fresh = false }: FormProps) {
   const submit = async (event: FormEvent<HTMLFormElement>): Promise<void> => {
     event.preventDefault();
     const form = new FormData(event.currentTarget);
-    const body = Object.fromEntries(fields.map((field) => [field, String(form.get(field) ?? "")]));
+    const filled: Filled = {};
+    for (const field of fields) filled[field] = String(form.get(field) ?? "");
     setBusy(true);
     try {
-      await send(body);
+      await send(filled);
       // From the start, so that nothing of whoever was here before stays on the page.
       location.assign("/");
     } catch (error) {

@@ -6,15 +6,8 @@ import { text } from "../strings";
 
 const say = text.identity;
 
-interface Me {
-  mode: "open" | "required";
-  name: string;
-  display: string;
-  roles: { project: string; role: string }[];
-}
-
 export function Account() {
-  const { data } = useQuery({ queryKey: ["me"], queryFn: ({ signal }) => get<Me>("/me", {}, signal), staleTime: 60_000 });
+  const { data } = useQuery({ queryKey: ["me"], queryFn: ({ signal }) => get("/api/v1/me", { signal }), staleTime: 60_000 });
   if (data === undefined) return null;
   if (data.mode === "open") {
     return (
@@ -24,7 +17,7 @@ export function Account() {
     );
   }
   const leave = async (): Promise<void> => {
-    await post("/logout", {});
+    await post("/api/v1/logout", undefined, {});
     location.assign("/login");
   };
   return (
