@@ -362,6 +362,11 @@ async fn a_builder_signs_for_its_model_alone() {
 #[tokio::test]
 async fn rollouts_stay_in_their_project() {
     let town = town().await;
+    // A rehearsal of what stands still is played to the end of its patience.
+    for site in ["er", "icu"] {
+        let thawed = send(&town, 'f', "/api/v1/freezes/thaw", json!({"site": site, "reason": "x"})).await;
+        assert_eq!(thawed.status, 200, "{}", thawed.text());
+    }
     let body = json!({"model": "er-beds", "bundle": town.own("bundle"), "reason": "x", "slot": "other",
         "selector": {"filter": "site in (er, icu)"}});
     let post = |caller: char, body: Value| {
@@ -474,7 +479,7 @@ async fn claimed(town: &Town, asker: char, approval: Value) -> String {
     let cancelled = format!("/api/v1/runs/{}/cancel", town.own("run"));
     assert_eq!(send(town, 'o', &cancelled, json!({"reason": "x"})).await.status, 200);
     let policy = json!({"model": "er-beds", "enabled": true, "trigger": {"drift": {"share_of_streams": 0.5}},
-        "cooldown_s": 0, "min_data_s": 0, "max_runs_per_week": 7, "approval": approval, "rollout": {"automatic": false}});
+        "cooldown_s": 3600, "min_data_s": 0, "max_runs_per_week": 7, "approval": approval, "rollout": {"automatic": false}});
     let put = request(Method::PUT, "/api/v1/policies/er-beds")
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::AUTHORIZATION, format!("Bearer {}", town.token('d').unwrap()));

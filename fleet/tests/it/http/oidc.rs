@@ -13,8 +13,8 @@ use muster_fleet::store::people;
 use reqwest::Url;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 use super::{Answer, Api, request};
 use crate::server::config;
@@ -23,6 +23,8 @@ const URL: &str = "http://127.0.0.1:8480";
 
 struct Provider {
     _process: Child,
+    /// It goes on talking, and ends if nobody listens.
+    _said: Lines<BufReader<ChildStdout>>,
     url: String,
     http: reqwest::Client,
 }
@@ -45,7 +47,7 @@ impl Provider {
         let port = up.await.expect("the provider does not start").unwrap().expect("the provider ended");
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { _process: process, url: format!("http://127.0.0.1:{port}"), http }
+        Self { _process: process, _said: lines, url: format!("http://127.0.0.1:{port}"), http }
     }
 
     async fn told(&self, what: &str) {
