@@ -64,7 +64,7 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "muster", version, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Address of the fleet server; else that of the context, else <http://127.0.0.1:8480>.
+    /// Address of the fleet server; else that of the context, else port 8480 of this machine.
     #[arg(long, global = true, env = "MUSTER_SERVER")]
     server: Option<String>,
     /// Which of the kept fleets; else the one in use (`muster context list`).

@@ -46,7 +46,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 async fn start(State(app): State<App>, Address(from): Address) -> Answer<Response> {
     let provider = provider(&app)?;
     let now = app.fleet.clocks.trust.now();
-    app.pace.tries("oidc", from, now)?;
+    app.pace.begins(from, now)?;
     let (url, login) =
         oidc::begin(provider, &redirect(&app)).await.map_err(|error| Problem::internal(&error))?;
     let secret = hex::encode(mint::secret()?);

@@ -50,10 +50,15 @@ impl Pace {
         })
     }
 
+    /// One more login that begins at this address.
+    pub(super) fn begins(&self, from: Option<IpAddr>, now: Timestamp) -> Answer<()> {
+        self.take(format!("from:{}", said(from)), ADDRESS, now)
+    }
+
     /// One more try to come in, by this name and from this address.
     pub(super) fn tries(&self, name: &str, from: Option<IpAddr>, now: Timestamp) -> Answer<()> {
         let name: String = name.chars().take(64).collect();
-        self.take(format!("from:{}", said(from)), ADDRESS, now)?;
+        self.begins(from, now)?;
         self.take(format!("name:{name}"), NAME, now)
     }
 }
