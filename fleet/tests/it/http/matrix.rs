@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::{Method, header};
 use muster_fleet::http;
 use muster_fleet::identity::Role;
+use muster_fleet::rollout::evidence::Pack;
 use serde_json::{Map, Value, json};
 
 use super::people::{Town, town};
@@ -334,6 +335,37 @@ async fn lists_show_what_is_ones_own() {
             assert_eq!(all, caller == 'f', "{caller} {path}: {}", answer.text());
         }
     }
+    town.api.stop().await;
+}
+
+/// The engine sees all boxes; what a member of one project gets of its records names their own, and still holds.
+#[tokio::test]
+async fn evidence_holds_without_the_boxes_of_others() {
+    let town = town().await;
+    let get = |caller: char, path: &str| {
+        let request = request(Method::GET, &format!("/api/v1/rollouts/{}/{path}", town.own("rollout")))
+            .header(header::AUTHORIZATION, format!("Bearer {}", town.token(caller).unwrap()));
+        town.api.send(request.body(Body::empty()).unwrap())
+    };
+    let told = async {
+        while !get('f', "journal?limit=500").await.text().contains("box-2") {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(crate::server::PATIENCE, told).await.expect("the engine does not look");
+    for path in ["journal?limit=500", "evidence"] {
+        let theirs = get('v', path).await;
+        assert_eq!(theirs.status, 200, "{}", theirs.text());
+        assert!(theirs.text().contains("box-1"), "{path}: {}", theirs.text());
+        for secret in town.names_of_foreign() {
+            assert!(!theirs.text().contains(&secret), "{path} tells of {secret}: {}", theirs.text());
+        }
+    }
+    let sealed = get('v', "evidence").await.json();
+    let pack: Pack = serde_json::from_str(sealed["signed"]["record"].as_str().unwrap()).unwrap();
+    assert!(pack.journal.is_some());
+    let found = pack.verify();
+    assert!(found.differs.is_empty() && !found.checked.is_empty(), "{found:?}");
     town.api.stop().await;
 }
 
