@@ -61,6 +61,7 @@ lint: ## Check formatting, lints and the dependency tree; warnings are errors
 	@cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings && scripts/deny.sh
 
 unit: ## Run the Rust tests
+	@scripts/oidc-env.sh
 	@scripts/rust-tests.sh
 
 python-test: python client ## Run the tests of the Python example and of the Python client

@@ -9,6 +9,7 @@ mod builder;
 mod bundle;
 mod capture;
 mod cohort;
+mod context;
 mod dataset;
 mod delegation;
 mod device;
@@ -30,6 +31,7 @@ mod run;
 mod signers;
 mod site;
 mod telemetry;
+mod token;
 mod webhook;
 
 use std::path::PathBuf;
@@ -38,7 +40,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use muster_protocol::time::Timestamp;
 
-use crate::client::{Client, DEFAULT_SERVER};
+use crate::client::Client;
 use crate::clock::TrustClock;
 pub use error::CliError;
 use output::{Format, Output};
@@ -63,10 +65,19 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "muster", version, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Address of the fleet server.
-    #[arg(long, global = true, env = "MUSTER_SERVER", default_value = DEFAULT_SERVER)]
-    server: String,
-    /// Who you are, for the log.
+    /// Address of the fleet server; else that of the context, else port 8480 of this machine.
+    #[arg(long, global = true, env = "MUSTER_SERVER")]
+    server: Option<String>,
+    /// Which of the kept fleets; else the one in use (`muster context list`).
+    #[arg(long, global = true, env = "MUSTER_CONTEXT", value_name = "NAME")]
+    context: Option<String>,
+    /// Where contexts and their tokens are kept, for you alone [default: ~/.config/muster/contexts.toml].
+    #[arg(long, global = true, env = "MUSTER_CONTEXTS", value_name = "FILE")]
+    contexts: Option<PathBuf>,
+    /// From the environment only: arguments are for everybody on the machine to see.
+    #[arg(long, global = true, env = "MUSTER_TOKEN", hide = true, hide_env_values = true)]
+    token: Option<String>,
+    /// Who you are, for the log of a server in the open mode.
     #[arg(long = "as", global = true, env = "USER", default_value = "operator", value_name = "NAME")]
     actor: String,
     /// How to print.
@@ -151,6 +162,13 @@ enum Noun {
     Trust(journal::TrustVerb),
     /// What happened, the newest first.
     Log(journal::LogArgs),
+    /// Which fleet, and as whom.
+    #[command(subcommand)]
+    Context(context::Verb),
+    Login(context::Login),
+    /// Secrets for programs.
+    #[command(subcommand)]
+    Token(token::Verb),
     /// The log as evidence: exported, and checked link by link.
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -163,6 +181,9 @@ enum Noun {
 #[derive(Debug)]
 struct Context {
     server: String,
+    token: Option<String>,
+    /// The file of contexts.
+    contexts: Option<PathBuf>,
     actor: String,
     workspace: PathBuf,
     output: Output,
@@ -170,7 +191,11 @@ struct Context {
 
 impl Context {
     fn client(&self) -> Result<Client, CliError> {
-        Ok(Client::new(&self.server)?.acting_as(&self.actor))
+        let client = Client::new(&self.server)?.acting_as(&self.actor);
+        Ok(match &self.token {
+            Some(token) => client.with_token(token)?,
+            None => client,
+        })
     }
 }
 
@@ -190,8 +215,15 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<(), CliError> {
-    let Cli { server, actor, output, workspace, noun } = cli;
-    let context = &mut Context { server, actor, workspace, output: Output::standard(output) };
+    let Cli { server, context, contexts, token, actor, output, workspace, noun } = cli;
+    let contexts = contexts.or_else(context::default_file);
+    // What is kept must not stand in the way of mending it.
+    let mends = matches!(noun, Noun::Context(_) | Noun::Login(_));
+    let kept = contexts.as_deref().filter(|_| !mends);
+    let chosen = context::choose(kept, context.as_deref().filter(|_| !mends), server, token)?;
+    let context::Chosen { server, token } = chosen;
+    let context =
+        &mut Context { server, token, contexts, actor, workspace, output: Output::standard(output) };
     match noun {
         Noun::Device(verb) => device::run(context, verb).await,
         Noun::Enrol(verb) => enrol::run(context, verb).await,
@@ -218,6 +250,9 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Policy(verb) => policy::run(context, verb).await,
         Noun::Trust(verb) => journal::trust(context, verb).await,
         Noun::Log(args) => journal::log(context, args).await,
+        Noun::Context(verb) => context::run(context, verb),
+        Noun::Login(args) => context::login(context, args).await,
+        Noun::Token(verb) => token::run(context, verb).await,
         Noun::Audit(verb) => audit::run(context, verb).await,
         Noun::Builder(verb) => builder::run(context, verb).await,
     }
@@ -342,6 +377,12 @@ mod tests {
         check("muster device tag d-1 ward=icu", true);
         check("muster device tag --where site=er-2 ward=er --yes", true);
         check("muster device tag", false);
+        check("muster context add er", true);
+        check("muster context use", false);
+        check("muster login ada", true);
+        check("muster token new ci --role viewer --for 30d", true);
+        check("muster token new ci --role root", false);
+        check("muster token new b --role builder --model er --model icu", true);
         check("muster audit verify", true);
         check("muster audit verify --seen 7:aa", false);
         check("muster audit export", false);

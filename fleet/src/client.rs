@@ -10,7 +10,7 @@ mod runs;
 
 use std::time::Duration;
 
-use reqwest::header::{self, HeaderValue};
+use reqwest::header::{self, HeaderName, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +43,8 @@ pub struct Client {
     server: Url,
     /// Who is said to act, in the server's log.
     actor: Option<HeaderValue>,
+    /// What proves who asks: a token or a session. Marked as sensitive, so that nothing prints it.
+    proof: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Client {
@@ -64,7 +66,8 @@ impl Client {
         };
         let setup = |source| ClientError::Setup { source };
         let http = builder().read_timeout(SILENCE_TIMEOUT).build().map_err(setup)?;
-        Ok(Self { http, sending: builder().build().map_err(setup)?, server: url, actor: None })
+        let sending = builder().build().map_err(setup)?;
+        Ok(Self { http, sending, server: url, actor: None, proof: None })
     }
 
     /// Says who acts; a name that no header can carry is left out.
@@ -74,6 +77,31 @@ impl Client {
             (1..=ACTOR_CHARS_MAX).contains(&name.len()) && name.bytes().all(|b| (b' '..=b'~').contains(&b));
         self.actor = HeaderValue::from_str(name).ok().filter(|_| fits);
         self
+    }
+
+    /// Proves who asks by a token.
+    pub fn with_token(self, token: &str) -> Result<Self, ClientError> {
+        self.proving(header::AUTHORIZATION, &format!("Bearer {}", token.trim()))
+    }
+
+    /// Proves who asks by a session, begun with a name and a password.
+    pub async fn logged_in(self, name: &str, password: &str) -> Result<Self, ClientError> {
+        let path = "/api/v1/login";
+        let body = serde_json::json!({"name": name, "password": password});
+        let request = self.request(Method::POST, path).json(&body).timeout(ANSWER_TIMEOUT);
+        let response = self.send(request).await?;
+        let cookie = response.headers().get(header::SET_COOKIE).and_then(|cookie| cookie.to_str().ok());
+        let cookie = cookie.and_then(|cookie| cookie.split(';').next()).map(str::to_owned);
+        let cookie = cookie
+            .ok_or_else(|| ClientError::Shape { path: path.to_owned(), what: "a session in a cookie" })?;
+        self.proving(header::COOKIE, &cookie)
+    }
+
+    fn proving(mut self, name: HeaderName, value: &str) -> Result<Self, ClientError> {
+        let mut value = HeaderValue::from_str(value).map_err(|_| ClientError::Token)?;
+        value.set_sensitive(true);
+        self.proof = Some((name, value));
+        Ok(self)
     }
 
     pub fn server(&self) -> &str {
@@ -145,11 +173,14 @@ impl Client {
     fn asking(&self, http: &reqwest::Client, method: Method, path: &str) -> reqwest::RequestBuilder {
         let mut url = self.server.clone();
         url.set_path(&format!("{}{path}", self.server.path().trim_end_matches('/')));
-        let request = http.request(method, url);
-        match &self.actor {
-            Some(actor) => request.header(ACTOR_HEADER, actor),
-            None => request,
+        let mut request = http.request(method, url);
+        if let Some(actor) = &self.actor {
+            request = request.header(ACTOR_HEADER, actor);
         }
+        if let Some((name, value)) = &self.proof {
+            request = request.header(name, value);
+        }
+        request
     }
 
     async fn json<T: DeserializeOwned>(
@@ -218,6 +249,15 @@ mod tests {
         check("127.0.0.1:8480", false);
         check("ftp://fleet.example", false);
         check("", false);
+    }
+
+    #[test]
+    fn tokens_are_sent_and_never_shown() {
+        let client = Client::new("http://fleet.example").unwrap().with_token("mst_id_secret\n").unwrap();
+        assert!(!format!("{client:?}").contains("secret"), "{client:?}");
+        let request = client.request(Method::GET, "/x").build().unwrap();
+        assert_eq!(request.headers()["authorization"], "Bearer mst_id_secret");
+        assert!(Client::new("http://fleet.example").unwrap().with_token("a\nb").is_err());
     }
 
     #[test]

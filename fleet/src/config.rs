@@ -12,6 +12,8 @@
 //! [mqtt]
 //! listen = "127.0.0.1:8883"     # mutual TLS, so any address will do
 //! public = "mqtts://fleet.hospital.example:8883"    # what boxes are told; else the first name and the port
+//! [identity]                    # who may operate: config/identity.rs
+//! mode = "open"
 //! [telemetry]                   # how much is kept: config/telemetry.rs
 //! reports = { bytes = 2_400_000_000, hours = 6 }
 //! [lineage]                     # who is told what was made out of what: config/lineage.rs
@@ -38,6 +40,7 @@
 
 mod datasets;
 mod door;
+mod identity;
 mod lineage;
 mod telemetry;
 mod webhooks;
@@ -53,6 +56,7 @@ use serde::Deserialize;
 
 pub use datasets::DatasetsConfig;
 pub use door::DoorConfig;
+pub use identity::{GroupRole, IdentityConfig, Mode, OidcConfig};
 pub use lineage::LineageConfig;
 pub use telemetry::{OtlpConfig, PostgresUrl, TelemetryConfig};
 pub use webhooks::WebhookConfig;
@@ -69,6 +73,7 @@ pub struct Config {
     pub door: DoorConfig,
     pub mqtt: MqttConfig,
     pub telemetry: TelemetryConfig,
+    pub identity: IdentityConfig,
     pub lineage: LineageConfig,
     pub datasets: DatasetsConfig,
     pub webhooks: Vec<WebhookConfig>,
@@ -106,6 +111,7 @@ impl Default for Config {
             door: DoorConfig::default(),
             mqtt: MqttConfig::default(),
             telemetry: TelemetryConfig::default(),
+            identity: IdentityConfig::default(),
             lineage: LineageConfig::default(),
             datasets: DatasetsConfig::default(),
             webhooks: Vec::new(),
@@ -188,8 +194,24 @@ pub enum ConfigError {
     Clock(#[source] serde_json::Error),
     #[error("the world's factor {0} must be a number above 0")]
     Factor(f64),
-    #[error("HTTP would listen on {address}, beyond this machine, without encryption; bind it to 127.0.0.1")]
+    #[error(
+        "HTTP would listen on {address}, beyond this machine, and whoever reaches it would be the operator; bind it to \
+         127.0.0.1, or set [identity] mode = \"required\""
+    )]
     Exposed { address: SocketAddr },
+    #[error(
+        "HTTP would listen on {address}, beyond this machine: put a proxy with TLS before it, and set [identity] url to \
+         its address, https://…"
+    )]
+    NoUrl { address: SocketAddr },
+    #[error(
+        "'{0}' in [identity] url is not how browsers may reach this server: write https://host or https://host:port"
+    )]
+    Url(String),
+    #[error(
+        "[identity.oidc]: write issuer = \"https://…\", client_id, and 500 roles at most; http:// is for this machine only"
+    )]
+    Oidc,
     #[error(
         "'{0}' is not a broker's address: write mqtts://host:port, the host as a name or an IPv4 address"
     )]
@@ -249,6 +271,7 @@ struct File {
     door: door::Door,
     mqtt: Mqtt,
     telemetry: telemetry::Telemetry,
+    identity: identity::Identity,
     lineage: LineageConfig,
     datasets: DatasetsConfig,
     webhooks: Vec<WebhookConfig>,
@@ -310,6 +333,7 @@ impl Config {
                 on_crl: file.mqtt.on_crl,
             },
             telemetry: file.telemetry.into(),
+            identity: file.identity.into(),
             lineage: file.lineage,
             datasets: file.datasets,
             webhooks: file.webhooks,
@@ -321,9 +345,7 @@ impl Config {
 
     /// Refuses what this version must not do.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if !self.http.ip().is_loopback() {
-            return Err(ConfigError::Exposed { address: self.http });
-        }
+        self.identity.check(self.http)?;
         self.check_names()?;
         self.door.check(&self.names)?;
         self.check_mqtt()?;

@@ -1,8 +1,8 @@
 //! The REST API and the dashboard: where people, the CLI and builders come in.
 //!
 //! ```text
-//!   request ─▶ guard ─▶ extract ─▶ one resource ─▶ the minds and the store ─▶ view
-//!                          └ refused: problem ◀──────────┘
+//!   request ─▶ guard ─▶ caller ─▶ pace ─▶ permit ─▶ once ─▶ extract ─▶ one resource ─▶ the minds and the store ─▶ view
+//!                  └────── refused: problem ◀───────────────┘
 //! ```
 //! One file a resource. Views are types of their own, so that neither a database row nor a mind's type is frozen by
 //! what clients read. What changes something is one transaction: load, ask the mind, save what it says, say it in the
@@ -10,6 +10,7 @@
 
 mod blobs;
 mod bundles;
+mod caller;
 mod captures;
 mod cohorts;
 mod datasets;
@@ -25,21 +26,32 @@ mod incidents;
 mod leases;
 mod lineage;
 mod log;
+mod login;
+mod me;
 mod metrics;
 mod models;
+mod oidc;
+mod once;
 mod overview;
+mod pace;
 mod page;
 mod parts;
+mod people;
+mod permit;
 mod plan;
 mod policies;
 mod problem;
+mod projects;
 mod refusals;
 mod rollouts;
 mod runs;
+mod security;
+mod sight;
 mod sites;
 mod survey;
 mod telemetry;
 mod time;
+mod tokens;
 mod triggers;
 mod trust;
 mod tuf;
@@ -73,6 +85,10 @@ struct App {
     fleet: Arc<Fleet>,
     /// Seats of the event stream.
     viewers: Arc<Semaphore>,
+    /// Passwords that are hashed at the same time: each takes memory on purpose.
+    hashing: Arc<Semaphore>,
+    /// Who was here how often.
+    pace: Arc<pace::Pace>,
 }
 
 #[derive(OpenApi)]
@@ -81,8 +97,8 @@ struct App {
         title = "Muster fleet",
         description = "Operates a fleet of boxes that run models: devices, signed bundles, gated rollouts, drift and \
             retraining. Times are real time unless a name begins with `world_` or its description says world time. \
-            Errors are `application/problem+json` with a stable `code`. `X-Muster-Actor` names the person who acts, \
-            for the log.",
+            Errors are `application/problem+json` with a stable `code`. In the open mode `X-Muster-Actor` names \
+            the person who acts, for the log; else it is whoever showed who they are.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     servers((url = "/", description = "This server"))
@@ -91,9 +107,14 @@ struct Description;
 
 /// Everything that the fleet server answers over HTTP.
 pub fn router(fleet: Arc<Fleet>) -> Router {
-    let app = App { fleet, viewers: Arc::new(Semaphore::new(events::VIEWERS_MAX)) };
+    let app = App {
+        fleet,
+        viewers: Arc::new(Semaphore::new(events::VIEWERS_MAX)),
+        hashing: Arc::new(Semaphore::new(login::HASHING_MAX)),
+        pace: Arc::default(),
+    };
     let (routes, document) = api().split_for_parts();
-    let document: Arc<str> = text(&refusals::described(document)).into();
+    let document: Arc<str> = text(&complete(document)).into();
     Router::new()
         .merge(routes)
         .merge(health::router())
@@ -102,8 +123,12 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(ui::serve)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(app.clone(), once::once))
+        .layer(middleware::from_fn_with_state(app.clone(), permit::permit))
+        .layer(middleware::from_fn_with_state(app.clone(), pace::pace))
+        .layer(middleware::from_fn_with_state(app.clone(), caller::identify))
         .layer(middleware::from_fn(guard::origin))
-        .layer(middleware::from_fn(guard::host))
+        .layer(middleware::from_fn_with_state(app.clone(), guard::host))
         .layer(CatchPanicLayer::custom(guard::panicked))
         .layer(middleware::from_fn(guard::headers))
         .layer(TraceLayer::new_for_http())
@@ -112,7 +137,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
 
 /// The API's description, as committed in `docs/openapi.json`.
 pub fn openapi() -> String {
-    text(&refusals::described(api().split_for_parts().1))
+    text(&complete(api().split_for_parts().1))
 }
 
 fn api() -> OpenApiRouter<App> {
@@ -139,11 +164,22 @@ fn api() -> OpenApiRouter<App> {
         .merge(log::router())
         .merge(webhooks::router())
         .merge(telemetry::router())
+        .merge(login::router())
+        .merge(oidc::router())
+        .merge(me::router())
+        .merge(tokens::router())
+        .merge(people::router())
+        .merge(projects::router())
         .layer(middleware::from_fn(guard::within));
     // Uploads and streams last as long as they last.
     let lasting =
         OpenApiRouter::new().merge(blobs::router()).merge(datasets::content()).merge(events::router());
     OpenApiRouter::with_openapi(Description::openapi()).nest(API, answered.merge(lasting))
+}
+
+/// With what every operation has in common.
+fn complete(document: Document) -> Document {
+    refusals::described(security::guarded(document))
 }
 
 fn text(document: &Document) -> String {

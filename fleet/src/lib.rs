@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   doors   http · door · cli · builder · offline                where the world comes in
-//!   deeds   ingest · intake · registrar · orders · tasks · figures         load → decide → save → say
-//!   hands   store · blob · table · pki · admission · broker · link · deliver · signer · publisher · oms · oci    touch one thing each
-//!   mind    rollout · enrolment · gate · drift · retrain · registry · lineage · dataset · audit · rollup    decide; pure; no clock, no I/O
+//!   deeds   ingest · intake · registrar · setup · orders · tasks · figures         load → decide → save → say
+//!   hands   store · password · oidc · blob · table · pki · admission · broker · link · deliver · signer · publisher · oms · oci    touch one thing each
+//!   mind    rollout · enrolment · identity · pace · gate · drift · retrain · registry · lineage · dataset · audit · rollup    decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
@@ -30,6 +30,7 @@ mod follow;
 pub mod gate;
 pub mod handback;
 pub mod http;
+pub mod identity;
 pub mod ingest;
 pub mod intake;
 pub mod label_studio;
@@ -38,10 +39,13 @@ pub mod link;
 pub mod mint;
 pub mod oci;
 pub mod offline;
+pub mod oidc;
 pub mod oms;
 pub mod openlineage;
 pub mod orders;
 pub mod otlp;
+pub mod pace;
+pub mod password;
 pub mod pki;
 pub mod publisher;
 pub mod registrar;
@@ -52,6 +56,7 @@ pub mod rollup;
 pub mod roster;
 pub mod say;
 pub mod serve;
+pub mod setup;
 pub mod signer;
 pub mod store;
 pub mod table;

@@ -37,6 +37,7 @@ use crate::pki::{Pki, PkiError};
 use crate::registrar::{self, Places, Registrar, RegistrarError};
 use crate::roster::Board;
 use crate::say::Say;
+use crate::setup::{self, SetupError};
 use crate::signer::{Signer, SignerError};
 use crate::store::{Store, StoreError, devices};
 use crate::tasks::{self, Tasks};
@@ -91,6 +92,8 @@ pub enum ServeError {
     Webhook(#[from] WebhookError),
     #[error("figures cannot be sent to the collector that [telemetry] otlp names")]
     Otlp(#[from] OtlpError),
+    #[error("nobody could make the first account")]
+    Setup(#[from] SetupError),
     #[error("a part of the server ended by itself; see the log")]
     Ended,
 }
@@ -172,6 +175,14 @@ async fn serve(
 
     let addresses = Addresses::new(http_address, &places.mqtt, &places.door);
     addresses.write(&config.data)?;
+    if config.identity.is_open() {
+        tracing::info!("[identity] mode is open: whoever reaches the HTTP address is the operator");
+    } else {
+        let url = config.identity.url.as_deref().unwrap_or(&addresses.http);
+        if let Some(link) = setup::link(&store, url, clocks.trust.now()).await? {
+            setup::print(&link);
+        }
+    }
     tracing::info!(online = %signer.online_key(), order = %signer.order_key(), "name these public keys in root.json");
     tracing::info!(http = addresses.http, door = addresses.door, mqtt = addresses.mqtt, data = %config.data.display(), "the fleet server is up");
     let fleet = Arc::new(Fleet {
@@ -204,8 +215,8 @@ async fn serve(
     // Whoever started us may not care to know.
     drop(ready.send(fleet.clone()));
     let closing = quit.clone();
-    let server =
-        axum::serve(http, crate::http::router(fleet)).with_graceful_shutdown(closing.cancelled_owned());
+    let router = crate::http::router(fleet).into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(http, router).with_graceful_shutdown(closing.cancelled_owned());
     let mut server = std::pin::pin!(server.into_future());
     let ended = tokio::select! {
         // What we end ourselves ends because of this, and must not be taken for a failure.

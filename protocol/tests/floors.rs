@@ -22,12 +22,12 @@ const AGENT: &[&[&str]] = &[
 ];
 
 const FLEET: &[&[&str]] = &[
-    &["clock", "mint", "addresses", "audit", "gate", "handback", "webhook", "rollup"],
-    &["config", "rollout", "drift", "enrolment", "dataset", "pki", "admission"],
+    &["clock", "mint", "addresses", "audit", "gate", "handback", "webhook", "rollup", "identity", "pace"],
+    &["config", "rollout", "drift", "enrolment", "dataset", "pki", "admission", "password"],
     &["registry", "retrain"],
     &["lineage", "store", "blob", "table", "label_studio", "broker", "publisher", "client", "oms"],
     &["oci"],
-    &["link", "signer", "catalogue", "builder"],
+    &["link", "signer", "catalogue", "builder", "oidc", "setup"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
     &["tasks", "fleet"],
     &["figures"],
@@ -49,6 +49,8 @@ const MINDS: &[&str] = &[
     "fleet/src/dataset",
     "fleet/src/retrain",
     "fleet/src/enrolment",
+    "fleet/src/identity",
+    "fleet/src/pace",
 ];
 
 /// What a mind must not name.

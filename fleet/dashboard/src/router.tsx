@@ -45,6 +45,8 @@ const children = [
   createRoute({ getParentRoute: () => root, path: "/drift", component: DriftPage, validateSearch: driftSearch }),
   createRoute({ getParentRoute: () => root, path: "/runs", component: Runs }),
   createRoute({ getParentRoute: () => root, path: "/runs/$id", component: RunPage }),
+  createRoute({ getParentRoute: () => root, path: "/login", component: lazyRouteComponent(() => import("./pages/Login"), "LoginPage") }),
+  createRoute({ getParentRoute: () => root, path: "/setup", component: lazyRouteComponent(() => import("./pages/Login"), "SetupPage") }),
   createRoute({ getParentRoute: () => root, path: "/audit", component: lazyRouteComponent(() => import("./pages/Audit"), "Audit"), validateSearch: auditSearch }),
   createRoute({ getParentRoute: () => root, path: "/settings", component: lazyRouteComponent(() => import("./pages/settings/Settings"), "Settings") }),
 ] as const;

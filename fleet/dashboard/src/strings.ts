@@ -77,6 +77,22 @@ export const text = {
 
   search: { label: "Search devices", all: "Search devices, models, rollouts" },
 
+  identity: {
+    login: "Log in",
+    logout: "Log out",
+    name: "Name",
+    display: "Your name for others",
+    password: "Password",
+    failed: "The login did not work. Try again, or ask whoever administers this fleet.",
+    first: "Nobody has an account yet. Open the link that the server printed when it started.",
+    setup: "Make the first administrator",
+    setupHint: "This link works once. The password has at least 12 characters.",
+    noToken: "The link is not whole: open it as the server printed it.",
+    create: "Make the account",
+    open: "Open access",
+    openHint: "Whoever reaches this address is the operator. [identity] mode = \"required\" changes that.",
+  },
+
   problem: {
     title: "This could not be loaded",
     unreachable: "The fleet server does not answer. Is muster-fleet running, and is this address right?",

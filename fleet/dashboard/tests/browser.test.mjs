@@ -144,3 +144,40 @@ test("keys, theme, pause and the address work", async () => {
     await context.close();
   }
 });
+
+test("who is not logged in is asked to, is told what went wrong, and comes in", async () => {
+  const refused = (detail) => ({ status: 401, contentType: "application/problem+json", body: JSON.stringify({ title: "Say who you are", status: 401, code: "unauthenticated", detail }) });
+  for (const scheme of ["light", "dark"]) {
+    const { context, page } = await open(scheme, "/settings", 390);
+    try {
+      await settled(page);
+      await page.route("**/api/v1/overview", (route) => route.fulfill(refused("say who you are")));
+      await page.route("**/api/v1/login", (route) =>
+        route.request().method() === "POST"
+          ? route.fulfill(route.request().postDataJSON().password === "correct horse battery" ? { status: 200, contentType: "application/json", body: '{"name":"ada"}' } : refused("name or password is wrong"))
+          : route.fulfill({ status: 200, contentType: "application/json", body: '{"mode":"required","setup":false,"provider":"Hospital login"}' }),
+      );
+      await page.goto(base, { waitUntil: "domcontentloaded" });
+      await page.waitForURL("**/login");
+      await page.getByRole("link", { name: "Hospital login" }).waitFor({ timeout: waitMs });
+      assert.equal(await page.locator("h1").innerText(), "Log in");
+      assert.equal(await page.getByRole("navigation").count(), 0, "the frame is not shown to whoever is not logged in");
+      await page.getByLabel("Name").fill("ada");
+      await page.getByLabel("Password").fill("wrong");
+      await page.keyboard.press("Enter");
+      assert.equal(await page.getByRole("alert").innerText(), "name or password is wrong");
+      await picture(page, `login-${scheme}`);
+      assert.deepEqual(await violations(page), [], "axe on /login");
+      await fits(page, "/login");
+      await page.unroute("**/api/v1/overview");
+      await page.getByLabel("Password").fill("correct horse battery");
+      await page.keyboard.press("Enter");
+      await page.waitForURL(`${base}/`);
+      await page.goto(`${base}/setup#0123`, { waitUntil: "domcontentloaded" });
+      await page.getByLabel("Your name for others").waitFor({ timeout: waitMs });
+      assert.deepEqual(await violations(page), [], "axe on /setup");
+    } finally {
+      await context.close();
+    }
+  }
+});

@@ -65,6 +65,7 @@ export function startFake({ port = 0, devices = 6, empty = false } = {}) {
     if (request.method === "POST" && (path === "/rollouts" || path === "/tags")) return bodyOf(request, (body) => (path === "/tags" ? tagged(body, q, send) : planned(body, q, send)));
     if (request.method === "PUT") return bodyOf(request, (body) => changed(path, body, send, missing));
     if (request.method === "POST") return act(path, send, missing);
+    if (path === "/me") return send({ mode: "open", name: "operator", display: "operator", administrator: true, by: "address", roles: [] });
     if (path === "/overview") return send(empty ? { ...nobody, world_now: nowIso(), now: nowIso() } : fixture.overview(devices));
     if (path === "/devices") return send(list(q));
     if (path === "/log") return send(cut(empty ? [] : fixture.log().filter((entry) => q.get("subject") === null || entry.subject === q.get("subject")), q));

@@ -32,6 +32,9 @@ pub struct Config {
     /// Address of the fleet server.
     #[serde(default = "default_fleet")]
     pub fleet: String,
+    /// Its first line is the token of a fleet that asks who its builders are; for this user alone.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
     pub work_dir: PathBuf,
     /// The delegated key that signs `auto-<model>.json`; with `sign_with`, its public half.
     pub key: PathBuf,
@@ -136,7 +139,7 @@ impl Config {
         config.check()?;
         let paths =
             [&mut config.work_dir, &mut config.key, &mut config.root, &mut config.agent, &mut config.runtime];
-        let paths = paths.into_iter().chain(&mut config.passphrase_file);
+        let paths = paths.into_iter().chain(&mut config.passphrase_file).chain(&mut config.token_file);
         let of_models = config.models.iter_mut().flat_map(|model| [&mut model.cwd, &mut model.data]);
         for path in paths.chain(of_models) {
             // Joining an absolute path yields that path.

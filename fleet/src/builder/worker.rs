@@ -14,6 +14,7 @@ use super::heartbeat::{self, Lease, Stopped};
 use super::job::{Job, back_off};
 use super::workdir::{Workdir, WorkdirError};
 use crate::client::{Claim, Client, ClientError, Finish};
+use crate::publisher::passphrase::{Passphrase, PassphraseError};
 
 /// Attempts to say how a run ended; with the back-off about ten minutes.
 const FINISH_TRIES: u32 = 24;
@@ -24,6 +25,8 @@ pub enum WorkerError {
     Workdir(#[from] WorkdirError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error("the builder's token cannot be read")]
+    Token(#[from] PassphraseError),
 }
 
 /// How a run ended, as this builder saw it.
@@ -47,6 +50,10 @@ pub struct Worker {
 impl Worker {
     pub fn new(config: Config, now: fn() -> Timestamp) -> Result<Self, WorkerError> {
         let client = Client::new(&config.fleet)?.acting_as(&config.name);
+        let client = match &config.token_file {
+            Some(path) => client.with_token(&Passphrase::read(path)?)?,
+            None => client,
+        };
         let workdir = Workdir::open(&config.work_dir)?;
         Ok(Self { config, client, workdir, now, heartbeat_every: heartbeat::EVERY })
     }

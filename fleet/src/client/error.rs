@@ -6,6 +6,8 @@ use serde::Deserialize;
 pub enum ClientError {
     #[error("'{server}' is not the address of a fleet server: {why}")]
     Address { server: String, why: String },
+    #[error("the token holds characters that no header can carry")]
+    Token,
     #[error("the HTTP client could not be set up")]
     Setup {
         #[source]
@@ -52,6 +54,7 @@ impl ClientError {
             Self::Unreachable { .. } | Self::Silent { .. } => true,
             Self::Refused(problem) => matches!(problem.status, 408 | 429 | 500 | 502..=504),
             Self::Address { .. }
+            | Self::Token
             | Self::Setup { .. }
             | Self::Json { .. }
             | Self::Shape { .. }
@@ -85,6 +88,7 @@ impl ClientError {
                     .to_owned(),
             ),
             Self::Address { .. } => Some("write it as http://127.0.0.1:8480".to_owned()),
+            Self::Token => Some("copy it again: it begins with mst_".to_owned()),
             Self::Setup { .. } | Self::TooLong { .. } | Self::File { .. } | Self::Digest { .. } => None,
         }
     }
@@ -132,6 +136,7 @@ impl Problem {
     fn next(&self) -> Option<String> {
         let next = match self.status {
             _ if self.next.is_some() => return self.next.clone(),
+            401 => "say who you are: muster login NAME, or MUSTER_TOKEN",
             404 => "look at the list first, for example `muster rollout list` or `muster device list`",
             409 => "somebody was faster or the state has changed: look again, then repeat",
             412 => "it changed since you looked: show it again, then repeat",

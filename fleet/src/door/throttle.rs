@@ -7,6 +7,8 @@ use std::time::Duration;
 use muster_protocol::enrol::Fingerprint;
 use muster_protocol::time::Timestamp;
 
+use crate::pace::{Bucket, Rate};
+
 /// For one key: enough for a box that is cut off in the middle of an answer again and again.
 const KEY: Rate = Rate { burst: 12, every: Duration::from_mins(5) };
 /// For all keys together: a hospital whose boxes were all off for months is served within minutes.
@@ -14,54 +16,17 @@ const ALL: Rate = Rate { burst: 500, every: Duration::from_millis(20) };
 /// Keys remembered. One that has not asked for an hour is forgotten first, which forgives it nothing.
 const KEYS_MAX: usize = 20_000;
 
-/// `burst` at once, then one in each span.
-#[derive(Clone, Copy, Debug)]
-struct Rate {
-    burst: u32,
-    every: Duration,
-}
-
-/// A bucket that leaks: when it would be empty if nothing more came. One number, so that there is no rounding to drift.
-#[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
-    empty_at: Timestamp,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     all: Bucket,
     keys: BTreeMap<Fingerprint, Bucket>,
 }
 
-impl Rate {
-    fn depth(self) -> Duration {
-        self.every * self.burst
-    }
-}
-
-impl Bucket {
-    /// How long to wait; nothing if it may be filled now.
-    fn wait(self, rate: Rate, now: Timestamp) -> Option<Duration> {
-        let level = self.empty_at.since(now) + rate.every;
-        // A clock that was set back must not lock anybody out for longer than a full bucket does.
-        if level > rate.depth() && self.empty_at.since(now) <= rate.depth() {
-            Some(level.saturating_sub(rate.depth()))
-        } else {
-            None
-        }
-    }
-
-    fn fill(&mut self, rate: Rate, now: Timestamp) {
-        let from = if self.empty_at.since(now) > rate.depth() { now } else { self.empty_at.max(now) };
-        self.empty_at = from.plus(rate.every);
-    }
-}
-
 impl Throttle {
     /// Lets one more pass, or says how long to wait.
     pub(super) fn take(&mut self, key: Fingerprint, now: Timestamp) -> Result<(), Duration> {
         if self.keys.len() >= KEYS_MAX {
-            self.keys.retain(|_, bucket| bucket.empty_at > now);
+            self.keys.retain(|_, bucket| !bucket.is_empty(now));
         }
         let own = self.keys.get(&key).copied().unwrap_or_default();
         if let Some(wait) = own.wait(KEY, now).or_else(|| self.all.wait(ALL, now)) {

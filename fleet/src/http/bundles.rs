@@ -14,6 +14,7 @@ use super::extract::{Id, Json, Query};
 use super::page::{List, Paging, parsed};
 use super::parts::Spread;
 use super::problem::{Answer, Problem, ProblemBody};
+use super::sight::Sight;
 use super::survey::Survey;
 use super::time::Time;
 use crate::store::bundles;
@@ -166,13 +167,21 @@ struct BundleQuery {
 /// Bundles, the newest first
 #[utoipa::path(get, path = "/bundles", tag = "registry", operation_id = "list_bundles", params(BundleQuery),
     responses((status = 200, body = List<BundleView>), (status = 400, body = ProblemBody)))]
-async fn list(State(app): State<App>, Query(query): Query<BundleQuery>) -> Answer<Json<List<BundleView>>> {
+async fn list(
+    State(app): State<App>,
+    sight: Sight,
+    Query(query): Query<BundleQuery>,
+) -> Answer<Json<List<BundleView>>> {
     let BundleQuery { model, limit, cursor } = query;
     let model: Option<ModelName> = parsed("model", model.as_deref())?;
     let paging = Paging { limit, cursor };
     let mut db = app.fleet.store.read().await?;
-    let read = bundles::list(&mut db, model.as_ref(), &paging.page()?).await?;
-    let (shown, next) = paging.cut(read, bundles::Bundle::key)?;
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        let read = bundles::list(&mut db, model.as_ref(), page).await?;
+        filling.add(read, bundles::Bundle::key, |bundle| sight.model(bundle.path.model()));
+    }
+    let (shown, next) = filling.cut(bundles::Bundle::key);
     let spread = Survey::of(&mut db).await?.spread;
     Ok(Json(List { items: shown.into_iter().map(|bundle| BundleView::of(bundle, &spread)).collect(), next }))
 }

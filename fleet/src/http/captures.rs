@@ -18,6 +18,7 @@ use super::extract::{Acting, Id, Json, Query};
 use super::page::{List, Paging};
 use super::parts::{BundleName, Reason, WhyBody, because};
 use super::problem::{Answer, Code, Problem, ProblemBody};
+use super::sight::Sight;
 use super::time::Time;
 use crate::mint;
 use crate::orders::OrderError;
@@ -193,13 +194,29 @@ fn band(ScoreBand { low_milli, high_milli }: ScoreBand) -> Band {
 /// What was asked of sites, the newest first
 #[utoipa::path(get, path = "/captures", tag = "captures", operation_id = "list_captures", params(Paging),
     responses((status = 200, body = List<CaptureView>), (status = 400, body = ProblemBody)))]
-async fn list(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<Json<List<CaptureView>>> {
+async fn list(
+    State(app): State<App>,
+    sight: Sight,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<List<CaptureView>>> {
     let mut db = app.fleet.store.read().await?;
-    let read = captures::list(&mut db, &paging.page()?).await?;
-    let key = |capture: &Capture| NewestFirst { at: capture.asked, id: capture.request.id.to_string() };
-    let (shown, next) = paging.cut(read, key)?;
+    let key = |(capture, _): &(Capture, bool)| NewestFirst {
+        at: capture.asked,
+        id: capture.request.id.to_string(),
+    };
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        let mut read = Vec::new();
+        for capture in captures::list(&mut db, page).await? {
+            let bundle = bundles::get(&mut db, &capture.request.bundle).await?;
+            let theirs = bundle.map_or_else(|| sight.fleet(), |bundle| sight.model(bundle.path.model()));
+            read.push((capture, theirs));
+        }
+        filling.add(read, key, |(_, theirs)| *theirs);
+    }
+    let (shown, next) = filling.cut(key);
     let mut items = Vec::with_capacity(shown.len());
-    for capture in shown {
+    for (capture, _) in shown {
         let of = asked_of(&mut db, &capture.request.id).await?;
         items.push(view(&mut db, capture, of.len()).await?);
     }

@@ -15,8 +15,9 @@ use super::extract::{Acting, Id, IfMatch, Json, Query, with_revision};
 use super::page::{List, Paging};
 use super::parts::WhyBody;
 use super::problem::{Answer, Code, Problem, ProblemBody};
+use super::sight::Sight;
 use super::survey;
-use crate::rollout::filter::{Filter, TAGS_MAX, Tags};
+use crate::rollout::filter::{Filter, TAGS_MAX, Tags, Traits};
 use crate::store::log::{self, NewEntry};
 use crate::store::{ControlTx, Saved, Versioned, cohorts, devices, tags};
 
@@ -131,6 +132,7 @@ struct ManyView {
     request_body = ManyBody, responses((status = 200, body = ManyView), (status = 422, body = ProblemBody)))]
 async fn tag_many(
     State(app): State<App>,
+    sight: Sight,
     Query(query): Query<ManyQuery>,
     acting: Acting,
     Json(body): Json<ManyBody>,
@@ -139,7 +141,8 @@ async fn tag_many(
         return Err(Problem::invalid("/set", "say which tags to set or to remove"));
     }
     let mut tx = app.fleet.store.write().await?;
-    let matching = survey::matching(&mut tx, |traits| body.filter.matches(traits)).await?;
+    let meant = |traits: &Traits<'_>| sight.site(traits.site) && body.filter.matches(traits);
+    let matching = survey::matching(&mut tx, meant).await?;
     let mut view =
         ManyView { dry_run: query.dry_run, devices: matching.len(), changed: 0, names: Vec::new() };
     for (id, name) in &matching {
@@ -224,10 +227,11 @@ async fn list(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<Js
 /// A saved cohort, and who is in it now
 #[utoipa::path(get, path = "/cohorts/{name}", tag = "devices", operation_id = "get_cohort",
     params(("name" = String, Path)), responses((status = 200, body = CohortView), (status = 404, body = ProblemBody)))]
-async fn get(State(app): State<App>, Id(name): Id<CohortName>) -> Answer<Response> {
+async fn get(State(app): State<App>, sight: Sight, Id(name): Id<CohortName>) -> Answer<Response> {
     let mut db = app.fleet.store.read().await?;
     let saved = cohorts::get(&mut db, &name).await?.ok_or_else(|| Problem::not_found("cohort", &name))?;
-    let matching = survey::matching(&mut db, |traits| saved.document.matches(traits)).await?;
+    let meant = |traits: &Traits<'_>| sight.site(traits.site) && saved.document.matches(traits);
+    let matching = survey::matching(&mut db, meant).await?;
     Ok(cohort_shown(&name, saved, matching))
 }
 
@@ -238,6 +242,7 @@ async fn get(State(app): State<App>, Id(name): Id<CohortName>) -> Answer<Respons
     responses((status = 200, body = CohortView), (status = 412, body = ProblemBody), (status = 422, body = ProblemBody)))]
 async fn put(
     State(app): State<App>,
+    sight: Sight,
     Id(name): Id<CohortName>,
     seen: IfMatch,
     acting: Acting,
@@ -254,7 +259,8 @@ async fn put(
     append(&app, &mut tx, "cohort.set", name.to_string(), sentence, &acting).await?;
     tx.commit().await?;
     let mut db = app.fleet.store.read().await?;
-    let matching = survey::matching(&mut db, |traits| body.filter.matches(traits)).await?;
+    let meant = |traits: &Traits<'_>| sight.site(traits.site) && body.filter.matches(traits);
+    let matching = survey::matching(&mut db, meant).await?;
     Ok(cohort_shown(&name, Versioned { revision, document: body.filter }, matching))
 }
 

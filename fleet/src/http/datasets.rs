@@ -23,6 +23,7 @@ use super::blobs;
 use super::extract::{Acting, Id, Json, Query};
 use super::page::{List, Paging};
 use super::problem::{Answer, Code, Fault, Problem, ProblemBody};
+use super::sight::Sight;
 use super::time::Time;
 use crate::dataset::manifest::{FILE_BYTES_MAX, ManifestError};
 use crate::dataset::profile::PROFILE_BYTES_MAX;
@@ -199,10 +200,18 @@ impl From<ManifestError> for Problem {
 /// Lists datasets by name, each as its latest version is
 #[utoipa::path(get, path = "/datasets", tag = "datasets", operation_id = "list_datasets", params(Paging),
     responses((status = 200, body = List<VersionView>), (status = 400, body = ProblemBody)))]
-async fn list(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<Json<List<VersionView>>> {
-    let page = paging.page::<DatasetName>()?;
-    let found = datasets::list(&mut app.fleet.store.read().await?, &page).await?;
-    let (found, next) = paging.cut(found, |version| version.name.clone())?;
+async fn list(
+    State(app): State<App>,
+    sight: Sight,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<List<VersionView>>> {
+    let mut db = app.fleet.store.read().await?;
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        let read = datasets::list(&mut db, page).await?;
+        filling.add(read, |version| version.name.clone(), |version| sight.dataset(&version.name));
+    }
+    let (found, next) = filling.cut(|version| version.name.clone());
     Ok(Json(List { items: found.iter().map(VersionView::from).collect(), next }))
 }
 

@@ -16,6 +16,7 @@ use super::App;
 use super::extract::{Id, Json, Query};
 use super::page::{List, Paging, parsed};
 use super::problem::{Answer, Code, Problem, ProblemBody};
+use super::sight::Sight;
 use super::time::Time;
 use crate::rollup::Rollup;
 use crate::store::devices::{self, Device, DeviceFilter, DeviceKey};
@@ -158,7 +159,11 @@ impl From<ReportEntry> for TelemetryPoint {
 /// Devices, by site and name
 #[utoipa::path(get, path = "/devices", tag = "devices", operation_id = "list_devices", params(DeviceQuery),
     responses((status = 200, body = List<DeviceView>), (status = 400, body = ProblemBody)))]
-async fn list(State(app): State<App>, Query(query): Query<DeviceQuery>) -> Answer<Json<List<DeviceView>>> {
+async fn list(
+    State(app): State<App>,
+    sight: Sight,
+    Query(query): Query<DeviceQuery>,
+) -> Answer<Json<List<DeviceView>>> {
     let DeviceQuery { q, site, presence, phase, model, bundle, limit, cursor } = query;
     let filter = DeviceFilter {
         site: parsed::<SiteName>("site", site.as_deref())?,
@@ -172,7 +177,9 @@ async fn list(State(app): State<App>, Query(query): Query<DeviceQuery>) -> Answe
     };
     let paging = Paging { limit, cursor };
     let mut db = app.fleet.store.read().await?;
-    let read = matching(&mut db, &filter, &running, paging.key()?, paging.limit()? as usize + 1).await?;
+    let wanted = paging.limit()? as usize + 1;
+    let holds = |device: &Device| sight.site(&device.site) && running.holds(device);
+    let read = matching(&mut db, &filter, holds, paging.key()?, wanted).await?;
     let (shown, next) = paging.cut(read, Device::key)?;
     let mut items = Vec::with_capacity(shown.len());
     let mut telemetry = app.fleet.store.read_telemetry().await?;
@@ -216,7 +223,7 @@ async fn get(State(app): State<App>, Id(id): Id<DeviceId>) -> Answer<Json<Device
 async fn matching(
     db: &mut Control,
     filter: &DeviceFilter,
-    running: &Running,
+    holds: impl Fn(&Device) -> bool + Send,
     after: Option<DeviceKey>,
     wanted: usize,
 ) -> Answer<Vec<Device>> {
@@ -226,7 +233,7 @@ async fn matching(
         let read = devices::list(db, filter, &page).await?;
         let full = read.len() == STEP as usize;
         page.after = read.last().map(Device::key);
-        found.extend(read.into_iter().filter(|device| running.holds(device)));
+        found.extend(read.into_iter().filter(&holds));
         if !full || found.len() >= wanted {
             break;
         }

@@ -16,6 +16,7 @@ use super::extract::{Acting, Id, Json, Query};
 use super::page::{List, Paging};
 use super::parts::WhyBody;
 use super::problem::{Answer, Problem, ProblemBody};
+use super::sight::Sight;
 use super::time::Time;
 use crate::enrolment::{Approval, Enrolment};
 use crate::registrar::NewEnrolment;
@@ -144,10 +145,19 @@ async fn create(
 /// Enrolment files, the newest first
 #[utoipa::path(get, path = "/enrolments", tag = "identities", operation_id = "list_enrolments", params(Paging),
     responses((status = 200, body = List<EnrolmentView>), (status = 400, body = ProblemBody)))]
-async fn list(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<Json<List<EnrolmentView>>> {
+async fn list(
+    State(app): State<App>,
+    sight: Sight,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<List<EnrolmentView>>> {
     let now = app.fleet.clocks.trust.now();
-    let read = enrolments::list(&mut app.fleet.store.read().await?, &paging.page()?).await?;
-    let (shown, next) = paging.cut(read, |one| NewestFirst { at: one.made, id: one.id.to_string() })?;
+    let mut db = app.fleet.store.read().await?;
+    let key = |one: &Enrolment| NewestFirst { at: one.made, id: one.id.to_string() };
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        filling.add(enrolments::list(&mut db, page).await?, key, |one| sight.site(&one.site));
+    }
+    let (shown, next) = filling.cut(key);
     let items = shown.iter().map(|enrolment| EnrolmentView::of(enrolment, now)).collect();
     Ok(Json(List { items, next }))
 }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -16,15 +17,18 @@ use futures_util::stream::{self, Stream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::Sleep;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::caller::Caller;
 use super::extract::Query;
 use super::problem::{Answer, Code, Problem, ProblemBody};
+use super::sight::Sight;
+use crate::store::Page;
 use crate::store::log::{self, LogEntry};
-use crate::store::{Page, StoreError};
 
 /// Viewers at the same time.
 pub(super) const VIEWERS_MAX: usize = 1000;
@@ -33,6 +37,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const STEP: u32 = 200;
 /// A viewer further behind than this is told to look at everything anew.
 const BEHIND_MAX: i64 = 1000;
+/// A stream whose viewer had to say who they are ends after so long; the client comes back by itself.
+const PROVEN_FOR: Duration = Duration::from_mins(5);
 const LAST_EVENT_ID: &str = "last-event-id";
 
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -62,6 +68,8 @@ struct EventData {
         (status = 503, description = "Too many viewers", body = ProblemBody)))]
 async fn follow(
     State(app): State<App>,
+    caller: Caller,
+    sight: Sight,
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
@@ -79,15 +87,16 @@ async fn follow(
     // Listening begins before reading, so that nothing falls in between.
     let news = app.fleet.store.changes().log();
     let newest = newest(&app).await?;
-    let viewer = match seen {
+    let mut viewer = match seen {
         // Ids beyond ours are of a database that is no more.
         Some(seen) if seen > newest || newest.saturating_sub(seen) > BEHIND_MAX => {
-            let mut viewer = Viewer::new(app, news, newest, seat);
+            let mut viewer = Viewer::new(app, sight, news, newest, seat);
             viewer.ready.push_back(reset(newest));
             viewer
         }
-        seen => Viewer::new(app, news, seen.unwrap_or(newest), seat),
+        seen => Viewer::new(app, sight, news, seen.unwrap_or(newest), seat),
     };
+    viewer.until = ends(&viewer.app, &caller);
     let events = stream::unfold(viewer, |mut viewer| async move {
         let event = viewer.next().await?;
         Some((Ok(event), viewer))
@@ -97,16 +106,27 @@ async fn follow(
 
 struct Viewer {
     app: App,
+    sight: Sight,
+    /// When it must show again who it is.
+    until: Option<Pin<Box<Sleep>>>,
     news: broadcast::Receiver<i64>,
     /// Id of the last entry that was read.
     last: i64,
     ready: VecDeque<Event>,
+    /// There may be more to read at once.
+    behind: bool,
     _seat: OwnedSemaphorePermit,
 }
 
 impl Viewer {
-    fn new(app: App, news: broadcast::Receiver<i64>, last: i64, seat: OwnedSemaphorePermit) -> Self {
-        Self { app, news, last, ready: VecDeque::new(), _seat: seat }
+    fn new(
+        app: App,
+        sight: Sight,
+        news: broadcast::Receiver<i64>,
+        last: i64,
+        seat: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { app, sight, until: None, news, last, ready: VecDeque::new(), behind: false, _seat: seat }
     }
 
     /// The next event; `None` ends the stream, and the client comes back with its last id.
@@ -116,36 +136,49 @@ impl Viewer {
                 return Some(event);
             }
             match self.read().await {
-                Ok(()) if self.ready.is_empty() => self.wait().await?,
+                Ok(()) if self.ready.is_empty() && !self.behind => self.wait().await?,
                 Ok(()) => {}
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "an event stream could not read on"
-                    );
-                    return None;
-                }
+                // It said so in the log.
+                Err(_) => return None,
             }
         }
     }
 
-    async fn read(&mut self) -> Result<(), StoreError> {
-        let entries =
-            log::after(&mut self.app.fleet.store.read().await?, None, &Page::after(self.last, STEP)).await?;
+    async fn read(&mut self) -> Answer<()> {
+        let mut db = self.app.fleet.store.read().await?;
+        let entries = log::after(&mut db, None, &Page::after(self.last, STEP)).await?;
         self.last = entries.last().map_or(self.last, |entry| entry.id);
-        self.ready.extend(entries.into_iter().map(event));
+        let read = entries.len();
+        let told = super::log::told(&mut db, &self.sight, entries).await?;
+        self.ready.extend(told.into_iter().filter(|(_, theirs)| *theirs).map(|(entry, _)| event(entry)));
+        self.behind = read == STEP as usize;
         Ok(())
     }
 
     async fn wait(&mut self) -> Option<()> {
         tokio::select! {
             () = self.app.fleet.stop.cancelled() => None,
+            () = ended(&mut self.until) => None,
             news = self.news.recv() => match news {
                 // Whoever lagged reads the log from its own id all the same.
                 Ok(_) | Err(RecvError::Lagged(_)) => Some(()),
                 Err(RecvError::Closed) => None,
             },
         }
+    }
+}
+
+/// Who was asked who they are is asked again after a while: what they may can change meanwhile.
+fn ends(app: &App, caller: &Caller) -> Option<Pin<Box<Sleep>>> {
+    let Caller::Proven(proven) = caller else { return None };
+    let left = proven.until.since(app.fleet.clocks.trust.now());
+    Some(Box::pin(tokio::time::sleep(left.min(PROVEN_FOR))))
+}
+
+async fn ended(until: &mut Option<Pin<Box<Sleep>>>) {
+    match until {
+        Some(until) => until.await,
+        None => std::future::pending().await,
     }
 }
 

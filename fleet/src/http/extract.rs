@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::caller::{Caller, Proof, unproven};
 use super::problem::{Code, Problem};
 use crate::store::log;
 
@@ -94,13 +95,28 @@ where
     }
 }
 
-/// The person who acts. Nobody proves who they are yet, so this is a name for the log and grants nothing.
+/// Who acts, for the log. In the open mode it is whoever they say they are, and grants nothing.
 #[derive(Clone, Debug)]
-pub(crate) struct Acting(pub(crate) String);
+pub(crate) struct Acting(pub(crate) String, As);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum As {
+    Said,
+    Person,
+    Builder,
+}
 
 impl Acting {
     pub(crate) fn for_log(&self) -> log::Actor {
-        log::Actor::Person(self.0.clone())
+        match self.1 {
+            As::Said | As::Person => log::Actor::Person(self.0.clone()),
+            As::Builder => log::Actor::Builder(self.0.clone()),
+        }
+    }
+
+    /// Nobody else could have sent this name.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.1 != As::Said
     }
 }
 
@@ -108,9 +124,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Acting {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get(ACTOR) else { return Ok(Self("operator".to_owned())) };
+        match parts.extensions.get::<Caller>() {
+            Some(Caller::Proven(proven)) => {
+                return Ok(match &proven.by {
+                    Proof::Token { label, scope, .. } if scope.is_builder() => {
+                        Self(label.clone(), As::Builder)
+                    }
+                    Proof::Token { .. } | Proof::Session { .. } => Self(proven.name.to_string(), As::Person),
+                });
+            }
+            Some(Caller::Open) => {}
+            Some(Caller::Nobody { .. }) | None => return Err(unproven(false)),
+        }
+        let Some(value) = parts.headers.get(ACTOR) else { return Ok(Self("operator".to_owned(), As::Said)) };
         match value.to_str().map(str::trim) {
-            Ok(name) if !name.is_empty() && name.len() <= ACTOR_CHARS_MAX => Ok(Self(name.to_owned())),
+            Ok(name) if !name.is_empty() && name.len() <= ACTOR_CHARS_MAX => {
+                Ok(Self(name.to_owned(), As::Said))
+            }
             Ok(_) | Err(_) => Err(Problem::new(
                 Code::BadHeader,
                 "X-Muster-Actor is a name of 1 to 64 printable ASCII characters",

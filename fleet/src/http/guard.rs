@@ -1,20 +1,20 @@
 //! What stands around every handler: who may ask at all, how long an answer may take, which headers it carries.
 //!
 //! ```text
-//!   headers ▶ panic ▶ host ▶ origin ▶ time ▶ handler
+//!   headers ▶ panic ▶ host ▶ origin ▶ who ▶ may they ▶ time ▶ handler
 //! ```
-//! The server listens on loopback only and asks nobody who they are, so the danger is a page in a browser of this
-//! machine: one of another site that posts here (refused by its origin), or one whose name was made to point here
-//! (refused by its Host).
+//! The danger is a page in somebody's browser: one of another site that posts here with their session, or to this machine's
+//! loopback (refused by its origin), or one whose name was made to point here (refused by its Host).
 
 use std::any::Any;
 use std::time::Duration;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::App;
 use super::problem::{Code, Problem};
 
 /// Longest time to an answer's first byte; blobs and the event stream are not bound by it.
@@ -41,14 +41,18 @@ pub(super) async fn headers(request: Request, next: Next) -> Response {
 }
 
 /// Refuses names that are not this machine's own.
-pub(super) async fn host(request: Request, next: Next) -> Response {
+pub(super) async fn host(State(app): State<App>, request: Request, next: Next) -> Response {
+    let own = app.fleet.config.identity.host();
     match host_of(request.headers(), request.uri()) {
-        Some(host) if is_loopback(host) => next.run(request).await,
-        Some(_) | None => {
-            Problem::new(Code::WrongHost, "this server answers to localhost and 127.0.0.1 only")
-                .next("use http://127.0.0.1 and the server's port")
-                .into_response()
+        Some(host) if is_loopback(host) || own.is_some_and(|own| host.eq_ignore_ascii_case(own)) => {
+            next.run(request).await
         }
+        Some(_) | None => Problem::new(
+            Code::WrongHost,
+            "this server answers to localhost, 127.0.0.1 and [identity] url only",
+        )
+        .next("use http://127.0.0.1 and the server's port, or [identity] url")
+        .into_response(),
     }
 }
 
@@ -99,7 +103,9 @@ fn is_loopback(host: &str) -> bool {
 fn is_same_site(headers: &HeaderMap, uri: &Uri) -> bool {
     let fetched = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none");
     let origin = headers.get(header::ORIGIN).is_none_or(|origin| {
-        let origin = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
+        let origin = origin.to_str().ok();
+        let origin =
+            origin.and_then(|origin| origin.strip_prefix("http://").or(origin.strip_prefix("https://")));
         origin.is_some() && origin == host_of(headers, uri)
     });
     fetched && origin

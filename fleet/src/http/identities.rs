@@ -12,6 +12,7 @@ use super::extract::{Acting, Id, Json, Query};
 use super::page::{List, Paging, parsed};
 use super::parts::{WaitingFor, WhyBody};
 use super::problem::{Answer, Problem, ProblemBody};
+use super::sight::Sight;
 use super::time::Time;
 use crate::enrolment::{Identity, StandingName, Verb};
 use crate::registrar::Compared;
@@ -144,6 +145,7 @@ struct AcceptBody {
     responses((status = 200, body = List<IdentityView>), (status = 400, body = ProblemBody)))]
 async fn list(
     State(app): State<App>,
+    sight: Sight,
     Query(query): Query<IdentityQuery>,
 ) -> Answer<Json<List<IdentityView>>> {
     let IdentityQuery { state, suspect, limit, cursor } = query;
@@ -151,9 +153,12 @@ async fn list(
     let filter = IdentityFilter { state, suspect: suspect.unwrap_or(false) };
     let paging = Paging { limit, cursor };
     let mut db = app.fleet.store.read().await?;
-    let read = identities::list(&mut db, filter, &paging.page()?).await?;
     let key = |identity: &Identity| NewestFirst { at: identity.enrolled, id: identity.device.to_string() };
-    let (shown, next) = paging.cut(read, key)?;
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        filling.add(identities::list(&mut db, filter, page).await?, key, |one| sight.site(&one.site));
+    }
+    let (shown, next) = filling.cut(key);
     let mut items = Vec::with_capacity(shown.len());
     for identity in shown {
         items.push(IdentityView::of(&mut db, identity).await?);

@@ -12,6 +12,7 @@ use super::extract::{Acting, Id, Json, Query};
 use super::page::{List, Paging, parsed};
 use super::parts::{BundleName, WhyBody, because};
 use super::problem::{Answer, Code, Problem, ProblemBody};
+use super::sight::Sight;
 use super::time::Time;
 use crate::drift::{FoundStream, Incident, IncidentState, Kind, broken_word};
 use crate::store::log::{self, NewEntry};
@@ -158,6 +159,7 @@ struct IncidentQuery {
     responses((status = 200, body = List<IncidentView>), (status = 400, body = ProblemBody)))]
 async fn list(
     State(app): State<App>,
+    sight: Sight,
     Query(query): Query<IncidentQuery>,
 ) -> Answer<Json<List<IncidentView>>> {
     let IncidentQuery { model, state, limit, cursor } = query;
@@ -168,12 +170,16 @@ async fn list(
     }
     let paging = Paging { limit, cursor };
     let mut db = app.fleet.store.read().await?;
-    let read =
-        incidents::list::<Incident>(&mut db, model.as_ref(), state.as_deref(), &paging.page()?).await?;
-    let (shown, next) = paging.cut(read, |incident| NewestFirst {
+    let key = |incident: &Versioned<Incident>| NewestFirst {
         at: incident.document.opened,
         id: incident.document.id.to_string(),
-    })?;
+    };
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        let read = incidents::list(&mut db, model.as_ref(), state.as_deref(), page).await?;
+        filling.add(read, key, |incident| sight.model(&incident.document.model));
+    }
+    let (shown, next) = filling.cut(key);
     let mut items = Vec::with_capacity(shown.len());
     for incident in shown {
         items.push(IncidentView::of(&app, &mut db, &incident.document).await?);

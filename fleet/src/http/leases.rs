@@ -17,12 +17,13 @@ use super::extract::{Acting, Id, Json, Query};
 use super::page::{List, Paging};
 use super::parts::{WhyBody, because};
 use super::problem::{Answer, Code, Problem, ProblemBody};
+use super::sight::Sight;
 use super::time::Time;
 use crate::mint;
 use crate::store::freezes::{self, HeldFreeze};
 use crate::store::leases::{self, HeldLease, LEASES_MAX, Scope, Taken};
 use crate::store::log::{self, NewEntry};
-use crate::store::{ControlTx, devices};
+use crate::store::{ControlTx, devices, projects};
 
 /// Longest lease: who needs more takes it again, and shows that they still do.
 const LEASE_S_MAX: u64 = 31 * 24 * 3600;
@@ -87,10 +88,28 @@ struct LeaseBody {
 /// Leases that hold now
 #[utoipa::path(get, path = "/leases", tag = "sites", operation_id = "list_leases", params(Paging),
     responses((status = 200, body = List<LeaseView>), (status = 400, body = ProblemBody)))]
-async fn list(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<Json<List<LeaseView>>> {
+async fn list(
+    State(app): State<App>,
+    sight: Sight,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<List<LeaseView>>> {
     let now = app.fleet.clocks.trust.now();
-    let read = leases::list(&mut app.fleet.store.read().await?, now, &paging.page()?).await?;
-    let (shown, next) = paging.cut(read, |lease| lease.id.clone())?;
+    let mut db = app.fleet.store.read().await?;
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        let mut read = Vec::new();
+        for lease in leases::list(&mut db, now, page).await? {
+            let site = projects::site_of_lease(&mut db, lease.id.as_str()).await?;
+            read.push((lease, site));
+        }
+        filling.add(
+            read,
+            |(lease, _)| lease.id.clone(),
+            |(_, site)| site.as_ref().is_some_and(|site| sight.site(site)),
+        );
+    }
+    let (shown, next) = filling.cut(|(lease, _)| lease.id.clone());
+    let shown: Vec<HeldLease> = shown.into_iter().map(|(lease, _)| lease).collect();
     Ok(Json(List { items: shown.into_iter().map(LeaseView::from).collect(), next }))
 }
 
@@ -194,8 +213,10 @@ struct FreezeBody {
 /// What is frozen now
 #[utoipa::path(get, path = "/freezes", tag = "sites", operation_id = "list_freezes",
     responses((status = 200, body = List<FreezeView>)))]
-async fn list_freezes(State(app): State<App>) -> Answer<Json<List<FreezeView>>> {
-    let all = freezes::all(&mut app.fleet.store.read().await?).await?;
+async fn list_freezes(State(app): State<App>, sight: Sight) -> Answer<Json<List<FreezeView>>> {
+    let mut all = freezes::all(&mut app.fleet.store.read().await?).await?;
+    // That the whole fleet is frozen concerns everybody.
+    all.retain(|freeze| freeze.site.as_ref().is_none_or(|site| sight.site(site)));
     Ok(Json(List { items: all.into_iter().map(FreezeView::from).collect(), next: None }))
 }
 
@@ -204,6 +225,7 @@ async fn list_freezes(State(app): State<App>) -> Answer<Json<List<FreezeView>>> 
     responses((status = 200, body = List<FreezeView>), (status = 422, body = ProblemBody)))]
 async fn freeze(
     State(app): State<App>,
+    sight: Sight,
     acting: Acting,
     Json(body): Json<FreezeBody>,
 ) -> Answer<Json<List<FreezeView>>> {
@@ -215,7 +237,7 @@ async fn freeze(
     let sentence = format!("froze {}: {}", scope(new.site.as_ref()), new.reason);
     append(&app, &mut tx, "fleet.frozen", scope(new.site.as_ref()), sentence, &acting).await?;
     tx.commit().await?;
-    list_freezes(State(app)).await
+    list_freezes(State(app), sight).await
 }
 
 /// Thaws a site or the whole fleet; a freeze of the other holds on
@@ -223,6 +245,7 @@ async fn freeze(
     responses((status = 200, body = List<FreezeView>), (status = 409, description = "It is not frozen", body = ProblemBody)))]
 async fn thaw(
     State(app): State<App>,
+    sight: Sight,
     acting: Acting,
     Json(body): Json<FreezeBody>,
 ) -> Answer<Json<List<FreezeView>>> {
@@ -236,7 +259,7 @@ async fn thaw(
     let sentence = format!("thawed {what}{}", because(&reason));
     append(&app, &mut tx, "fleet.thawed", what, sentence, &acting).await?;
     tx.commit().await?;
-    list_freezes(State(app)).await
+    list_freezes(State(app), sight).await
 }
 
 fn scope(site: Option<&SiteName>) -> String {

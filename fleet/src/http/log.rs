@@ -1,6 +1,9 @@
 //! What happened, in one order for everybody.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
+use muster_protocol::ids::{BundlePath, DeviceId, ModelName, SiteName};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -11,9 +14,11 @@ use super::extract::{Json, Query};
 use super::page::{List, Paging};
 use super::parts::Who;
 use super::problem::{Answer, ProblemBody};
+use super::sight::Sight;
 use super::time::Time;
-use crate::store::Page;
 use crate::store::log::{self, LogEntry};
+use crate::store::projects::{self, OfModel};
+use crate::store::{Control, Page};
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list))
@@ -58,19 +63,79 @@ struct LogQuery {
 /// The log: the newest first, or onwards from an id
 #[utoipa::path(get, path = "/log", tag = "log", operation_id = "list_log", params(LogQuery),
     responses((status = 200, body = List<EntryView>), (status = 400, body = ProblemBody)))]
-async fn list(State(app): State<App>, Query(query): Query<LogQuery>) -> Answer<Json<List<EntryView>>> {
+async fn list(
+    State(app): State<App>,
+    sight: Sight,
+    Query(query): Query<LogQuery>,
+) -> Answer<Json<List<EntryView>>> {
     let LogQuery { after, subject, limit, cursor } = query;
     let subject = subject.filter(|subject| !subject.is_empty());
     let paging = Paging { limit, cursor };
-    let page: Page<i64> = paging.page()?;
     let mut db = app.fleet.store.read().await?;
-    let read = match after {
-        Some(after) => {
-            let page = Page { after: Some(page.after.unwrap_or(after)), ..page };
-            log::after(&mut db, subject.as_deref(), &page).await?
-        }
-        None => log::before(&mut db, subject.as_deref(), &page).await?,
-    };
-    let (shown, next) = paging.cut(read, |entry| entry.id)?;
-    Ok(Json(List { items: shown.into_iter().map(EntryView::from).collect(), next }))
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        let entries = match after {
+            Some(after) => {
+                let page = Page { after: Some(page.after.unwrap_or(after)), ..page.clone() };
+                log::after(&mut db, subject.as_deref(), &page).await?
+            }
+            None => log::before(&mut db, subject.as_deref(), page).await?,
+        };
+        filling.add(told(&mut db, &sight, entries).await?, |(entry, _)| entry.id, |(_, theirs)| *theirs);
+    }
+    let (shown, next) = filling.cut(|(entry, _)| entry.id);
+    Ok(Json(List { items: shown.into_iter().map(|(entry, _)| EntryView::from(entry)).collect(), next }))
+}
+
+/// Each entry, and whether it is of something that the caller may know of.
+pub(super) async fn told(
+    db: &mut Control,
+    sight: &Sight,
+    entries: Vec<LogEntry>,
+) -> Answer<Vec<(LogEntry, bool)>> {
+    let mut told = Vec::with_capacity(entries.len());
+    // The same few things again and again.
+    let mut known: BTreeMap<(String, String), bool> = BTreeMap::new();
+    for entry in entries {
+        let noun = entry.kind.split('.').next().unwrap_or_default().to_owned();
+        let key = (noun, entry.subject.clone());
+        let theirs = if let Some(theirs) = known.get(&key) {
+            *theirs
+        } else {
+            let theirs = matches!(sight, Sight::All) || concerns(db, sight, &key.0, &key.1).await?;
+            known.insert(key, theirs);
+            theirs
+        };
+        told.push((entry, theirs));
+    }
+    Ok(told)
+}
+
+async fn concerns(db: &mut Control, sight: &Sight, noun: &str, subject: &str) -> Answer<bool> {
+    let site = |site: Option<SiteName>| site.map_or_else(|| sight.fleet(), |site| sight.site(&site));
+    let model = |model: Option<ModelName>| model.map_or_else(|| sight.fleet(), |model| sight.model(&model));
+    if let Ok(device) = subject.parse::<DeviceId>() {
+        return Ok(site(projects::site_of_device(db, &device).await?));
+    }
+    Ok(match noun {
+        "rollout" => model(projects::model_of(db, OfModel::Rollout, subject).await?),
+        "run" => model(projects::model_of(db, OfModel::Run, subject).await?),
+        "incident" => model(projects::model_of(db, OfModel::Incident, subject).await?),
+        "trigger" => model(projects::model_of(db, OfModel::Trigger, subject).await?),
+        "capture" => match subject.parse() {
+            Ok(id) => model(projects::model_of_capture(db, &id).await?),
+            Err(_) => sight.fleet(),
+        },
+        "bundle" => match subject.parse::<BundlePath>() {
+            Ok(path) => sight.model(path.model()),
+            Err(_) => model(projects::model_of(db, OfModel::Bundle, subject).await?),
+        },
+        "enrolment" => site(projects::site_of_enrolment(db, subject).await?),
+        "policy" | "alias" => model(subject.parse().ok()),
+        "dataset" => subject.parse().map_or_else(|_| sight.fleet(), |name| sight.dataset(&name)),
+        "site" | "lease" => site(subject.parse().ok()),
+        // That the whole fleet is frozen concerns everybody.
+        "fleet" => subject.parse::<SiteName>().map_or(true, |name| sight.site(&name)),
+        _fleet => sight.fleet(),
+    })
 }

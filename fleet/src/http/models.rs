@@ -16,6 +16,7 @@ use super::extract::{Acting, Id, Ids, IfMatch, Json, Query};
 use super::page::{List, Paging};
 use super::parts::timeline;
 use super::problem::{Answer, Code, Problem, ProblemBody};
+use super::sight::Sight;
 use super::survey::Survey;
 use crate::rollout::filter::{TAGS_MAX, Tags};
 use crate::store::bundles::{self, Bundle};
@@ -80,11 +81,19 @@ pub(super) async fn find(db: &mut Control, model: &ModelName, called: &Called) -
 /// Models, by name
 #[utoipa::path(get, path = "/models", tag = "registry", operation_id = "list_models", params(Paging),
     responses((status = 200, body = List<SummaryView>), (status = 400, body = ProblemBody)))]
-async fn list(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<Json<List<SummaryView>>> {
+async fn list(
+    State(app): State<App>,
+    sight: Sight,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<List<SummaryView>>> {
     let mut db = app.fleet.store.read().await?;
-    let read = bundles::models(&mut db, &paging.page()?).await?;
-    let (shown, next) = paging.cut(read, |model| model.name.clone())?;
-    let survey = Survey::of(&mut db).await?;
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        let read = bundles::models(&mut db, page).await?;
+        filling.add(read, |model| model.name.clone(), |model| sight.model(&model.name));
+    }
+    let (shown, next) = filling.cut(|model| model.name.clone());
+    let survey = Survey::with(&mut db, &sight, |_| ()).await?;
     let mut items = Vec::with_capacity(shown.len());
     for model in shown {
         let newest = bundles::standing(&mut db, &model.name, 1).await?;
@@ -106,6 +115,7 @@ async fn list(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<Js
     responses((status = 200, body = ModelView), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody)))]
 async fn get(
     State(app): State<App>,
+    sight: Sight,
     Id(model): Id<ModelName>,
     Query(paging): Query<Paging>,
 ) -> Answer<Json<ModelView>> {
@@ -116,13 +126,13 @@ async fn get(
     }
     let (shown, next) = paging.cut(read, Bundle::key)?;
     let named = names::of(&mut db, &model).await?;
-    let places = Places::look(&mut db).await?;
+    let places = Places::look(&mut db, &sight).await?;
     let mut versions = Vec::with_capacity(shown.len());
     for bundle in shown {
         versions.push(VersionView::load(&mut db, bundle, &named, &places).await?);
     }
     Ok(Json(ModelView {
-        devices_running: Survey::of(&mut db).await?.running(&model),
+        devices_running: Survey::with(&mut db, &sight, |_| ()).await?.running(&model),
         aliases: AliasView::all(&mut db, &named).await?,
         versions,
         next,
@@ -138,12 +148,13 @@ async fn get(
     responses((status = 200, body = VersionView), (status = 404, body = ProblemBody)))]
 async fn version(
     State(app): State<App>,
+    sight: Sight,
     Ids(model, called): Ids<ModelName, Called>,
 ) -> Answer<Json<VersionView>> {
     let mut db = app.fleet.store.read().await?;
     let bundle = find(&mut db, &model, &called).await?;
     let named = names::of(&mut db, &model).await?;
-    let places = Places::look(&mut db).await?;
+    let places = Places::look(&mut db, &sight).await?;
     Ok(Json(VersionView::load(&mut db, bundle, &named, &places).await?))
 }
 

@@ -12,6 +12,7 @@ use super::App;
 use super::extract::Json;
 use super::problem::Answer;
 use super::rollouts::{self, RolloutSummary};
+use super::sight::Sight;
 use super::survey::Survey;
 use super::time::Time;
 use crate::drift::Incident;
@@ -88,34 +89,39 @@ struct BundleSpread {
 /// How the fleet is, and what needs a person
 #[utoipa::path(get, path = "/overview", tag = "overview", operation_id = "get_overview",
     responses((status = 200, body = Overview)))]
-async fn overview(State(app): State<App>) -> Answer<Json<Overview>> {
+async fn overview(State(app): State<App>, sight: Sight) -> Answer<Json<Overview>> {
     let moment = app.fleet.clocks.moment();
     let mut db = app.fleet.store.read().await?;
     let (mut failing, mut silent) = (Vec::new(), Vec::new());
-    let survey = Survey::with(&mut db, |device| {
+    let survey = Survey::with(&mut db, &sight, |device| {
         failing.extend(cannot(device).filter(|_| failing.len() < SHOWN));
         silent.extend(is_silent(device, moment.at).filter(|_| silent.len() < SHOWN));
     })
     .await?;
-    let open = open_rollouts(&mut db).await?;
-    let mut needs_you = doubted(&mut db).await?;
-    needs_you.extend(knocking(&mut db).await?);
+    let open = open_rollouts(&mut db, &sight).await?;
+    let mut needs_you = doubted(&mut db, &sight).await?;
+    needs_you.extend(knocking(&mut db, &sight).await?);
     needs_you.extend(open.iter().filter_map(|open| held(&app, &open.document)).take(SHOWN));
-    needs_you.extend(drifting(&app, &mut db).await?);
-    needs_you.extend(retrained(&app, &mut db).await?);
+    needs_you.extend(drifting(&app, &mut db, &sight).await?);
+    needs_you.extend(retrained(&app, &mut db, &sight).await?);
     needs_you.extend(failing);
     needs_you.extend(silent);
-    let models = survey.models.iter().map(|(model, bundles)| ModelSpread {
-        model: model.to_string(),
-        bundles: bundles
-            .iter()
-            .map(|((path, sha256), devices)| BundleSpread {
-                bundle: sha256.to_string(),
-                version: path.version().to_string(),
-                devices: *devices,
-            })
-            .collect(),
-    });
+    let incidents_open = match &sight {
+        Sight::All => incidents::count_in(&mut db, "open").await?,
+        Sight::Some(_) => needs_you.iter().filter(|need| need.kind == "incident_open").count() as u64,
+    };
+    let models =
+        survey.models.iter().filter(|(model, _)| sight.model(model)).map(|(model, bundles)| ModelSpread {
+            model: model.to_string(),
+            bundles: bundles
+                .iter()
+                .map(|((path, sha256), devices)| BundleSpread {
+                    bundle: sha256.to_string(),
+                    version: path.version().to_string(),
+                    devices: *devices,
+                })
+                .collect(),
+        });
     Ok(Json(Overview {
         needs_you,
         devices: DeviceCounts {
@@ -127,14 +133,14 @@ async fn overview(State(app): State<App>) -> Answer<Json<Overview>> {
         },
         rollouts: rollouts::summaries(&app, &mut db, &open).await?,
         models: models.collect(),
-        incidents_open: incidents::count_in(&mut db, "open").await?,
+        incidents_open,
         world_now: moment.world_at.into(),
         now: moment.at.into(),
     }))
 }
 
 /// Boxes that ask to join.
-async fn knocking(db: &mut Control) -> Answer<Vec<Need>> {
+async fn knocking(db: &mut Control, sight: &Sight) -> Answer<Vec<Need>> {
     let filter = IdentityFilter { state: Some(StandingName::Pending), ..IdentityFilter::default() };
     let page = Page::first(u32::try_from(SHOWN).unwrap_or(u32::MAX));
     let pending = identities::list(db, filter, &page).await?;
@@ -148,15 +154,18 @@ async fn knocking(db: &mut Control) -> Answer<Vec<Need>> {
         link: "/".to_owned(),
         fingerprint: Some(identity.key.fingerprint.to_string()),
     };
-    Ok(pending.into_iter().map(need).collect())
+    Ok(pending.into_iter().filter(|one| sight.site(&one.site)).map(need).collect())
 }
 
 /// Members whose key seems to be where it should not be.
-async fn doubted(db: &mut Control) -> Answer<Vec<Need>> {
+async fn doubted(db: &mut Control, sight: &Sight) -> Answer<Vec<Need>> {
     let filter = IdentityFilter { state: None, suspect: true };
     let page = Page::first(u32::try_from(SHOWN).unwrap_or(u32::MAX));
     let mut needs = Vec::new();
     for identity in identities::list(db, filter, &page).await? {
+        if !sight.site(&identity.site) {
+            continue;
+        }
         let (Standing::Active | Standing::Quarantined { .. }, Some(detail)) =
             (&identity.standing, identity.suspicion.sentence())
         else {
@@ -175,12 +184,13 @@ async fn doubted(db: &mut Control) -> Answer<Vec<Need>> {
     Ok(needs)
 }
 
-async fn open_rollouts(db: &mut Control) -> Answer<Vec<Versioned<Rollout>>> {
+async fn open_rollouts(db: &mut Control, sight: &Sight) -> Answer<Vec<Versioned<Rollout>>> {
     let mut open = Vec::new();
     for phase in ["running", "paused", "held", "rolling_back"] {
         let page = Page::first(u32::try_from(SHOWN).unwrap_or(u32::MAX));
         open.extend(crate::store::rollouts::list::<Rollout>(db, None, Some(phase), &page).await?);
     }
+    open.retain(|rollout| sight.model(&rollout.document.model));
     open.sort_by_key(|rollout| std::cmp::Reverse(rollout.document.created));
     Ok(open)
 }
@@ -210,7 +220,7 @@ fn held(app: &App, rollout: &Rollout) -> Option<Need> {
     })
 }
 
-async fn drifting(app: &App, db: &mut Control) -> Answer<Vec<Need>> {
+async fn drifting(app: &App, db: &mut Control, sight: &Sight) -> Answer<Vec<Need>> {
     let page = Page::first(u32::try_from(SHOWN).unwrap_or(u32::MAX));
     let open = incidents::list::<Incident>(db, None, Some("open"), &page).await?;
     let need = |incident: Incident| Need {
@@ -222,16 +232,18 @@ async fn drifting(app: &App, db: &mut Control) -> Answer<Vec<Need>> {
         link: "/drift".to_owned(),
         fingerprint: None,
     };
-    Ok(open.into_iter().map(|incident| need(incident.document)).collect())
+    let theirs =
+        open.into_iter().map(|incident| incident.document).filter(|incident| sight.model(&incident.model));
+    Ok(theirs.map(need).collect())
 }
 
 /// Of each model the newest run, where it failed or where its bundle waits for a person.
-async fn retrained(app: &App, db: &mut Control) -> Answer<Vec<Need>> {
+async fn retrained(app: &App, db: &mut Control, sight: &Sight) -> Answer<Vec<Need>> {
     let newest = runs::list::<Run>(db, None, None, &Page::first(500)).await?;
     let mut seen = std::collections::BTreeSet::new();
     let mut needs = Vec::new();
     for run in newest.into_iter().map(|run| run.document) {
-        if !seen.insert(run.model.clone()) || needs.len() >= SHOWN {
+        if !sight.model(&run.model) || !seen.insert(run.model.clone()) || needs.len() >= SHOWN {
             continue;
         }
         let (kind, title, detail) = match &run.state {

@@ -11,12 +11,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{Answer, Code, Problem};
+use crate::identity::{PersonName, ProjectName};
 use crate::store::devices::DeviceKey;
 use crate::store::{NewestFirst, Page};
 
 pub(crate) const LIMIT_MAX: u32 = 500;
 const LIMIT_DEFAULT: u32 = 100;
 const CURSOR_CHARS_MAX: usize = 1024;
+/// Pages read for one: of a hundred thousand things, those of one project.
+const ROUNDS_MAX: usize = 200;
 
 /// Which part of a list.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -59,6 +62,11 @@ impl Paging {
         Ok(Page { after: self.key()?, limit })
     }
 
+    /// As [`Self::page`] and [`Self::cut`], for lists of which not everything is the caller's to see.
+    pub(crate) fn filling<T, K: Key>(&self) -> Answer<Filling<T, K>> {
+        Ok(Filling { page: Some(self.page()?), limit: self.limit()? as usize, found: Vec::new(), rounds: 0 })
+    }
+
     pub(crate) fn key<K: Key>(&self) -> Answer<Option<K>> {
         let Some(cursor) = &self.cursor else { return Ok(None) };
         let wrong = || Problem::new(Code::BadQuery, "the cursor is none that this list gave out");
@@ -83,6 +91,41 @@ impl Paging {
         read.truncate(limit);
         let next = read.last().map(|last| cursor(&key(last)));
         Ok((read, next))
+    }
+}
+
+/// A page that is read in several steps, until it is full of what the caller may see: a cursor never names anything else.
+pub(crate) struct Filling<T, K> {
+    page: Option<Page<K>>,
+    limit: usize,
+    found: Vec<T>,
+    rounds: usize,
+}
+
+impl<T, K: Key> Filling<T, K> {
+    /// What to read next, if there is need of more.
+    pub(crate) fn page(&self) -> Option<&Page<K>> {
+        self.page.as_ref()
+    }
+
+    pub(crate) fn add(&mut self, read: Vec<T>, key: impl Fn(&T) -> K, shows: impl Fn(&T) -> bool) {
+        let Some(page) = self.page.take() else { return };
+        self.rounds += 1;
+        let more = read.len() >= page.limit as usize && self.rounds < ROUNDS_MAX;
+        let last = read.last().map(&key);
+        self.found.extend(read.into_iter().filter(|item| shows(item)));
+        if more && self.found.len() <= self.limit {
+            self.page = Some(Page { after: last, limit: LIMIT_MAX });
+        }
+    }
+
+    pub(crate) fn cut(mut self, key: impl Fn(&T) -> K) -> (Vec<T>, Option<String>) {
+        if self.found.len() <= self.limit {
+            return (self.found, None);
+        }
+        self.found.truncate(self.limit);
+        let next = self.found.last().map(|last| cursor(&key(last)));
+        (self.found, next)
     }
 }
 
@@ -131,7 +174,7 @@ macro_rules! ids {
         }
     )* };
 }
-ids!(CohortName, DatasetName, DeviceId, LeaseId, ModelName, SiteName);
+ids!(CohortName, DatasetName, DeviceId, LeaseId, ModelName, PersonName, ProjectName, SiteName);
 
 macro_rules! numbers {
     ($($number:ty),*) => { $(
@@ -178,6 +221,25 @@ mod tests {
         assert_eq!((next.after, next.limit), (Some(2), 3));
         let (_, none) = paging(Some(2), None).cut(vec![3_i64], |key| *key).unwrap();
         assert_eq!(none, None);
+    }
+
+    #[test]
+    fn pages_are_filled_with_what_may_be_seen_and_cursors_name_nothing_else() {
+        let all: Vec<i64> = (1..=2000).collect();
+        let list = |limit: u32, cursor: Option<String>| {
+            let mut filling = paging(Some(limit), cursor).filling::<i64, i64>().unwrap();
+            while let Some(page) = filling.page() {
+                let after = page.after.unwrap_or(0);
+                let read = all.iter().copied().filter(|n| *n > after).take(page.limit as usize).collect();
+                filling.add(read, |n| *n, |n| n % 700 == 0);
+            }
+            filling.cut(|n| *n)
+        };
+        let (first, next) = list(1, None);
+        assert_eq!(first, [700]);
+        assert_eq!(paging(None, next.clone()).key::<i64>().unwrap(), Some(700));
+        assert_eq!(list(1, next), (vec![1400], None));
+        assert_eq!(list(2, None), (vec![700, 1400], None));
     }
 
     #[test]

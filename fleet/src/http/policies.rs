@@ -14,6 +14,7 @@ use super::extract::{Acting, Id, IfMatch, Json, Query};
 use super::page::{List, Paging};
 use super::plan::{StageBody, plan};
 use super::problem::{Answer, Code, Problem, ProblemBody};
+use super::sight::Sight;
 use crate::retrain::{
     Approval, Guards, LabelPolicy, Policy, PolicyError, RolloutPolicy, Schedule, ScheduleError,
 };
@@ -324,9 +325,18 @@ impl From<Policy> for PolicyBody {
 /// Policies, by model
 #[utoipa::path(get, path = "/policies", tag = "retraining", operation_id = "list_policies", params(Paging),
     responses((status = 200, body = List<PolicyBody>), (status = 400, body = ProblemBody)))]
-async fn list(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<Json<List<PolicyBody>>> {
-    let read = policies::list::<Policy>(&mut app.fleet.store.read().await?, &paging.page()?).await?;
-    let (shown, next) = paging.cut(read, |(model, _)| model.clone())?;
+async fn list(
+    State(app): State<App>,
+    sight: Sight,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<List<PolicyBody>>> {
+    let mut db = app.fleet.store.read().await?;
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        let read = policies::list::<Policy>(&mut db, page).await?;
+        filling.add(read, |(model, _)| model.clone(), |(model, _)| sight.model(model));
+    }
+    let (shown, next) = filling.cut(|(model, _)| model.clone());
     Ok(Json(List { items: shown.into_iter().map(|(_, policy)| policy.document.into()).collect(), next }))
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum Code {
     BadHeader,
     BadBody,
     Invalid,
+    Unauthenticated,
+    Forbidden,
     NotFound,
     NoRoute,
     MethodNotAllowed,
@@ -52,6 +54,8 @@ pub(crate) enum Code {
     UnsupportedMedia,
     CrossSite,
     WrongHost,
+    TooFast,
+    KeyReused,
     TimedOut,
     Busy,
     Internal,
@@ -66,8 +70,11 @@ impl Code {
             | Self::Revoked
             | Self::EmptyCohort
             | Self::DigestMismatch
+            | Self::KeyReused
             | Self::RuleBroken
             | Self::TrustRefused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::NotFound | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Stale => StatusCode::PRECONDITION_FAILED,
@@ -79,7 +86,7 @@ impl Code {
             | Self::LeaseLost => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::TooFast => StatusCode::TOO_MANY_REQUESTS,
             Self::WrongHost => StatusCode::MISDIRECTED_REQUEST,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
@@ -94,6 +101,8 @@ impl Code {
             Self::BadHeader => "A header is malformed",
             Self::BadBody => "The body is malformed",
             Self::Invalid => "The request contradicts itself or a limit",
+            Self::Unauthenticated => "Say who you are",
+            Self::Forbidden => "You may not do this",
             Self::NotFound => "There is no such thing",
             Self::NoRoute => "There is nothing at this address",
             Self::MethodNotAllowed => "The address does not take this method",
@@ -114,6 +123,8 @@ impl Code {
             Self::UnsupportedMedia => "The body's type is not taken here",
             Self::CrossSite => "Another site may not act here",
             Self::WrongHost => "The server is not known by this name",
+            Self::TooFast => "Too many requests",
+            Self::KeyReused => "The idempotency key was used for another request",
             Self::TimedOut => "The answer took too long",
             Self::Busy => "The server is busy",
             Self::Internal => "Something failed inside the server",
@@ -128,6 +139,7 @@ pub(crate) struct Problem {
     detail: String,
     next: Option<&'static str>,
     faults: Vec<Fault>,
+    retry_after_s: u64,
 }
 
 /// One of several faults of a request.
@@ -160,12 +172,17 @@ pub(crate) struct ProblemBody {
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), next: None, faults: Vec::new() }
+        Self { code, detail: detail.into(), next: None, faults: Vec::new(), retry_after_s: 1 }
     }
 
     /// Says what to do about it.
     pub(crate) fn next(self, next: &'static str) -> Self {
         Self { next: Some(next), ..self }
+    }
+
+    /// When it may work.
+    pub(crate) fn after(self, wait: std::time::Duration) -> Self {
+        Self { retry_after_s: wait.as_secs().saturating_add(1), ..self }
     }
 
     pub(crate) fn faults(self, faults: Vec<Fault>) -> Self {
@@ -199,6 +216,10 @@ impl Problem {
             .next("look at the server's log")
     }
 
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     #[cfg(test)]
     pub(crate) fn code(&self) -> Code {
         self.code
@@ -207,7 +228,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { code, detail, next, faults } = self;
+        let Self { code, detail, next, faults, retry_after_s } = self;
         let status = code.status();
         let name = serde_json::to_value(code).ok();
         let name = name.as_ref().and_then(|name| name.as_str()).unwrap_or("internal");
@@ -224,8 +245,11 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -22,6 +22,7 @@ use super::extract::{Id, Json, Query};
 use super::page::{List, Paging, parsed};
 use super::parts::timeline;
 use super::problem::{Answer, Code, Problem, ProblemBody};
+use super::sight::Sight;
 use super::time::Time;
 use crate::rollout::explain::Explainer;
 use crate::rollout::{Member, Phase, Rollout, WaitingOn, advance};
@@ -82,6 +83,7 @@ struct RolloutDevice {
     responses((status = 200, body = List<RolloutSummary>), (status = 400, body = ProblemBody)))]
 async fn list(
     State(app): State<App>,
+    sight: Sight,
     Query(query): Query<RolloutQuery>,
 ) -> Answer<Json<List<RolloutSummary>>> {
     let RolloutQuery { model, phase, limit, cursor } = query;
@@ -92,11 +94,16 @@ async fn list(
     }
     let paging = Paging { limit, cursor };
     let mut db = app.fleet.store.read().await?;
-    let read = rollouts::list::<Rollout>(&mut db, model.as_ref(), phase.as_deref(), &paging.page()?).await?;
-    let (shown, next) = paging.cut(read, |rollout| NewestFirst {
+    let key = |rollout: &Versioned<Rollout>| NewestFirst {
         at: rollout.document.created,
         id: rollout.document.id.to_string(),
-    })?;
+    };
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        let read = rollouts::list(&mut db, model.as_ref(), phase.as_deref(), page).await?;
+        filling.add(read, key, |rollout| sight.model(&rollout.document.model));
+    }
+    let (shown, next) = filling.cut(key);
     let items = summaries(&app, &mut db, &shown).await?;
     Ok(Json(List { items, next }))
 }

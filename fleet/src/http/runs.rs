@@ -19,6 +19,7 @@ use super::extract::{Acting, Id, Json, Query};
 use super::page::{List, Paging, parsed};
 use super::parts::{WhyBody, because};
 use super::problem::{Answer, Code, Problem, ProblemBody};
+use super::sight::Sight;
 use crate::retrain::{Policy, Run, RunRefused, RunState, Why};
 use crate::store::log::{Actor, Moment, NewEntry};
 use crate::store::{Control, ControlTx, NewestFirst, Saved, Versioned, bundles, log, policies, runs};
@@ -69,7 +70,11 @@ struct RunQuery {
 /// Runs, the newest first; without their logs
 #[utoipa::path(get, path = "/runs", tag = "retraining", operation_id = "list_runs", params(RunQuery),
     responses((status = 200, body = List<RunView>), (status = 400, body = ProblemBody)))]
-async fn list(State(app): State<App>, Query(query): Query<RunQuery>) -> Answer<Json<List<RunView>>> {
+async fn list(
+    State(app): State<App>,
+    sight: Sight,
+    Query(query): Query<RunQuery>,
+) -> Answer<Json<List<RunView>>> {
     let RunQuery { model, state, limit, cursor } = query;
     let model: Option<ModelName> = parsed("model", model.as_deref())?;
     let state = state.filter(|state| !state.is_empty());
@@ -81,9 +86,14 @@ async fn list(State(app): State<App>, Query(query): Query<RunQuery>) -> Answer<J
     }
     let paging = Paging { limit, cursor };
     let mut db = app.fleet.store.read().await?;
-    let read = runs::list::<Run>(&mut db, model.as_ref(), state.as_deref(), &paging.page()?).await?;
-    let (shown, next) =
-        paging.cut(read, |run| NewestFirst { at: run.document.created, id: run.document.id.to_string() })?;
+    let key =
+        |run: &Versioned<Run>| NewestFirst { at: run.document.created, id: run.document.id.to_string() };
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        let read = runs::list(&mut db, model.as_ref(), state.as_deref(), page).await?;
+        filling.add(read, key, |run| sight.model(&run.document.model));
+    }
+    let (shown, next) = filling.cut(key);
     let items = shown.iter().map(|run| RunView::of(&app, &run.document, Vec::new())).collect();
     Ok(Json(List { items, next }))
 }

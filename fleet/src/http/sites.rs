@@ -14,6 +14,7 @@ use super::App;
 use super::extract::{Acting, Id, IfMatch, Json, Query};
 use super::page::{List, Paging};
 use super::problem::{Answer, Code, Problem, ProblemBody};
+use super::sight::Sight;
 use crate::rollout::SiteRules;
 use crate::rollout::calendar::{Hours, Zone};
 use crate::store::log::{self, NewEntry};
@@ -121,9 +122,18 @@ impl SiteView {
 /// Sites that have rules, by name
 #[utoipa::path(get, path = "/sites", tag = "sites", operation_id = "list_sites", params(Paging),
     responses((status = 200, body = List<SiteView>), (status = 400, body = ProblemBody)))]
-async fn list(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<Json<List<SiteView>>> {
-    let read = sites::list(&mut app.fleet.store.read().await?, &paging.page()?).await?;
-    let (shown, next) = paging.cut(read, |(site, _)| site.clone())?;
+async fn list(
+    State(app): State<App>,
+    sight: Sight,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<List<SiteView>>> {
+    let mut db = app.fleet.store.read().await?;
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        let read = sites::list(&mut db, page).await?;
+        filling.add(read, |(site, _)| site.clone(), |(site, _)| sight.site(site));
+    }
+    let (shown, next) = filling.cut(|(site, _)| site.clone());
     let items = shown.into_iter().map(|(site, rules)| SiteView::of(&site, rules)).collect();
     Ok(Json(List { items, next }))
 }

@@ -7,6 +7,7 @@ use muster_protocol::message::{Phase, Presence};
 
 use super::parts::Spread;
 use super::problem::Answer;
+use super::sight::Sight;
 use crate::enrolment::StandingName;
 use crate::orders::fitness;
 use crate::rollout::filter::Traits;
@@ -32,15 +33,21 @@ pub(super) struct Survey {
 
 impl Survey {
     pub(super) async fn of(db: &mut Control) -> Answer<Self> {
-        Self::with(db, |_| ()).await
+        Self::with(db, &Sight::All, |_| ()).await
     }
 
-    /// Looks over all devices and shows each.
-    pub(super) async fn with(db: &mut Control, mut see: impl FnMut(&Device) + Send) -> Answer<Self> {
+    /// Looks over all devices that are the caller's to see, and shows each.
+    pub(super) async fn with(
+        db: &mut Control,
+        sight: &Sight,
+        mut see: impl FnMut(&Device) + Send,
+    ) -> Answer<Self> {
         let mut survey = Self::default();
         each(db, |device| {
-            survey.add(device);
-            see(device);
+            if sight.site(&device.site) {
+                survey.add(device);
+                see(device);
+            }
         })
         .await?;
         Ok(survey)

@@ -12,6 +12,7 @@ use super::extract::{Json, Query};
 use super::page::{List, Paging, parsed};
 use super::parts::Reason;
 use super::problem::{Answer, ProblemBody};
+use super::sight::Sight;
 use super::time::Time;
 use crate::retrain::{Trigger, TriggerOutcome, Why};
 use crate::store::{NewestFirst, triggers};
@@ -101,14 +102,22 @@ struct TriggerQuery {
 /// Triggers, the newest first
 #[utoipa::path(get, path = "/triggers", tag = "retraining", operation_id = "list_triggers", params(TriggerQuery),
     responses((status = 200, body = List<TriggerView>), (status = 400, body = ProblemBody)))]
-async fn list(State(app): State<App>, Query(query): Query<TriggerQuery>) -> Answer<Json<List<TriggerView>>> {
+async fn list(
+    State(app): State<App>,
+    sight: Sight,
+    Query(query): Query<TriggerQuery>,
+) -> Answer<Json<List<TriggerView>>> {
     let TriggerQuery { model, limit, cursor } = query;
     let model: Option<ModelName> = parsed("model", model.as_deref())?;
     let paging = Paging { limit, cursor };
     let mut db = app.fleet.store.read().await?;
-    let read = triggers::list::<Trigger>(&mut db, model.as_ref(), &paging.page()?).await?;
-    let (shown, next) =
-        paging.cut(read, |trigger| NewestFirst { at: trigger.at, id: trigger.id.to_string() })?;
+    let key = |trigger: &Trigger| NewestFirst { at: trigger.at, id: trigger.id.to_string() };
+    let mut filling = paging.filling()?;
+    while let Some(page) = filling.page() {
+        let read = triggers::list(&mut db, model.as_ref(), page).await?;
+        filling.add(read, key, |trigger| sight.model(&trigger.model));
+    }
+    let (shown, next) = filling.cut(key);
     let view = |trigger: &Trigger| {
         let (outcome, run, refusal) = match &trigger.outcome {
             TriggerOutcome::Run { run } => ("run", Some(run.to_string()), None),

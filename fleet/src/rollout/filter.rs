@@ -95,6 +95,14 @@ impl Filter {
         if terms.len() > TERMS_MAX { Err(FilterError::Long) } else { Ok(Self(terms)) }
     }
 
+    /// Whoever is at none of these sites.
+    pub fn elsewhere(sites: &BTreeSet<SiteName>) -> Self {
+        let names: Vec<String> = sites.iter().map(ToString::to_string).collect();
+        let term =
+            |names: &[String]| Term { key: Key::Site, test: Test::NotIn(names.iter().cloned().collect()) };
+        Self(names.chunks(VALUES_MAX).map(term).collect())
+    }
+
     pub fn is_everybody(&self) -> bool {
         self.0.is_empty()
     }

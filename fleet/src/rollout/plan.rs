@@ -10,7 +10,7 @@ use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::calendar::Hours;
-use super::filter::{Filter, Traits};
+use super::filter::{Filter, FilterError, Traits};
 use super::view::FleetView;
 use crate::gate::{self, GateLimits};
 
@@ -481,6 +481,22 @@ impl Selector {
         self.sites.as_ref().is_none_or(|sites| sites.contains(device.site))
             && self.devices.as_ref().is_none_or(|devices| devices.contains(device.id))
             && self.filter.matches(device)
+    }
+
+    /// Keeps to these sites, whatever else it asks for.
+    #[must_use]
+    pub fn only(mut self, sites: BTreeSet<SiteName>) -> Self {
+        self.sites = Some(match self.sites {
+            Some(own) => own.intersection(&sites).cloned().collect(),
+            None => sites,
+        });
+        self
+    }
+
+    /// Keeps away from these sites.
+    pub fn without(mut self, sites: &BTreeSet<SiteName>) -> Result<Self, FilterError> {
+        self.filter = self.filter.and(&Filter::elsewhere(sites))?;
+        Ok(self)
     }
 }
 

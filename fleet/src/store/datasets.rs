@@ -59,6 +59,9 @@ const NEXT: &str = "select coalesce(max(number), 0) + 1 from dataset_versions wh
 const ADD: &str =
     "insert into dataset_versions (name, sha256, number, added, document) values ($1, $2, $3, $4, $5)";
 
+const HOLD: &str =
+    "insert into dataset_content (sha256, name, version) values ($1, $2, $3) on conflict do nothing";
+
 /// Adds a version that is not there yet. There is one writer at a time, so its number is its own.
 pub async fn add(
     tx: &mut ControlTx,
@@ -79,7 +82,28 @@ pub async fn add(
         .execute(tx.sql())
         .await
         .map_err(&failed)?;
+    for content in added.manifest.files.iter().map(|file| &file.sha256).chain([&added.profile]) {
+        sqlx::query(HOLD)
+            .bind(content.to_string())
+            .bind(name.as_str())
+            .bind(sha256.to_string())
+            .execute(tx.sql())
+            .await
+            .map_err(&failed)?;
+    }
     Ok(())
+}
+
+const OF_CONTENT: &str = "select distinct name from dataset_content where sha256 = $1 limit 1000";
+
+/// Whose versions hold this file or profile: none, if it was only uploaded yet.
+pub async fn of_content(db: &mut Control, content: &Digest) -> Result<Vec<DatasetName>> {
+    let rows: Vec<(String,)> = sqlx::query_as(OF_CONTENT)
+        .bind(content.to_string())
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("looking up whose content it is"))?;
+    rows.iter().map(|(name,)| parse("dataset name", name)).collect()
 }
 
 const BY_NUMBER: &str =

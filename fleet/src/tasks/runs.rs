@@ -11,9 +11,11 @@ use muster_protocol::time::Timestamp;
 
 use super::{TaskError, Tasks};
 use crate::retrain::{self, Policy, RolloutPolicy, Run, RunState};
+use crate::rollout::filter::FilterError;
 use crate::rollout::journal::{Entry, Input, outcome};
-use crate::rollout::{Actor as Starter, Members, Rollout, Verb};
+use crate::rollout::{Actor as Starter, Members, Plan, Rollout, Verb};
 use crate::store::log::{Actor, Moment, NewEntry};
+use crate::store::projects::{self, Of};
 use crate::store::{
     Control, ControlTx, LIMIT_MAX, Page, Saved, StoreError, Versioned, journal, log, policies, rollouts, runs,
 };
@@ -104,6 +106,7 @@ async fn roll_out(
     let id = RolloutId::mint(crate::mint::random()?);
     let by = Starter::Policy { trigger: Some(run.trigger.clone()) };
     let reason = format!("retrained by {} because of {}", run.id, run.trigger);
+    let Ok(plan) = confined(&mut tx, &run.model, plan).await? else { return Ok(()) };
     // The policy's plan was checked when it was saved.
     let Ok(rollout) =
         Rollout::start(id, (run.model.clone(), slot), bundle, plan, (by, reason), moment.world_at)
@@ -113,6 +116,29 @@ async fn roll_out(
     create(&mut tx, &rollout, Actor::Policy(run.model.clone()), moment).await?;
     run.rollout = Some(rollout.id.clone());
     save(&mut tx, revision, &run, None, moment).await?.commit(tx).await
+}
+
+/// The plan, kept to the sites of the model's project as they are now: nobody reaches the boxes of another project.
+pub async fn confined(
+    db: &mut Control,
+    model: &ModelName,
+    mut plan: Plan,
+) -> Result<Result<Plan, FilterError>, TaskError> {
+    let owned = projects::owned(db).await?;
+    let project = owned.project(&Of::Model(model.clone()));
+    let at = |own: bool| {
+        let sites = owned.sites.iter().filter(|(_, of)| own == (**of == project));
+        sites.map(|(site, _)| site.clone()).collect()
+    };
+    if !project.is_default() {
+        plan.selector = plan.selector.only(at(true));
+    } else if !owned.sites.is_empty() {
+        plan.selector = match plan.selector.without(&at(false)) {
+            Ok(selector) => selector,
+            Err(error) => return Ok(Err(error)),
+        };
+    }
+    Ok(Ok(plan))
 }
 
 /// Writes a new rollout with its log entry, in the caller's transaction.

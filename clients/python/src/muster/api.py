@@ -391,6 +391,36 @@ class Operations(Connection):
             read="json",
         )
 
+    def get_login(self) -> types.LoginOptions:
+        """How one may come in."""
+        return self._send("GET", "/api/v1/login", read="json")
+
+    def log_in(self, body: types.Login) -> types.Welcome:
+        """Begins a session with a password."""
+        return self._send("POST", "/api/v1/login", json=body, read="json")
+
+    def start_oidc(self) -> None:
+        """Sends the browser to the identity provider."""
+        self._send("GET", "/api/v1/login/oidc", read="nothing")
+
+    def finish_oidc(self, *, code: str | None = None, state: str | None = None, error: str | None = None) -> None:
+        """Takes the identity provider's answer, and begins a session."""
+        self._send(
+            "GET", "/api/v1/login/oidc/callback", query={"code": code, "state": state, "error": error}, read="nothing"
+        )
+
+    def log_out(self) -> None:
+        """Ends the session."""
+        self._send("POST", "/api/v1/logout", read="nothing")
+
+    def get_me(self) -> types.Me:
+        """Who you are here."""
+        return self._send("GET", "/api/v1/me", read="json")
+
+    def put_password(self, body: types.NewPassword) -> None:
+        """Changes your password, and ends your other sessions."""
+        self._send("PUT", "/api/v1/me/password", json=body, read="nothing")
+
     def list_models(self, *, limit: int | None = None, cursor: str | None = None) -> types.ListModelSummary:
         """Models, by name.
 
@@ -451,6 +481,26 @@ class Operations(Connection):
         """How the fleet is, and what needs a person."""
         return self._send("GET", "/api/v1/overview", read="json")
 
+    def list_people(self, *, limit: int | None = None, cursor: str | None = None) -> types.ListPerson:
+        """People, by name.
+
+        :param limit: Items at most, 1 to 500.
+        :param cursor: `next` of the page before.
+        """
+        return self._send("GET", "/api/v1/people", query={"limit": limit, "cursor": cursor}, read="json")
+
+    def create_person(self, body: types.NewPerson) -> types.Person:
+        """Adds a person."""
+        return self._send("POST", "/api/v1/people", json=body, read="json")
+
+    def get_person(self, name: str) -> types.Person:
+        """One person."""
+        return self._send("GET", f"/api/v1/people/{_quote(name)}", read="json")
+
+    def put_person(self, name: str, body: types.PersonChange) -> types.Person:
+        """Changes what a person is, or lets them in no more."""
+        return self._send("PUT", f"/api/v1/people/{_quote(name)}", json=body, read="json")
+
     def list_policies(self, *, limit: int | None = None, cursor: str | None = None) -> types.ListPolicy:
         """Policies, by model.
 
@@ -469,6 +519,22 @@ class Operations(Connection):
         :param if_match: The revision you saw
         """
         return self._send("PUT", f"/api/v1/policies/{_quote(model)}", json=body, revision=if_match, read="json")
+
+    def list_projects(self, *, limit: int | None = None, cursor: str | None = None) -> types.ListProject:
+        """Projects that are yours to see, by name.
+
+        :param limit: Items at most, 1 to 500.
+        :param cursor: `next` of the page before.
+        """
+        return self._send("GET", "/api/v1/projects", query={"limit": limit, "cursor": cursor}, read="json")
+
+    def create_project(self, body: types.NewProject) -> types.Project:
+        """Adds a project."""
+        return self._send("POST", "/api/v1/projects", json=body, read="json")
+
+    def assign_to_project(self, name: str, body: types.Assignment) -> types.Project:
+        """Moves sites, models and datasets into a project."""
+        return self._send("POST", f"/api/v1/projects/{_quote(name)}/assign", json=body, read="json")
 
     def list_rollouts(
         self, *, model: str | None = None, phase: str | None = None, limit: int | None = None, cursor: str | None = None
@@ -647,6 +713,18 @@ class Operations(Connection):
         """Makes the token with which a trainer elsewhere hands back its result; the one before is worth nothing any more."""
         return self._send("POST", f"/api/v1/runs/{_quote(id)}/result/token", json=body, read="json")
 
+    def list_sessions(self) -> types.ListSession:
+        """Where you are logged in, the newest first."""
+        return self._send("GET", "/api/v1/sessions", read="json")
+
+    def revoke_session(self, id: str) -> None:
+        """Ends one of your sessions."""
+        self._send("POST", f"/api/v1/sessions/{_quote(id)}/revoke", read="nothing")
+
+    def set_up(self, body: types.Setup) -> types.Welcome:
+        """Makes the first administrator."""
+        return self._send("POST", "/api/v1/setup", json=body, read="json")
+
     def list_sites(self, *, limit: int | None = None, cursor: str | None = None) -> types.ListSite:
         """Sites that have rules, by name.
 
@@ -676,6 +754,23 @@ class Operations(Connection):
     def get_telemetry(self) -> types.TelemetryKept:
         """How much telemetry is kept, and what was dropped."""
         return self._send("GET", "/api/v1/telemetry", read="json")
+
+    def list_tokens(
+        self, *, all: bool | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> types.ListToken:
+        """Your tokens, the newest first; never their secrets.
+
+        :param all: Those of all people; for administrators of the fleet.
+        """
+        return self._send("GET", "/api/v1/tokens", query={"all": all, "limit": limit, "cursor": cursor}, read="json")
+
+    def create_token(self, body: types.NewToken) -> types.NewTokenMade:
+        """Makes a token; its secret is shown this once."""
+        return self._send("POST", "/api/v1/tokens", json=body, read="json")
+
+    def revoke_token(self, id: str) -> types.Token:
+        """Takes a token back: yours or, for administrators of the fleet, anybody's."""
+        return self._send("POST", f"/api/v1/tokens/{_quote(id)}/revoke", read="json")
 
     def list_triggers(
         self, *, model: str | None = None, limit: int | None = None, cursor: str | None = None

@@ -16,6 +16,16 @@ class AcceptBody(TypedDict):
     """
 
 
+class Assignment(TypedDict):
+    """
+    What becomes a project's, with everything that belongs to it.
+    """
+
+    datasets: NotRequired[list[str]]
+    models: NotRequired[list[str]]
+    sites: NotRequired[list[str]]
+
+
 class BaselineView(TypedDict):
     """
     What is normal at the site.
@@ -207,14 +217,6 @@ class ForecastStage(TypedDict):
     p10_s: NotRequired[int | None]
     p50_s: NotRequired[int | None]
     p90_s: NotRequired[int | None]
-
-
-class FreezeScope(TypedDict):
-    reason: NotRequired[str]
-    site: NotRequired[str | None]
-    """
-    The whole fleet, if absent.
-    """
 
 
 class GateLayer(TypedDict):
@@ -421,6 +423,30 @@ class ListValue(TypedDict):
     """
 
 
+class Login(TypedDict):
+    name: str
+    password: str
+
+
+class LoginOptions(TypedDict):
+    """
+    How one may come in.
+    """
+
+    mode: str
+    """
+    `open`: whoever reaches this server is the operator. `required`: people prove who they are.
+    """
+    provider: NotRequired[str | None]
+    """
+    What the button for the identity provider says; absent if there is none.
+    """
+    setup: bool
+    """
+    Nobody has an account yet: the link that the server printed when it started makes the first.
+    """
+
+
 class ModelSpread(TypedDict):
     bundles: list[BundleSpread]
     model: str
@@ -455,6 +481,14 @@ class ModelVariant(TypedDict):
     size_bytes: int
     """
     What the runtime opens, together.
+    """
+
+
+class MyRole(TypedDict):
+    project: str
+    role: str
+    """
+    `viewer`, `operator`, `approver`, `admin` or `builder`.
     """
 
 
@@ -511,24 +545,29 @@ class NewDatasetVersion(TypedDict):
     """
 
 
-class NewLease(TypedDict):
-    device: NotRequired[str | None]
+class NewPassword(TypedDict):
+    new: str
+    old: str
     """
-    Either a box or a site.
+    The one that you have.
     """
-    for_s: int
+
+
+class NewPerson(TypedDict):
+    display: str
+    name: str
     """
-    For how long, in seconds.
+    What they log in with, and what the log calls them.
     """
-    owner: NotRequired[str | None]
+    password: NotRequired[str | None]
+    roles: NotRequired[dict[str, str]]
     """
-    Who holds it; you, if absent.
+    `viewer`, `operator`, `approver` or `admin`, by project.
     """
-    reason: NotRequired[str]
-    """
-    Such as `MRI running`.
-    """
-    site: NotRequired[str | None]
+
+
+class NewProject(TypedDict):
+    name: str
 
 
 class NewRun(TypedDict):
@@ -561,6 +600,19 @@ class Failed(TypedDict):
 
 class Outcome3(TypedDict):
     failed: Failed
+
+
+class PersonChange(TypedDict):
+    """
+    What is left out stays.
+    """
+
+    disabled: NotRequired[bool | None]
+    password: NotRequired[str | None]
+    roles: NotRequired[dict[str, str]]
+    """
+    All of them: what is not here is taken away.
+    """
 
 
 class Required(TypedDict):
@@ -759,6 +811,19 @@ class Selector(TypedDict):
     sites: NotRequired[list[str] | None]
 
 
+class Setup(TypedDict):
+    display: str
+    """
+    As other people know you.
+    """
+    name: str
+    password: str
+    token: str
+    """
+    What stands behind the `#` of the link.
+    """
+
+
 class SiteCount(TypedDict):
     devices: int
     site: str
@@ -921,6 +986,31 @@ class TaggedMany(TypedDict):
     """
 
 
+class Token(TypedDict):
+    expires: str
+    id: str
+    label: str
+    made: str
+    models: NotRequired[list[str]]
+    """
+    Of a builder's: the only models it builds; none if all of the project.
+    """
+    person: str
+    project: NotRequired[str | None]
+    """
+    The only project it reaches; absent if it reaches all of its owner's.
+    """
+    role: str
+    """
+    `viewer`, `operator`, `approver`, `admin` or `builder`: no more than its owner is.
+    """
+    state: str
+    """
+    `good`, `expired` or `revoked`.
+    """
+    used: NotRequired[str | None]
+
+
 class TokenBody(TypedDict):
     builder: str
     seconds: int
@@ -996,25 +1086,6 @@ class TrustFiles(TypedDict):
     files: list[TrustFile]
 
 
-class UndeliveredEvent(TypedDict):
-    again: bool
-    """
-    Whether it is about to be sent again.
-    """
-    at: str
-    """
-    When it was put aside.
-    """
-    entry: int
-    """
-    Number of the log entry.
-    """
-    kind: str
-    sentence: str
-    subject: str
-    why: str
-
-
 class Values(TypedDict):
     max: float
     mean: float
@@ -1051,24 +1122,12 @@ class WaitingFor(TypedDict):
     sentence: str
 
 
-class Webhook(TypedDict):
-    behind: int
+class Welcome(TypedDict):
     """
-    Log entries that it was not told of yet.
+    Who came in. The session is in the cookie.
     """
-    events: list[str]
-    """
-    Kinds of log entries, or what kinds begin with.
-    """
+
     name: str
-    undelivered: int
-    """
-    Events that it would not take, kept for people.
-    """
-    url: str
-    """
-    Without what may be a secret.
-    """
 
 
 class Who(TypedDict):
@@ -1320,6 +1379,13 @@ class Freeze(TypedDict):
     """
 
 
+class FreezeScope(WhyBody):
+    site: NotRequired[str | None]
+    """
+    The whole fleet, if absent.
+    """
+
+
 class Gate(TypedDict):
     alpha: float
     """
@@ -1521,24 +1587,12 @@ class ListLease(TypedDict):
     """
 
 
-class ListUndeliveredEvent(TypedDict):
+class ListToken(TypedDict):
     """
     A part of a list.
     """
 
-    items: list[UndeliveredEvent]
-    next: NotRequired[str | None]
-    """
-    Cursor of the rest; absent on the last page.
-    """
-
-
-class ListWebhook(TypedDict):
-    """
-    A part of a list.
-    """
-
-    items: list[Webhook]
+    items: list[Token]
     next: NotRequired[str | None]
     """
     Cursor of the rest; absent on the last page.
@@ -1572,6 +1626,31 @@ class LostReports(TypedDict):
     """
     When the first of them was missed.
     """
+
+
+class Me(TypedDict):
+    administrator: bool
+    """
+    You may administer the whole fleet.
+    """
+    by: str
+    """
+    `session`, `token`, or `address` in the open mode.
+    """
+    display: str
+    """
+    As other people know you.
+    """
+    mode: str
+    """
+    `open`: whoever reaches this server is the operator. `required`: you have shown who you are.
+    """
+    name: str
+    roles: list[MyRole]
+    """
+    What you are, by project.
+    """
+    until: NotRequired[str | None]
 
 
 class ModelSummary(TypedDict):
@@ -1652,6 +1731,54 @@ class NewEnrolment(TypedDict):
     """
 
 
+class NewLease(WhyBody):
+    device: NotRequired[str | None]
+    """
+    Either a box or a site.
+    """
+    for_s: int
+    """
+    For how long, in seconds.
+    """
+    owner: NotRequired[str | None]
+    """
+    Who holds it; you, if absent.
+    """
+    site: NotRequired[str | None]
+
+
+class NewToken(TypedDict):
+    for_s: NotRequired[int]
+    """
+    For how long, in seconds: 90 days if absent, 366 at most.
+    """
+    label: str
+    """
+    What it is for.
+    """
+    models: NotRequired[list[str]]
+    """
+    Of a builder's: the only models it builds.
+    """
+    project: NotRequired[str | None]
+    """
+    All of yours, if absent.
+    """
+    role: Literal["viewer", "operator", "approver", "admin", "builder"]
+
+
+class NewTokenMade(TypedDict):
+    """
+    What was made. The secret is shown this once.
+    """
+
+    secret: str
+    """
+    What to send: `Authorization: Bearer` and this.
+    """
+    token: Token
+
+
 PerformanceDay = TypedDict(
     "PerformanceDay",
     {
@@ -1670,12 +1797,28 @@ PerformanceDay = TypedDict(
 )
 
 
+class Person(TypedDict):
+    disabled: bool
+    display: str
+    made: str
+    made_by: str
+    name: str
+    provided: bool
+    """
+    Comes by the identity provider, which says what they are here.
+    """
+    roles: dict[str, str]
+    """
+    `viewer`, `operator`, `approver` or `admin`, by project.
+    """
+
+
 class Problem(TypedDict):
     """
     `application/problem+json`.
     """
 
-    code: Literal["bad_path", "bad_query", "bad_header", "bad_body", "invalid", "not_found", "no_route", "method_not_allowed", "stale", "state", "rollout_open", "no_root", "fingerprint_mismatch", "trigger_refused", "lease_lost", "not_catalogued", "revoked", "empty_cohort", "digest_mismatch", "rule_broken", "trust_refused", "too_large", "unsupported_media", "cross_site", "wrong_host", "timed_out", "busy", "internal"]
+    code: Literal["bad_path", "bad_query", "bad_header", "bad_body", "invalid", "unauthenticated", "forbidden", "not_found", "no_route", "method_not_allowed", "stale", "state", "rollout_open", "no_root", "fingerprint_mismatch", "trigger_refused", "lease_lost", "not_catalogued", "revoked", "empty_cohort", "digest_mismatch", "rule_broken", "trust_refused", "too_large", "unsupported_media", "cross_site", "wrong_host", "too_fast", "key_reused", "timed_out", "busy", "internal"]
     """
     Stable: programs may rely on these words.
     """
@@ -1693,6 +1836,18 @@ class Problem(TypedDict):
     type: str
     """
     Reference that names the kind of problem: `/problems/` and the code.
+    """
+
+
+class Project(TypedDict):
+    datasets: list[str]
+    made: str
+    made_by: str
+    models: list[str]
+    name: str
+    sites: list[str]
+    """
+    Assigned to it. `default` has all that no other project has.
     """
 
 
@@ -1857,6 +2012,23 @@ class RunsOn(TypedDict):
     sites: list[SiteCount]
 
 
+class Session(TypedDict):
+    agent: str
+    """
+    What the browser calls itself.
+    """
+    id: str
+    made: str
+    seen: str
+    """
+    Within a minute.
+    """
+    this: bool
+    """
+    The one that you ask with.
+    """
+
+
 class ShadowDay(TypedDict):
     against: str
     """
@@ -1881,20 +2053,12 @@ class ShadowDay(TypedDict):
     slot: str
 
 
-class Site(TypedDict):
-    activation: SiteHours
-    consent: Literal["not_needed", "ask"]
-    download: SiteHours
-    in_flight_max: NotRequired[int | None]
+class Site(SiteRules):
     revision: int
     """
     For If-Match; 0 if the site has no rules of its own.
     """
     site: str
-    zone: str
-    """
-    An IANA zone, such as `Europe/Berlin`: what the windows are written in.
-    """
 
 
 class Slot(TypedDict):
@@ -2420,12 +2584,48 @@ class ListModelSummary(TypedDict):
     """
 
 
+class ListPerson(TypedDict):
+    """
+    A part of a list.
+    """
+
+    items: list[Person]
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page.
+    """
+
+
+class ListProject(TypedDict):
+    """
+    A part of a list.
+    """
+
+    items: list[Project]
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page.
+    """
+
+
 class ListRolloutDevice(TypedDict):
     """
     A part of a list.
     """
 
     items: list[RolloutDevice]
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page.
+    """
+
+
+class ListSession(TypedDict):
+    """
+    A part of a list.
+    """
+
+    items: list[Session]
     next: NotRequired[str | None]
     """
     Cursor of the rest; absent on the last page.

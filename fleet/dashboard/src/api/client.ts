@@ -29,7 +29,7 @@ type Json<C> = C extends { content: { "application/json": infer A } } ? A : unde
 type Good<R> = { [S in keyof R]: S extends 200 | 201 | 204 ? Json<R[S]> : never }[keyof R];
 
 export type Answer<P extends keyof paths, M extends Method> = Operation<P, M> extends { responses: infer R } ? Good<R> : never;
-export type Body<P extends keyof paths, M extends Method> = Operation<P, M> extends { requestBody: { content: { "application/json": infer B } } } ? B : never;
+export type Body<P extends keyof paths, M extends Method> = Operation<P, M> extends { requestBody: { content: { "application/json": infer B } } } ? B : undefined;
 
 /** What an operation takes beside its body; `path` only where its address has names in braces. */
 type Given<O> = { query?: NonNullable<Part<O, "query">>; headers?: Record<string, string>; signal?: AbortSignal } & ([Part<O, "path">] extends [never]
@@ -63,6 +63,9 @@ export async function put<P extends Taking<"put">>(path: P, body: Body<P, "put">
   return send(path, "PUT", given, body);
 }
 
+/** Pages for those who are not logged in. */
+const outside = ["/login", "/setup"];
+
 async function send<T>(path: string, method: string, given: Loose, body?: unknown): Promise<T> {
   const headers = { accept: "application/json", ...(body === undefined ? {} : { "content-type": "application/json" }), ...given.headers };
   let response: Response;
@@ -72,6 +75,7 @@ async function send<T>(path: string, method: string, given: Loose, body?: unknow
     if (cause instanceof DOMException && cause.name === "AbortError") throw cause;
     throw new ApiError(0, "unreachable", text.problem.unreachable);
   }
+  if (response.status === 401 && !outside.includes(location.pathname)) location.assign("/login");
   if (!response.ok) throw await problem(response);
   if (response.status === 204) return undefined as T;
   return (await response.json()) as T;

@@ -780,6 +780,109 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/login": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How one may come in */
+        get: operations["get_login"];
+        put?: never;
+        /** Begins a session with a password */
+        post: operations["log_in"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/login/oidc": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Sends the browser to the identity provider */
+        get: operations["start_oidc"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/login/oidc/callback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Takes the identity provider's answer, and begins a session */
+        get: operations["finish_oidc"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/logout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ends the session */
+        post: operations["log_out"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who you are here */
+        get: operations["get_me"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Changes your password, and ends your other sessions */
+        put: operations["put_password"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/models": {
         parameters: {
             query?: never;
@@ -916,6 +1019,42 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/people": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** People, by name */
+        get: operations["list_people"];
+        put?: never;
+        /** Adds a person */
+        post: operations["create_person"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/people/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One person */
+        get: operations["get_person"];
+        /** Changes what a person is, or lets them in no more */
+        put: operations["put_person"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/policies": {
         parameters: {
             query?: never;
@@ -945,6 +1084,41 @@ export interface paths {
         /** Sets a model's policy */
         put: operations["put_policy"];
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Projects that are yours to see, by name */
+        get: operations["list_projects"];
+        put?: never;
+        /** Adds a project */
+        post: operations["create_project"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{name}/assign": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Moves sites, models and datasets into a project */
+        post: operations["assign_to_project"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1380,6 +1554,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where you are logged in, the newest first */
+        get: operations["list_sessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ends one of your sessions */
+        post: operations["revoke_session"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/setup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes the first administrator */
+        post: operations["set_up"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sites": {
         parameters: {
             query?: never;
@@ -1449,6 +1674,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Your tokens, the newest first; never their secrets */
+        get: operations["list_tokens"];
+        put?: never;
+        /** Makes a token; its secret is shown this once */
+        post: operations["create_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tokens/{id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes a token back: yours or, for administrators of the fleet, anybody's */
+        post: operations["revoke_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/triggers": {
         parameters: {
             query?: never;
@@ -1501,57 +1761,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/webhooks": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Webhooks of the server's configuration */
-        get: operations["list_webhooks"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/webhooks/{name}/undelivered": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** What a webhook would not take, the oldest first */
-        get: operations["list_undelivered"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/webhooks/{name}/undelivered/{entry}/retry": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /** Sends an event again that a webhook would not take */
-        post: operations["retry_undelivered"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1592,6 +1801,12 @@ export interface components {
             answer?: components["schemas"]["CaptureAnswer"] | null;
             device: string;
             name: string;
+        };
+        /** @description What becomes a project's, with everything that belongs to it. */
+        Assignment: {
+            datasets?: string[];
+            models?: string[];
+            sites?: string[];
         };
         /** @description What is normal at the site. */
         BaselineView: {
@@ -2082,8 +2297,7 @@ export interface components {
             /** @description Absent if the whole fleet is frozen. */
             site?: string | null;
         };
-        FreezeScope: {
-            reason?: string;
+        FreezeScope: components["schemas"]["WhyBody"] & {
             /** @description The whole fleet, if absent. */
             site?: string | null;
         };
@@ -2703,6 +2917,24 @@ export interface components {
             next?: string | null;
         };
         /** @description A part of a list. */
+        List_Person: {
+            items: {
+                disabled: boolean;
+                display: string;
+                made: components["schemas"]["Time"];
+                made_by: string;
+                name: string;
+                /** @description Comes by the identity provider, which says what they are here. */
+                provided: boolean;
+                /** @description `viewer`, `operator`, `approver` or `admin`, by project. */
+                roles: {
+                    [key: string]: string;
+                };
+            }[];
+            /** @description Cursor of the rest; absent on the last page. */
+            next?: string | null;
+        };
+        /** @description A part of a list. */
         List_Policy: {
             items: {
                 approval?: components["schemas"]["PolicyApproval"];
@@ -2734,6 +2966,20 @@ export interface components {
                  * @description So many labels that came in since the last run ask for one.
                  */
                 volume?: number | null;
+            }[];
+            /** @description Cursor of the rest; absent on the last page. */
+            next?: string | null;
+        };
+        /** @description A part of a list. */
+        List_Project: {
+            items: {
+                datasets: string[];
+                made: components["schemas"]["Time"];
+                made_by: string;
+                models: string[];
+                name: string;
+                /** @description Assigned to it. `default` has all that no other project has. */
+                sites: string[];
             }[];
             /** @description Cursor of the rest; absent on the last page. */
             next?: string | null;
@@ -2817,21 +3063,50 @@ export interface components {
             next?: string | null;
         };
         /** @description A part of a list. */
-        List_Site: {
+        List_Session: {
             items: {
-                activation: components["schemas"]["SiteHours"];
-                consent: components["schemas"]["ConsentRule"];
-                download: components["schemas"]["SiteHours"];
-                /** Format: int32 */
-                in_flight_max?: number | null;
+                /** @description What the browser calls itself. */
+                agent: string;
+                id: string;
+                made: components["schemas"]["Time"];
+                /** @description Within a minute. */
+                seen: components["schemas"]["Time"];
+                /** @description The one that you ask with. */
+                this: boolean;
+            }[];
+            /** @description Cursor of the rest; absent on the last page. */
+            next?: string | null;
+        };
+        /** @description A part of a list. */
+        List_Site: {
+            items: (components["schemas"]["SiteRules"] & {
                 /**
                  * Format: int64
                  * @description For If-Match; 0 if the site has no rules of its own.
                  */
                 revision: number;
                 site: string;
-                /** @description An IANA zone, such as `Europe/Berlin`: what the windows are written in. */
-                zone: string;
+            })[];
+            /** @description Cursor of the rest; absent on the last page. */
+            next?: string | null;
+        };
+        /** @description A part of a list. */
+        List_Token: {
+            items: {
+                expires: components["schemas"]["Time"];
+                id: string;
+                label: string;
+                made: components["schemas"]["Time"];
+                /** @description Of a builder's: the only models it builds; none if all of the project. */
+                models?: string[];
+                person: string;
+                /** @description The only project it reaches; absent if it reaches all of its owner's. */
+                project?: string | null;
+                /** @description `viewer`, `operator`, `approver`, `admin` or `builder`: no more than its owner is. */
+                role: string;
+                /** @description `good`, `expired` or `revoked`. */
+                state: string;
+                used?: components["schemas"]["Time"] | null;
             }[];
             /** @description Cursor of the rest; absent on the last page. */
             next?: string | null;
@@ -2857,50 +3132,8 @@ export interface components {
             next?: string | null;
         };
         /** @description A part of a list. */
-        List_UndeliveredEvent: {
-            items: {
-                /** @description Whether it is about to be sent again. */
-                again: boolean;
-                /** @description When it was put aside. */
-                at: components["schemas"]["Time"];
-                /**
-                 * Format: int64
-                 * @description Number of the log entry.
-                 */
-                entry: number;
-                kind: string;
-                sentence: string;
-                subject: string;
-                why: string;
-            }[];
-            /** @description Cursor of the rest; absent on the last page. */
-            next?: string | null;
-        };
-        /** @description A part of a list. */
         List_Value: {
             items: unknown[];
-            /** @description Cursor of the rest; absent on the last page. */
-            next?: string | null;
-        };
-        /** @description A part of a list. */
-        List_Webhook: {
-            items: {
-                /**
-                 * Format: int64
-                 * @description Log entries that it was not told of yet.
-                 */
-                behind: number;
-                /** @description Kinds of log entries, or what kinds begin with. */
-                events: string[];
-                name: string;
-                /**
-                 * Format: int64
-                 * @description Events that it would not take, kept for people.
-                 */
-                undelivered: number;
-                /** @description Without what may be a secret. */
-                url: string;
-            }[];
             /** @description Cursor of the rest; absent on the last page. */
             next?: string | null;
         };
@@ -2918,12 +3151,40 @@ export interface components {
             subject: string;
             world_at: components["schemas"]["Time"];
         };
+        Login: {
+            name: string;
+            /** Format: password */
+            password: string;
+        };
+        /** @description How one may come in. */
+        LoginOptions: {
+            /** @description `open`: whoever reaches this server is the operator. `required`: people prove who they are. */
+            mode: string;
+            /** @description What the button for the identity provider says; absent if there is none. */
+            provider?: string | null;
+            /** @description Nobody has an account yet: the link that the server printed when it started makes the first. */
+            setup: boolean;
+        };
         LostReports: {
             boot: string;
             /** Format: int64 */
             reports: number;
             /** @description When the first of them was missed. */
             since: components["schemas"]["Time"];
+        };
+        Me: {
+            /** @description You may administer the whole fleet. */
+            administrator: boolean;
+            /** @description `session`, `token`, or `address` in the open mode. */
+            by: string;
+            /** @description As other people know you. */
+            display: string;
+            /** @description `open`: whoever reaches this server is the operator. `required`: you have shown who you are. */
+            mode: string;
+            name: string;
+            /** @description What you are, by project. */
+            roles: components["schemas"]["MyRole"][];
+            until?: components["schemas"]["Time"] | null;
         };
         Model: {
             aliases: components["schemas"]["Alias"][];
@@ -2978,6 +3239,11 @@ export interface components {
             notes: components["schemas"]["VersionNotes"];
             runs_on: components["schemas"]["RunsOn"];
             variants: components["schemas"]["ModelVariant"][];
+        };
+        MyRole: {
+            project: string;
+            /** @description `viewer`, `operator`, `approver`, `admin` or `builder`. */
+            role: string;
         };
         Need: {
             detail: string;
@@ -3069,7 +3335,7 @@ export interface components {
             /** @description The content of the file that a box is enrolled with. */
             file: Record<string, never>;
         };
-        NewLease: {
+        NewLease: components["schemas"]["WhyBody"] & {
             /** @description Either a box or a site. */
             device?: string | null;
             /**
@@ -3079,9 +3345,30 @@ export interface components {
             for_s: number;
             /** @description Who holds it; you, if absent. */
             owner?: string | null;
-            /** @description Such as `MRI running`. */
-            reason?: string;
             site?: string | null;
+        };
+        NewPassword: {
+            /** Format: password */
+            new: string;
+            /**
+             * Format: password
+             * @description The one that you have.
+             */
+            old: string;
+        };
+        NewPerson: {
+            display: string;
+            /** @description What they log in with, and what the log calls them. */
+            name: string;
+            /** Format: password */
+            password?: string | null;
+            /** @description `viewer`, `operator`, `approver` or `admin`, by project. */
+            roles?: {
+                [key: string]: string;
+            };
+        };
+        NewProject: {
+            name: string;
         };
         NewRollout: components["schemas"]["Plan"] & {
             /** @description A bundle's path in the catalogue, the SHA-256 of its manifest, or `model@alias`: what the alias points at now. */
@@ -3102,6 +3389,27 @@ export interface components {
             tags: {
                 [key: string]: string;
             };
+        };
+        NewToken: {
+            /**
+             * Format: int64
+             * @description For how long, in seconds: 90 days if absent, 366 at most.
+             * @default 7776000
+             */
+            for_s?: number;
+            /** @description What it is for. */
+            label: string;
+            /** @description Of a builder's: the only models it builds. */
+            models?: string[];
+            /** @description All of yours, if absent. */
+            project?: string | null;
+            role: components["schemas"]["TokenRole"];
+        };
+        /** @description What was made. The secret is shown this once. */
+        NewTokenMade: {
+            /** @description What to send: `Authorization: Bearer` and this. */
+            secret: string;
+            token: components["schemas"]["Token"];
         };
         NewVersionNotes: {
             description?: string;
@@ -3189,6 +3497,29 @@ export interface components {
              * @description Observed above expected, in standard errors.
              */
             z?: number | null;
+        };
+        Person: {
+            disabled: boolean;
+            display: string;
+            made: components["schemas"]["Time"];
+            made_by: string;
+            name: string;
+            /** @description Comes by the identity provider, which says what they are here. */
+            provided: boolean;
+            /** @description `viewer`, `operator`, `approver` or `admin`, by project. */
+            roles: {
+                [key: string]: string;
+            };
+        };
+        /** @description What is left out stays. */
+        PersonChange: {
+            disabled?: boolean | null;
+            /** Format: password */
+            password?: string | null;
+            /** @description All of them: what is not here is taken away. */
+            roles?: {
+                [key: string]: string;
+            } | null;
         };
         /** @description Everything that a plan says; what is left out has its default. */
         Plan: {
@@ -3392,9 +3723,18 @@ export interface components {
          * @description Stable: programs may rely on these words.
          * @enum {string}
          */
-        ProblemCode: "bad_path" | "bad_query" | "bad_header" | "bad_body" | "invalid" | "not_found" | "no_route" | "method_not_allowed" | "stale" | "state" | "rollout_open" | "no_root" | "fingerprint_mismatch" | "trigger_refused" | "lease_lost" | "not_catalogued" | "revoked" | "empty_cohort" | "digest_mismatch" | "rule_broken" | "trust_refused" | "too_large" | "unsupported_media" | "cross_site" | "wrong_host" | "timed_out" | "busy" | "internal";
+        ProblemCode: "bad_path" | "bad_query" | "bad_header" | "bad_body" | "invalid" | "unauthenticated" | "forbidden" | "not_found" | "no_route" | "method_not_allowed" | "stale" | "state" | "rollout_open" | "no_root" | "fingerprint_mismatch" | "trigger_refused" | "lease_lost" | "not_catalogued" | "revoked" | "empty_cohort" | "digest_mismatch" | "rule_broken" | "trust_refused" | "too_large" | "unsupported_media" | "cross_site" | "wrong_host" | "too_fast" | "key_reused" | "timed_out" | "busy" | "internal";
         ProgressBody: {
             log?: string[];
+        };
+        Project: {
+            datasets: string[];
+            made: components["schemas"]["Time"];
+            made_by: string;
+            models: string[];
+            name: string;
+            /** @description Assigned to it. `default` has all that no other project has. */
+            sites: string[];
         };
         PublishedBundle: {
             path: string;
@@ -3659,6 +3999,25 @@ export interface components {
             /** @default null */
             sites?: string[] | null;
         };
+        Session: {
+            /** @description What the browser calls itself. */
+            agent: string;
+            id: string;
+            made: components["schemas"]["Time"];
+            /** @description Within a minute. */
+            seen: components["schemas"]["Time"];
+            /** @description The one that you ask with. */
+            this: boolean;
+        };
+        Setup: {
+            /** @description As other people know you. */
+            display: string;
+            name: string;
+            /** Format: password */
+            password: string;
+            /** @description What stands behind the `#` of the link. */
+            token: string;
+        };
         ShadowDay: {
             /** @description Digest of the one that answered. */
             against: string;
@@ -3678,20 +4037,13 @@ export interface components {
             rows: number;
             slot: string;
         };
-        Site: {
-            activation: components["schemas"]["SiteHours"];
-            consent: components["schemas"]["ConsentRule"];
-            download: components["schemas"]["SiteHours"];
-            /** Format: int32 */
-            in_flight_max?: number | null;
+        Site: components["schemas"]["SiteRules"] & {
             /**
              * Format: int64
              * @description For If-Match; 0 if the site has no rules of its own.
              */
             revision: number;
             site: string;
-            /** @description An IANA zone, such as `Europe/Berlin`: what the windows are written in. */
-            zone: string;
         };
         SiteCount: {
             /** Format: int64 */
@@ -3966,6 +4318,22 @@ export interface components {
             sentence: string;
             world_at: components["schemas"]["Time"];
         };
+        Token: {
+            expires: components["schemas"]["Time"];
+            id: string;
+            label: string;
+            made: components["schemas"]["Time"];
+            /** @description Of a builder's: the only models it builds; none if all of the project. */
+            models?: string[];
+            person: string;
+            /** @description The only project it reaches; absent if it reaches all of its owner's. */
+            project?: string | null;
+            /** @description `viewer`, `operator`, `approver`, `admin` or `builder`: no more than its owner is. */
+            role: string;
+            /** @description `good`, `expired` or `revoked`. */
+            state: string;
+            used?: components["schemas"]["Time"] | null;
+        };
         TokenBody: {
             builder: string;
             /**
@@ -3974,6 +4342,8 @@ export interface components {
              */
             seconds: number;
         };
+        /** @enum {string} */
+        TokenRole: "viewer" | "operator" | "approver" | "admin" | "builder";
         TrainedOn: {
             /** @description Who holds the run's lease. */
             builder: string;
@@ -4040,21 +4410,6 @@ export interface components {
         TrustFiles: {
             files: components["schemas"]["TrustFile"][];
         };
-        UndeliveredEvent: {
-            /** @description Whether it is about to be sent again. */
-            again: boolean;
-            /** @description When it was put aside. */
-            at: components["schemas"]["Time"];
-            /**
-             * Format: int64
-             * @description Number of the log entry.
-             */
-            entry: number;
-            kind: string;
-            sentence: string;
-            subject: string;
-            why: string;
-        };
         Values: {
             /** Format: double */
             max: number;
@@ -4084,22 +4439,9 @@ export interface components {
             next?: string | null;
             sentence: string;
         };
-        Webhook: {
-            /**
-             * Format: int64
-             * @description Log entries that it was not told of yet.
-             */
-            behind: number;
-            /** @description Kinds of log entries, or what kinds begin with. */
-            events: string[];
+        /** @description Who came in. The session is in the cookie. */
+        Welcome: {
             name: string;
-            /**
-             * Format: int64
-             * @description Events that it would not take, kept for people.
-             */
-            undelivered: number;
-            /** @description Without what may be a secret. */
-            url: string;
         };
         /** @description Who did it. */
         Who: {
@@ -4121,89 +4463,7 @@ export interface components {
             value: number;
         };
     };
-    responses: {
-        /** @description The server is busy, or its database away */
-        Busy: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description A page of another site asks for a change */
-        CrossSite: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description Something failed inside; the log says what, under the id that the answer has */
-        Internal: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description The body has a field that is missing, unknown or out of its bounds */
-        Invalid: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description The address, the query, a header or the body cannot be read */
-        Malformed: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description The body is not said to be JSON */
-        NoJson: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description The answer took too long */
-        TimedOut: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description The body is too long */
-        TooLarge: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description The server is not known by the name that was asked */
-        WrongHost: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-    };
+    responses: never;
     parameters: never;
     requestBodies: never;
     headers: never;
@@ -4214,6 +4474,7 @@ export type Alias = components['schemas']['Alias'];
 export type Approval = components['schemas']['Approval'];
 export type Approve = components['schemas']['Approve'];
 export type AskedDevice = components['schemas']['AskedDevice'];
+export type Assignment = components['schemas']['Assignment'];
 export type BaselineView = components['schemas']['BaselineView'];
 export type Bundle = components['schemas']['Bundle'];
 export type BundleName = components['schemas']['BundleName'];
@@ -4288,22 +4549,28 @@ export type List_Incident = components['schemas']['List_Incident'];
 export type List_Lease = components['schemas']['List_Lease'];
 export type List_LogEntry = components['schemas']['List_LogEntry'];
 export type List_ModelSummary = components['schemas']['List_ModelSummary'];
+export type List_Person = components['schemas']['List_Person'];
 export type List_Policy = components['schemas']['List_Policy'];
+export type List_Project = components['schemas']['List_Project'];
 export type List_RolloutDevice = components['schemas']['List_RolloutDevice'];
 export type List_RolloutSummary = components['schemas']['List_RolloutSummary'];
 export type List_Run = components['schemas']['List_Run'];
+export type List_Session = components['schemas']['List_Session'];
 export type List_Site = components['schemas']['List_Site'];
+export type List_Token = components['schemas']['List_Token'];
 export type List_Trigger = components['schemas']['List_Trigger'];
-export type List_UndeliveredEvent = components['schemas']['List_UndeliveredEvent'];
 export type List_Value = components['schemas']['List_Value'];
-export type List_Webhook = components['schemas']['List_Webhook'];
 export type LogEntry = components['schemas']['LogEntry'];
+export type Login = components['schemas']['Login'];
+export type LoginOptions = components['schemas']['LoginOptions'];
 export type LostReports = components['schemas']['LostReports'];
+export type Me = components['schemas']['Me'];
 export type Model = components['schemas']['Model'];
 export type ModelSpread = components['schemas']['ModelSpread'];
 export type ModelSummary = components['schemas']['ModelSummary'];
 export type ModelVariant = components['schemas']['ModelVariant'];
 export type ModelVersion = components['schemas']['ModelVersion'];
+export type MyRole = components['schemas']['MyRole'];
 export type Need = components['schemas']['Need'];
 export type NewAlias = components['schemas']['NewAlias'];
 export type NewBody = components['schemas']['NewBody'];
@@ -4312,14 +4579,21 @@ export type NewCohort = components['schemas']['NewCohort'];
 export type NewDatasetVersion = components['schemas']['NewDatasetVersion'];
 export type NewEnrolment = components['schemas']['NewEnrolment'];
 export type NewLease = components['schemas']['NewLease'];
+export type NewPassword = components['schemas']['NewPassword'];
+export type NewPerson = components['schemas']['NewPerson'];
+export type NewProject = components['schemas']['NewProject'];
 export type NewRollout = components['schemas']['NewRollout'];
 export type NewRun = components['schemas']['NewRun'];
 export type NewTags = components['schemas']['NewTags'];
+export type NewToken = components['schemas']['NewToken'];
+export type NewTokenMade = components['schemas']['NewTokenMade'];
 export type NewVersionNotes = components['schemas']['NewVersionNotes'];
 export type Outcome = components['schemas']['Outcome'];
 export type Overview = components['schemas']['Overview'];
 export type Performance = components['schemas']['Performance'];
 export type PerformanceDay = components['schemas']['PerformanceDay'];
+export type Person = components['schemas']['Person'];
+export type PersonChange = components['schemas']['PersonChange'];
 export type Plan = components['schemas']['Plan'];
 export type Policy = components['schemas']['Policy'];
 export type PolicyApproval = components['schemas']['PolicyApproval'];
@@ -4331,6 +4605,7 @@ export type PolicyTrigger = components['schemas']['PolicyTrigger'];
 export type Problem = components['schemas']['Problem'];
 export type ProblemCode = components['schemas']['ProblemCode'];
 export type ProgressBody = components['schemas']['ProgressBody'];
+export type Project = components['schemas']['Project'];
 export type PublishedBundle = components['schemas']['PublishedBundle'];
 export type Reason = components['schemas']['Reason'];
 export type RehearsedStage = components['schemas']['RehearsedStage'];
@@ -4357,6 +4632,8 @@ export type RunningBundle = components['schemas']['RunningBundle'];
 export type RunsOn = components['schemas']['RunsOn'];
 export type ScoreBand = components['schemas']['ScoreBand'];
 export type Selector = components['schemas']['Selector'];
+export type Session = components['schemas']['Session'];
+export type Setup = components['schemas']['Setup'];
 export type ShadowDay = components['schemas']['ShadowDay'];
 export type Site = components['schemas']['Site'];
 export type SiteCount = components['schemas']['SiteCount'];
@@ -4382,7 +4659,9 @@ export type TelemetryPoint = components['schemas']['TelemetryPoint'];
 export type TelemetrySpan = components['schemas']['TelemetrySpan'];
 export type Time = components['schemas']['Time'];
 export type TimelineEntry = components['schemas']['TimelineEntry'];
+export type Token = components['schemas']['Token'];
 export type TokenBody = components['schemas']['TokenBody'];
+export type TokenRole = components['schemas']['TokenRole'];
 export type TrainedOn = components['schemas']['TrainedOn'];
 export type TrainedOnOne = components['schemas']['TrainedOnOne'];
 export type TrainerResult = components['schemas']['TrainerResult'];
@@ -4391,23 +4670,13 @@ export type TriggerCause = components['schemas']['TriggerCause'];
 export type TrustAccepted = components['schemas']['TrustAccepted'];
 export type TrustFile = components['schemas']['TrustFile'];
 export type TrustFiles = components['schemas']['TrustFiles'];
-export type UndeliveredEvent = components['schemas']['UndeliveredEvent'];
 export type Values = components['schemas']['Values'];
 export type VersionNotes = components['schemas']['VersionNotes'];
 export type WaitingFor = components['schemas']['WaitingFor'];
-export type Webhook = components['schemas']['Webhook'];
+export type Welcome = components['schemas']['Welcome'];
 export type Who = components['schemas']['Who'];
 export type WhyBody = components['schemas']['WhyBody'];
 export type Within = components['schemas']['Within'];
-export type ResponseBusy = components['responses']['Busy'];
-export type ResponseCrossSite = components['responses']['CrossSite'];
-export type ResponseInternal = components['responses']['Internal'];
-export type ResponseInvalid = components['responses']['Invalid'];
-export type ResponseMalformed = components['responses']['Malformed'];
-export type ResponseNoJson = components['responses']['NoJson'];
-export type ResponseTimedOut = components['responses']['TimedOut'];
-export type ResponseTooLarge = components['responses']['TooLarge'];
-export type ResponseWrongHost = components['responses']['WrongHost'];
 export type $defs = Record<string, never>;
 export interface operations {
     get_blob: {
@@ -4431,20 +4700,42 @@ export interface operations {
                     "application/octet-stream": number[];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Not here */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     put_blob: {
@@ -4477,30 +4768,51 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too long; nothing was kept */
             413: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
             /** @description Not what the digest says; nothing was kept */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     head_blob: {
@@ -4522,7 +4834,20 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             /** @description Not here */
             404: {
                 headers: {
@@ -4530,10 +4855,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
         };
     };
     list_bundles: {
@@ -4562,13 +4890,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_bundle: {
@@ -4591,19 +4942,41 @@ export interface operations {
                     "application/json": components["schemas"]["Bundle"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_captures: {
@@ -4633,13 +5006,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     ask_capture: {
@@ -4663,14 +5059,30 @@ export interface operations {
                     "application/json": components["schemas"]["Capture"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description No box runs it, or one is asked for too much */
@@ -4679,23 +5091,26 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_capture: {
@@ -4717,19 +5132,41 @@ export interface operations {
                     "application/json": components["schemas"]["Capture"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     cancel_capture: {
@@ -4755,14 +5192,30 @@ export interface operations {
                     "application/json": components["schemas"]["Capture"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description It is cancelled already */
@@ -4771,16 +5224,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_cohorts: {
@@ -4810,13 +5265,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_cohort: {
@@ -4838,19 +5316,41 @@ export interface operations {
                     "application/json": components["schemas"]["Cohort"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     put_cohort: {
@@ -4879,30 +5379,49 @@ export interface operations {
                     "application/json": components["schemas"]["Cohort"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             412: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     remove_cohort: {
@@ -4926,23 +5445,41 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_dataset_blob: {
@@ -4966,20 +5503,42 @@ export interface operations {
                     "application/octet-stream": number[];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Not here */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     put_dataset_blob: {
@@ -5012,30 +5571,51 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too long; nothing was kept */
             413: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
             /** @description Not what the digest says; nothing was kept */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     head_dataset_blob: {
@@ -5057,7 +5637,20 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             /** @description Not here */
             404: {
                 headers: {
@@ -5065,10 +5658,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
         };
     };
     list_datasets: {
@@ -5098,13 +5694,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     compare_datasets: {
@@ -5130,19 +5749,41 @@ export interface operations {
                     "application/json": components["schemas"]["DatasetComparison"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_dataset_versions: {
@@ -5174,13 +5815,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     add_dataset_version: {
@@ -5215,32 +5879,51 @@ export interface operations {
                     "application/json": components["schemas"]["DatasetVersionDetail"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description A file is not here yet */
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             /** @description It contradicts itself, its files or its rules */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_dataset_version: {
@@ -5264,19 +5947,41 @@ export interface operations {
                     "application/json": components["schemas"]["DatasetVersionDetail"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_dataset_profile: {
@@ -5300,19 +6005,41 @@ export interface operations {
                     "application/json": Record<string, never>;
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_devices: {
@@ -5351,13 +6078,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_device: {
@@ -5379,19 +6129,41 @@ export interface operations {
                     "application/json": components["schemas"]["DeviceDetail"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_device_lineage: {
@@ -5421,7 +6193,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             404: {
@@ -5429,13 +6219,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_device_tags: {
@@ -5457,19 +6252,41 @@ export interface operations {
                     "application/json": components["schemas"]["DeviceTags"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     put_device_tags: {
@@ -5498,14 +6315,30 @@ export interface operations {
                     "application/json": components["schemas"]["DeviceTags"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             412: {
@@ -5513,23 +6346,26 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_device_telemetry: {
@@ -5563,7 +6399,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             404: {
@@ -5571,13 +6425,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_drift: {
@@ -5607,13 +6466,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_drift_heatmap: {
@@ -5644,13 +6526,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_drift_histogram: {
@@ -5684,7 +6589,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             404: {
@@ -5692,13 +6615,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_performance: {
@@ -5725,13 +6653,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_enrolments: {
@@ -5761,13 +6712,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     create_enrolment: {
@@ -5791,30 +6765,49 @@ export interface operations {
                     "application/json": components["schemas"]["NewEnrolment"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     cancel_enrolment: {
@@ -5840,23 +6833,41 @@ export interface operations {
                     "application/json": components["schemas"]["Enrolment"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     follow_events: {
@@ -5883,19 +6894,42 @@ export interface operations {
                     "text/event-stream": components["schemas"]["EventData"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many viewers */
             503: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            504: components["responses"]["TimedOut"];
         };
     };
     list_freezes: {
@@ -5915,10 +6949,33 @@ export interface operations {
                     "application/json": components["schemas"]["List_Freeze"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     freeze: {
@@ -5942,22 +6999,41 @@ export interface operations {
                     "application/json": components["schemas"]["List_Freeze"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     thaw: {
@@ -5981,24 +7057,42 @@ export interface operations {
                     "application/json": components["schemas"]["List_Freeze"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description It is not frozen */
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_identities: {
@@ -6030,13 +7124,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_identity: {
@@ -6058,19 +7175,41 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     accept_identity: {
@@ -6096,14 +7235,30 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -6111,16 +7266,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     dismiss_suspicion: {
@@ -6146,14 +7303,30 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -6161,16 +7334,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     quarantine_identity: {
@@ -6196,14 +7371,30 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -6211,16 +7402,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     reject_identity: {
@@ -6246,14 +7439,30 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -6261,16 +7470,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     release_identity: {
@@ -6296,14 +7507,30 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -6311,16 +7538,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     revoke_identity: {
@@ -6346,14 +7575,30 @@ export interface operations {
                     "application/json": components["schemas"]["Identity"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -6361,16 +7606,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_incidents: {
@@ -6401,13 +7648,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_incident: {
@@ -6429,19 +7699,41 @@ export interface operations {
                     "application/json": components["schemas"]["Incident"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     acknowledge_incident: {
@@ -6467,14 +7759,30 @@ export interface operations {
                     "application/json": components["schemas"]["Incident"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -6482,16 +7790,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     close_incident: {
@@ -6517,14 +7827,30 @@ export interface operations {
                     "application/json": components["schemas"]["Incident"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -6532,16 +7858,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_leases: {
@@ -6571,13 +7899,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     take_lease: {
@@ -6601,30 +7952,49 @@ export interface operations {
                     "application/json": components["schemas"]["Lease"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     release_lease: {
@@ -6650,23 +8020,41 @@ export interface operations {
                     "application/json": components["schemas"]["Lease"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_lineage_events: {
@@ -6696,13 +8084,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_log: {
@@ -6734,13 +8145,334 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_login: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoginOptions"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    log_in: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Login"];
+            };
+        };
+        responses: {
+            /** @description The session is in the cookie */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Welcome"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server runs in the open mode */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    start_oidc: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description To the provider */
+            303: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    finish_oidc: {
+        parameters: {
+            query?: {
+                code?: string;
+                state?: string;
+                error?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description To the dashboard, or back to the login page */
+            303: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no provider */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    log_out: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_me: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Me"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_password: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPassword"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_models: {
@@ -6770,13 +8502,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_model: {
@@ -6808,7 +8563,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             404: {
@@ -6816,13 +8589,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     put_model_alias: {
@@ -6852,14 +8630,30 @@ export interface operations {
                     "application/json": components["schemas"]["Alias"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description The fleet moves this name by itself */
@@ -6868,7 +8662,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             412: {
@@ -6876,23 +8670,26 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     remove_model_alias: {
@@ -6917,14 +8714,30 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -6932,16 +8745,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_model_version: {
@@ -6965,19 +8780,41 @@ export interface operations {
                     "application/json": components["schemas"]["ModelVersion"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_version_lineage: {
@@ -7001,19 +8838,41 @@ export interface operations {
                     "application/json": components["schemas"]["LineageGraph"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     put_version_notes: {
@@ -7043,14 +8902,30 @@ export interface operations {
                     "application/json": components["schemas"]["VersionNotes"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             412: {
@@ -7058,23 +8933,26 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_overview: {
@@ -7094,10 +8972,292 @@ export interface operations {
                     "application/json": components["schemas"]["Overview"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_people: {
+        parameters: {
+            query?: {
+                /** @description Items at most, 1 to 500. */
+                limit?: number;
+                /** @description `next` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_Person"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_person: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPerson"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Person"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The name is taken */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_person: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Person"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_person: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PersonChange"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Person"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nobody could administer the fleet any more */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_policies: {
@@ -7127,13 +9287,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_policy: {
@@ -7157,20 +9340,42 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The model has none */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     put_policy: {
@@ -7199,30 +9404,243 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             412: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_projects: {
+        parameters: {
+            query?: {
+                /** @description Items at most, 1 to 500. */
+                limit?: number;
+                /** @description `next` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_Project"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_project: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewProject"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Project"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The name is taken */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    assign_to_project: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Assignment"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Project"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_rollouts: {
@@ -7256,13 +9674,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     create_rollout: {
@@ -7299,32 +9740,51 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description An open rollout brings the same bundle */
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             /** @description It cannot work */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_rollout: {
@@ -7348,19 +9808,41 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     abort_rollout: {
@@ -7389,14 +9871,30 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -7405,7 +9903,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -7414,16 +9912,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     approve_rollout: {
@@ -7452,14 +9952,30 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -7468,7 +9984,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -7477,16 +9993,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_rollout_devices: {
@@ -7513,19 +10031,41 @@ export interface operations {
                     "application/json": components["schemas"]["List_RolloutDevice"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_rollout_evidence: {
@@ -7548,19 +10088,41 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_rollout_journal: {
@@ -7588,19 +10150,41 @@ export interface operations {
                     "application/json": components["schemas"]["List_Value"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     pause_rollout: {
@@ -7629,14 +10213,30 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -7645,7 +10245,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -7654,16 +10254,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     promote_rollout: {
@@ -7692,14 +10294,30 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -7708,7 +10326,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -7717,16 +10335,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     resume_rollout: {
@@ -7755,14 +10375,30 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -7771,7 +10407,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -7780,16 +10416,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     retry_rollout: {
@@ -7818,14 +10456,30 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -7834,7 +10488,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -7843,16 +10497,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     rollback_rollout: {
@@ -7881,14 +10537,30 @@ export interface operations {
                     "application/json": components["schemas"]["Rollout"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description Its state does not allow this */
@@ -7897,7 +10569,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description It changed since you looked */
@@ -7906,16 +10578,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_runs: {
@@ -7946,13 +10620,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     create_run: {
@@ -7976,31 +10673,50 @@ export interface operations {
                     "application/json": components["schemas"]["Run"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Refused, for example because one is under way; the refusal is kept */
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     claim_run: {
@@ -8032,22 +10748,41 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_run: {
@@ -8069,19 +10804,41 @@ export interface operations {
                     "application/json": components["schemas"]["Run"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     approve_run: {
@@ -8107,14 +10864,30 @@ export interface operations {
                     "application/json": components["schemas"]["Run"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description It is no candidate, or you asked for the run or approved it yourself */
@@ -8123,16 +10896,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     cancel_run: {
@@ -8158,14 +10933,30 @@ export interface operations {
                     "application/json": components["schemas"]["Run"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -8173,16 +10964,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_run_datasets: {
@@ -8204,19 +10997,41 @@ export interface operations {
                     "application/json": components["schemas"]["List_DatasetVersion"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     set_run_datasets: {
@@ -8242,14 +11057,30 @@ export interface operations {
                     "application/json": components["schemas"]["List_DatasetVersion"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description The run is not yours any more */
@@ -8258,16 +11089,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     finish_run: {
@@ -8293,14 +11126,30 @@ export interface operations {
                     "application/json": components["schemas"]["Run"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description The run is not yours any more */
@@ -8309,24 +11158,27 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             /** @description The catalogue does not list what was published */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     heartbeat_run: {
@@ -8352,14 +11204,30 @@ export interface operations {
                     "application/json": components["schemas"]["HeartbeatAnswer"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description The run is not yours any more: stop */
@@ -8368,16 +11236,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     reject_run: {
@@ -8403,14 +11273,30 @@ export interface operations {
                     "application/json": components["schemas"]["Run"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             409: {
@@ -8418,16 +11304,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
-            422: components["responses"]["Invalid"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_run_result: {
@@ -8459,13 +11347,30 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description The run is not yours */
@@ -8474,13 +11379,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     hand_back_run_result: {
@@ -8506,15 +11416,13 @@ export interface operations {
                     "application/json": components["schemas"]["TrainerResult"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
             /** @description No such run, or the token is not good for it */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description Another result was handed back already */
@@ -8523,24 +11431,27 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             /** @description A file is named wrongly or was not uploaded */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     put_run_result_file: {
@@ -8574,15 +11485,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
             /** @description No such run, or the token is not good for it */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description The result was handed back already */
@@ -8591,7 +11500,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description Too long; nothing was kept */
@@ -8600,22 +11509,27 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
             /** @description Not what the digest says; nothing was kept */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     say_run_progress: {
@@ -8640,31 +11554,32 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
             /** @description No such run, or the token is not good for it */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     open_run_result: {
@@ -8690,14 +11605,30 @@ export interface operations {
                     "application/json": components["schemas"]["ResultToken"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             /** @description The run is not yours */
@@ -8706,23 +11637,184 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_sessions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_Session"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    revoke_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_up: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Setup"];
+            };
+        };
+        responses: {
+            /** @description The session is in the cookie */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Welcome"];
+                };
+            };
+            /** @description The link is not good, or not any more */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_sites: {
@@ -8752,13 +11844,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_site: {
@@ -8782,11 +11897,33 @@ export interface operations {
                     "application/json": components["schemas"]["Site"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     put_site: {
@@ -8815,30 +11952,49 @@ export interface operations {
                     "application/json": components["schemas"]["Site"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             412: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     tag_devices: {
@@ -8865,22 +12021,41 @@ export interface operations {
                     "application/json": components["schemas"]["TaggedMany"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
-            413: components["responses"]["TooLarge"];
-            415: components["responses"]["NoJson"];
-            421: components["responses"]["WrongHost"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_telemetry: {
@@ -8900,10 +12075,214 @@ export interface operations {
                     "application/json": components["schemas"]["TelemetryKept"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_tokens: {
+        parameters: {
+            query?: {
+                /** @description Those of all people; for administrators of the fleet. */
+                all?: boolean;
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_Token"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewToken"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewTokenMade"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    revoke_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Token"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_triggers: {
@@ -8932,13 +12311,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     list_trust_files: {
@@ -8958,10 +12360,33 @@ export interface operations {
                     "application/json": components["schemas"]["TrustFiles"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     get_trust_file: {
@@ -8982,22 +12407,44 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": number[];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     put_trust_file: {
@@ -9013,7 +12460,7 @@ export interface operations {
         /** @description The signed bytes */
         requestBody: {
             content: {
-                "application/octet-stream": number[];
+                "application/json": number[];
             };
         };
         responses: {
@@ -9025,126 +12472,42 @@ export interface operations {
                     "application/json": components["schemas"]["TrustAccepted"];
                 };
             };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
-            413: components["responses"]["TooLarge"];
-            421: components["responses"]["WrongHost"];
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Refused with every fault; nothing was changed */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
-        };
-    };
-    list_webhooks: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List_Webhook"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
-        };
-    };
-    list_undelivered: {
-        parameters: {
-            query?: {
-                /** @description Items at most, 1 to 500. */
-                limit?: number;
-                /** @description `next` of the page before. */
-                cursor?: string;
-            };
-            header?: never;
-            path: {
-                name: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["List_UndeliveredEvent"];
-                };
-            };
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
-        };
-    };
-    retry_undelivered: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                name: string;
-                entry: number;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description It is sent as soon as the webhook answers */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            400: components["responses"]["Malformed"];
-            403: components["responses"]["CrossSite"];
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            421: components["responses"]["WrongHost"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["Busy"];
-            504: components["responses"]["TimedOut"];
         };
     };
 }

@@ -4,6 +4,7 @@ import { Link, Outlet, useLocation } from "@tanstack/react-router";
 import { useEffect, useRef, useState } from "react";
 import { Brand, Icon, type IconName } from "../parts/Icon";
 import { text } from "../strings";
+import { Account } from "./Account";
 import { Clocks } from "./Clocks";
 import { Freezes } from "./Freezes";
 import { LiveBadge, useLive } from "./live";
@@ -22,7 +23,13 @@ const entries = [
   { to: "/settings", label: text.nav.settings, icon: "settings" },
 ] as const satisfies { to: string; label: string; icon: IconName }[];
 
+/** Who is not logged in sees the page alone: the frame asks for what is not theirs to see. */
 export function Shell() {
+  const { pathname } = useLocation();
+  return pathname === "/login" || pathname === "/setup" ? <Outlet /> : <Frame />;
+}
+
+function Frame() {
   const [help, setHelp] = useState(false);
   const seek = useRef<HTMLInputElement>(null);
   const { toggle } = useLive();
@@ -43,6 +50,7 @@ export function Shell() {
           <Clocks />
           <Zone />
           <LiveBadge />
+          <Account />
           <ThemeToggle />
           <Tooltip label={text.help.open}>
             <ActionIcon variant="default" size="md" onClick={() => setHelp(true)} aria-label={text.help.open}>

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::super::bundles::BundleView;
 use super::super::parts::{Spread, TimelineEntry, Who};
 use super::super::problem::Answer;
+use super::super::sight::Sight;
 use super::super::survey::Survey;
 use super::super::time::Time;
 use crate::registry::is_kept;
@@ -203,9 +204,9 @@ pub(super) struct Places {
 }
 
 impl Places {
-    pub(super) async fn look(db: &mut Control) -> Answer<Self> {
+    pub(super) async fn look(db: &mut Control, sight: &Sight) -> Answer<Self> {
         let mut sites: BTreeMap<Digest, BTreeMap<SiteName, u64>> = BTreeMap::new();
-        let survey = Survey::with(db, |device| {
+        let survey = Survey::with(db, sight, |device| {
             let slots = device.state.iter().flat_map(|state| &state.slots);
             for running in slots.filter_map(|slot| slot.current.as_ref()) {
                 let here = sites.entry(running.bundle.sha256).or_default();

@@ -9,7 +9,8 @@ use super::super::App;
 use super::super::extract::Id;
 use super::super::parts::Who;
 use super::super::problem::{Answer, Code, Problem, ProblemBody};
-use super::journal::whole;
+use super::super::sight::Sight;
+use super::journal::{seen_by, view_seen_by, whole};
 use super::load;
 use crate::rollout::evidence::{Act, Pack, SPEC_VERSION, Sealed, TYPE};
 use crate::rollout::journal::Entry;
@@ -27,11 +28,17 @@ const TRIES: usize = 5;
     params(("id" = String, Path)),
     responses((status = 200, description = "A signed file; docs/evidence.md has its fields", content_type = "application/json"),
         (status = 404, body = ProblemBody)))]
-pub(super) async fn evidence(State(app): State<App>, Id(id): Id<RolloutId>) -> Answer<Response> {
+pub(super) async fn evidence(
+    State(app): State<App>,
+    sight: Sight,
+    Id(id): Id<RolloutId>,
+) -> Answer<Response> {
     let mut db = app.fleet.store.read().await?;
-    let (rollout, members, journal) = at_rest(&mut db, &id).await?;
+    let (rollout, members, mut journal) = at_rest(&mut db, &id).await?;
+    seen_by(&mut db, &sight, journal.as_deref_mut().unwrap_or_default()).await?;
     let mut telemetry = app.fleet.store.read_telemetry().await?;
-    let view = fleet_view(&mut db, &mut telemetry, &rollout, app.fleet.clocks).await?;
+    let mut view = fleet_view(&mut db, &mut telemetry, &rollout, app.fleet.clocks).await?;
+    view_seen_by(&sight, &mut view);
     drop(telemetry);
     let mut acts = Vec::new();
     let mut page = Page::first(LIMIT_MAX);

@@ -190,6 +190,8 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
         None => model.as_str().parse().map_err(|error| Problem::invalid("/slot", format!("{error}")))?,
     };
     let plan = plan.resolve(db).await?.plan()?;
+    let plan = task::confined(db, &model, plan).await?;
+    let plan = plan.map_err(|error| Problem::invalid("/selector/filter", error.to_string()))?;
     let alias = bundle.contains('@').then(|| bundle.clone());
     let (bundle, bundle_bytes) = find(db, &bundle).await?;
     if *bundle.path.model() != model {
@@ -198,6 +200,8 @@ async fn check(db: &mut Control, body: NewBody, acting: &Acting) -> Answer<Check
     }
     is_new(db, &slot, &bundle).await?;
     let started_by = match started_by {
+        // Who proved who they are is the author, whatever the request says: nobody approves their own by another name.
+        _ if acting.is_proven() => Actor::Person { name: acting.0.clone() },
         Some(StarterBody { kind: StarterKind::Policy, trigger, .. }) => Actor::Policy { trigger },
         Some(StarterBody { kind: StarterKind::Person, name, .. }) if !name.trim().is_empty() => {
             Actor::Person { name: name.trim().chars().take(64).collect() }

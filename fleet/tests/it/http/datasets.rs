@@ -10,8 +10,8 @@ use crate::publisher::{Bundle, Publisher};
 
 const VERSIONS: &str = "/api/v1/datasets/er-beds/versions";
 
-/// A version of one file of three rows; the server never opens it, so its bytes are anything.
-async fn version(api: &Api, content: &'static [u8]) -> Value {
+/// Manifest and profile of one file of three rows; the server never opens it, so its bytes are anything.
+pub(super) fn described(content: &[u8]) -> (Manifest, Vec<u8>) {
     let columns = vec![Column { name: "beds".to_owned(), kind: Kind::Real, stored: "DOUBLE".to_owned() }];
     let mut profiler = Profiler::new(&columns, &[]);
     for value in [1.0, 2.0, 3.0] {
@@ -33,6 +33,11 @@ async fn version(api: &Api, content: &'static [u8]) -> Value {
         files: vec![file],
         source: Source::Files,
     };
+    (manifest, profile)
+}
+
+async fn version(api: &Api, content: &'static [u8]) -> Value {
+    let (manifest, profile) = described(content);
     let sha256 = Digest::of(&profile);
     api.put_bytes(&format!("/api/v1/dataset-blobs/{sha256}"), profile).await;
     json!({"manifest": manifest, "profile": sha256})
