@@ -16,6 +16,8 @@
 //! reports = { bytes = 2_400_000_000, hours = 6 }
 //! [lineage]                     # who is told what was made out of what: config/lineage.rs
 //! url = "https://marquez.hospital.example"
+//! [mlflow]                      # whose registry may ask for a retraining: config/mlflow.rs
+//! secret_file = "/etc/muster/mlflow-webhook.secret"
 //! [datasets]                    # where their files are; else in the data folder: config/datasets.rs
 //! store = "s3://muster-datasets/er"
 //! [clock]                       # a rehearsal's scaled world; all processes must be given the same
@@ -37,6 +39,7 @@
 mod datasets;
 mod door;
 mod lineage;
+mod mlflow;
 mod telemetry;
 
 use std::fmt;
@@ -51,6 +54,7 @@ use serde::Deserialize;
 pub use datasets::DatasetsConfig;
 pub use door::DoorConfig;
 pub use lineage::LineageConfig;
+pub use mlflow::{MlflowConfig, Registered};
 pub use telemetry::{OtlpConfig, PostgresUrl, TelemetryConfig};
 
 /// A clock for all processes of a rehearsal, as JSON.
@@ -66,6 +70,8 @@ pub struct Config {
     pub mqtt: MqttConfig,
     pub telemetry: TelemetryConfig,
     pub lineage: LineageConfig,
+    /// Nobody is heard if absent.
+    pub mlflow: Option<MlflowConfig>,
     pub datasets: DatasetsConfig,
     pub world: WorldScale,
 }
@@ -102,6 +108,7 @@ impl Default for Config {
             mqtt: MqttConfig::default(),
             telemetry: TelemetryConfig::default(),
             lineage: LineageConfig::default(),
+            mlflow: None,
             datasets: DatasetsConfig::default(),
             world: WorldScale::default(),
         }
@@ -218,6 +225,11 @@ pub enum ConfigError {
         "[lineage]: write url = \"https://host\", namespace with 1 to 200 characters, and token_file only beside url"
     )]
     Lineage,
+    #[error(
+        "[mlflow]: write secret_file, and models = [{{ name = \"as MLflow calls it\", model = \"as it is called here\" }}], each name \
+         once; the alias 'challenger' is what a builder writes there itself"
+    )]
+    Mlflow,
     #[error("[telemetry] database: write postgres://user@host/database")]
     Database,
     #[error("'{0}' is no place for datasets: write a folder's path, file://, s3://, gs:// or az://")]
@@ -238,6 +250,7 @@ struct File {
     mqtt: Mqtt,
     telemetry: telemetry::Telemetry,
     lineage: LineageConfig,
+    mlflow: Option<MlflowConfig>,
     datasets: DatasetsConfig,
     clock: Option<WorldScale>,
 }
@@ -298,6 +311,7 @@ impl Config {
             },
             telemetry: file.telemetry.into(),
             lineage: file.lineage,
+            mlflow: file.mlflow,
             datasets: file.datasets,
             world: file.clock.or(clock).unwrap_or_default(),
         };
@@ -315,6 +329,7 @@ impl Config {
         self.check_mqtt()?;
         self.telemetry.check()?;
         self.lineage.check()?;
+        self.mlflow.as_ref().map_or(Ok(()), MlflowConfig::check)?;
         self.datasets.check()?;
         if !(self.world.factor.is_finite() && self.world.factor > 0.0) {
             return Err(ConfigError::Factor(self.world.factor));
@@ -444,6 +459,9 @@ mod tests {
         check("[mqtt]\nca='x.pem'", "[mqtt] ca has no meaning");
         check("[mqtt]\non_crl=['x']", "[mqtt] on_crl has no meaning");
         check("[mqtt]\nport=1", "fleet.toml is wrong");
+        check("[mlflow]\nsecret_file='s'", "fleet.toml is wrong");
+        check("[mlflow]\nsecret_file='s'\nmodels=[]", "[mlflow]: write");
+        check("[mlflow]\nsecret_file='s'\nmodels=[{name='a',model='b',alias='challenger'}]", "'challenger'");
         check("[datasets]\nstore='ftp://x'", "'ftp://x' is no place for datasets");
         check("[datasets]\noptions={aws_region='x'}", "[datasets] options");
         check(

@@ -20,6 +20,7 @@ mod events;
 mod extract;
 mod guard;
 mod health;
+mod hooks;
 mod identities;
 mod incidents;
 mod leases;
@@ -134,6 +135,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(runs::router())
         .merge(datasets::router())
         .merge(triggers::router())
+        .merge(hooks::router())
         .merge(log::router())
         .merge(telemetry::router())
         .layer(middleware::from_fn(guard::within));
