@@ -160,10 +160,12 @@ class Fleet(Demo):
         lab = self.lab
         before = self.last_entry()
         self.change_the_world()
-        alarm = self.wait_for_log("incident.opened", "drift is noticed", lab.wall_s(60), after=before)
-        noticed = (parse_ms(alarm["world_at"]) - lab.EPOCH_MS) / (DAY_S * 1000) - self.epidemic_day
-        self.time.add(f"drift is raised {noticed:.0f} days in: {alarm['sentence']}")
-        self.wait_for_log("trigger.accepted", "the retrain policy answers", lab.wall_s(30), after=before)
+        first = self.wait_for_log("incident.opened", "drift is noticed", lab.wall_s(60), after=before)
+        noticed = (parse_ms(first["world_at"]) - lab.EPOCH_MS) / (DAY_S * 1000) - self.epidemic_day
+        self.time.add(f"drift is raised {noticed:.0f} days in: {first['sentence']}")
+        trigger = self.wait_for_log("trigger.accepted", "the retrain policy answers", lab.wall_s(60), after=before)
+        # One box may have been suspected of a fault before it was clear that the world has changed.
+        alarm = self.alarm_of(trigger["subject"])
         self.wait_for_log("run.queued", "enough of the new world has been seen", lab.wall_s(60), after=before)
         run = until("the run ends", self.ended_run, 180, 0.3)
         if run["state"] != "succeeded":
@@ -176,6 +178,13 @@ class Fleet(Demo):
         self.time.add(f"{rollout['bundle']['path']} runs on every box")
         self.check_spread(rollout["bundle"]["path"], self.all_boxes)
         return Loop(self, alarm, run, noticed)
+
+    def alarm_of(self, trigger: str) -> dict[str, Any]:
+        """When the incident was opened that a trigger acts on."""
+        triggers = self.lab.get("/api/v1/triggers")["items"]
+        incident = next(one["incident"] for one in triggers if one["id"] == trigger)
+        entries = self.lab.log_entries()
+        return next(entry for entry in entries if (entry["subject"], entry["kind"]) == (incident, "incident.opened"))
 
     def last_entry(self) -> int:
         entries = self.lab.log_entries()
@@ -209,9 +218,19 @@ class Fleet(Demo):
         def ended() -> dict[str, Any] | None:
             lab.check_alive()
             found = lab.rollout(rollout)
+            waiting = "; ".join(on["sentence"] for on in found["waiting_on"])
+            self.time.waiting(f"day {lab.day():.0f}: {kind}: {found['phase']['is']}: {waiting}")
             return found if found["phase"]["is"] in ("rolled_back", "held", "completed", "aborted") else None
 
-        found = until("the bad challenger's rollout ends", ended, 180, 0.5)
+        try:
+            found = until("the bad challenger's rollout ends", ended, 180, 0.5)
+        except Failure:
+            # Neither stopped nor passed: what it waits for is worth knowing.
+            found = lab.rollout(rollout)
+            layers = [layer for stage in found["stages"] for layer in (stage["gate"] or {"layers": []})["layers"]]
+            said = [f"{layer['layer']}: {layer['sentence']}" for layer in layers if layer["verdict"] == "insufficient"]
+            waits = [on["sentence"] for on in found["waiting_on"]]
+            print(f"  the bad challenger ({kind}) is undecided: {waits}; {said}", file=sys.stderr, flush=True)
         self.quiet_from = lab.day()
         phase = found["phase"]
         reached = sum(stage["activated"] + stage["returned"] for stage in found["stages"])
@@ -241,7 +260,7 @@ class Loop:
         steps = {step["kind"]: parse_ms(step["at"]) / 1000 for step in run["timeline"]}
         begun, trained = (float(line) for line in fleet.stamps.read_text().splitlines()[-2:])
         bake = BAKE_DAYS * DAY_S / fleet.lab.factor
-        alarmed, started = first("incident.opened"), first("rollout.started")
+        alarmed, started = parse_ms(alarm["at"]) / 1000, first("rollout.started")
         canary, canaries = times[0], times[CANARIES - 1]
         after_canary, after_canaries = times[1] - canary, times[CANARIES] - canaries
         self.stages = {
@@ -262,9 +281,15 @@ class Loop:
         }
         self.stages["machinery"] = self.stages[f"alarm to {SHARE:.0%}"] - sum(self.stages[stage] for stage in APART)
         last = times[-1]
-        self.touches = sum(
-            entry["actor"]["kind"] == "person" for entry in entries if parse_ms(entry["at"]) / 1000 <= last
-        )
+        # A builder publishes under its own name, which is no person's.
+        self.touched = [
+            f"{entry['kind']} by {entry['actor']}"
+            for entry in entries
+            if parse_ms(entry["at"]) / 1000 <= last
+            and entry["actor"]["kind"] == "person"
+            and entry["actor"].get("name") != "builder-1"
+        ]
+        self.touches = len(self.touched)
         self.noticed = noticed
         sets = ((run.get("result") or {}).get("evaluation") or {}).get("sets", [])
         recent = next((s for s in sets if "recent" in s["name"]), {})
@@ -285,7 +310,7 @@ def live(number: int, wanted: int, boxes: int, bad_every: int, loops: list[Loop]
         for _ in range(wanted):
             loop = fleet.close_the_loop()
             loops.append(loop)
-            print(f"loop {len(loops)}: machinery {loop.stages['machinery']:.1f} s", flush=True)
+            print(f"loop {len(loops)}: machinery {loop.stages['machinery']:.1f} s", *loop.touched, flush=True)
             if len(loops) % bad_every == 0:
                 bad.append(fleet.bad_challenger(len(bad)))
     finally:
