@@ -158,8 +158,8 @@ class Fleet(Demo):
     def close_the_loop(self) -> Loop:
         """From a change of the world to the bundle that knows it."""
         lab = self.lab
-        before = self.last_entry()
         self.change_the_world()
+        before = self.last_entry()
         first = self.wait_for_log("incident.opened", "drift is noticed", lab.wall_s(60), after=before)
         noticed = (parse_ms(first["world_at"]) - lab.EPOCH_MS) / (DAY_S * 1000) - self.epidemic_day
         self.time.add(f"drift is raised {noticed:.0f} days in: {first['sentence']}")

@@ -10,7 +10,8 @@ use muster_protocol::enrol::{Facts, Fingerprint};
 use muster_protocol::ids::{BootId, DeviceId, SiteName, SlotName};
 use muster_protocol::message::up::{BundleRef, Running};
 use muster_protocol::message::{
-    Ack, Capabilities, EventKind, Hello, Message as _, Outbound, Provider, ProviderUse, SlotState, State, VERSION,
+    Ack, Capabilities, EventKind, Hello, Message as _, Outbound, Provider, ProviderUse, SlotState, State,
+    VERSION,
 };
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::{Down, Topic};
@@ -169,7 +170,8 @@ impl Device {
             self.judge(bytes);
         }
         let now = self.shared.clock.now();
-        let pace = PACE_MIN + Duration::from_millis(mixed(self.number + self.mind.generation()) % PACE_MAX_MS);
+        let pace =
+            PACE_MIN + Duration::from_millis(mixed(self.number + self.mind.generation()) % PACE_MAX_MS);
         // What ended may be followed by the next step at once.
         let mut happened = self.mind.think(at, now, pace);
         if !happened.is_empty() {

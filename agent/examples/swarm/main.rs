@@ -198,7 +198,9 @@ async fn enrol(
         }
     };
     let EnrolState::Active { certificate, mqtt } = answer.state else {
-        return Err("the enrolment file must let its boxes in by itself: muster enrol new --approve auto".into());
+        return Err(
+            "the enrolment file must let its boxes in by itself: muster enrol new --approve auto".into()
+        );
     };
     let enrolment = Enrolment {
         v: VERSION,

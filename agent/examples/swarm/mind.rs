@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_agent::reconcile::{
-    self, Blob, Bundle, Busy, Content, Doing, Occupied, Plan, Start, Wish, World,
-};
+use muster_agent::reconcile::{self, Blob, Bundle, Busy, Content, Doing, Occupied, Plan, Start, Wish, World};
 use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::message::Phase;
 use muster_protocol::message::up::BundleRef;

@@ -50,7 +50,11 @@ impl MlflowConfig {
             is_named(&registered.name) && alias.is_none_or(|alias| is_named(alias) && alias != OUR_ALIAS)
         });
         let are_some = (1..=MODELS_MAX).contains(&self.models.len());
-        if are_some && are_right && names.len() == self.models.len() { Ok(()) } else { Err(ConfigError::Mlflow) }
+        if are_some && are_right && names.len() == self.models.len() {
+            Ok(())
+        } else {
+            Err(ConfigError::Mlflow)
+        }
     }
 
     pub fn find(&self, name: &str) -> Option<&Registered> {

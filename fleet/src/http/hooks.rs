@@ -107,11 +107,13 @@ async fn signed(
 ) -> Answer<String> {
     let word = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (id, time) = (word("x-mlflow-delivery-id"), word("x-mlflow-timestamp"));
-    let secret = tokio::fs::read_to_string(&config.secret_file).await.map_err(|error| Problem::internal(&error))?;
+    let secret =
+        tokio::fs::read_to_string(&config.secret_file).await.map_err(|error| Problem::internal(&error))?;
     let key = webhook::key(secret.trim()).map_err(|error| Problem::internal(&error))?;
     let refused = |why: String| Problem::new(Code::Signature, why);
-    webhook::verify(&key, (id, time, word("x-mlflow-signature")), body, now)
-        .map_err(|error| refused(error.to_string()).next("give MLflow's webhook the same secret, and both machines the time"))?;
+    webhook::verify(&key, (id, time, word("x-mlflow-signature")), body, now).map_err(|error| {
+        refused(error.to_string()).next("give MLflow's webhook the same secret, and both machines the time")
+    })?;
     if id.is_empty() || id.len() > WORD_BYTES_MAX {
         return Err(refused("the delivery has no id".to_owned()));
     }
@@ -129,7 +131,9 @@ fn wanted<'a>(config: &'a MlflowConfig, event: &EventBody) -> Result<&'a Registe
             Err("a builder of this fleet made this version".to_owned())
         }
         ("model_version", "created", None) => Ok(registered),
-        ("model_version_alias", "created", Some(alias)) if data.alias.as_ref() == Some(alias) => Ok(registered),
+        ("model_version_alias", "created", Some(alias)) if data.alias.as_ref() == Some(alias) => {
+            Ok(registered)
+        }
         _ => {
             let on = registered.alias.as_ref().map(|alias| format!("the alias '{alias}'"));
             Err(format!("only {} asks for a run", on.as_deref().unwrap_or("a new version")))
@@ -157,9 +161,12 @@ async fn ask(app: &App, registered: &Registered, data: EventData, delivery: Stri
             let (trigger, run) = (Some(trigger.to_string()), Some(run.to_string()));
             HookView { outcome: "run", trigger, run, reason: None }
         }
-        Proposed::Refused { cause } => {
-            HookView { outcome: "refused", trigger: None, run: None, reason: Some(cause.sentence.to_string()) }
-        }
+        Proposed::Refused { cause } => HookView {
+            outcome: "refused",
+            trigger: None,
+            run: None,
+            reason: Some(cause.sentence.to_string()),
+        },
         Proposed::RefusedAsBefore => HookView { outcome: "refused", trigger: None, run: None, reason: None },
     })
 }

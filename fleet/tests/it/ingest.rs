@@ -10,14 +10,15 @@ use muster_fleet::ingest::Ingest;
 use muster_fleet::link::{Inbound, Link, Way};
 use muster_fleet::rollup::{Retention, Rollup, Step};
 use muster_fleet::store::{
-    Page, Store, devices, events, heads, labels, log, orders, outbox, positions, reports, rollups, shadows, sources,
-    stats, windows,
+    Page, Store, devices, events, heads, labels, log, orders, outbox, positions, reports, rollups, shadows,
+    sources, stats, windows,
 };
 use muster_protocol::drift::Counter;
 use muster_protocol::ids::{BootId, DeviceId, Digest};
 use muster_protocol::message::report::PairedLoss;
 use muster_protocol::message::{
-    Capabilities, Health, Hello, LabelBlock, Message as _, ModelStats, Pane, Presence, Report, ShadowBlock, State, Status, VERSION,
+    Capabilities, Health, Hello, LabelBlock, Message as _, ModelStats, Pane, Presence, Report, ShadowBlock,
+    State, Status, VERSION,
 };
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::{Down, Topic, Up};

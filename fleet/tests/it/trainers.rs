@@ -3,6 +3,7 @@
 //! real Airflow.
 
 mod airflow;
+mod docs;
 mod foreign;
 mod jobs;
 mod mlflow;

@@ -325,6 +325,19 @@ class Histogram(TypedDict):
     """
 
 
+class HookAnswer(TypedDict):
+    outcome: str
+    """
+    `run`, `refused` or `ignored`.
+    """
+    reason: NotRequired[str | None]
+    """
+    Why it is no run.
+    """
+    run: NotRequired[str | None]
+    trigger: NotRequired[str | None]
+
+
 class IncidentScope(TypedDict):
     devices: list[str]
     sites: list[str]
@@ -411,6 +424,13 @@ class ListValue(TypedDict):
     """
     Cursor of the rest; absent on the last page.
     """
+
+
+class MlflowEventData(TypedDict):
+    alias: NotRequired[str | None]
+    name: str
+    tags: NotRequired[dict[str, Any]]
+    version: NotRequired[str | None]
 
 
 class ModelSpread(TypedDict):
@@ -922,12 +942,12 @@ class TriggerCause(TypedDict):
     incident: NotRequired[str | None]
     kind: str
     """
-    `drift`, `labels`, `schedule`, `volume` or `manual`.
+    `drift`, `labels`, `schedule`, `volume`, `registry` or `manual`.
     """
     onset: NotRequired[str | None]
     reason: NotRequired[str | None]
     """
-    A person's, the calendar's, or how many labels.
+    A person's, the calendar's, how many labels, or which version of which registry.
     """
     streams: list[str]
 
@@ -1490,6 +1510,22 @@ class LostReports(TypedDict):
     """
 
 
+class MlflowEvent(TypedDict):
+    """
+    What `MLflow` sends; of what it says, what we look at.
+    """
+
+    action: str
+    """
+    `created` and others.
+    """
+    data: MlflowEventData
+    entity: str
+    """
+    `model_version`, `model_version_alias` and others.
+    """
+
+
 class ModelSummary(TypedDict):
     aliases: list[Alias]
     devices_running: int
@@ -1607,7 +1643,7 @@ class Problem(TypedDict):
     `application/problem+json`.
     """
 
-    code: Literal["bad_path", "bad_query", "bad_header", "bad_body", "invalid", "not_found", "no_route", "method_not_allowed", "stale", "state", "rollout_open", "no_root", "fingerprint_mismatch", "trigger_refused", "lease_lost", "not_catalogued", "revoked", "empty_cohort", "digest_mismatch", "rule_broken", "trust_refused", "too_large", "unsupported_media", "cross_site", "wrong_host", "timed_out", "busy", "internal"]
+    code: Literal["bad_path", "bad_query", "bad_header", "bad_body", "invalid", "not_found", "no_route", "method_not_allowed", "stale", "state", "rollout_open", "no_root", "fingerprint_mismatch", "trigger_refused", "lease_lost", "not_catalogued", "revoked", "empty_cohort", "digest_mismatch", "rule_broken", "trust_refused", "too_large", "unsupported_media", "cross_site", "wrong_host", "signature", "timed_out", "busy", "internal"]
     """
     Stable: programs may rely on these words.
     """
@@ -2492,6 +2528,14 @@ class PolicyRollout(TypedDict):
     automatic: bool
     """
     Otherwise it waits for a person.
+    """
+    in_flight_max: NotRequired[int | None]
+    """
+    Devices that may be fetching or switching at the same moment; 100 if absent.
+    """
+    install_deadline_s: NotRequired[int | None]
+    """
+    Reachable time in open windows that a device has to fetch, test and activate it, seconds; 6 hours if absent.
     """
     stages: NotRequired[list[StagePlan] | None]
     """

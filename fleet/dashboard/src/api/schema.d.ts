@@ -507,6 +507,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/hooks/mlflow": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Hears of a version in `MLflow`'s registry; signed by its webhook's secret
+         * @description `X-MLflow-Delivery-Id`, `X-MLflow-Timestamp` and `X-MLflow-Signature` as `MLflow` 3 writes them. A delivery that comes
+         *     again gets the answer it got.
+         */
+        post: operations["hear_mlflow"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identities": {
         parameters: {
             query?: never;
@@ -2207,6 +2228,14 @@ export interface components {
             /** @description Windows that were added up. */
             windows: number;
         };
+        HookAnswer: {
+            /** @description `run`, `refused` or `ignored`. */
+            outcome: string;
+            /** @description Why it is no run. */
+            reason?: string | null;
+            run?: string | null;
+            trigger?: string | null;
+        };
         Identity: components["schemas"]["DeviceStanding"] & {
             arch: string;
             cpu_model: string;
@@ -2824,6 +2853,20 @@ export interface components {
             /** @description When the first of them was missed. */
             since: components["schemas"]["Time"];
         };
+        /** @description What `MLflow` sends; of what it says, what we look at. */
+        MlflowEvent: {
+            /** @description `created` and others. */
+            action: string;
+            data: components["schemas"]["MlflowEventData"];
+            /** @description `model_version`, `model_version_alias` and others. */
+            entity: string;
+        };
+        MlflowEventData: {
+            alias?: string | null;
+            name: string;
+            tags?: Record<string, never>;
+            version?: string | null;
+        };
         Model: {
             aliases: components["schemas"]["Alias"][];
             /** Format: int64 */
@@ -3245,6 +3288,16 @@ export interface components {
         PolicyRollout: {
             /** @description Otherwise it waits for a person. */
             automatic: boolean;
+            /**
+             * Format: int32
+             * @description Devices that may be fetching or switching at the same moment; 100 if absent.
+             */
+            in_flight_max?: number | null;
+            /**
+             * Format: int64
+             * @description Reachable time in open windows that a device has to fetch, test and activate it, seconds; 6 hours if absent.
+             */
+            install_deadline_s?: number | null;
             /** @description One device first, then everybody, if absent. */
             stages?: components["schemas"]["StagePlan"][] | null;
         };
@@ -3289,7 +3342,7 @@ export interface components {
          * @description Stable: programs may rely on these words.
          * @enum {string}
          */
-        ProblemCode: "bad_path" | "bad_query" | "bad_header" | "bad_body" | "invalid" | "not_found" | "no_route" | "method_not_allowed" | "stale" | "state" | "rollout_open" | "no_root" | "fingerprint_mismatch" | "trigger_refused" | "lease_lost" | "not_catalogued" | "revoked" | "empty_cohort" | "digest_mismatch" | "rule_broken" | "trust_refused" | "too_large" | "unsupported_media" | "cross_site" | "wrong_host" | "timed_out" | "busy" | "internal";
+        ProblemCode: "bad_path" | "bad_query" | "bad_header" | "bad_body" | "invalid" | "not_found" | "no_route" | "method_not_allowed" | "stale" | "state" | "rollout_open" | "no_root" | "fingerprint_mismatch" | "trigger_refused" | "lease_lost" | "not_catalogued" | "revoked" | "empty_cohort" | "digest_mismatch" | "rule_broken" | "trust_refused" | "too_large" | "unsupported_media" | "cross_site" | "wrong_host" | "signature" | "timed_out" | "busy" | "internal";
         ProgressBody: {
             log?: string[];
         };
@@ -3898,10 +3951,10 @@ export interface components {
             by?: string | null;
             id: string;
             incident?: string | null;
-            /** @description `drift`, `labels`, `schedule`, `volume` or `manual`. */
+            /** @description `drift`, `labels`, `schedule`, `volume`, `registry` or `manual`. */
             kind: string;
             onset?: components["schemas"]["Time"] | null;
-            /** @description A person's, the calendar's, or how many labels. */
+            /** @description A person's, the calendar's, how many labels, or which version of which registry. */
             reason?: string | null;
             streams: string[];
         };
@@ -4040,6 +4093,7 @@ export type HeatSite = components['schemas']['HeatSite'];
 export type HeatWindow = components['schemas']['HeatWindow'];
 export type Heatmap = components['schemas']['Heatmap'];
 export type Histogram = components['schemas']['Histogram'];
+export type HookAnswer = components['schemas']['HookAnswer'];
 export type Identity = components['schemas']['Identity'];
 export type Incident = components['schemas']['Incident'];
 export type IncidentHandled = components['schemas']['IncidentHandled'];
@@ -4073,6 +4127,8 @@ export type List_Trigger = components['schemas']['List_Trigger'];
 export type List_Value = components['schemas']['List_Value'];
 export type LogEntry = components['schemas']['LogEntry'];
 export type LostReports = components['schemas']['LostReports'];
+export type MlflowEvent = components['schemas']['MlflowEvent'];
+export type MlflowEventData = components['schemas']['MlflowEventData'];
 export type Model = components['schemas']['Model'];
 export type ModelSpread = components['schemas']['ModelSpread'];
 export type ModelSummary = components['schemas']['ModelSummary'];
@@ -5539,6 +5595,55 @@ export interface operations {
             };
             /** @description It is not frozen */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    hear_mlflow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MlflowEvent"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookAnswer"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not signed with the webhook's secret, or not within five minutes of now */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This server hears no MLflow */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

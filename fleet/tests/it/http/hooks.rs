@@ -115,7 +115,10 @@ async fn whoever_cannot_sign_is_not_heard() {
     Delivery { id: "", ..Delivery::version("d", "1") }.send(&api).await.is_problem(401, "signature");
     api.post(PATH, &Delivery::version("d", "1").body).await.is_problem(401, "signature");
     // Signed, and no event.
-    Delivery { body: json!(["x"]), ..Delivery::version("d", "1") }.send(&api).await.is_problem(400, "bad_body");
+    Delivery { body: json!(["x"]), ..Delivery::version("d", "1") }
+        .send(&api)
+        .await
+        .is_problem(400, "bad_body");
     assert_eq!(triggers(&api).await, Vec::<Value>::new());
     api.stop().await;
 }
@@ -125,9 +128,19 @@ async fn what_is_not_ours_is_ignored_and_said() {
     let (api, _publisher) = fleet(None).await;
     let ours = json!({"name": "beds-there", "version": "1", "tags": {"muster.bundle_digest": "sha256:1"}});
     for (delivery, why) in [
-        (Delivery::of("a", "model_version", &json!({"name": "example_model", "version": "1"})), "no model here"),
+        (
+            Delivery::of("a", "model_version", &json!({"name": "example_model", "version": "1"})),
+            "no model here",
+        ),
         (Delivery::of("b", "model_version", &ours), "a builder of this fleet made this version"),
-        (Delivery::of("c", "model_version_alias", &json!({"name": "beds-there", "version": "1", "alias": "x"})), "only a new version"),
+        (
+            Delivery::of(
+                "c",
+                "model_version_alias",
+                &json!({"name": "beds-there", "version": "1", "alias": "x"}),
+            ),
+            "only a new version",
+        ),
         (Delivery::of("d", "registered_model", &json!({"name": "beds-there"})), "only a new version"),
     ] {
         let told = delivery.outcome(&api).await;

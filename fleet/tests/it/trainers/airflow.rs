@@ -20,7 +20,11 @@ async fn start(folder: &Path, trained: &Path) -> (Program, String) {
     for (dag, folder) in [("train", trained), ("train-on-nothing", Path::new("/nowhere"))] {
         let text = std::fs::read_to_string(interop.join("dag.py")).unwrap();
         let text = text.replace("INTEROP", &interop.display().to_string()).replace("DAG_ID", dag);
-        std::fs::write(dags.join(format!("{dag}.py")), text.replace("TRAINED", &folder.display().to_string())).unwrap();
+        std::fs::write(
+            dags.join(format!("{dag}.py")),
+            text.replace("TRAINED", &folder.display().to_string()),
+        )
+        .unwrap();
     }
     let api = port();
     let url = format!("http://127.0.0.1:{api}");
@@ -42,7 +46,10 @@ async fn start(folder: &Path, trained: &Path) -> (Program, String) {
         ("API__BASE_URL", url.clone()),
         ("API__WORKERS", "1".to_owned()),
         ("API__SECRET_KEY", "a key of the tests".to_owned()),
-        ("API_AUTH__JWT_SECRET", "a secret of the tests that is long enough for SHA-512, which wants 64".to_owned()),
+        (
+            "API_AUTH__JWT_SECRET",
+            "a secret of the tests that is long enough for SHA-512, which wants 64".to_owned(),
+        ),
         ("LOGGING__WORKER_LOG_SERVER_PORT", port().to_string()),
         ("LOGGING__TRIGGER_LOG_SERVER_PORT", port().to_string()),
         ("SCHEDULER__ENABLE_HEALTH_CHECK", "False".to_owned()),
@@ -57,7 +64,8 @@ async fn start(folder: &Path, trained: &Path) -> (Program, String) {
             let token = http.post(format!("{url}/auth/token")).json(&body).send().await.ok()?;
             let token = token.json::<Value>().await.ok()?["access_token"].as_str()?.to_owned();
             for dag in ["train", "train-on-nothing"] {
-                let known = http.get(format!("{url}/api/v2/dags/{dag}")).bearer_auth(&token).send().await.ok()?;
+                let known =
+                    http.get(format!("{url}/api/v2/dags/{dag}")).bearer_auth(&token).send().await.ok()?;
                 known.status().is_success().then_some(())?;
             }
             Some(())
@@ -89,7 +97,11 @@ async fn a_dag_run_of_a_real_airflow_becomes_a_signed_bundle() {
 
     let run = whole.ask().await;
     let failed = whole.build(&run, &trainer("train-on-nothing")).await;
-    assert_eq!((&failed["state"], &failed["failure"]["code"]), (&"failed".into(), &"trainer_exit".into()), "{failed:#}");
+    assert_eq!(
+        (&failed["state"], &failed["failure"]["code"]),
+        (&"failed".into(), &"trainer_exit".into()),
+        "{failed:#}"
+    );
     let sentence = failed["failure"]["sentence"].as_str().unwrap();
     assert!(sentence.contains("the DAG run failed"), "{sentence}");
     whole.stop().await;

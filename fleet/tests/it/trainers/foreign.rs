@@ -110,8 +110,11 @@ fn descendants(of: &BTreeSet<u32>) -> BTreeSet<u32> {
     }
     let mut found = of.clone();
     loop {
-        let more: Vec<u32> =
-            parents.iter().filter(|(id, parent)| found.contains(parent) && !found.contains(id)).map(|(id, _)| *id).collect();
+        let more: Vec<u32> = parents
+            .iter()
+            .filter(|(id, parent)| found.contains(parent) && !found.contains(id))
+            .map(|(id, _)| *id)
+            .collect();
         if more.is_empty() {
             return found;
         }

@@ -37,8 +37,12 @@ impl MlFlow {
         command.args(["--artifacts-destination", &path("artifacts")]);
         command.env("MLFLOW_DISABLE_TELEMETRY", "true").env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false");
         // Our server is on this machine and speaks HTTP; elsewhere MLflow wants HTTPS and a public address.
-        command.env("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https").env("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true");
+        command
+            .env("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https")
+            .env("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true");
         command.env("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "bXVzdGVyIHRlc3RzIG5lZWQgMzIgYnl0ZXMgb2Yga2U=");
+        // It looks for new webhooks so seldom, in seconds.
+        command.env("MLFLOW_WEBHOOK_CACHE_TTL", "1");
         let mut program = Program::start("mlflow", &mut command, folder.path());
         let (url, http) = (format!("http://127.0.0.1:{port}"), reqwest::Client::new());
         program

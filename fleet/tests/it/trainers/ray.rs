@@ -13,7 +13,13 @@ async fn start(folder: &Path) -> (Program, String) {
     let dashboard = port();
     let mut command = Command::new(python.with_file_name("ray"));
     command.args(["start", "--head", "--block", "--num-cpus", "1", "--object-store-memory", "80000000"]);
-    command.args(["--disable-usage-stats", "--include-log-monitor", "false", "--node-ip-address", "127.0.0.1"]);
+    command.args([
+        "--disable-usage-stats",
+        "--include-log-monitor",
+        "false",
+        "--node-ip-address",
+        "127.0.0.1",
+    ]);
     command.args(["--dashboard-host", "127.0.0.1", "--dashboard-port", &dashboard.to_string()]);
     // Its defaults may be taken: by a Ray of somebody else.
     for name in ["--port", "--dashboard-agent-listen-port", "--ray-client-server-port"] {
@@ -42,7 +48,9 @@ async fn a_job_of_a_real_ray_becomes_a_signed_bundle() {
     let job = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/job.py");
     let trainer = |folder: &Path| {
         let entrypoint = format!("{} {} {}", python("ray", "ray").display(), job.display(), folder.display());
-        format!("timeout_s = 150\n[models.trainer]\nkind = 'ray'\nurl = '{url}'\nentrypoint = '{entrypoint}'\n")
+        format!(
+            "timeout_s = 150\n[models.trainer]\nkind = 'ray'\nurl = '{url}'\nentrypoint = '{entrypoint}'\n"
+        )
     };
 
     let run = whole.ask().await;
@@ -56,12 +64,19 @@ async fn a_job_of_a_real_ray_becomes_a_signed_bundle() {
     let http = reqwest::Client::new();
     let known = http.get(format!("{url}/api/jobs/{run}-1")).send().await.unwrap();
     let known: Value = known.json().await.unwrap();
-    assert_eq!((&known["status"], &known["metadata"]["muster.run"]), (&"SUCCEEDED".into(), &run.clone().into()));
+    assert_eq!(
+        (&known["status"], &known["metadata"]["muster.run"]),
+        (&"SUCCEEDED".into(), &run.clone().into())
+    );
 
     // A job that finds nothing to train on.
     let run = whole.ask().await;
     let failed = whole.build(&run, &trainer(Path::new("/nowhere"))).await;
-    assert_eq!((&failed["state"], &failed["failure"]["code"]), (&"failed".into(), &"trainer_exit".into()), "{failed:#}");
+    assert_eq!(
+        (&failed["state"], &failed["failure"]["code"]),
+        (&"failed".into(), &"trainer_exit".into()),
+        "{failed:#}"
+    );
     let sentence = failed["failure"]["sentence"].as_str().unwrap();
     assert!(sentence.contains("exit code 1"), "{sentence}\n{}", ray.tail());
     whole.stop().await;

@@ -64,9 +64,13 @@ impl Whole {
         }
         let data = self.path("fleet");
         let file = |name: &str| data.join(name).display().to_string();
-        let (online, order, tls) = (file("keys/online.pub"), file("keys/order.pub"), file("pki/server-ca.pem"));
+        let (online, order, tls) =
+            (file("keys/online.pub"), file("keys/order.pub"), file("pki/server-ca.pem"));
         let new = ["root", "new", "--root-key", "root", "--targets-key", "targets", "--online", &online];
-        self.muster(&[&new[..], &["--order", &order, "--tls-root", &tls, "--delegate", "er=builder"]].concat()).await;
+        self.muster(
+            &[&new[..], &["--order", &order, "--tls-root", &tls, "--delegate", "er=builder"]].concat(),
+        )
+        .await;
         self.muster(&["root", "sign", "--key", "root"]).await;
         self.muster(&["release", "publish", "--key", "targets"]).await;
     }
