@@ -290,7 +290,7 @@ class Loop:
             and entry["actor"].get("name") != "builder-1"
         ]
         self.touches = len(self.touched)
-        self.noticed = noticed
+        self.noticed, self.is_epidemic = noticed, fleet.is_epidemic
         sets = ((run.get("result") or {}).get("evaluation") or {}).get("sets", [])
         recent = next((s for s in sets if "recent" in s["name"]), {})
         self.stale, self.retrained = recent.get("champion"), recent.get("challenger")
@@ -325,12 +325,17 @@ def report(loops: list[Loop], bad: list[tuple[str, bool]], failed: int, boxes: i
         values = [loop.stages[stage] for loop in loops]
         note = "  not ours" if stage in APART else ""
         print(f"  {stage:<24}{percentile(values, 0.5):8.1f}{percentile(values, 0.95):8.1f}{note}")
-    if loops:
-        print(f"  drift noticed after {percentile([loop.noticed for loop in loops], 0.5):.0f} world days (p50)")
-        known = [(loop.stale, loop.retrained) for loop in loops if loop.stale is not None and loop.retrained is not None]
+    for what, of in (
+        ("an epidemic comes", [loop for loop in loops if loop.is_epidemic]),
+        ("it is over", [loop for loop in loops if not loop.is_epidemic]),
+    ):
+        known = [loop for loop in of if loop.stale is not None and loop.retrained is not None]
         if known:
-            stale, retrained = (percentile(list(values), 0.5) for values in zip(*known, strict=True))
-            print(f"  log loss on the new world's patients: stale {stale:.3f}, retrained {retrained:.3f} (p50)")
+            noticed, stale, retrained = (
+                percentile([getattr(loop, name) for loop in known], 0.5) for name in ("noticed", "stale", "retrained")
+            )
+            print(f"  {what} (p50 of {len(known)}): noticed after {noticed:.0f} world days; log loss of its patients: ", end="")
+            print(f"stale {stale:.3f}, retrained {retrained:.3f}")
     for kind in BAD_KINDS:
         outcomes = [stopped for of, stopped in bad if of == kind]
         print(f"  bad challengers, {kind}: {outcomes.count(True)} of {len(outcomes)} stopped at a canary")
@@ -360,14 +365,19 @@ def main() -> int:
     loops: list[Loop] = []
     bad: list[tuple[str, bool]] = []
     failed = fleets = 0
-    while (left := wanted - len(loops) - failed) > 0:
-        fleets += 1
-        try:
-            live(fleets, min(left, epidemics), boxes, bad_every, loops, bad)
-        except Failure as failure:
-            # The others of this fleet are tried on a fresh one.
-            print(f"a loop did not close: {failure}", file=sys.stderr, flush=True)
-            failed += 1
+    try:
+        while (left := wanted - len(loops) - failed) > 0:
+            fleets += 1
+            try:
+                live(fleets, min(left, epidemics), boxes, bad_every, loops, bad)
+            except Failure as failure:
+                # The others of this fleet are tried on a fresh one.
+                print(f"a loop did not close: {failure}", file=sys.stderr, flush=True)
+                failed += 1
+    except SystemExit:
+        # Ended by hand: what there is is worth seeing.
+        report(loops, bad, failed, boxes)
+        raise
     return 0 if report(loops, bad, failed, boxes) else 1
 
 

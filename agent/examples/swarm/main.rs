@@ -112,7 +112,7 @@ async fn live(args: Args) -> Result<(), Fault> {
     let shared = Arc::new(Shared {
         trust: Mutex::new(Trust { store, is_behind: false }),
         clock: TrustClock::system(),
-        scale: args.clock.clone(),
+        scale: args.clock,
         wrong: args.wrong.clone(),
         report_every: Duration::from_secs_f64(args.report_s),
     });

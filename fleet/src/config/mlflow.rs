@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::ConfigError;
 
-/// What a builder that tells MLflow of its bundles sets itself: to be asked by it would never end.
+/// What a builder that tells `MLflow` of its bundles sets itself: to be asked by it would never end.
 const OUR_ALIAS: &str = "challenger";
 const MODELS_MAX: usize = 1000;
 const NAME_CHARS_MAX: usize = 256;

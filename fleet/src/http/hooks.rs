@@ -165,7 +165,7 @@ async fn ask(app: &App, registered: &Registered, data: EventData, delivery: Stri
             outcome: "refused",
             trigger: None,
             run: None,
-            reason: Some(cause.sentence.to_string()),
+            reason: Some(cause.sentence.clone()),
         },
         Proposed::RefusedAsBefore => HookView { outcome: "refused", trigger: None, run: None, reason: None },
     })
@@ -175,7 +175,7 @@ impl HookView {
     fn of(trigger: &Trigger) -> Self {
         let (outcome, run, reason) = match &trigger.outcome {
             TriggerOutcome::Run { run } => ("run", Some(run.to_string()), None),
-            TriggerOutcome::Refused { cause } => ("refused", None, Some(cause.sentence.to_string())),
+            TriggerOutcome::Refused { cause } => ("refused", None, Some(cause.sentence.clone())),
         };
         Self { outcome, trigger: Some(trigger.id.to_string()), run, reason }
     }

@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused() {
         let check = |stage: serde_json::Value| {
-            assert!(plan(Some(stages(json!([stage]))), None, None).is_err(), "{stage}")
+            assert!(plan(Some(stages(json!([stage]))), None, None).is_err(), "{stage}");
         };
         check(json!({"name": "a", "size": {"count": 1}, "bake_s": 1, "deadline_s": 2}));
         check(json!({"name": "a", "size": {"percent": 100.0}, "bake_s": 2, "deadline_s": 2}));
