@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test e2e stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-loop bench-watch trainers drift-campaign openapi fuzz release clean
+.PHONY: help demo test test-all doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test e2e stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-loop bench-watch trainers drift-campaign openapi fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -13,6 +13,9 @@ demo: build ## Play the whole story: epidemic, drift, retraining, rollout, a bad
 
 test: doctor packages build client interop convert lint unit python-test ui-test stories ## Run every test; installs what the tests need
 	@echo "All tests passed."
+
+test-all: test trainers frameworks ## Run every test, and those whose tools take long to install
+	@echo "All tests and all tools passed."
 
 doctor: ## Say what this machine lacks, and the command that installs it
 	@scripts/doctor.sh

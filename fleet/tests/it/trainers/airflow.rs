@@ -31,8 +31,7 @@ async fn start(folder: &Path, trained: &Path) -> (Program, String) {
     let mut command = Command::new(python.with_file_name("airflow"));
     command.arg("standalone").env("AIRFLOW_HOME", folder);
     // It starts its parts by name.
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{}:{path}", python.parent().unwrap().display()));
+    command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", python.parent().unwrap().display()));
     for (name, value) in [
         ("CORE__LOAD_EXAMPLES", "False".to_owned()),
         ("CORE__DAGS_FOLDER", dags.display().to_string()),

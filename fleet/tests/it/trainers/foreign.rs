@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// They start a dozen Python processes each, on a machine that tests everything else too.
 pub(super) const UP_WITHIN: Duration = Duration::from_mins(4);
@@ -72,7 +74,8 @@ impl Program {
 impl Drop for Program {
     /// Politely, for it may have others to end; and then each of those that are still there.
     fn drop(&mut self) {
-        let mut all = BTreeSet::from([self.child.id()]);
+        // Before it ends: whoever it leaves behind has another parent then.
+        let mut all = descendants(&BTreeSet::from([self.child.id()]));
         let began = Instant::now();
         signal("-TERM", [self.child.id()]);
         while began.elapsed() < END_WITHIN && all.iter().any(|id| is_alive(*id)) {

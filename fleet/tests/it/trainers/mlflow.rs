@@ -170,7 +170,7 @@ async fn a_new_version_asks_for_its_own_training(mlflow: &MlFlow) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let run = tokio::time::timeout(Duration::from_secs(60), looking).await.expect("MLflow said nothing");
+    let run = tokio::time::timeout(Duration::from_mins(1), looking).await.expect("MLflow said nothing");
     let trainer = format!("[models.trainer]\nkind = 'mlflow'\nurl = '{}'\nname = 'wards'\n", mlflow.url);
     let done = whole.build(&run, &trainer).await;
     whole.assert_succeeded(&done).await;
