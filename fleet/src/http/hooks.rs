@@ -161,12 +161,9 @@ async fn ask(app: &App, registered: &Registered, data: EventData, delivery: Stri
             let (trigger, run) = (Some(trigger.to_string()), Some(run.to_string()));
             HookView { outcome: "run", trigger, run, reason: None }
         }
-        Proposed::Refused { cause } => HookView {
-            outcome: "refused",
-            trigger: None,
-            run: None,
-            reason: Some(cause.sentence.clone()),
-        },
+        Proposed::Refused { cause } => {
+            HookView { outcome: "refused", trigger: None, run: None, reason: Some(cause.sentence.clone()) }
+        }
         Proposed::RefusedAsBefore => HookView { outcome: "refused", trigger: None, run: None, reason: None },
     })
 }
