@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test e2e stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-loop bench-watch drift-campaign openapi api-fuzz fuzz release clean
+.PHONY: help demo test test-all doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test e2e stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-loop bench-watch trainers drift-campaign openapi api-fuzz fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -13,6 +13,9 @@ demo: build ## Play the whole story: epidemic, drift, retraining, rollout, a bad
 
 test: doctor packages build client interop convert lint unit python-test ui-test stories ## Run every test; installs what the tests need
 	@echo "All tests passed."
+
+test-all: test trainers frameworks ## Run every test, and those whose tools take long to install
+	@echo "All tests and all tools passed."
 
 doctor: ## Say what this machine lacks, and the command that installs it
 	@scripts/doctor.sh
@@ -89,7 +92,14 @@ openapi: ## Write the API's description anew
 bench-rollout: ## Measure the rollout engine on fleets of 1,000 to 100,000 boxes against its goals
 	@cargo bench --quiet --profile fast --package muster-fleet --bench rollout
 
-bench-loop: build ## Close the loop LOOPS (30) times, from the drift alarm to the last box, and time every stage
+trainers: build ## Close the loop by a real MLflow, a real Ray and a real Airflow (1 GB to install)
+	@scripts/python-env.sh $(LOCAL)/mlflow fleet/tests/interop/mlflow-requirements.lock
+	@scripts/python-env.sh $(LOCAL)/ray fleet/tests/interop/ray-requirements.lock
+	@scripts/python-env.sh $(LOCAL)/airflow fleet/tests/interop/airflow-requirements.lock
+	@cargo test --locked -p muster-fleet --test it -- --include-ignored --test-threads 1 trainers::mlflow trainers::ray trainers::airflow
+
+bench-loop: build ## Close the loop LOOPS (30) times over 3 real boxes and BOXES (1000) simulated ones, and time every stage
+	@cargo build --quiet --locked -p muster-agent --example swarm
 	@$(LOCAL)/python/bin/python scripts/bench_loop.py
 
 bench-watch: ## Measure what watching 10,000 boxes for drift costs the fleet server

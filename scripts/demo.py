@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any
 
-from lab import DAY_S, EXAMPLE, LOCAL, MODEL, Failure, Lab, on_stop, parse_ms, until, wall_ms
+from lab import DAY_S, EXAMPLE, LOCAL, MODEL, Failure, Lab, Process, on_stop, parse_ms, until, wall_ms
 
 SITES = ("er-1", "er-2", "er-3")
 SECONDS_PER_DAY = 2.0
@@ -111,6 +111,7 @@ class Demo:
             lab.start_box(site, REPORT_S)
         lab.wait_for_boxes()
         self.time.add(f"{len(SITES)} boxes are online")
+        self.more_boxes()
         self.policy()
         plan = self.plan(canary_bake_days=0.5, all_bake_days=0.5)
         # Applications call the boxes from now on; the epidemic comes when a quiet month has passed.
@@ -118,7 +119,7 @@ class Demo:
         rollout = lab.roll_out(bundle, plan, "the first release")
         self.wait_for_activation()
         self.write_hospital(self.epidemic_day)
-        lab.spawn("hospital", [lab.python, "-m", "er.hospital", "--config", lab.dir / "hospital.json"], cwd=EXAMPLE)
+        self.start_hospital()
         self.wait_for_rollout(rollout, "completed")
         self.check_provider()
         self.time.add("canary, then everyone: all boxes answer patients through OpenVINO")
@@ -199,8 +200,14 @@ class Demo:
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def plan(canary_bake_days: float, all_bake_days: float) -> dict[str, Any]:
+    def more_boxes(self) -> None:
+        """Others beside those of the story; here there are none."""
+
+    def start_hospital(self) -> Process:
+        lab = self.lab
+        return lab.spawn("hospital", [lab.python, "-m", "er.hospital", "--config", lab.dir / "hospital.json"], cwd=EXAMPLE)
+
+    def plan(self, canary_bake_days: float, all_bake_days: float) -> dict[str, Any]:
         def stage(name: str, size: dict[str, float], bake_days: float) -> dict[str, Any]:
             bake_s = int(bake_days * DAY_S)
             return {"name": name, "size": size, "bake_s": bake_s, "deadline_s": bake_s + 30 * DAY_S}

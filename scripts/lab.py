@@ -134,6 +134,8 @@ class Lab:
     http_port: int = 0
     #: The release key that counts now.
     targets_key: str = "targets"
+    #: The fleet's log, as far as it was read: it only grows.
+    log: list[dict[str, Any]] = field(default_factory=list)
 
     # -- time -------------------------------------------------------------------------------------------------------
 
@@ -237,6 +239,7 @@ class Lab:
     def fresh(self) -> None:
         """An empty folder: nothing of an earlier run is left."""
         shutil.rmtree(self.dir, ignore_errors=True)
+        self.log.clear()
         (self.dir / "logs").mkdir(parents=True)
 
     def start_fleet(self) -> Process:
@@ -365,13 +368,12 @@ class Lab:
 
     def log_entries(self) -> list[dict[str, Any]]:
         """Everything that happened so far, in order."""
-        entries: list[dict[str, Any]] = []
         while True:
-            after = entries[-1]["id"] if entries else 0
+            after = self.log[-1]["id"] if self.log else 0
             found = self.get(f"/api/v1/log?after={after}&limit=500")["items"]
             if not found:
-                return entries
-            entries.extend(found)
+                return list(self.log)
+            self.log.extend(found)
 
 
 def on_stop(lab: Lab) -> None:

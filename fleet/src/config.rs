@@ -20,6 +20,8 @@
 //! url = "https://marquez.hospital.example"
 //! [[webhooks]]                  # who is told what happens: config/webhooks.rs
 //! name = "on-call"
+//! [mlflow]                      # whose registry may ask for a retraining: config/mlflow.rs
+//! secret_file = "/etc/muster/mlflow-webhook.secret"
 //! [datasets]                    # where their files are; else in the data folder: config/datasets.rs
 //! store = "s3://muster-datasets/er"
 //! [clock]                       # a rehearsal's scaled world; all processes must be given the same
@@ -42,6 +44,7 @@ mod datasets;
 mod door;
 mod identity;
 mod lineage;
+mod mlflow;
 mod telemetry;
 mod webhooks;
 
@@ -58,6 +61,7 @@ pub use datasets::DatasetsConfig;
 pub use door::DoorConfig;
 pub use identity::{GroupRole, IdentityConfig, Mode, OidcConfig};
 pub use lineage::LineageConfig;
+pub use mlflow::{MlflowConfig, Registered};
 pub use telemetry::{OtlpConfig, PostgresUrl, TelemetryConfig};
 pub use webhooks::WebhookConfig;
 
@@ -75,6 +79,8 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     pub identity: IdentityConfig,
     pub lineage: LineageConfig,
+    /// Nobody is heard if absent.
+    pub mlflow: Option<MlflowConfig>,
     pub datasets: DatasetsConfig,
     pub webhooks: Vec<WebhookConfig>,
     pub world: WorldScale,
@@ -113,6 +119,7 @@ impl Default for Config {
             telemetry: TelemetryConfig::default(),
             identity: IdentityConfig::default(),
             lineage: LineageConfig::default(),
+            mlflow: None,
             datasets: DatasetsConfig::default(),
             webhooks: Vec::new(),
             world: WorldScale::default(),
@@ -252,6 +259,11 @@ pub enum ConfigError {
         "the webhook '{0}': its name is of a-z, 0-9 and '-', its url https:// (http:// on this machine only), and it asks for at least one event"
     )]
     Webhook(String),
+    #[error(
+        "[mlflow]: write secret_file, and models = [{{ name = \"as MLflow calls it\", model = \"as it is called here\" }}], each name \
+         once; the alias 'challenger' is what a builder writes there itself"
+    )]
+    Mlflow,
     #[error("[telemetry] database: write postgres://user@host/database")]
     Database,
     #[error("'{0}' is no place for datasets: write a folder's path, file://, s3://, gs:// or az://")]
@@ -273,6 +285,7 @@ struct File {
     telemetry: telemetry::Telemetry,
     identity: identity::Identity,
     lineage: LineageConfig,
+    mlflow: Option<MlflowConfig>,
     datasets: DatasetsConfig,
     webhooks: Vec<WebhookConfig>,
     clock: Option<WorldScale>,
@@ -335,6 +348,7 @@ impl Config {
             telemetry: file.telemetry.into(),
             identity: file.identity.into(),
             lineage: file.lineage,
+            mlflow: file.mlflow,
             datasets: file.datasets,
             webhooks: file.webhooks,
             world: file.clock.or(clock).unwrap_or_default(),
@@ -351,6 +365,7 @@ impl Config {
         self.check_mqtt()?;
         self.telemetry.check()?;
         self.lineage.check()?;
+        self.mlflow.as_ref().map_or(Ok(()), MlflowConfig::check)?;
         self.datasets.check()?;
         WebhookConfig::check_all(&self.webhooks)?;
         if !(self.world.factor.is_finite() && self.world.factor > 0.0) {
@@ -481,6 +496,9 @@ mod tests {
         check("[mqtt]\nca='x.pem'", "[mqtt] ca has no meaning");
         check("[mqtt]\non_crl=['x']", "[mqtt] on_crl has no meaning");
         check("[mqtt]\nport=1", "fleet.toml is wrong");
+        check("[mlflow]\nsecret_file='s'", "fleet.toml is wrong");
+        check("[mlflow]\nsecret_file='s'\nmodels=[]", "[mlflow]: write");
+        check("[mlflow]\nsecret_file='s'\nmodels=[{name='a',model='b',alias='challenger'}]", "'challenger'");
         check("[datasets]\nstore='ftp://x'", "'ftp://x' is no place for datasets");
         check("[datasets]\noptions={aws_region='x'}", "[datasets] options");
         check(

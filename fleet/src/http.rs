@@ -21,6 +21,7 @@ mod events;
 mod extract;
 mod guard;
 mod health;
+mod hooks;
 mod identities;
 mod incidents;
 mod leases;
@@ -161,6 +162,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(runs::router())
         .merge(datasets::router())
         .merge(triggers::router())
+        .merge(hooks::router())
         .merge(log::router())
         .merge(webhooks::router())
         .merge(telemetry::router())

@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clocks, Moment};
 use crate::enrolment::StandingName;
-use crate::link::{Delivery, Inbound, Outbound, Publisher};
+use crate::link::{Delivery, Inbound, Outbound, Publisher, Unoffered};
 use crate::rollup::Retention;
 use crate::store::stats::Sums;
 use crate::store::{Store, StoreError};
@@ -131,6 +131,9 @@ pub enum Load {
     Heavy,
 }
 
+/// Acknowledgements on their way out, one for each boot of a device: a newer one says all that an older one did.
+type Unsaid = BTreeMap<(DeviceId, BootId), Ack>;
+
 /// Whose positions moved, or should be told again.
 type Touched = BTreeSet<(DeviceId, BootId)>;
 
@@ -164,11 +167,14 @@ impl Ingest {
 
     pub async fn run(mut self, mut messages: mpsc::Receiver<Inbound>, stop: CancellationToken) {
         let mut came = Vec::with_capacity(BATCH);
+        let mut unsaid = Unsaid::new();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            self.acknowledge(&mut unsaid);
             let acks = tokio::select! {
                 () = stop.cancelled() => break,
+                () = self.publisher.room(), if !unsaid.is_empty() => continue,
                 landing = self.flight.land(), if !self.flight.is_empty() => self.landed(landing).await,
                 _ = look.tick() => self.keep().await,
                 count = messages.recv_many(&mut came, BATCH) => {
@@ -182,10 +188,11 @@ impl Ingest {
                     acks
                 }
             };
-            self.acknowledge(acks).await;
+            unsaid.extend(acks.into_iter().map(|(device, ack)| ((device, ack.boot.clone()), ack)));
         }
         let acks = self.settle().await;
-        self.acknowledge(acks).await;
+        unsaid.extend(acks.into_iter().map(|(device, ack)| ((device, ack.boot.clone()), ack)));
+        self.acknowledge(&mut unsaid);
     }
 
     /// Judges a batch while the one before is written, and sends it off once that has landed: all of it is committed, or
@@ -380,15 +387,25 @@ impl Ingest {
         Ok(Judged { writing, entries, acks, served, received: moment.at })
     }
 
-    async fn acknowledge(&self, acks: Vec<(DeviceId, Ack)>) {
-        for (device, ack) in acks {
+    /// Says what there is room for. It never waits: the connection that makes room may be waiting for us to take messages
+    /// in, and neither would ever go on.
+    fn acknowledge(&self, unsaid: &mut Unsaid) {
+        while let Some(((device, boot), ack)) = unsaid.pop_first() {
             let message = Outbound {
-                topic: Topic::Down(device, Down::Ack),
+                topic: Topic::Down(device.clone(), Down::Ack),
                 payload: Bytes::from(ack.to_json()),
                 delivery: Delivery::Fleeting,
             };
-            if self.publisher.send(message).await.is_err() {
-                tracing::debug!("an acknowledgement was not sent; the device repeats itself");
+            match self.publisher.offer(message) {
+                Ok(()) => {}
+                Err(Unoffered::Full) => {
+                    unsaid.insert((device, boot), ack);
+                    return;
+                }
+                Err(Unoffered::Closed) => {
+                    tracing::debug!("acknowledgements were not sent; the devices repeat themselves");
+                    unsaid.clear();
+                }
             }
         }
     }

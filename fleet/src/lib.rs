@@ -1,7 +1,7 @@
 //! The fleet server, the operators' CLI and the builder.
 //!
 //! ```text
-//!   doors   http · door · cli · builder · offline                where the world comes in
+//!   doors   http · door · cli · builder · offline · otlp · openlineage · hooks                where the world comes in
 //!   deeds   ingest · intake · registrar · setup · orders · tasks · figures         load → decide → save → say
 //!   hands   store · password · oidc · blob · table · pki · admission · broker · link · deliver · signer · publisher · oms · oci    touch one thing each
 //!   mind    rollout · enrolment · identity · pace · gate · drift · retrain · registry · lineage · dataset · audit · rollup    decide; pure; no clock, no I/O
@@ -29,6 +29,7 @@ pub mod fleet;
 mod follow;
 pub mod gate;
 pub mod handback;
+pub mod hooks;
 pub mod http;
 pub mod identity;
 pub mod ingest;

@@ -95,6 +95,13 @@ pub struct Publisher {
 #[error("the connection to the broker was lost before it had the message")]
 pub struct Unconfirmed;
 
+/// Why a message was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unoffered {
+    Full,
+    Closed,
+}
+
 /// Where to connect and as whom.
 #[derive(Clone, Debug)]
 pub enum Way {
@@ -124,9 +131,18 @@ pub struct Link {
 }
 
 impl Publisher {
-    /// Queues a message. Waits while the queue is full; returns at once after that.
-    pub async fn send(&self, message: Outbound) -> Result<(), Unconfirmed> {
-        self.queue.send((message, None)).await.map_err(|_| Unconfirmed)
+    /// Queues a message if there is room for it.
+    pub fn offer(&self, message: Outbound) -> Result<(), Unoffered> {
+        self.queue.try_send((message, None)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Unoffered::Full,
+            mpsc::error::TrySendError::Closed(_) => Unoffered::Closed,
+        })
+    }
+
+    /// Waits until the queue has room, or is no more.
+    pub async fn room(&self) {
+        // The place is given back at once: whoever waits for it offers next.
+        drop(self.queue.reserve().await);
     }
 
     /// Publishes a message and waits until the broker has it: `QoS` 1, its PUBACK; `QoS` 0, it was written.

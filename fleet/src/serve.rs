@@ -26,6 +26,7 @@ use crate::config::{BrokerUrl, Config, ConfigError};
 use crate::deliver::Deliver;
 use crate::door::{Door, DoorError};
 use crate::fleet::Fleet;
+use crate::hooks::{Sender, WebhookError};
 use crate::ingest::Ingest;
 use crate::intake::Intake;
 use crate::link::{Link, Way};
@@ -41,7 +42,6 @@ use crate::setup::{self, SetupError};
 use crate::signer::{Signer, SignerError};
 use crate::store::{Store, StoreError, devices};
 use crate::tasks::{self, Tasks};
-use crate::webhook::send::{Sender, WebhookError};
 
 /// How often expiring signatures are looked for.
 const UPKEEP: Duration = Duration::from_hours(1);

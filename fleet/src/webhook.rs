@@ -4,8 +4,6 @@
 //!   v1,BASE64(HMAC-SHA256(secret, "id.timestamp.body"))        timestamp: seconds, at most five minutes off
 //! ```
 
-pub mod send;
-
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

@@ -28,10 +28,10 @@ const FLEET: &[&[&str]] = &[
     &["lineage", "store", "blob", "table", "label_studio", "broker", "publisher", "client", "oms"],
     &["oci"],
     &["link", "signer", "catalogue", "builder", "oidc", "setup"],
-    &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster"],
+    &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster", "follow"],
     &["tasks", "fleet"],
     &["figures"],
-    &["http", "door", "otlp", "openlineage"],
+    &["http", "door", "otlp", "openlineage", "hooks"],
     &["serve", "offline"],
 ];
 

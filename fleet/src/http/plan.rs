@@ -189,8 +189,12 @@ fn all() -> f64 {
 }
 
 /// The plan of these stages; without stages one device first, then everybody.
-pub(crate) fn plan(stages: Option<Vec<StageBody>>, selector: Option<SelectorBody>) -> Answer<Plan> {
-    PlanBody { stages, selector, ..PlanBody::default() }.plan()
+pub(crate) fn plan(
+    stages: Option<Vec<StageBody>>,
+    in_flight_max: Option<u32>,
+    install_deadline_s: Option<u64>,
+) -> Answer<Plan> {
+    PlanBody { stages, in_flight_max, install_deadline_s, ..PlanBody::default() }.plan()
 }
 
 impl PlanBody {
@@ -344,7 +348,7 @@ mod tests {
 
     #[test]
     fn nothing_is_needed() {
-        let plan = plan(None, None).unwrap();
+        let plan = plan(None, None, None).unwrap();
         assert_eq!(plan.targets(3), [1, 3]);
     }
 
@@ -353,7 +357,7 @@ mod tests {
         let written =
             stages(json!([{"name": "all", "size": {"percent": 100.0}, "bake_s": 1, "deadline_s": 2,
             "gate": {"labels_min": 7}}]));
-        let plan = plan(Some(written), None).unwrap();
+        let plan = plan(Some(written), None, None).unwrap();
         assert_eq!(plan.stages[0].gate, GateLimits { labels_min: 7, ..GateLimits::default() });
         let back = StagePlan::from(StageBody::from(&plan.stages[0]));
         assert_eq!(back, plan.stages[0]);
@@ -361,7 +365,7 @@ mod tests {
 
     #[test]
     fn every_field_of_a_plan_can_be_written() {
-        let mut full = plan(None, None).unwrap();
+        let mut full = plan(None, None, None).unwrap();
         full.in_flight_max = 7;
         full.in_flight_per_site_max = Some(2);
         full.rate_per_hour_max = Some(60);
@@ -387,14 +391,15 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused() {
-        let check =
-            |stage: serde_json::Value| assert!(plan(Some(stages(json!([stage]))), None).is_err(), "{stage}");
+        let check = |stage: serde_json::Value| {
+            assert!(plan(Some(stages(json!([stage]))), None, None).is_err(), "{stage}");
+        };
         check(json!({"name": "a", "size": {"count": 1}, "bake_s": 1, "deadline_s": 2}));
         check(json!({"name": "a", "size": {"percent": 100.0}, "bake_s": 2, "deadline_s": 2}));
         check(
             json!({"name": "a", "size": {"percent": 100.0}, "bake_s": 1, "deadline_s": 2, "gate": {"alpha": 1.5}}),
         );
-        assert!(plan(Some(Vec::new()), None).is_err());
+        assert!(plan(Some(Vec::new()), None, None).is_err());
         let unknown =
             json!({"name": "a", "size": {"percent": 1.0}, "bake_s": 1, "deadline_s": 2, "gates": {}});
         assert!(serde_json::from_value::<StageBody>(unknown).is_err());
@@ -403,7 +408,7 @@ mod tests {
     #[test]
     fn faults_have_a_place() {
         let check = |edit: fn(&mut Plan), expect: &str| {
-            let mut plan = plan(None, None).unwrap();
+            let mut plan = plan(None, None, None).unwrap();
             edit(&mut plan);
             let error = plan.check().unwrap_err();
             assert_eq!(error.place(&plan), expect, "{error}");

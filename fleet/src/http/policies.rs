@@ -18,7 +18,6 @@ use super::sight::Sight;
 use crate::retrain::{
     Approval, Guards, LabelPolicy, Policy, PolicyError, RolloutPolicy, Schedule, ScheduleError,
 };
-use crate::rollout::Plan;
 use crate::rollout::calendar::{CalendarError, Hours, Window, Zone};
 use crate::store::log::{self, NewEntry};
 use crate::store::{Saved, policies};
@@ -225,6 +224,38 @@ struct RolloutBody {
     /// One device first, then everybody, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stages: Option<Vec<StageBody>>,
+    /// Devices that may be fetching or switching at the same moment; 100 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    in_flight_max: Option<u32>,
+    /// Reachable time in open windows that a device has to fetch, test and activate it, seconds; 6 hours if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    install_deadline_s: Option<u64>,
+}
+
+impl RolloutBody {
+    fn policy(self) -> Answer<RolloutPolicy> {
+        let Self { automatic, stages, in_flight_max, install_deadline_s } = self;
+        if !automatic {
+            return Ok(RolloutPolicy::Manual);
+        }
+        Ok(RolloutPolicy::Automatic { plan: plan(stages, in_flight_max, install_deadline_s)? })
+    }
+}
+
+impl From<&RolloutPolicy> for RolloutBody {
+    fn from(policy: &RolloutPolicy) -> Self {
+        match policy {
+            RolloutPolicy::Manual => {
+                Self { automatic: false, stages: None, in_flight_max: None, install_deadline_s: None }
+            }
+            RolloutPolicy::Automatic { plan } => Self {
+                automatic: true,
+                stages: Some(plan.stages.iter().map(StageBody::from).collect()),
+                in_flight_max: Some(plan.in_flight_max),
+                install_deadline_s: Some(plan.install_deadline_s),
+            },
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -266,11 +297,7 @@ impl TryFrom<PolicyBody> for Policy {
             volume,
             guards: guards.try_into()?,
             approval: approval.into(),
-            rollout: if rollout.automatic {
-                RolloutPolicy::Automatic { plan: plan(rollout.stages, None)? }
-            } else {
-                RolloutPolicy::Manual
-            },
+            rollout: rollout.policy()?,
         };
         policy.check()?;
         Ok(policy)
@@ -295,11 +322,7 @@ impl From<PolicyError> for Problem {
 
 impl From<Policy> for PolicyBody {
     fn from(policy: Policy) -> Self {
-        let stages = |plan: &Plan| plan.stages.iter().map(StageBody::from).collect();
-        let rollout = match &policy.rollout {
-            RolloutPolicy::Manual => RolloutBody { automatic: false, stages: None },
-            RolloutPolicy::Automatic { plan } => RolloutBody { automatic: true, stages: Some(stages(plan)) },
-        };
+        let rollout = RolloutBody::from(&policy.rollout);
         Self {
             model: policy.model,
             enabled: policy.enabled,
@@ -421,6 +444,7 @@ mod tests {
             p["schedule"] = json!({"cron": "0 3 * * mon", "zone": "Europe/Berlin", "jitter_s": 600});
             p["guards"] = json!({"blackout": ["mon-fri 07:00-19:00"], "min_new_rows": 1000});
             p["approval"] = json!({"required": {"people": 2}});
+            p["rollout"] = json!({"automatic": true, "in_flight_max": 400, "install_deadline_s": 90});
         })
         .unwrap();
         assert_eq!(policy.approval, Approval::Required { people: 2 });

@@ -43,13 +43,13 @@ struct TriggerView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TriggerCause {
     id: String,
-    /// `drift`, `labels`, `schedule`, `volume` or `manual`.
+    /// `drift`, `labels`, `schedule`, `volume`, `registry` or `manual`.
     kind: &'static str,
     incident: Option<String>,
     /// Start of the first suspicious window, world time.
     onset: Option<Time>,
     streams: Vec<String>,
-    /// A person's, the calendar's, or how many labels.
+    /// A person's, the calendar's, how many labels, or which version of which registry.
     reason: Option<String>,
     by: Option<String>,
 }
@@ -83,6 +83,11 @@ impl TriggerCause {
             Why::Volume { labels } => {
                 let reason = format!("{labels} labels came in since the last run");
                 Self { kind: "volume", reason: Some(reason), ..empty }
+            }
+            Why::Registry { name, version, alias, .. } => {
+                let alias = alias.as_ref().map(|alias| format!(", now '{alias}'")).unwrap_or_default();
+                let reason = format!("version {version} of '{name}' in MLflow{alias}");
+                Self { kind: "registry", reason: Some(reason), ..empty }
             }
             Why::Manual { by, reason } => {
                 Self { reason: Some(reason.clone()), by: Some(by.clone()), ..empty }

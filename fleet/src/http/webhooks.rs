@@ -16,7 +16,6 @@ use crate::config::WebhookConfig;
 use crate::store::log::NewEntry;
 use crate::store::undelivered::{self, Undelivered};
 use crate::store::{log, meta};
-use crate::webhook::send::place;
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(aside)).routes(routes!(again))
@@ -67,7 +66,7 @@ async fn list(State(app): State<App>) -> Answer<Json<List<HookView>>> {
     let newest = log::last(&mut db).await?;
     let mut items = Vec::new();
     for hook in &app.fleet.config.webhooks {
-        let at = meta::get(&mut db, &place(&hook.name)).await?;
+        let at = meta::get(&mut db, &meta::webhook_place(&hook.name)).await?;
         let at: i64 = at.and_then(|text| text.parse().ok()).unwrap_or(newest);
         items.push(HookView {
             name: hook.name.clone(),

@@ -57,6 +57,16 @@ pub enum Why {
     Volume {
         labels: u64,
     },
+    /// Somebody else's registry has a version that is to be fetched, held to the champion and signed here.
+    Registry {
+        /// The message that said so, by its own id.
+        delivery: String,
+        /// The model as it is called there.
+        name: String,
+        version: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
+    },
     Manual {
         by: String,
         reason: String,
@@ -78,6 +88,7 @@ impl Why {
             Self::Labels { incident, bundle, .. } => format!("labels {} {incident}", short(bundle.as_ref())),
             Self::Schedule { .. } => "schedule".to_owned(),
             Self::Volume { .. } => "volume".to_owned(),
+            Self::Registry { name, version, .. } => format!("registry {name} {version}"),
             Self::Manual { by, .. } => format!("manual {by}"),
         }
     }
@@ -85,7 +96,7 @@ impl Why {
     pub fn incident(&self) -> Option<&IncidentId> {
         match self {
             Self::Drift { incident, .. } | Self::Labels { incident, .. } => Some(incident),
-            Self::Schedule { .. } | Self::Volume { .. } | Self::Manual { .. } => None,
+            Self::Schedule { .. } | Self::Volume { .. } | Self::Registry { .. } | Self::Manual { .. } => None,
         }
     }
 
@@ -93,7 +104,7 @@ impl Why {
     pub fn onset(&self) -> Option<Timestamp> {
         match self {
             Self::Drift { onset, .. } | Self::Labels { onset, .. } => Some(*onset),
-            Self::Schedule { .. } | Self::Volume { .. } | Self::Manual { .. } => None,
+            Self::Schedule { .. } | Self::Volume { .. } | Self::Registry { .. } | Self::Manual { .. } => None,
         }
     }
 
@@ -101,7 +112,28 @@ impl Why {
     pub fn author(&self) -> Option<&str> {
         match self {
             Self::Manual { by, .. } => Some(by),
-            Self::Drift { .. } | Self::Labels { .. } | Self::Schedule { .. } | Self::Volume { .. } => None,
+            Self::Drift { .. }
+            | Self::Labels { .. }
+            | Self::Schedule { .. }
+            | Self::Volume { .. }
+            | Self::Registry { .. } => None,
+        }
+    }
+
+    /// The trigger's id where the same wish may be told twice: then both are one trigger.
+    pub fn id(&self) -> Option<TriggerId> {
+        match self {
+            Self::Registry { delivery, .. } => {
+                let digest = Digest::of(format!("delivery {delivery}").as_bytes());
+                let mut random = [0; 16];
+                random.iter_mut().zip(digest.as_bytes()).for_each(|(to, from)| *to = *from);
+                Some(TriggerId::mint(random))
+            }
+            Self::Drift { .. }
+            | Self::Labels { .. }
+            | Self::Schedule { .. }
+            | Self::Volume { .. }
+            | Self::Manual { .. } => None,
         }
     }
 }

@@ -10,6 +10,11 @@ pub const LINEAGE_PLACE: &str = "lineage.place";
 pub const LINEAGE_TOLD: &str = "lineage.told";
 pub const LINEAGE_REFUSED: &str = "lineage.refused";
 
+/// How far in the log a webhook was told.
+pub fn webhook_place(hook: &str) -> String {
+    format!("webhook.{hook}.place")
+}
+
 const GET: &str = "select value from meta where key = $1";
 
 pub async fn get(db: &mut Control, key: &str) -> Result<Option<String>> {

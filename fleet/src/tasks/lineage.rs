@@ -115,7 +115,7 @@ async fn graph(
 fn incident_of(why: &Why) -> Option<&IncidentId> {
     match why {
         Why::Drift { incident, .. } | Why::Labels { incident, .. } => Some(incident),
-        Why::Schedule { .. } | Why::Volume { .. } | Why::Manual { .. } => None,
+        Why::Schedule { .. } | Why::Volume { .. } | Why::Registry { .. } | Why::Manual { .. } => None,
     }
 }
 

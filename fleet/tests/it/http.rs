@@ -6,6 +6,7 @@ mod captures;
 mod datasets;
 mod desk;
 mod guards;
+mod hooks;
 pub(crate) mod lineage;
 mod live;
 mod matrix;

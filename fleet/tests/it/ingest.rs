@@ -1,27 +1,35 @@
 //! What devices say, from the broker to the database and back as an acknowledgement.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use muster_fleet::clock::TrustClock;
-use muster_fleet::rollup::{Rollup, Step};
+use muster_fleet::broker::Insider;
+use muster_fleet::clock::{Clocks, TrustClock};
+use muster_fleet::ingest::Ingest;
+use muster_fleet::link::{Inbound, Link, Way};
+use muster_fleet::rollup::{Retention, Rollup, Step};
 use muster_fleet::store::{
-    Page, devices, events, heads, labels, log, orders, outbox, positions, reports, rollups, shadows, sources,
-    stats, windows,
+    Page, Store, devices, events, heads, labels, log, orders, outbox, positions, reports, rollups, shadows,
+    sources, stats, windows,
 };
 use muster_protocol::drift::Counter;
 use muster_protocol::ids::{BootId, DeviceId, Digest};
 use muster_protocol::message::report::PairedLoss;
 use muster_protocol::message::{
-    Health, LabelBlock, Message as _, ModelStats, Pane, Presence, Report, ShadowBlock, State, Status, VERSION,
+    Capabilities, Health, Hello, LabelBlock, Message as _, ModelStats, Pane, Presence, Report, ShadowBlock,
+    State, Status, VERSION,
 };
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::{Down, Topic, Up};
 use muster_protocol::trust::Want;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::device::Device;
 use crate::publisher::{Bundle, Publisher, age_reference};
-use crate::server::Server;
+use crate::server::{PATIENCE, Server, eventually};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -42,6 +50,46 @@ async fn a_stranger_says_hello_and_is_registered() {
     assert_eq!(told.iter().map(|entry| entry.kind.as_str()).collect::<Vec<_>>(), ["device.registered"]);
     drop(db);
     server.stop().await;
+}
+
+/// The connection that says it may wait for us to take messages in: whoever waits for it here stands still for ever.
+#[tokio::test]
+async fn messages_are_taken_in_though_nobody_takes_what_is_said_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, clocks) = (Store::open(dir.path()).await.unwrap(), Clocks::default());
+    let devices: Vec<DeviceId> = (0..200).map(|n| DeviceId::mint([n; 16])).collect();
+    for device in &devices {
+        crate::member::written(&store, clocks.trust.now(), device, ("box", "er-1")).await;
+    }
+    let insider = Insider { client_id: "nobody".to_owned(), password: String::new() };
+    // Never run, so that its queue fills up.
+    let (_link, publisher, _incoming) =
+        Link::new(Way::Inside { broker: ([127, 0, 0, 1], 1).into(), insider });
+    let ingest = Ingest::new(store, publisher, clocks, Arc::default(), Retention::default());
+    let counters = ingest.counters();
+    let (send, messages) = mpsc::channel(1);
+    let mut running = JoinSet::new();
+    running.spawn(ingest.run(messages, CancellationToken::new()));
+    for (n, device) in devices.iter().chain(&devices).enumerate() {
+        let hello = Hello {
+            v: VERSION,
+            boot: BootId::mint([1; 16]),
+            connection: n as u64,
+            name: "box".to_owned(),
+            site: "er-1".parse().unwrap(),
+            agent_version: "0.3.0".to_owned(),
+            capabilities: Capabilities::default(),
+            order_version: 0,
+            root: None,
+            certificate_expires: None,
+            facts: None,
+            key: None,
+        };
+        let payload = hello.to_json().into();
+        let message = Inbound { device: device.clone(), up: Up::Hello, payload };
+        tokio::time::timeout(PATIENCE, send.send(message)).await.expect("nobody takes messages in").unwrap();
+    }
+    eventually("all are taken in", || counters.messages.load(Ordering::Relaxed) == 400).await;
 }
 
 #[tokio::test]

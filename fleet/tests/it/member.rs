@@ -2,14 +2,20 @@
 
 use muster_fleet::enrolment::{Boots, Identity, Key, Standing, Suspicion};
 use muster_fleet::fleet::Fleet;
-use muster_fleet::store::identities;
+use muster_fleet::store::{Store, identities};
 use muster_protocol::enrol::{Facts, Fingerprint};
 use muster_protocol::ids::DeviceId;
+use muster_protocol::time::Timestamp;
 
 /// Writes an active identity into the register, unless there is one, and admits it. Its key is nobody's.
 pub(crate) async fn enrolled(fleet: &Fleet, device: &DeviceId, name: &str, site: &str) {
-    let now = fleet.clocks.trust.now();
-    let mut tx = fleet.store.write().await.unwrap();
+    written(&fleet.store, fleet.clocks.trust.now(), device, (name, site)).await;
+    fleet.admission.admit(device.clone());
+}
+
+/// The same without a server.
+pub(crate) async fn written(store: &Store, now: Timestamp, device: &DeviceId, (name, site): (&str, &str)) {
+    let mut tx = store.write().await.unwrap();
     if identities::get(&mut tx, device).await.unwrap().is_none() {
         let spki = device.as_str().as_bytes().to_vec();
         let identity = Identity {
@@ -29,5 +35,4 @@ pub(crate) async fn enrolled(fleet: &Fleet, device: &DeviceId, name: &str, site:
         identities::save(&mut tx, &identity).await.unwrap();
         tx.commit().await.unwrap();
     }
-    fleet.admission.admit(device.clone());
 }

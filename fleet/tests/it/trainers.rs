@@ -1,9 +1,15 @@
 //! Trainings that run elsewhere, from the claim to the signed bundle: against servers that are as particular as the real
-//! tools (Jenkins, `GitHub`, Kubernetes, Ray, Airflow, a webhook's receiver), and against a real `MLflow`.
+//! tools (Jenkins, `GitHub`, Kubernetes, Ray, Airflow, a webhook's receiver), and against a real `MLflow`, a real Ray and a
+//! real Airflow.
 
+mod airflow;
+mod docs;
+mod foreign;
 mod jobs;
 mod mlflow;
+mod ray;
 mod tools;
+mod whole;
 
 use muster_fleet::builder::worker::RunEnd;
 use muster_fleet::client::Finish;

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use muster_fleet::config::WebhookConfig;
+use muster_fleet::store::{meta, undelivered};
 use muster_fleet::webhook;
 use muster_protocol::time::Timestamp;
 use serde_json::{Value, json};
@@ -86,7 +87,7 @@ async fn webhooks_are_told_in_order_and_what_they_refuse_is_kept() {
     api.server
         .until("the hook has its place in the log", async |fleet| {
             let mut db = fleet.store.read().await.unwrap();
-            muster_fleet::store::meta::get(&mut db, &webhook::send::place("on-call")).await.unwrap()
+            meta::get(&mut db, &meta::webhook_place("on-call")).await.unwrap()
         })
         .await;
 
@@ -119,7 +120,7 @@ async fn webhooks_are_told_in_order_and_what_they_refuse_is_kept() {
     api.server
         .until("nothing is left aside", async |fleet| {
             let mut db = fleet.store.read().await.unwrap();
-            let left = muster_fleet::store::undelivered::count_of(&mut db, "on-call").await.unwrap();
+            let left = undelivered::count_of(&mut db, "on-call").await.unwrap();
             (left == 0).then_some(())
         })
         .await;

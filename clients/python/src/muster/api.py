@@ -273,6 +273,14 @@ class Operations(Connection):
         """Thaws a site or the whole fleet; a freeze of the other holds on."""
         return self._send("POST", "/api/v1/freezes/thaw", json=body, read="json")
 
+    def hear_mlflow(self, body: types.MlflowEvent) -> types.HookAnswer:
+        """Hears of a version in `MLflow`'s registry; signed by its webhook's secret.
+
+        `X-MLflow-Delivery-Id`, `X-MLflow-Timestamp` and `X-MLflow-Signature` as `MLflow` 3 writes them. A delivery that comes
+        again gets the answer it got.
+        """
+        return self._send("POST", "/api/v1/hooks/mlflow", json=body, read="json")
+
     def list_identities(
         self,
         *,

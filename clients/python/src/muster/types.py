@@ -219,6 +219,14 @@ class ForecastStage(TypedDict):
     p90_s: NotRequired[int | None]
 
 
+class FreezeScope(TypedDict):
+    reason: NotRequired[str]
+    site: NotRequired[str | None]
+    """
+    The whole fleet, if absent.
+    """
+
+
 class GateLayer(TypedDict):
     alpha: NotRequired[float | None]
     """
@@ -335,6 +343,19 @@ class Histogram(TypedDict):
     """
 
 
+class HookAnswer(TypedDict):
+    outcome: str
+    """
+    `run`, `refused` or `ignored`.
+    """
+    reason: NotRequired[str | None]
+    """
+    Why it is no run.
+    """
+    run: NotRequired[str | None]
+    trigger: NotRequired[str | None]
+
+
 class IncidentScope(TypedDict):
     devices: list[str]
     sites: list[str]
@@ -447,6 +468,13 @@ class LoginOptions(TypedDict):
     """
 
 
+class MlflowEventData(TypedDict):
+    alias: NotRequired[str | None]
+    name: str
+    tags: NotRequired[dict[str, Any]]
+    version: NotRequired[str | None]
+
+
 class ModelSpread(TypedDict):
     bundles: list[BundleSpread]
     model: str
@@ -543,6 +571,26 @@ class NewDatasetVersion(TypedDict):
     """
     Digest of the profile, which is here already.
     """
+
+
+class NewLease(TypedDict):
+    device: NotRequired[str | None]
+    """
+    Either a box or a site.
+    """
+    for_s: int
+    """
+    For how long, in seconds.
+    """
+    owner: NotRequired[str | None]
+    """
+    Who holds it; you, if absent.
+    """
+    reason: NotRequired[str]
+    """
+    Such as `MRI running`.
+    """
+    site: NotRequired[str | None]
 
 
 class NewPassword(TypedDict):
@@ -1040,12 +1088,12 @@ class TriggerCause(TypedDict):
     incident: NotRequired[str | None]
     kind: str
     """
-    `drift`, `labels`, `schedule`, `volume` or `manual`.
+    `drift`, `labels`, `schedule`, `volume`, `registry` or `manual`.
     """
     onset: NotRequired[str | None]
     reason: NotRequired[str | None]
     """
-    A person's, the calendar's, or how many labels.
+    A person's, the calendar's, how many labels, or which version of which registry.
     """
     streams: list[str]
 
@@ -1086,6 +1134,25 @@ class TrustFiles(TypedDict):
     files: list[TrustFile]
 
 
+class UndeliveredEvent(TypedDict):
+    again: bool
+    """
+    Whether it is about to be sent again.
+    """
+    at: str
+    """
+    When it was put aside.
+    """
+    entry: int
+    """
+    Number of the log entry.
+    """
+    kind: str
+    sentence: str
+    subject: str
+    why: str
+
+
 class Values(TypedDict):
     max: float
     mean: float
@@ -1120,6 +1187,26 @@ class WaitingFor(TypedDict):
     What happens next, or what a person can do.
     """
     sentence: str
+
+
+class Webhook(TypedDict):
+    behind: int
+    """
+    Log entries that it was not told of yet.
+    """
+    events: list[str]
+    """
+    Kinds of log entries, or what kinds begin with.
+    """
+    name: str
+    undelivered: int
+    """
+    Events that it would not take, kept for people.
+    """
+    url: str
+    """
+    Without what may be a secret.
+    """
 
 
 class Welcome(TypedDict):
@@ -1379,13 +1466,6 @@ class Freeze(TypedDict):
     """
 
 
-class FreezeScope(WhyBody):
-    site: NotRequired[str | None]
-    """
-    The whole fleet, if absent.
-    """
-
-
 class Gate(TypedDict):
     alpha: float
     """
@@ -1599,6 +1679,30 @@ class ListToken(TypedDict):
     """
 
 
+class ListUndeliveredEvent(TypedDict):
+    """
+    A part of a list.
+    """
+
+    items: list[UndeliveredEvent]
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page.
+    """
+
+
+class ListWebhook(TypedDict):
+    """
+    A part of a list.
+    """
+
+    items: list[Webhook]
+    next: NotRequired[str | None]
+    """
+    Cursor of the rest; absent on the last page.
+    """
+
+
 class LogEntry(TypedDict):
     actor: Who
     at: str
@@ -1651,6 +1755,22 @@ class Me(TypedDict):
     What you are, by project.
     """
     until: NotRequired[str | None]
+
+
+class MlflowEvent(TypedDict):
+    """
+    What `MLflow` sends; of what it says, what we look at.
+    """
+
+    action: str
+    """
+    `created` and others.
+    """
+    data: MlflowEventData
+    entity: str
+    """
+    `model_version`, `model_version_alias` and others.
+    """
 
 
 class ModelSummary(TypedDict):
@@ -1731,22 +1851,6 @@ class NewEnrolment(TypedDict):
     """
 
 
-class NewLease(WhyBody):
-    device: NotRequired[str | None]
-    """
-    Either a box or a site.
-    """
-    for_s: int
-    """
-    For how long, in seconds.
-    """
-    owner: NotRequired[str | None]
-    """
-    Who holds it; you, if absent.
-    """
-    site: NotRequired[str | None]
-
-
 class NewToken(TypedDict):
     for_s: NotRequired[int]
     """
@@ -1818,7 +1922,7 @@ class Problem(TypedDict):
     `application/problem+json`.
     """
 
-    code: Literal["bad_path", "bad_query", "bad_header", "bad_body", "invalid", "unauthenticated", "forbidden", "not_found", "no_route", "method_not_allowed", "stale", "state", "rollout_open", "no_root", "fingerprint_mismatch", "trigger_refused", "lease_lost", "not_catalogued", "revoked", "empty_cohort", "digest_mismatch", "rule_broken", "trust_refused", "too_large", "unsupported_media", "cross_site", "wrong_host", "too_fast", "key_reused", "timed_out", "busy", "internal"]
+    code: Literal["bad_path", "bad_query", "bad_header", "bad_body", "invalid", "unauthenticated", "forbidden", "not_found", "no_route", "method_not_allowed", "stale", "state", "rollout_open", "no_root", "fingerprint_mismatch", "trigger_refused", "lease_lost", "not_catalogued", "revoked", "empty_cohort", "digest_mismatch", "rule_broken", "trust_refused", "too_large", "unsupported_media", "cross_site", "wrong_host", "too_fast", "key_reused", "signature", "timed_out", "busy", "internal"]
     """
     Stable: programs may rely on these words.
     """
@@ -2053,12 +2157,20 @@ class ShadowDay(TypedDict):
     slot: str
 
 
-class Site(SiteRules):
+class Site(TypedDict):
+    activation: SiteHours
+    consent: Literal["not_needed", "ask"]
+    download: SiteHours
+    in_flight_max: NotRequired[int | None]
     revision: int
     """
     For If-Match; 0 if the site has no rules of its own.
     """
     site: str
+    zone: str
+    """
+    An IANA zone, such as `Europe/Berlin`: what the windows are written in.
+    """
 
 
 class Slot(TypedDict):
@@ -2768,6 +2880,14 @@ class PolicyRollout(TypedDict):
     automatic: bool
     """
     Otherwise it waits for a person.
+    """
+    in_flight_max: NotRequired[int | None]
+    """
+    Devices that may be fetching or switching at the same moment; 100 if absent.
+    """
+    install_deadline_s: NotRequired[int | None]
+    """
+    Reachable time in open windows that a device has to fetch, test and activate it, seconds; 6 hours if absent.
     """
     stages: NotRequired[list[StagePlan] | None]
     """

@@ -189,6 +189,8 @@ pub(super) const TABLE: &[Rule] = &[
     may("POST", "/api/v1/runs/{id}/datasets", Build, RUN_DATASETS),
     may("POST", "/api/v1/runs/{id}/result/token", Build, of!(Run)),
     may("GET", "/api/v1/runs/{id}/result", Build, of!(Run)),
+    // MLflow shows who it is by its signature, which the handler asks for.
+    anyone("POST", "/api/v1/hooks/mlflow", Nothing),
     // A trainer elsewhere shows the token of its one attempt, which the handler asks for.
     anyone("POST", "/api/v1/runs/{id}/result", Nothing),
     anyone("POST", "/api/v1/runs/{id}/result/progress", Nothing),

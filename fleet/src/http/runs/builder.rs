@@ -331,6 +331,10 @@ fn trigger(id: &TriggerId, why: &Why) -> Value {
         }
         Why::Schedule { .. } => without_incident(id, "schedule"),
         Why::Volume { .. } => without_incident(id, "volume"),
+        Why::Registry { name, version, alias, .. } => {
+            json!({"id": id, "kind": "registry", "onset": null, "incident": null, "streams": [],
+                   "registered": {"name": name, "version": version, "alias": alias}})
+        }
         Why::Manual { .. } => without_incident(id, "manual"),
     }
 }

@@ -103,7 +103,10 @@ fn trigger(
     outcome: TriggerOutcome,
     moment: Moment,
 ) -> Result<Trigger, TaskError> {
-    let id = TriggerId::mint(crate::mint::random()?);
+    let id = match why.id() {
+        Some(id) => id,
+        None => TriggerId::mint(crate::mint::random()?),
+    };
     Ok(Trigger { id, model: model.clone(), at: moment.world_at, why, outcome, times: 1, last: None })
 }
 

@@ -166,6 +166,7 @@ const EXPECTED: &[(&str, &str, &str, &str)] = &[
     ("POST", "/api/v1/runs/{id}/result/token", BUILD, "path:run"),
     ("GET", "/api/v1/runs/{id}/result", BUILD, "path:run"),
     // Whoever holds the run's own token, which the handler asks for.
+    ("POST", "/api/v1/hooks/mlflow", ANYBODY, ""),
     ("POST", "/api/v1/runs/{id}/result", ANYBODY, "fill:0000"),
     ("POST", "/api/v1/runs/{id}/result/progress", ANYBODY, "fill:0000"),
     ("PUT", "/api/v1/runs/{id}/result/files/{sha256}", ANYBODY, "fill:0000"),

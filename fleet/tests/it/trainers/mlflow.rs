@@ -1,35 +1,26 @@
 //! A real `MLflow`: what we publish becomes a version in it, and a version in it becomes a signed bundle.
 
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use muster_fleet::builder::worker::RunEnd;
 use muster_fleet::client::Finish;
+use muster_fleet::config::{MlflowConfig, Registered};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::foreign::{Program, port, python};
+use super::whole::Whole;
 use crate::builder::{Bench, failure, run_id};
 use crate::onnx;
 
-/// A server takes half a minute to come up, and longer where everything else is being tested too.
-const UP_WITHIN: Duration = Duration::from_mins(2);
-
-fn python() -> PathBuf {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.muster/mlflow/bin/python");
-    assert!(
-        python.is_file(),
-        "{} is missing: scripts/python-env.sh .muster/mlflow fleet/tests/interop/mlflow-requirements.lock",
-        python.display()
-    );
-    python
-}
+const SECRET: &str = "a secret that both sides know";
 
 struct MlFlow {
     url: String,
-    server: Child,
     http: reqwest::Client,
+    _program: Program,
     _folder: TempDir,
 }
 
@@ -38,45 +29,26 @@ impl MlFlow {
         // As a program of ours does that has begun; the error says that somebody was faster.
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let path = |name: &str| folder.path().join(name).display().to_string();
-        let server = Command::new(python())
-            .args([
-                "-m",
-                "mlflow",
-                "server",
-                "--host",
-                "127.0.0.1",
-                "--workers",
-                "1",
-                "--port",
-                &port.to_string(),
-            ])
-            .args(["--backend-store-uri", &format!("sqlite:///{}", path("mlflow.db"))])
-            .args(["--artifacts-destination", &path("artifacts")])
-            .env("MLFLOW_DISABLE_TELEMETRY", "true")
-            .env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // Its workers are ended with it.
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let mlflow = Self {
-            url: format!("http://127.0.0.1:{port}"),
-            server,
-            http: reqwest::Client::new(),
-            _folder: folder,
-        };
-        let up = async {
-            while mlflow.http.get(format!("{}/health", mlflow.url)).send().await.is_err() {
-                tokio::time::sleep(Duration::from_millis(250)).await;
-            }
-        };
-        tokio::time::timeout(UP_WITHIN, up).await.expect("MLflow did not come up");
-        mlflow
+        let port = port().to_string();
+        let mut command = Command::new(python("mlflow", "mlflow"));
+        command.args(["-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1", "--port", &port]);
+        command.args(["--backend-store-uri", &format!("sqlite:///{}", path("mlflow.db"))]);
+        command.args(["--artifacts-destination", &path("artifacts")]);
+        command.env("MLFLOW_DISABLE_TELEMETRY", "true").env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false");
+        // Our server is on this machine and speaks HTTP; elsewhere MLflow wants HTTPS and a public address.
+        command
+            .env("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https")
+            .env("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true");
+        command.env("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "bXVzdGVyIHRlc3RzIG5lZWQgMzIgYnl0ZXMgb2Yga2U=");
+        // It looks for new webhooks so seldom, in seconds.
+        command.env("MLFLOW_WEBHOOK_CACHE_TTL", "1");
+        let mut program = Program::start("mlflow", &mut command, folder.path());
+        let (url, http) = (format!("http://127.0.0.1:{port}"), reqwest::Client::new());
+        program
+            .until("MLflow answers", async || http.get(format!("{url}/health")).send().await.ok().map(drop))
+            .await;
+        Self { url, http, _program: program, _folder: folder }
     }
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Value {
@@ -119,14 +91,6 @@ impl MlFlow {
         self.post("registered-models/create", &json!({"name": name})).await;
         let source = format!("mlflow-artifacts:/0/{run}/artifacts/out");
         self.post("model-versions/create", &json!({"name": name, "source": source, "run_id": run})).await;
-    }
-}
-
-impl Drop for MlFlow {
-    fn drop(&mut self) {
-        let group = format!("-{}", self.server.id());
-        Command::new("kill").args(["-KILL", "--", &group]).status().ok();
-        self.server.wait().ok();
     }
 }
 
@@ -179,4 +143,38 @@ async fn mlflow_reads_what_we_publish_and_we_publish_what_it_registers() {
     let bench = Bench::start().await;
     let end = bench.work_elsewhere(&trainer.replace("er-candidates", "pickles"), "").await;
     assert!(failure(&end).1.contains("no file that a trainer writes"), "{end:?}");
+
+    a_new_version_asks_for_its_own_training(&mlflow).await;
+}
+
+/// The whole loop: `MLflow` tells a real fleet of a version, signed; a builder fetches that one, and it becomes a bundle.
+async fn a_new_version_asks_for_its_own_training(mlflow: &MlFlow) {
+    let whole = Whole::start(|config| {
+        let secret_file = config.data.with_file_name("secret");
+        std::fs::write(&secret_file, SECRET).unwrap();
+        let registered = Registered { name: "wards".to_owned(), model: "er".parse().unwrap(), alias: None };
+        config.mlflow = Some(MlflowConfig { secret_file, models: vec![registered] });
+    })
+    .await;
+    let event = json!({"entity": "MODEL_VERSION", "action": "CREATED"});
+    let hook = json!({"name": "muster", "url": whole.url("/api/v1/hooks/mlflow"), "secret": SECRET,
+        "status": "ACTIVE", "events": [event]});
+    mlflow.post("webhooks", &hook).await;
+    mlflow.register("wards", &whole.trained()).await;
+    let looking = async {
+        loop {
+            let runs = whole.see("/api/v1/runs").await;
+            if let Some(run) = runs["items"][0]["id"].as_str() {
+                return run.to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let run = tokio::time::timeout(Duration::from_mins(1), looking).await.expect("MLflow said nothing");
+    let trainer = format!("[models.trainer]\nkind = 'mlflow'\nurl = '{}'\nname = 'wards'\n", mlflow.url);
+    let done = whole.build(&run, &trainer).await;
+    whole.assert_succeeded(&done).await;
+    assert_eq!(done["trigger"]["kind"], "registry", "{done:#}");
+    assert_eq!(done["trigger"]["reason"], "version 1 of 'wards' in MLflow");
+    whole.stop().await;
 }

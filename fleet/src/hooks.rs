@@ -18,12 +18,12 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::SecretError;
 use crate::config::WebhookConfig;
 use crate::fleet::Fleet;
 use crate::follow::{Follower, follow};
 use crate::store::log::LogEntry;
 use crate::store::{Page, StoreError, log, meta, undelivered};
+use crate::webhook::{self, SecretError};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an event is tried, by its age.
@@ -82,11 +82,6 @@ pub struct Sender {
     http: reqwest::Client,
 }
 
-/// Where a hook's place in the log stands in the database.
-pub fn place(hook: &str) -> String {
-    format!("webhook.{hook}.place")
-}
-
 impl Sender {
     pub fn new(hook: WebhookConfig, fleet: Arc<Fleet>) -> Result<Self, WebhookError> {
         // Err means that the process has a provider already, which is what we want.
@@ -140,7 +135,7 @@ impl Sender {
         tracing::error!(hook = name, log.entry = entry.id, error = %error, "an event was put aside");
         let mut tx = self.fleet.store.write().await?;
         undelivered::add(&mut tx, name, entry.id, now, &error.to_string()).await?;
-        meta::set(&mut tx, &place(name), &entry.id.to_string()).await?;
+        meta::set(&mut tx, &meta::webhook_place(name), &entry.id.to_string()).await?;
         Ok(tx.commit().await?)
     }
 
@@ -159,7 +154,7 @@ impl Sender {
         let body = serde_json::to_vec(&event).unwrap_or_default();
         let id = format!("log-{}", entry.id);
         let seconds = self.fleet.clocks.moment().at.as_millis() / 1000;
-        let signature = super::sign(&self.key()?, &id, seconds, &body);
+        let signature = webhook::sign(&self.key()?, &id, seconds, &body);
         let request = self
             .http
             .post(&self.hook.url)
@@ -187,12 +182,12 @@ impl Sender {
         let path = &self.hook.secret_file;
         let read = std::fs::read_to_string(path).map(Zeroizing::new);
         let secret = read.map_err(|source| WebhookError::Secret { path: path.clone(), source })?;
-        super::key(secret.trim()).map_err(|source| WebhookError::NoSecret { path: path.clone(), source })
+        webhook::key(secret.trim()).map_err(|source| WebhookError::NoSecret { path: path.clone(), source })
     }
 
     async fn moved(&self, to: i64) -> Result<(), WebhookError> {
         let mut tx = self.fleet.store.write().await?;
-        meta::set(&mut tx, &place(&self.hook.name), &to.to_string()).await?;
+        meta::set(&mut tx, &meta::webhook_place(&self.hook.name), &to.to_string()).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -208,7 +203,7 @@ impl Follower for Sender {
         self.again().await?;
         loop {
             let mut db = self.fleet.store.read().await?;
-            let at = meta::get(&mut db, &place(&self.hook.name)).await?;
+            let at = meta::get(&mut db, &meta::webhook_place(&self.hook.name)).await?;
             let Some(at) = at.and_then(|text| text.parse().ok()) else {
                 let newest = log::last(&mut db).await?;
                 drop(db);
