@@ -78,7 +78,7 @@ const EXPECTED: &[(&str, &str, &str, &str)] = &[
     ("POST", "/api/v1/enrolments/{id}/cancel", ADMIN, "path:enrolment"),
     ("GET", "/api/v1/webhooks", FLEET, ""),
     ("GET", "/api/v1/webhooks/{name}/undelivered", FLEET, "absent:1"),
-    ("POST", "/api/v1/webhooks/{name}/undelivered/{entry}/retry", FLEET, "absent:1"),
+    ("POST", "/api/v1/webhooks/{name}/undelivered/{entry}/retry", FLEET, "fill:on-call"),
     ("GET", "/api/v1/cohorts", LOOK, ""),
     ("GET", "/api/v1/cohorts/{name}", LOOK, "fill:night"),
     ("PUT", "/api/v1/cohorts/{name}", FLEET, "fill:night"),
