@@ -228,10 +228,10 @@ test("lists are walked with j and k, and a refusal says what to do", async () =>
     await page.goto(`${base}/rollouts/ro-00000000000000000000000000`);
     await page.getByRole("alert").waitFor({ timeout: waitMs });
     assert.ok((await page.getByRole("alert").innerText()).includes("Go to the list"));
-    await page.route("**/api/v1/devices**", (route) => route.fulfill({ status: 401, contentType: "application/problem+json", body: '{"title":"Unauthorized","status":401,"code":"unauthorized","detail":"who are you?"}' }));
+    await page.route("**/api/v1/devices**", (route) => route.fulfill({ status: 403, contentType: "application/problem+json", body: '{"title":"You may not do this","status":403,"code":"forbidden","detail":"devices are not yours to see"}' }));
     await page.goto(`${base}/devices`);
     await page.getByRole("alert").waitFor({ timeout: waitMs });
-    assert.ok((await page.getByRole("alert").innerText()).includes("Sign in again"));
+    assert.ok((await page.getByRole("alert").innerText()).includes("Ask somebody who may"));
     assert.deepEqual(await violations(page), [], "axe on a refusal");
     await page.unroute("**/api/v1/devices**");
     await page.route("**/api/v1/**", (route) => route.abort());
