@@ -156,7 +156,8 @@ struct SessionView {
 
 /// Where you are logged in, the newest first
 #[utoipa::path(get, path = "/sessions", tag = "identity", operation_id = "list_sessions",
-    responses((status = 200, body = List<SessionView>)))]
+    responses((status = 200, body = List<SessionView>),
+        (status = 409, description = "Nobody logs in here: the server runs in the open mode", body = ProblemBody)))]
 async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<List<SessionView>>> {
     let proven = caller.proven()?;
     let now = app.fleet.clocks.trust.now();
@@ -174,7 +175,8 @@ async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<List<Sessio
 
 /// Ends one of your sessions
 #[utoipa::path(post, path = "/sessions/{id}/revoke", tag = "identity", operation_id = "revoke_session",
-    params(("id" = String, Path)), responses((status = 204), (status = 404, body = ProblemBody)))]
+    params(("id" = String, Path)), responses((status = 204), (status = 404, body = ProblemBody),
+        (status = 409, description = "Nobody logs in here: the server runs in the open mode", body = ProblemBody)))]
 async fn revoke(State(app): State<App>, caller: Caller, Id(id): Id<String>) -> Answer<StatusCode> {
     let proven = caller.proven()?;
     let mut tx = app.fleet.store.write().await?;

@@ -42,7 +42,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
 
 /// Sends the browser to the identity provider
 #[utoipa::path(get, path = "/login/oidc", tag = "identity", operation_id = "start_oidc",
-    responses((status = 303, description = "To the provider"), (status = 404, description = "There is none", body = ProblemBody)))]
+    responses((status = 303, description = "To the provider"), (status = 404, description = "There is none", body = ProblemBody),
+        (status = 409, description = "Nobody logs in here: the server runs in the open mode", body = ProblemBody)))]
 async fn start(State(app): State<App>, Address(from): Address) -> Answer<Response> {
     let provider = provider(&app)?;
     let now = app.fleet.clocks.trust.now();
@@ -74,7 +75,8 @@ struct Back {
 /// Takes the identity provider's answer, and begins a session
 #[utoipa::path(get, path = "/login/oidc/callback", tag = "identity", operation_id = "finish_oidc", params(Back),
     responses((status = 303, description = "To the dashboard, or back to the login page"),
-        (status = 404, description = "There is no provider", body = ProblemBody)))]
+        (status = 404, description = "There is no provider", body = ProblemBody),
+        (status = 409, description = "Nobody logs in here: the server runs in the open mode", body = ProblemBody)))]
 async fn callback(State(app): State<App>, headers: HeaderMap, Query(back): Query<Back>) -> Answer<Response> {
     let provider = provider(&app)?;
     let cookies = app.cookies();

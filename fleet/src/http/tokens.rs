@@ -139,7 +139,8 @@ struct TokenQuery {
 
 /// Your tokens, the newest first; never their secrets
 #[utoipa::path(get, path = "/tokens", tag = "identity", operation_id = "list_tokens", params(TokenQuery),
-    responses((status = 200, body = List<TokenView>), (status = 400, body = ProblemBody)))]
+    responses((status = 200, body = List<TokenView>), (status = 400, body = ProblemBody),
+        (status = 409, description = "Nobody logs in here: the server runs in the open mode", body = ProblemBody)))]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -210,7 +211,8 @@ async fn create(
 
 /// Takes a token back: yours or, for administrators of the fleet, anybody's
 #[utoipa::path(post, path = "/tokens/{id}/revoke", tag = "identity", operation_id = "revoke_token",
-    params(("id" = String, Path)), responses((status = 200, body = TokenView), (status = 404, body = ProblemBody)))]
+    params(("id" = String, Path)), responses((status = 200, body = TokenView), (status = 404, body = ProblemBody),
+        (status = 409, description = "Nobody logs in here: the server runs in the open mode", body = ProblemBody)))]
 async fn revoke(
     State(app): State<App>,
     caller: Caller,

@@ -8972,6 +8972,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Nobody logs in here: the server runs in the open mode */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             421: components["responses"]["WrongHost"];
             /** @description Who asks did so too often; Retry-After says when to come back */
             429: {
@@ -9010,6 +9019,15 @@ export interface operations {
             400: components["responses"]["Malformed"];
             /** @description There is no provider */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nobody logs in here: the server runs in the open mode */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -12700,6 +12718,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Nobody logs in here: the server runs in the open mode */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             421: components["responses"]["WrongHost"];
             /** @description Who asks did so too often; Retry-After says when to come back */
             429: {
@@ -12752,6 +12779,15 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nobody logs in here: the server runs in the open mode */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -13202,6 +13238,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Nobody logs in here: the server runs in the open mode */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             421: components["responses"]["WrongHost"];
             /** @description Who asks did so too often; Retry-After says when to come back */
             429: {
@@ -13329,6 +13374,15 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nobody logs in here: the server runs in the open mode */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
