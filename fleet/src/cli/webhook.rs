@@ -57,7 +57,9 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
         Verb::Retry { name, entry } => {
             let path = format!("/api/v1/webhooks/{name}/undelivered/{entry}/retry");
             client.post(&path, &[], &json!({})).await?;
-            context.output.say(&format!("event {entry} is sent as soon as {name} answers"))
+            context.output.say(&format!(
+                "event {entry} is sent to {name} once more; if that fails, it is put aside again"
+            ))
         }
     }
 }

@@ -98,7 +98,7 @@ async fn aside(
 /// Sends an event again that a webhook would not take
 #[utoipa::path(post, path = "/webhooks/{name}/undelivered/{entry}/retry", tag = "log", operation_id = "retry_undelivered",
     params(("name" = String, Path), ("entry" = i64, Path)),
-    responses((status = 204, description = "It is sent as soon as the webhook answers"), (status = 404, body = ProblemBody)))]
+    responses((status = 204, description = "It is sent once more; if that fails, it is put aside again"), (status = 404, body = ProblemBody)))]
 async fn again(
     State(app): State<App>,
     Ids(name, entry): Ids<String, i64>,

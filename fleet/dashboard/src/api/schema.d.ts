@@ -13784,7 +13784,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is sent as soon as the webhook answers */
+            /** @description It is sent once more; if that fails, it is put aside again */
             204: {
                 headers: {
                     [name: string]: unknown;
