@@ -14,6 +14,8 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fr
 /// However quiet it is, look again.
 const IDLE: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(200);
+/// Longest until an event is answered.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) trait Follower {
     type Error: Error + Send + 'static;
@@ -54,4 +56,15 @@ pub(crate) async fn follow(follower: impl Follower, store: Store, stop: Cancella
             _ = commits.changed(), if !failing => tokio::time::sleep(SETTLE).await,
         }
     }
+}
+
+/// Sends events over HTTP. A redirect would carry a secret to wherever it points.
+pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
+    // Err means that the process has a provider already, which is what we want.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
+        .build()
 }

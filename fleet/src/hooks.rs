@@ -20,12 +20,11 @@ use zeroize::Zeroizing;
 
 use crate::config::WebhookConfig;
 use crate::fleet::Fleet;
-use crate::follow::{Follower, follow};
+use crate::follow::{Follower, client, follow};
 use crate::store::log::LogEntry;
 use crate::store::{Page, StoreError, log, meta, undelivered};
 use crate::webhook::{self, SecretError};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an event is tried, by its age.
 const TRIED: Duration = Duration::from_hours(24);
 /// Log entries looked at before our place is saved.
@@ -84,14 +83,7 @@ pub struct Sender {
 
 impl Sender {
     pub fn new(hook: WebhookConfig, fleet: Arc<Fleet>) -> Result<Self, WebhookError> {
-        // Err means that the process has a provider already, which is what we want.
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(WebhookError::Client)?;
+        let http = client().map_err(WebhookError::Client)?;
         let sender = Self { hook, fleet, http };
         // A secret that is missing from the first is a mistake to be told of at once.
         sender.key()?;

@@ -11,7 +11,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
@@ -20,11 +19,10 @@ use zeroize::Zeroizing;
 
 use crate::config::LineageConfig;
 use crate::fleet::Fleet;
-use crate::follow::{Follower, follow};
+use crate::follow::{Follower, client, follow};
 use crate::store::{StoreError, log, meta};
 use crate::tasks::lineage::{News, news};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Log entries looked at before our place is saved.
 const STEP: u32 = 100;
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -68,14 +66,7 @@ impl Teller {
     /// `None` if nobody is to be told.
     pub fn new(config: &LineageConfig, fleet: Arc<Fleet>) -> Result<Option<Self>, LineageError> {
         let Some(url) = &config.url else { return Ok(None) };
-        // Err means that the process has a provider already, which is what we want.
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(LineageError::Client)?;
+        let http = client().map_err(LineageError::Client)?;
         let endpoint = format!("{}/api/v1/lineage", url.trim_end_matches('/'));
         let teller = Self { config: config.clone(), endpoint, fleet, http };
         // A token that is missing from the first is a mistake to be told of at once.

@@ -13,13 +13,12 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::{Acting, Id, IfMatch, Json, Query, with_revision};
 use super::page::{List, Paging};
-use super::parts::WhyBody;
+use super::parts::{WhyBody, append};
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::sight::Sight;
 use super::survey;
 use crate::rollout::filter::{Filter, TAGS_MAX, Tags, Traits};
-use crate::store::log::{self, NewEntry};
-use crate::store::{ControlTx, Saved, Versioned, cohorts, devices, tags};
+use crate::store::{Saved, Versioned, cohorts, devices, tags};
 
 /// Names shown of a cohort, and of what a bulk act would change.
 const NAMES_SHOWN: usize = 100;
@@ -312,18 +311,4 @@ fn said(tags: &Tags) -> String {
 
 fn stale() -> Problem {
     Problem::new(Code::Stale, "somebody was faster").next("look again, then repeat")
-}
-
-async fn append(
-    app: &App,
-    tx: &mut ControlTx,
-    kind: &'static str,
-    subject: String,
-    sentence: String,
-    acting: &Acting,
-) -> Answer<()> {
-    let when = app.fleet.clocks.moment();
-    let entry = NewEntry { when, kind, subject, sentence: sentence.into(), actor: acting.for_log() };
-    log::append(tx, &entry).await?;
-    Ok(())
 }

@@ -15,14 +15,13 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::{Acting, Id, Json, Query};
 use super::page::{List, Paging};
-use super::parts::{WhyBody, because};
+use super::parts::{WhyBody, append, because};
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::sight::Sight;
 use super::time::Time;
 use crate::mint;
 use crate::store::freezes::{self, HeldFreeze};
 use crate::store::leases::{self, HeldLease, LEASES_MAX, Scope, Taken};
-use crate::store::log::{self, NewEntry};
 use crate::store::{ControlTx, devices, projects};
 
 /// Longest lease: who needs more takes it again, and shows that they still do.
@@ -281,18 +280,4 @@ async fn named(tx: &mut ControlTx, of: &Scope) -> Answer<String> {
             Ok(found.ok_or_else(|| Problem::not_found("device", device))?.name)
         }
     }
-}
-
-async fn append(
-    app: &App,
-    tx: &mut ControlTx,
-    kind: &'static str,
-    subject: String,
-    sentence: String,
-    acting: &Acting,
-) -> Answer<()> {
-    let when = app.fleet.clocks.moment();
-    let entry = NewEntry { when, kind, subject, sentence: sentence.into(), actor: acting.for_log() };
-    log::append(tx, &entry).await?;
-    Ok(())
 }

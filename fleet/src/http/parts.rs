@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::App;
+use super::extract::Acting;
 use super::problem::{Answer, Problem};
 use super::time::{Time, real};
 use crate::rollout::Cause;
-use crate::store::log::{self, Actor, LogEntry};
-use crate::store::{Control, Page, bundles};
+use crate::store::log::{self, Actor, LogEntry, NewEntry};
+use crate::store::{Control, ControlTx, Page, bundles};
 
 /// Entries of a timeline at most: the newest.
 const TIMELINE_MAX: u32 = 200;
@@ -121,6 +122,21 @@ impl From<LogEntry> for TimelineEntry {
 pub(crate) async fn timeline(db: &mut Control, subject: &str) -> Answer<Vec<TimelineEntry>> {
     let newest = log::before(db, Some(subject), &Page::first(TIMELINE_MAX)).await?;
     Ok(newest.into_iter().rev().map(TimelineEntry::from).collect())
+}
+
+/// Writes down what a person did.
+pub(super) async fn append(
+    app: &App,
+    tx: &mut ControlTx,
+    kind: &'static str,
+    subject: String,
+    sentence: String,
+    acting: &Acting,
+) -> Answer<()> {
+    let when = app.fleet.clocks.moment();
+    let entry = NewEntry { when, kind, subject, sentence: sentence.into(), actor: acting.for_log() };
+    log::append(tx, &entry).await?;
+    Ok(())
 }
 
 /// Why a person acts: kept in the log.

@@ -13,13 +13,13 @@ use super::App;
 use super::extract::{Acting, Id, Json, Query};
 use super::login::hashed;
 use super::page::{List, Paging};
+use super::parts::append;
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::time::Time;
 use crate::identity::{PersonName, ProjectName, Role};
 use crate::password;
-use crate::store::log::{self, NewEntry};
 use crate::store::people::{self, Person};
-use crate::store::{Control, ControlTx, projects, sessions};
+use crate::store::{Control, projects, sessions};
 
 const DISPLAY_CHARS_MAX: usize = 120;
 
@@ -228,18 +228,4 @@ fn listed(roles: &BTreeMap<ProjectName, Role>) -> String {
     let each: Vec<String> =
         roles.iter().map(|(project, role)| format!(" {} of {project}", role.as_str())).collect();
     if each.is_empty() { " of no project".to_owned() } else { each.join(",") }
-}
-
-pub(super) async fn append(
-    app: &App,
-    tx: &mut ControlTx,
-    kind: &'static str,
-    subject: String,
-    sentence: String,
-    acting: &Acting,
-) -> Answer<()> {
-    let when = app.fleet.clocks.moment();
-    let entry = NewEntry { when, kind, subject, sentence: sentence.into(), actor: acting.for_log() };
-    log::append(tx, &entry).await?;
-    Ok(())
 }

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::{Acting, Id, Json, Query};
 use super::page::{List, Paging};
-use super::people::append;
+use super::parts::append;
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::sight::Sight;
 use super::time::Time;

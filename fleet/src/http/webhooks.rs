@@ -10,10 +10,10 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::{Acting, Id, Ids, Json, Query};
 use super::page::{List, Paging};
+use super::parts::append;
 use super::problem::{Answer, Problem, ProblemBody};
 use super::time::Time;
 use crate::config::WebhookConfig;
-use crate::store::log::NewEntry;
 use crate::store::undelivered::{self, Undelivered};
 use crate::store::{log, meta};
 
@@ -110,14 +110,7 @@ async fn again(
         return Err(Problem::not_found("undelivered event", entry.to_string()));
     }
     let sentence = format!("asked for event {entry} to be sent to the webhook {} again", hook.name);
-    let new = NewEntry {
-        when: app.fleet.clocks.moment(),
-        kind: "webhook.retried",
-        subject: hook.name.clone(),
-        sentence: sentence.into(),
-        actor: acting.for_log(),
-    };
-    log::append(&mut tx, &new).await?;
+    append(&app, &mut tx, "webhook.retried", hook.name.clone(), sentence, &acting).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
