@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test e2e stories sim mutants bench-rollout bench-gates bench-ingest bench-inference bench-shadow soak bench-models peers bench-drift bench-loop bench-watch trainers drift-campaign openapi api-fuzz fuzz release clean
+.PHONY: help demo test test-all doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test e2e stories sim mutants bench-rollout bench-gates bench-ingest bench-devices bench-inference bench-shadow soak bench-models peers bench-drift bench-loop bench-watch trainers drift-campaign openapi api-fuzz fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -107,6 +107,9 @@ bench-watch: ## Measure what watching 10,000 boxes for drift costs the fleet ser
 
 bench-ingest: packages ## Measure how fast reports of 10,000 boxes are committed, beside the same bytes inserted raw
 	@cargo bench --quiet --profile fast --package muster-fleet --bench ingest
+
+bench-devices: packages ui ## Measure what an operator of 100,000 boxes waits for, at the server and in a real browser
+	@PATH=$$(scripts/node-env.sh $(LOCAL)/node):$$PATH cargo bench --quiet --profile fast --package muster-fleet --bench devices
 
 bench-inference: runtime interop bench-models ## Measure what inference costs beside OpenVINO's own benchmark and beside MLServer
 	@scripts/python-env.sh $(LOCAL)/openvino agent/benches/inference/requirements.lock

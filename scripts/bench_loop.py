@@ -168,7 +168,10 @@ class Fleet(Demo):
         first = self.wait_for_log("incident.opened", "drift is noticed", lab.wall_s(60), after=before)
         noticed = (parse_ms(first["world_at"]) - lab.EPOCH_MS) / (DAY_S * 1000) - self.epidemic_day
         self.time.add(f"drift is raised {noticed:.0f} days in: {first['sentence']}")
-        trigger = self.wait_for_log("trigger.accepted", "the retrain policy answers", lab.wall_s(60), after=before)
+        try:
+            trigger = self.wait_for_log("trigger.accepted", "the retrain policy answers", lab.wall_s(60), after=before)
+        except Failure as failure:
+            raise Failure(f"{failure}\n  {self.plight()}") from None
         # One box may have been suspected of a fault before it was clear that the world has changed.
         alarm = self.alarm_of(trigger["subject"])
         # Until enough of the new world has been seen, which may have been so before it was understood.
@@ -192,6 +195,15 @@ class Fleet(Demo):
         incident = next(one["incident"] for one in triggers if one["id"] == trigger)
         entries = self.lab.log_entries()
         return next(entry for entry in entries if (entry["subject"], entry["kind"]) == (incident, "incident.opened"))
+
+    def plight(self) -> str:
+        """Why nobody retrains, as the fleet tells it: for who reads of a loop that did not close."""
+        said = [f"day {self.lab.day():.0f}, the change came on day {self.epidemic_day}"]
+        for incident in self.lab.get("/api/v1/incidents")["items"][:10]:
+            said.append(f"incident: {json.dumps({key: value for key, value in incident.items() if key != 'devices'})}")
+        for trigger in self.lab.get("/api/v1/triggers")["items"][:10]:
+            said.append(f"trigger: {json.dumps(trigger)}")
+        return "\n  ".join(said)
 
     def last_entry(self) -> int:
         entries = self.lab.log_entries()

@@ -34,6 +34,10 @@ use boxes::{Boxes, ingest};
 use postgres::Postgres;
 use raw::Raw;
 
+/// As the server does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Messages of one commit, as the server takes them.
 const BATCH: usize = 500;
 /// How long each database is measured for, at least: several closings of what waits under load.

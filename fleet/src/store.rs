@@ -29,6 +29,7 @@ mod error;
 pub mod events;
 pub mod forecasts;
 pub mod freezes;
+pub mod glances;
 pub mod handbacks;
 pub mod heads;
 pub mod health;

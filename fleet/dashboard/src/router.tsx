@@ -48,6 +48,7 @@ const children = [
   createRoute({ getParentRoute: () => root, path: "/login", component: lazyRouteComponent(() => import("./pages/Login"), "LoginPage") }),
   createRoute({ getParentRoute: () => root, path: "/setup", component: lazyRouteComponent(() => import("./pages/Login"), "SetupPage") }),
   createRoute({ getParentRoute: () => root, path: "/audit", component: lazyRouteComponent(() => import("./pages/Audit"), "Audit"), validateSearch: auditSearch }),
+  createRoute({ getParentRoute: () => root, path: "/access", component: lazyRouteComponent(() => import("./pages/access/Access"), "Access") }),
   createRoute({ getParentRoute: () => root, path: "/settings", component: lazyRouteComponent(() => import("./pages/settings/Settings"), "Settings") }),
 ] as const;
 

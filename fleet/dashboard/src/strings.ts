@@ -3,6 +3,7 @@ import { plural } from "./format";
 import { audit } from "./strings/audit";
 import { bulk, views } from "./strings/devices";
 import { plan } from "./strings/plan";
+import { access } from "./strings/access";
 import { settings } from "./strings/settings";
 
 export const text = {
@@ -11,6 +12,7 @@ export const text = {
   bulk,
   plan,
   settings,
+  access,
   views,
   skip: "Skip to content",
   close: "Close",
@@ -40,6 +42,7 @@ export const text = {
     runs: "Retraining",
     audit: "Audit",
     settings: "Settings",
+    access: "Access",
   },
 
   live: {
@@ -66,6 +69,7 @@ export const text = {
       [["g", "t"], "Go to retraining"],
       [["g", "a"], "Go to the audit log"],
       [["g", "s"], "Go to settings"],
+      [["g", "w"], "Go to access: who may do what"],
       [["n"], "New rollout"],
       [["j"], "Next entry of a list"],
       [["k"], "Entry before"],
@@ -409,7 +413,8 @@ export const text = {
     cpu: "CPU",
     seen: "Last seen",
     why: "Waiting on",
-    shown: (n: number, more: boolean) => (more ? `first ${plural(n, "device")}` : plural(n, "device")),
+    /** Rows loaded, and how many there are in all where that is known already. */
+    shown: (loaded: number, all: number | undefined) => (all === undefined ? `first ${plural(loaded, "device")}` : plural(all, "device")),
     empty: "No device yet",
     emptyWhy: "A device appears here when its agent first connects. Make it a member:",
     emptyFilter: "No device matches this filter.",

@@ -68,6 +68,7 @@ export function startFake({ port = 0, devices = 6, empty = false } = {}) {
     if (path === "/me") return send({ mode: "open", name: "operator", display: "operator", administrator: true, by: "address", roles: [] });
     if (path === "/overview") return send(empty ? { ...nobody, world_now: nowIso(), now: nowIso() } : fixture.overview(devices));
     if (path === "/devices") return send(list(q));
+    if (path === "/devices/count") return send({ devices });
     if (path === "/log") return send(cut(empty ? [] : fixture.log().filter((entry) => q.get("subject") === null || entry.subject === q.get("subject")), q));
     if (path === "/policies") return page(rules.policies);
     if (path === "/trust") return send(empty ? { files: [] } : rules.trust);

@@ -13,6 +13,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+/// Reports come as millions of small things (docs/decisions/0015).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Edge-AI fleet operations: the server.
 #[derive(Parser)]
 #[command(version)]

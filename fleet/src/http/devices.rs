@@ -5,7 +5,7 @@ mod view;
 mod waiting;
 
 use axum::extract::State;
-use muster_protocol::ids::{DeviceId, Digest, ModelName, SiteName};
+use muster_protocol::ids::DeviceId;
 use muster_protocol::message::Presence;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -17,28 +17,39 @@ use super::extract::{Id, Json, Query};
 use super::page::{List, Paging, parsed};
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::sight::Sight;
+use super::survey::visible;
 use super::time::Time;
 use crate::rollup::Rollup;
-use crate::store::devices::{self, Device, DeviceFilter, DeviceKey};
+use crate::store::devices::{self, Device, DeviceFilter, SlotFilter};
 use crate::store::reports::ReportEntry;
 use crate::store::shadows::{self, ShadowDay};
 use crate::store::{Control, Page, events, reports, sources};
 
-use view::{DeviceView, phase_name};
+use view::DeviceView;
 
 /// Events and reports shown with one device.
 const EVENTS_SHOWN: u32 = 50;
 const TELEMETRY_SHOWN: u32 = 120;
 /// Days of pairs of bundles of which one was in the shadow.
 const SHADOWS_SHOWN: u32 = 16;
-/// Devices looked at for one page, where the page is filtered by what they run.
-const SCANNED_MAX: usize = 10_000;
-const STEP: u32 = 500;
-const PHASES: [&str; 7] =
-    ["empty", "downloading", "verifying", "self_testing", "activating", "running", "failed"];
+const PHASES: [&str; 9] = [
+    "empty",
+    "downloading",
+    "verifying",
+    "self_testing",
+    "ready",
+    "activating",
+    "running",
+    "failed",
+    "stopped",
+];
 
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).merge(telemetry::router())
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(number))
+        .routes(routes!(get))
+        .merge(telemetry::router())
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -55,16 +66,29 @@ struct DeviceQuery {
     model: Option<String>,
     /// SHA-256 of the bundle that any slot answers with.
     bundle: Option<String>,
-    limit: Option<u32>,
-    cursor: Option<String>,
 }
 
-/// What a device runs, as far as a filter asks.
-#[derive(Debug, Default)]
-struct Running {
-    phase: Option<String>,
-    model: Option<ModelName>,
-    bundle: Option<Digest>,
+impl DeviceQuery {
+    /// What it means to the database, for who asks.
+    async fn read(self, db: &mut Control, sight: &Sight) -> Answer<DeviceFilter> {
+        let Self { q, site, presence, phase, model, bundle } = self;
+        Ok(DeviceFilter {
+            site: parsed("site", site.as_deref())?,
+            presence: presence_of(presence.as_deref())?,
+            text: q.filter(|text| !text.is_empty()),
+            slot: SlotFilter {
+                phase: phase_of(phase)?,
+                model: parsed("model", model.as_deref())?,
+                bundle: parsed("bundle", bundle.as_deref())?,
+            },
+            sites: visible(db, sight).await?,
+        })
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct DeviceNumber {
+    devices: u64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -157,29 +181,18 @@ impl From<ReportEntry> for TelemetryPoint {
 }
 
 /// Devices, by site and name
-#[utoipa::path(get, path = "/devices", tag = "devices", operation_id = "list_devices", params(DeviceQuery),
+#[utoipa::path(get, path = "/devices", tag = "devices", operation_id = "list_devices",
+    params(DeviceQuery, Paging),
     responses((status = 200, body = List<DeviceView>), (status = 400, body = ProblemBody)))]
 async fn list(
     State(app): State<App>,
     sight: Sight,
-    Query(query): Query<DeviceQuery>,
+    Query(filter): Query<DeviceQuery>,
+    Query(paging): Query<Paging>,
 ) -> Answer<Json<List<DeviceView>>> {
-    let DeviceQuery { q, site, presence, phase, model, bundle, limit, cursor } = query;
-    let filter = DeviceFilter {
-        site: parsed::<SiteName>("site", site.as_deref())?,
-        presence: presence_of(presence.as_deref())?,
-        text: q.filter(|text| !text.is_empty()),
-    };
-    let running = Running {
-        phase: phase_of(phase)?,
-        model: parsed("model", model.as_deref())?,
-        bundle: parsed("bundle", bundle.as_deref())?,
-    };
-    let paging = Paging { limit, cursor };
     let mut db = app.fleet.store.read().await?;
-    let wanted = paging.limit()? as usize + 1;
-    let holds = |device: &Device| sight.site(&device.site) && running.holds(device);
-    let read = matching(&mut db, &filter, holds, paging.key()?, wanted).await?;
+    let filter = filter.read(&mut db, &sight).await?;
+    let read = devices::list(&mut db, &filter, &paging.page()?).await?;
     let (shown, next) = paging.cut(read, Device::key)?;
     let mut items = Vec::with_capacity(shown.len());
     let mut telemetry = app.fleet.store.read_telemetry().await?;
@@ -187,6 +200,19 @@ async fn list(
         items.push(DeviceView::load(&mut db, &mut telemetry, device).await?);
     }
     Ok(Json(List { items, next }))
+}
+
+/// How many devices a filter finds: apart from the list, which waits for no count
+#[utoipa::path(get, path = "/devices/count", tag = "devices", operation_id = "count_devices", params(DeviceQuery),
+    responses((status = 200, body = DeviceNumber), (status = 400, body = ProblemBody)))]
+async fn number(
+    State(app): State<App>,
+    sight: Sight,
+    Query(filter): Query<DeviceQuery>,
+) -> Answer<Json<DeviceNumber>> {
+    let mut db = app.fleet.store.read().await?;
+    let filter = filter.read(&mut db, &sight).await?;
+    Ok(Json(DeviceNumber { devices: devices::number(&mut db, &filter).await? }))
 }
 
 /// One device, with what it last said
@@ -217,48 +243,6 @@ async fn get(State(app): State<App>, Id(id): Id<DeviceId>) -> Answer<Json<Device
         recent_events: events.into_iter().map(event).collect(),
         telemetry: reports.into_iter().rev().map(TelemetryPoint::from).collect(),
     }))
-}
-
-/// What devices run is in their documents, so a filter by it reads on until the page is full.
-async fn matching(
-    db: &mut Control,
-    filter: &DeviceFilter,
-    holds: impl Fn(&Device) -> bool + Send,
-    after: Option<DeviceKey>,
-    wanted: usize,
-) -> Answer<Vec<Device>> {
-    let mut found = Vec::new();
-    let mut page = Page { after, limit: STEP };
-    for _ in 0..SCANNED_MAX / STEP as usize {
-        let read = devices::list(db, filter, &page).await?;
-        let full = read.len() == STEP as usize;
-        page.after = read.last().map(Device::key);
-        found.extend(read.into_iter().filter(&holds));
-        if !full || found.len() >= wanted {
-            break;
-        }
-    }
-    found.truncate(wanted);
-    Ok(found)
-}
-
-impl Running {
-    fn holds(&self, device: &Device) -> bool {
-        if self.phase.is_none() && self.model.is_none() && self.bundle.is_none() {
-            return true;
-        }
-        let Some(state) = &device.state else { return false };
-        state.slots.iter().any(|slot| {
-            self.phase.as_deref().is_none_or(|phase| phase == phase_name(&slot.phase))
-                && self.model.as_ref().is_none_or(|model| {
-                    slot.slot.as_str() == model.as_str()
-                        || slot.current.as_ref().is_some_and(|running| running.bundle.path.model() == model)
-                })
-                && self.bundle.is_none_or(|bundle| {
-                    slot.current.as_ref().is_some_and(|running| running.bundle.sha256 == bundle)
-                })
-        })
-    }
 }
 
 fn presence_of(text: Option<&str>) -> Answer<Option<Presence>> {

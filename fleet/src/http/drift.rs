@@ -35,7 +35,7 @@ struct Drift {
     /// By device, the oldest first; the last 90 of each device and bundle.
     windows: Vec<DriftWindow>,
     /// Devices beyond the first 50 are left out; ask for them one by one.
-    devices_left_out: usize,
+    devices_left_out: u64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]

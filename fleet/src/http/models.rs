@@ -24,7 +24,7 @@ use crate::store::log::{self, NewEntry};
 use crate::store::notes::{self, Notes};
 use crate::store::{Control, ControlTx, Saved, aliases as names};
 
-use view::{AliasView, ModelView, NotesView, Places, SummaryView, VersionView};
+use view::{AliasView, ModelView, NotesView, SummaryView, VersionView};
 
 /// Longest description that people may write on a version.
 const DESCRIPTION_CHARS_MAX: usize = 2000;
@@ -93,7 +93,7 @@ async fn list(
         filling.add(read, |model| model.name.clone(), |model| sight.model(&model.name));
     }
     let (shown, next) = filling.cut(|model| model.name.clone());
-    let survey = Survey::with(&mut db, &sight, |_| ()).await?;
+    let survey = Survey::with(&mut db, &sight).await?;
     let mut items = Vec::with_capacity(shown.len());
     for model in shown {
         let newest = bundles::standing(&mut db, &model.name, 1).await?;
@@ -126,13 +126,13 @@ async fn get(
     }
     let (shown, next) = paging.cut(read, Bundle::key)?;
     let named = names::of(&mut db, &model).await?;
-    let places = Places::look(&mut db, &sight).await?;
+    let survey = Survey::with(&mut db, &sight).await?;
     let mut versions = Vec::with_capacity(shown.len());
     for bundle in shown {
-        versions.push(VersionView::load(&mut db, bundle, &named, &places).await?);
+        versions.push(VersionView::load(&mut db, bundle, &named, &survey).await?);
     }
     Ok(Json(ModelView {
-        devices_running: Survey::with(&mut db, &sight, |_| ()).await?.running(&model),
+        devices_running: survey.running(&model),
         aliases: AliasView::all(&mut db, &named).await?,
         versions,
         next,
@@ -154,8 +154,8 @@ async fn version(
     let mut db = app.fleet.store.read().await?;
     let bundle = find(&mut db, &model, &called).await?;
     let named = names::of(&mut db, &model).await?;
-    let places = Places::look(&mut db, &sight).await?;
-    Ok(Json(VersionView::load(&mut db, bundle, &named, &places).await?))
+    let survey = Survey::with(&mut db, &sight).await?;
+    Ok(Json(VersionView::load(&mut db, bundle, &named, &survey).await?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

@@ -1,7 +1,9 @@
 //! The first page: what needs a person, and how the fleet is.
 
+use std::time::Duration;
+
 use axum::extract::State;
-use muster_protocol::message::{Phase, Presence};
+use muster_protocol::message::Phase;
 use muster_protocol::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,20 +15,20 @@ use super::extract::Json;
 use super::problem::Answer;
 use super::rollouts::{self, RolloutSummary};
 use super::sight::Sight;
-use super::survey::Survey;
+use super::survey::{self, Survey};
 use super::time::Time;
 use crate::drift::Incident;
 use crate::enrolment::{Identity, Standing, StandingName};
 use crate::retrain::{Policy, RolloutPolicy, Run, RunState};
 use crate::rollout::{Phase as RolloutPhase, Rollout};
-use crate::store::devices::Device;
+use crate::store::devices::{self, Device};
 use crate::store::identities::IdentityFilter;
-use crate::store::{Control, Page, Versioned, identities, incidents, policies, runs};
+use crate::store::{Control, Page, Versioned, glances, identities, incidents, policies, runs};
 
 /// Needs of one kind that are shown.
 const SHOWN: usize = 50;
 /// A box may restart before anybody is told, real time.
-const SILENT_MS: i64 = 60_000;
+const SILENT: Duration = Duration::from_mins(1);
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(overview))
@@ -92,20 +94,15 @@ struct BundleSpread {
 async fn overview(State(app): State<App>, sight: Sight) -> Answer<Json<Overview>> {
     let moment = app.fleet.clocks.moment();
     let mut db = app.fleet.store.read().await?;
-    let (mut failing, mut silent) = (Vec::new(), Vec::new());
-    let survey = Survey::with(&mut db, &sight, |device| {
-        failing.extend(cannot(device).filter(|_| failing.len() < SHOWN));
-        silent.extend(is_silent(device, moment.at).filter(|_| silent.len() < SHOWN));
-    })
-    .await?;
+    let survey = Survey::with(&mut db, &sight).await?;
+    let devices = survey::headcount(&mut db, &sight).await?;
     let open = open_rollouts(&mut db, &sight).await?;
     let mut needs_you = doubted(&mut db, &sight).await?;
     needs_you.extend(knocking(&mut db, &sight).await?);
     needs_you.extend(open.iter().filter_map(|open| held(&app, &open.document)).take(SHOWN));
     needs_you.extend(drifting(&app, &mut db, &sight).await?);
     needs_you.extend(retrained(&app, &mut db, &sight).await?);
-    needs_you.extend(failing);
-    needs_you.extend(silent);
+    needs_you.extend(unwell(&mut db, &sight, moment.at).await?);
     let incidents_open = match &sight {
         Sight::All => incidents::count_in(&mut db, "open").await?,
         Sight::Some(_) => needs_you.iter().filter(|need| need.kind == "incident_open").count() as u64,
@@ -125,11 +122,11 @@ async fn overview(State(app): State<App>, sight: Sight) -> Answer<Json<Overview>
     Ok(Json(Overview {
         needs_you,
         devices: DeviceCounts {
-            total: survey.total,
-            online: survey.online,
-            offline: survey.total - survey.online,
-            running: survey.running,
-            failing: survey.failing,
+            total: devices.total,
+            online: devices.online,
+            offline: devices.total - devices.online,
+            running: devices.answering,
+            failing: devices.failing,
         },
         rollouts: rollouts::summaries(&app, &mut db, &open).await?,
         models: models.collect(),
@@ -289,6 +286,20 @@ async fn retrained(app: &App, db: &mut Control, sight: &Sight) -> Answer<Vec<Nee
     Ok(needs)
 }
 
+/// Boxes that cannot run what they should, and those that are away.
+async fn unwell(db: &mut Control, sight: &Sight, now: Timestamp) -> Answer<Vec<Need>> {
+    let sites = survey::visible(db, sight).await?;
+    let shown = u32::try_from(SHOWN).unwrap_or(u32::MAX);
+    let mut needs = Vec::new();
+    for id in glances::failing(db, sites.as_ref(), shown).await? {
+        needs.extend(devices::get(db, &id).await?.as_ref().and_then(cannot));
+    }
+    for id in glances::silent(db, sites.as_ref(), now.minus(SILENT), shown).await? {
+        needs.extend(devices::get(db, &id).await?.as_ref().map(silent));
+    }
+    Ok(needs)
+}
+
 fn cannot(device: &Device) -> Option<Need> {
     let state = device.state.as_ref()?;
     let failed = state.slots.iter().find_map(|slot| match &slot.phase {
@@ -315,16 +326,14 @@ fn cannot(device: &Device) -> Option<Need> {
     })
 }
 
-fn is_silent(device: &Device, now: Timestamp) -> Option<Need> {
-    let since = device.presence_since;
-    let long = now.as_millis().saturating_sub(since.as_millis()) >= SILENT_MS;
-    (device.presence == Presence::Offline && long).then(|| Need {
+fn silent(device: &Device) -> Need {
+    Need {
         kind: "device_silent",
         id: device.id.to_string(),
         title: format!("{} is offline", device.name),
         detail: "it keeps answering its ward by itself; orders wait for it".to_owned(),
-        since: since.into(),
+        since: device.presence_since.into(),
         link: format!("/devices/{}", device.id),
         fingerprint: None,
-    })
+    }
 }

@@ -1,72 +1,42 @@
-//! One look over all devices: what runs where, and who needs a person.
+//! One look over all devices: how many there are, and what answers where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use muster_protocol::ids::{BundlePath, DeviceId, Digest, ModelName};
-use muster_protocol::message::{Phase, Presence};
+use muster_protocol::ids::{BundlePath, DeviceId, Digest, ModelName, SiteName};
 
 use super::parts::Spread;
 use super::problem::Answer;
 use super::sight::Sight;
-use crate::enrolment::StandingName;
 use crate::orders::fitness;
 use crate::rollout::filter::Traits;
-use crate::store::devices::{self, Device, DeviceFilter, DeviceKey};
-use crate::store::{Control, LIMIT_MAX, Page, identities, seats};
-
-/// Devices read at once.
-const STEP: u32 = 1000;
-/// Devices looked at in one request.
-pub(super) const DEVICES_MAX: usize = 100_000;
+use crate::store::glances::{self, Headcount, Place};
+use crate::store::{Control, LIMIT_MAX, Page, seats};
 
 #[derive(Debug, Default)]
 pub(super) struct Survey {
-    pub(super) total: u64,
-    pub(super) online: u64,
-    /// Devices on which some slot answers.
-    pub(super) running: u64,
-    /// Devices on which some slot cannot have its wish, or that refuse their order.
-    pub(super) failing: u64,
+    /// By bundle.
     pub(super) spread: Spread,
+    /// By bundle and site.
+    pub(super) sites: BTreeMap<Digest, BTreeMap<SiteName, u64>>,
     pub(super) models: BTreeMap<ModelName, BTreeMap<(BundlePath, Digest), u64>>,
 }
 
 impl Survey {
     pub(super) async fn of(db: &mut Control) -> Answer<Self> {
-        Self::with(db, &Sight::All, |_| ()).await
+        Self::with(db, &Sight::All).await
     }
 
-    /// Looks over all devices that are the caller's to see, and shows each.
-    pub(super) async fn with(
-        db: &mut Control,
-        sight: &Sight,
-        mut see: impl FnMut(&Device) + Send,
-    ) -> Answer<Self> {
+    /// What answers on the devices that are the caller's to see.
+    pub(super) async fn with(db: &mut Control, sight: &Sight) -> Answer<Self> {
+        let sites = visible(db, sight).await?;
         let mut survey = Self::default();
-        each(db, |device| {
-            if sight.site(&device.site) {
-                survey.add(device);
-                see(device);
-            }
-        })
-        .await?;
-        Ok(survey)
-    }
-
-    fn add(&mut self, device: &Device) {
-        self.total += 1;
-        self.online += u64::from(device.presence == Presence::Online);
-        let Some(state) = &device.state else { return };
-        self.running += u64::from(state.slots.iter().any(|slot| slot.current.is_some()));
-        let failed =
-            state.slots.iter().any(|slot| matches!(slot.phase, Phase::Failed { .. } | Phase::Stopped { .. }));
-        self.failing += u64::from(failed || state.refusal.is_some());
-        for running in state.slots.iter().filter_map(|slot| slot.current.as_ref()) {
-            let bundle = &running.bundle;
-            *self.spread.entry(bundle.sha256).or_default() += 1;
-            let model = self.models.entry(bundle.path.model().clone()).or_default();
-            *model.entry((bundle.path.clone(), bundle.sha256)).or_default() += 1;
+        for Place { bundle, path, site, slots } in glances::places(db, sites.as_ref()).await? {
+            *survey.spread.entry(bundle).or_default() += slots;
+            *survey.sites.entry(bundle).or_default().entry(site).or_default() += slots;
+            let model = survey.models.entry(path.model().clone()).or_default();
+            *model.entry((path, bundle)).or_default() += slots;
         }
+        Ok(survey)
     }
 
     /// How many devices answer with some version of a model.
@@ -81,22 +51,21 @@ impl Survey {
     }
 }
 
-/// Shows every member, by site and name. Who was revoked belongs to no cohort and is missed by nobody.
-pub(super) async fn each(db: &mut Control, mut see: impl FnMut(&Device) + Send) -> Answer<()> {
-    let mut members = identities::in_state(db, StandingName::Active).await?;
-    members.extend(identities::in_state(db, StandingName::Quarantined).await?);
-    let mut page = Page::<DeviceKey>::first(STEP);
-    let mut seen = 0;
-    while seen < DEVICES_MAX {
-        let devices = devices::list(db, &DeviceFilter::default(), &page).await?;
-        devices.iter().filter(|device| members.contains(&device.id)).for_each(&mut see);
-        seen += devices.len();
-        match devices.last() {
-            Some(last) if devices.len() == STEP as usize => page = Page::after(last.key(), STEP),
-            Some(_) | None => break,
+pub(super) async fn headcount(db: &mut Control, sight: &Sight) -> Answer<Headcount> {
+    let sites = visible(db, sight).await?;
+    Ok(glances::headcount(db, sites.as_ref()).await?)
+}
+
+/// The sites whose devices a caller may see; nothing where that is all of them.
+pub(super) async fn visible(db: &mut Control, sight: &Sight) -> Answer<Option<BTreeSet<SiteName>>> {
+    match sight {
+        Sight::All => Ok(None),
+        Sight::Some(_) => {
+            let mut sites = glances::sites(db).await?;
+            sites.retain(|site| sight.site(site));
+            Ok(Some(sites))
         }
     }
-    Ok(())
 }
 
 /// Ids and names of the members that match, by id.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use muster_protocol::ids::{BootId, DeviceId, SiteName};
+use muster_protocol::ids::{BootId, DeviceId, Digest, ModelName, SiteName};
 use muster_protocol::message::{Capabilities, Hello, Presence, State, Status};
 use muster_protocol::time::Timestamp;
+use sqlx::{QueryBuilder, Sqlite};
 
 use super::convert::{column, count, from_json, parse, time, to_json};
+use super::glances::within;
 use super::{Control, ControlTx, Page, Result, StoreError};
 use crate::enrolment::StandingName;
 
@@ -47,6 +49,21 @@ pub struct DeviceFilter {
     pub presence: Option<Presence>,
     /// Part of the name or of the id, whatever the case.
     pub text: Option<String>,
+    /// Some slot is like this.
+    pub slot: SlotFilter,
+    /// Of these sites only: those that the caller may see.
+    pub sites: Option<BTreeSet<SiteName>>,
+}
+
+/// What one slot of a device is at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlotFilter {
+    /// The word of its phase.
+    pub phase: Option<String>,
+    /// It answers with this model, or is called like it.
+    pub model: Option<ModelName>,
+    /// It answers with this bundle.
+    pub bundle: Option<Digest>,
 }
 
 /// What a hello meant.
@@ -128,27 +145,70 @@ pub async fn get(db: &mut Control, id: &DeviceId) -> Result<Option<Device>> {
 }
 
 const LIST: &str = "select id, name, site, agent_version, capabilities, first_seen, last_seen, presence, presence_since, \
-     boot, connection, order_applied, root, state from devices \
-     where (site, name, id) > ($1, $2, $3) and ($4 is null or site = $4) and ($5 is null or presence = $5) \
-     and ($6 is null or lower(name) like $6 escape '\\' or id like $6 escape '\\') \
-     order by site, name, id limit $7";
+     boot, connection, order_applied, root, state from devices where ";
 
 pub async fn list(db: &mut Control, filter: &DeviceFilter, page: &Page<DeviceKey>) -> Result<Vec<Device>> {
-    let after = page.after.as_ref();
-    sqlx::query_as::<_, Row>(LIST)
-        .bind(after.map_or("", |key| key.site.as_str()))
-        .bind(after.map_or("", |key| key.name.as_str()))
-        .bind(after.map_or("", |key| key.id.as_str()))
-        .bind(filter.site.as_ref().map(SiteName::as_str))
-        .bind(filter.presence.map(presence_text))
-        .bind(filter.text.as_deref().map(containing))
-        .bind(page.limit())
+    let mut ask = QueryBuilder::new(LIST);
+    match &page.after {
+        None => ask.push("true"),
+        Some(DeviceKey { site, name, id }) => {
+            ask.push("(site, name, id) > (").push_bind(site.as_str());
+            ask.push(", ").push_bind(name.as_str()).push(", ").push_bind(id.as_str()).push(")")
+        }
+    };
+    narrow(&mut ask, filter);
+    ask.push(" order by site, name, id limit ").push_bind(page.limit());
+    ask.build_query_as::<Row>()
         .fetch_all(db.sql())
         .await
         .map_err(StoreError::query("listing devices"))?
         .into_iter()
         .map(Device::try_from)
         .collect()
+}
+
+/// How many devices a list by this filter has in all.
+pub async fn number(db: &mut Control, filter: &DeviceFilter) -> Result<u64> {
+    let mut ask = QueryBuilder::new("select count(*) from devices where true");
+    narrow(&mut ask, filter);
+    let (devices,): (i64,) = ask
+        .build_query_as()
+        .fetch_one(db.sql())
+        .await
+        .map_err(StoreError::query("counting listed devices"))?;
+    Ok(count(devices))
+}
+
+/// A list goes by site and name, and looks each device up in the narrow tables beside ([`glances`](super::glances)): it
+/// stops as soon as its page is full, and at worst looks at each once.
+fn narrow(ask: &mut QueryBuilder<Sqlite>, filter: &DeviceFilter) {
+    let DeviceFilter { site, presence, text, slot: SlotFilter { phase, model, bundle }, sites } = filter;
+    if let Some(site) = site {
+        ask.push(" and site = ").push_bind(site.as_str());
+    }
+    within(ask, "site", sites.as_ref());
+    if let Some(presence) = presence {
+        ask.push(" and exists (select 1 from device_glances glance where glance.device = devices.id");
+        ask.push(" and glance.presence = ").push_bind(presence_text(*presence)).push(")");
+    }
+    if let Some(pattern) = text.as_deref().map(containing) {
+        ask.push(" and (lower(name) like ").push_bind(pattern.clone()).push(" escape '\\' or id like ");
+        ask.push_bind(pattern).push(" escape '\\')");
+    }
+    if filter.slot != SlotFilter::default() {
+        ask.push(" and exists (select 1 from device_slots where device = devices.id");
+        if let Some(phase) = phase {
+            ask.push(" and phase = ").push_bind(phase.as_str());
+        }
+        if let Some(model) = model {
+            ask.push(" and (model = ").push_bind(model.as_str());
+            ask.push(" or slot = ").push_bind(model.as_str()).push(")");
+        }
+        if let Some(bundle) = bundle {
+            ask.push(" and bundle = ").push_bind(bundle.to_string());
+        }
+        ask.push(")");
+    }
 }
 
 const COUNT: &str = "select presence, count(*) from devices group by presence";
@@ -311,7 +371,7 @@ pub async fn seen(
     let devices: Vec<&str> = devices.into_iter().map(DeviceId::as_str).collect();
     let mut known = BTreeSet::new();
     for chunk in devices.chunks(CHUNK) {
-        let mut set = sqlx::QueryBuilder::new("update devices set last_seen = ");
+        let mut set = QueryBuilder::new("update devices set last_seen = ");
         set.push_bind(at.as_millis()).push(" where id in (");
         let mut list = set.separated(", ");
         for device in chunk {

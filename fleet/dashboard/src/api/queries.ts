@@ -148,6 +148,35 @@ export const enrolmentsQuery = queryOptions({
   refetchInterval: slowly,
 });
 
+export const meQuery = queryOptions({
+  queryKey: ["me"] as const,
+  queryFn: ({ signal }) => get("/api/v1/me", { signal }),
+  staleTime: 60_000,
+});
+
+export const peopleQuery = queryOptions({
+  queryKey: ["people"] as const,
+  queryFn: async ({ signal }) => (await get("/api/v1/people", { query: { limit: listLimit }, signal })).items,
+});
+
+export const projectsQuery = queryOptions({
+  queryKey: ["projects"] as const,
+  queryFn: async ({ signal }) => (await get("/api/v1/projects", { query: { limit: listLimit }, signal })).items,
+});
+
+export const sessionsQuery = queryOptions({
+  queryKey: ["sessions"] as const,
+  queryFn: async ({ signal }) => (await get("/api/v1/sessions", { signal })).items,
+  refetchInterval: slowly,
+});
+
+export const tokensQuery = (all: boolean) =>
+  queryOptions({
+    queryKey: ["tokens", all] as const,
+    queryFn: async ({ signal }) => (await get("/api/v1/tokens", { query: { all, limit: listLimit }, signal })).items,
+    refetchInterval: slowly,
+  });
+
 /** Outside the API: what a load balancer asks. */
 export const serverQuery = queryOptions({
   queryKey: ["server"] as const,
@@ -179,6 +208,14 @@ export const askDevices =
   (filter: DeviceFilter): Ask<Device> =>
   (cursor, signal) =>
     get("/api/v1/devices", { query: { ...filter, limit: pageRows, cursor }, signal });
+
+/** Asked beside the list, which does not wait for it. */
+export const deviceCountQuery = (filter: DeviceFilter) =>
+  queryOptions({
+    queryKey: ["devices", "count", filter] as const,
+    queryFn: async ({ signal }) => (await get("/api/v1/devices/count", { query: filter, signal })).devices,
+    refetchInterval: slowly,
+  });
 
 export const deviceQuery = (id: string) =>
   queryOptions({

@@ -283,6 +283,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/devices/count": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How many devices a filter finds: apart from the list, which waits for no count */
+        get: operations["count_devices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/devices/{id}": {
         parameters: {
             query?: never;
@@ -2166,6 +2183,10 @@ export interface components {
             kind: string;
             sentence: string;
         };
+        DeviceNumber: {
+            /** Format: int64 */
+            devices: number;
+        };
         /** @description Where a device stands, as it is shown with the device. */
         DeviceStanding: {
             certificate_expires?: components["schemas"]["Time"] | null;
@@ -2192,7 +2213,10 @@ export interface components {
             };
         };
         Drift: {
-            /** @description Devices beyond the first 50 are left out; ask for them one by one. */
+            /**
+             * Format: int64
+             * @description Devices beyond the first 50 are left out; ask for them one by one.
+             */
             devices_left_out: number;
             /** @description Monitored streams, in the manifest's order. */
             streams: string[];
@@ -4774,6 +4798,7 @@ export type Device = components['schemas']['Device'];
 export type DeviceCounts = components['schemas']['DeviceCounts'];
 export type DeviceDetail = components['schemas']['DeviceDetail'];
 export type DeviceEvent = components['schemas']['DeviceEvent'];
+export type DeviceNumber = components['schemas']['DeviceNumber'];
 export type DeviceStanding = components['schemas']['DeviceStanding'];
 export type DeviceTags = components['schemas']['DeviceTags'];
 export type Drift = components['schemas']['Drift'];
@@ -6466,7 +6491,9 @@ export interface operations {
                 model?: string;
                 /** @description SHA-256 of the bundle that any slot answers with. */
                 bundle?: string;
+                /** @description Items at most, 1 to 500. */
                 limit?: number;
+                /** @description `next` of the page before. */
                 cursor?: string;
             };
             header?: never;
@@ -6481,6 +6508,76 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["List_Device"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    count_devices: {
+        parameters: {
+            query?: {
+                /** @description Part of the name or the id. */
+                q?: string;
+                site?: string;
+                /** @description `online` or `offline`. */
+                presence?: string;
+                /** @description Phase of any slot, such as `failed`. */
+                phase?: string;
+                /** @description Model that any slot runs or wants. */
+                model?: string;
+                /** @description SHA-256 of the bundle that any slot answers with. */
+                bundle?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceNumber"];
                 };
             };
             400: {

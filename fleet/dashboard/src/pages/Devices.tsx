@@ -1,8 +1,9 @@
 // The device list: filtered by the server, its filter in the address, few rows in the page however many there are.
 import { Button, NativeSelect } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { usePaged } from "../api/paged";
-import { askDevices, devicesKey } from "../api/queries";
+import { askDevices, deviceCountQuery, devicesKey } from "../api/queries";
 import { Answer } from "../parts/Answer";
 import { Empty } from "../parts/Empty";
 import { PageHead } from "../parts/Panel";
@@ -20,6 +21,7 @@ export function Devices() {
   const { zone: _, ...search } = useSearch({ from: "/devices" });
   const navigate = useNavigate();
   const rows = usePaged(devicesKey(search), askDevices(search));
+  const counted = useQuery({ ...deviceCountQuery(search), enabled: !rows.pending && !rows.whole });
   const filtered = Object.keys(search).length > 0;
   const set = (change: DevicesSearch): void => void navigate({ to: "/devices", search: { ...search, ...change }, replace: true });
   return (
@@ -35,7 +37,7 @@ export function Devices() {
         )}
         <Views search={search} />
         <span className="end soft small num" role="status">
-          {!rows.pending && say.shown(rows.count, !rows.whole)}
+          {!rows.pending && say.shown(rows.count, rows.whole ? rows.count : counted.data)}
         </span>
       </Filter>
       <Answer of={{ data: rows.pending ? undefined : rows, error: rows.error, refetch: rows.refetch }}>

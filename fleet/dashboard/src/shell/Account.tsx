@@ -1,19 +1,21 @@
 // Who is logged in, and the way out; in the open mode, that everybody here is the operator.
 import { Button } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { get, post } from "../api/client";
+import { Link } from "@tanstack/react-router";
+import { post } from "../api/client";
+import { meQuery } from "../api/queries";
 import { text } from "../strings";
 
 const say = text.identity;
 
 export function Account() {
-  const { data } = useQuery({ queryKey: ["me"], queryFn: ({ signal }) => get("/api/v1/me", { signal }), staleTime: 60_000 });
+  const { data } = useQuery(meQuery);
   if (data === undefined) return null;
   if (data.mode === "open") {
     return (
-      <span className="soft small" title={say.openHint}>
+      <Link to="/access" className="soft small" title={say.openHint}>
         {say.open}
-      </span>
+      </Link>
     );
   }
   const leave = async (): Promise<void> => {
@@ -22,9 +24,9 @@ export function Account() {
   };
   return (
     <>
-      <span className="small" title={data.roles.map(({ project, role }) => `${project}: ${role}`).join("\n")}>
+      <Link to="/access" className="small" title={data.roles.map(({ project, role }) => `${project}: ${role}`).join("\n")}>
         {data.display}
-      </span>
+      </Link>
       <Button variant="default" size="compact-sm" onClick={() => void leave()}>
         {say.logout}
       </Button>

@@ -4,7 +4,7 @@ import { useNavigate } from "@tanstack/react-router";
 import { useEffect, useRef } from "react";
 import { text } from "../strings";
 
-const places = { o: "/", r: "/rollouts", d: "/devices", f: "/drift", m: "/models", t: "/runs", a: "/audit", s: "/settings" } as const;
+const places = { o: "/", r: "/rollouts", d: "/devices", f: "/drift", m: "/models", t: "/runs", a: "/audit", s: "/settings", w: "/access" } as const;
 const chordMs = 1_200;
 
 interface Acts {

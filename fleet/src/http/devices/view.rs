@@ -223,7 +223,7 @@ impl SlotView {
 }
 
 /// A phase's word.
-pub(super) fn phase_name(phase: &Phase) -> &'static str {
+fn phase_name(phase: &Phase) -> &'static str {
     match phase {
         Phase::Empty => "empty",
         Phase::Downloading { .. } => "downloading",

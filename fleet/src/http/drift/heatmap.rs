@@ -15,13 +15,12 @@ use super::super::App;
 use super::super::extract::{Json, Query};
 use super::super::page::parsed;
 use super::super::problem::{Answer, Code, Problem, ProblemBody};
-use super::super::survey;
 use super::super::time::Time;
 use super::StreamWindow;
 use super::windows::{Monitored, monitored};
 use crate::drift::{Counted, References, Site, Watch};
 use crate::store::windows::{WindowFilter, WindowKey};
-use crate::store::{Page, watches, windows};
+use crate::store::{Page, glances, watches, windows};
 
 /// Windows shown of each site, unless asked otherwise, and at most.
 const SHOWN: u32 = 28;
@@ -100,13 +99,8 @@ pub(super) async fn heatmap(
         model.parse().map_err(|error| Problem::new(Code::BadQuery, format!("model: {error}")))?;
     let only: Option<SiteName> = parsed("site", site.as_deref())?;
     let shown = windows.unwrap_or(SHOWN).clamp(1, SHOWN_MAX);
-    let mut places: BTreeMap<DeviceId, SiteName> = BTreeMap::new();
-    survey::each(&mut app.fleet.store.read().await?, |device| {
-        if only.as_ref().is_none_or(|only| *only == device.site) {
-            places.insert(device.id.clone(), device.site.clone());
-        }
-    })
-    .await?;
+    let members = glances::members(&mut app.fleet.store.read().await?, only.as_ref()).await?;
+    let places: BTreeMap<DeviceId, SiteName> = members.into_iter().collect();
     for bundle in monitored(&app, &model).await? {
         let (loaded, windows_left_out) = load(&app, &bundle, &places, shown + MEMORY).await?;
         if loaded.is_empty() {

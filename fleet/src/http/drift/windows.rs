@@ -8,9 +8,9 @@ use muster_protocol::manifest::{Manifest, ReferenceFile};
 
 use super::super::App;
 use super::super::problem::Answer;
-use super::super::survey;
 use super::{DriftWindow, StreamWindow};
 use crate::drift::{Baseline, Counted, References, Site, Watch};
+use crate::store::glances::{self, ModelSlot};
 use crate::store::windows::Window;
 use crate::store::{Page, bundles, watches, windows};
 
@@ -20,6 +20,8 @@ const SHOWN: u32 = 90;
 const MEMORY: u32 = 28;
 /// Devices shown at once.
 const DEVICES_MAX: usize = 50;
+/// Slots among which they are looked for: a device has 16 at most.
+const SLOTS_MAX: u32 = 800;
 /// Bundles of the model looked at, the newest first.
 const BUNDLES_MAX: u32 = 10;
 /// A drift reference's size, bytes.
@@ -80,34 +82,29 @@ pub(super) async fn load(
     app: &App,
     bundles: Vec<Arc<Monitored>>,
     only: Option<&DeviceId>,
-) -> Answer<(Vec<Series>, usize)> {
+) -> Answer<(Vec<Series>, u64)> {
     let Some(model) = bundles.first().map(|bundle| bundle.manifest.model.clone()) else {
         return Ok((Vec::new(), 0));
     };
-    let (mut devices, mut left_out) = (Vec::new(), 0);
-    survey::each(&mut app.fleet.store.read().await?, |device| {
-        if only.is_some_and(|only| *only != device.id) {
-            return;
-        }
-        let slots = device.state.iter().flat_map(|state| &state.slots).filter(|slot| {
-            let current = slot.current.as_ref().map(|running| &running.bundle);
-            let known = current.into_iter().chain(&slot.previous).any(|bundle| *bundle.path.model() == model);
-            known || slot.slot.as_str() == model.as_str()
-        });
-        let slots: BTreeSet<SlotName> = slots.map(|slot| slot.slot.clone()).collect();
-        if slots.is_empty() {
-            return;
-        }
-        if devices.len() < DEVICES_MAX {
-            let (id, name, site) = (device.id.clone(), device.name.clone(), device.site.clone());
-            devices.push(Named { id, name, site, slots });
-        } else {
-            left_out += 1;
-        }
-    })
-    .await?;
-    let mut telemetry = app.fleet.store.read_telemetry().await?;
     let mut control = app.fleet.store.read().await?;
+    let slots = glances::of_model(&mut control, &model, only, SLOTS_MAX).await?;
+    let mut devices: Vec<Named> = Vec::new();
+    for ModelSlot { device, name, site, slot } in slots {
+        match devices.last_mut() {
+            Some(last) if last.id == device => {
+                last.slots.insert(slot);
+            }
+            Some(_) | None => {
+                devices.push(Named { id: device, name, site, slots: BTreeSet::from([slot]) });
+            }
+        }
+    }
+    devices.truncate(DEVICES_MAX);
+    let left_out = match only {
+        Some(_) => 0,
+        None => glances::model_devices(&mut control, &model).await?.saturating_sub(devices.len() as u64),
+    };
+    let mut telemetry = app.fleet.store.read_telemetry().await?;
     let mut baselines: BTreeMap<(Digest, SiteName), Option<Arc<Baseline>>> = BTreeMap::new();
     let mut series = Vec::new();
     for device in devices {

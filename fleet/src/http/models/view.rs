@@ -1,16 +1,13 @@
 //! A model and its versions as the API shows them.
 
-use std::collections::BTreeMap;
-
-use muster_protocol::ids::{Digest, SiteName};
+use muster_protocol::ids::Digest;
 use muster_protocol::manifest::{Format, InferencePrecision, Manifest, Variant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::bundles::BundleView;
-use super::super::parts::{Spread, TimelineEntry, Who};
+use super::super::parts::{TimelineEntry, Who};
 use super::super::problem::Answer;
-use super::super::sight::Sight;
 use super::super::survey::Survey;
 use super::super::time::Time;
 use crate::registry::is_kept;
@@ -126,6 +123,19 @@ struct RunsOn {
     link: String,
 }
 
+impl RunsOn {
+    fn of(bundle: &Digest, survey: &Survey) -> Self {
+        let sites = survey.sites.get(bundle).into_iter().flatten();
+        Self {
+            devices: survey.spread.get(bundle).copied().unwrap_or(0),
+            sites: sites
+                .map(|(site, devices)| SiteCount { site: site.to_string(), devices: *devices })
+                .collect(),
+            link: format!("/api/v1/devices?bundle={bundle}"),
+        }
+    }
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 struct SiteCount {
     site: String,
@@ -137,7 +147,7 @@ struct SiteCount {
 #[schema(as = VersionNotes)]
 pub(super) struct NotesView {
     description: String,
-    #[schema(value_type = BTreeMap<String, String>)]
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
     tags: Tags,
     /// For If-Match; 0 if nobody wrote on it yet.
     pub(super) revision: u64,
@@ -154,7 +164,7 @@ impl VersionView {
         db: &mut Control,
         bundle: Bundle,
         aliases: &[Alias],
-        places: &Places,
+        survey: &Survey,
     ) -> Answer<Self> {
         let notes = notes::get(db, &bundle.sha256).await?.into();
         let called = aliases.iter().filter(|alias| alias.bundle == bundle.sha256);
@@ -166,9 +176,9 @@ impl VersionView {
                 .iter()
                 .map(|it| VariantView::of(&bundle.manifest, it))
                 .collect(),
-            runs_on: places.of(&bundle.sha256),
+            runs_on: RunsOn::of(&bundle.sha256, survey),
             notes,
-            bundle: BundleView::of(bundle, &places.spread),
+            bundle: BundleView::of(bundle, &survey.spread),
         })
     }
 }
@@ -192,39 +202,6 @@ impl VariantView {
             device: variant.select.device.clone(),
             size_bytes: opened.filter_map(|path| manifest.file(path)).map(|file| file.length).sum(),
             rank: variant.rank,
-        }
-    }
-}
-
-/// Where each bundle answers, from one look over all devices.
-#[derive(Debug, Default)]
-pub(super) struct Places {
-    pub(super) spread: Spread,
-    sites: BTreeMap<Digest, BTreeMap<SiteName, u64>>,
-}
-
-impl Places {
-    pub(super) async fn look(db: &mut Control, sight: &Sight) -> Answer<Self> {
-        let mut sites: BTreeMap<Digest, BTreeMap<SiteName, u64>> = BTreeMap::new();
-        let survey = Survey::with(db, sight, |device| {
-            let slots = device.state.iter().flat_map(|state| &state.slots);
-            for running in slots.filter_map(|slot| slot.current.as_ref()) {
-                let here = sites.entry(running.bundle.sha256).or_default();
-                *here.entry(device.site.clone()).or_default() += 1;
-            }
-        })
-        .await?;
-        Ok(Self { spread: survey.spread, sites })
-    }
-
-    fn of(&self, bundle: &Digest) -> RunsOn {
-        let sites = self.sites.get(bundle).into_iter().flatten();
-        RunsOn {
-            devices: self.spread.get(bundle).copied().unwrap_or(0),
-            sites: sites
-                .map(|(site, devices)| SiteCount { site: site.to_string(), devices: *devices })
-                .collect(),
-            link: format!("/api/v1/devices?bundle={bundle}"),
         }
     }
 }

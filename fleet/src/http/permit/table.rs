@@ -77,6 +77,7 @@ pub(super) const TABLE: &[Rule] = &[
 
     // Boxes are of the project of their site.
     may("GET", "/api/v1/devices", Look, Each),
+    may("GET", "/api/v1/devices/count", Look, Each),
     may("GET", "/api/v1/devices/{id}", Look, of!(Device)),
     may("GET", "/api/v1/devices/{id}/tags", Look, of!(Device)),
     may("PUT", "/api/v1/devices/{id}/tags", Operate, of!(Device)),

@@ -59,6 +59,7 @@ const EXPECTED: &[(&str, &str, &str, &str)] = &[
     ("GET", "/api/v1/log", LOOK, ""),
     ("GET", "/api/v1/telemetry", LOOK, ""),
     ("GET", "/api/v1/devices", LOOK, ""),
+    ("GET", "/api/v1/devices/count", LOOK, ""),
     ("GET", "/api/v1/devices/{id}", LOOK, "path:device"),
     ("GET", "/api/v1/devices/{id}/tags", LOOK, "path:device"),
     ("PUT", "/api/v1/devices/{id}/tags", OPERATE, "path:device"),

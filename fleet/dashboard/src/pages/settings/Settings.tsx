@@ -1,4 +1,5 @@
 // What holds for the whole fleet: rules of sites, freezes, policies, who may join, what is kept.
+import { Link } from "@tanstack/react-router";
 import { PageHead } from "../../parts/Panel";
 import { text } from "../../strings";
 import { Enrolments } from "./Enrolments";
@@ -11,6 +12,7 @@ export function Settings() {
   return (
     <>
       <PageHead title={text.settings.title}>
+        <Link to="/access">{text.nav.access}</Link>
         <FreezeFleet />
       </PageHead>
       <div className="stack">
