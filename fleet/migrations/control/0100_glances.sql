@@ -32,49 +32,43 @@ create table device_slots (
 -- `member` first: a look at one device must not begin here.
 create index device_slots_by_bundle on device_slots (member, bundle, path, site);
 
-create view device_members as
-    select device from identities where state in ('active', 'quarantined');
+-- Not "or replace" nor "or ignore": within an upsert that means what the upsert says, and fails.
+create trigger glance_at_device after update of site, presence, presence_since, state on devices begin
+    delete from device_glances where device = new.id;
+    insert into device_glances
+        select new.id, new.site, new.presence, new.presence_since,
+            exists (select 1 from identities where device = new.id and state in ('active', 'quarantined')),
+            exists (select 1 from json_each(new.state, '$.slots') where json_extract(value, '$.current') is not null),
+            json_extract(new.state, '$.refusal') is not null
+                or exists (select 1 from json_each(new.state, '$.slots')
+                           where json_extract(value, '$.phase.is') in ('failed', 'stopped'));
+end;
 
-create view device_glances_now as
-    select devices.id as device, site, presence, presence_since,
-        exists (select 1 from device_members where device_members.device = devices.id) as member,
-        exists (select 1 from json_each(devices.state, '$.slots') where json_extract(value, '$.current') is not null) as answers,
-        json_extract(devices.state, '$.refusal') is not null
-            or exists (select 1 from json_each(devices.state, '$.slots')
-                       where json_extract(value, '$.phase.is') in ('failed', 'stopped')) as fails
-    from devices;
-
-create view device_slots_now as
-    select devices.id as device, json_extract(value, '$.slot') as slot, site,
-        exists (select 1 from device_members where device_members.device = devices.id) as member,
-        json_extract(value, '$.phase.is') as phase,
-        json_extract(value, '$.current.bundle.sha256') as bundle,
-        json_extract(value, '$.current.bundle.path') as path,
-        -- bundles/<model>/…
-        substr(json_extract(value, '$.current.bundle.path'), 9,
-            instr(substr(json_extract(value, '$.current.bundle.path'), 9), '/') - 1) as model,
-        substr(json_extract(value, '$.previous.path'), 9,
-            instr(substr(json_extract(value, '$.previous.path'), 9), '/') - 1) as former
-    from devices, json_each(devices.state, '$.slots');
-
-insert into device_glances select * from device_glances_now;
-insert or ignore into device_slots select * from device_slots_now;
+create trigger glance_at_slots after update of site, state on devices begin
+    delete from device_slots where device = new.id;
+    insert into device_slots
+        select new.id, json_extract(value, '$.slot'), new.site,
+            exists (select 1 from identities where device = new.id and state in ('active', 'quarantined')),
+            json_extract(value, '$.phase.is'),
+            json_extract(value, '$.current.bundle.sha256'),
+            json_extract(value, '$.current.bundle.path'),
+            -- bundles/<model>/…
+            substr(json_extract(value, '$.current.bundle.path'), 9,
+                instr(substr(json_extract(value, '$.current.bundle.path'), 9), '/') - 1),
+            substr(json_extract(value, '$.previous.path'), 9,
+                instr(substr(json_extract(value, '$.previous.path'), 9), '/') - 1)
+        from json_each(new.state, '$.slots')
+        -- What a box says twice counts once: no trigger may ever refuse what it says.
+        group by json_extract(value, '$.slot');
+end;
 
 create trigger glance_at_new_device after insert on devices begin
-    insert into device_glances select * from device_glances_now where device = new.id;
+    update devices set site = site where id = new.id;
 end;
 
-create trigger glance_at_device after update of site, presence, presence_since, state on devices
-    when (new.site, new.presence, new.presence_since, new.state) is not (old.site, old.presence, old.presence_since, old.state)
-begin
-    insert or replace into device_glances select * from device_glances_now where device = new.id;
-end;
-
-create trigger glance_at_slots after update of site, state on devices
-    when (new.site, new.state) is not (old.site, old.state)
-begin
-    delete from device_slots where device = new.id;
-    insert or ignore into device_slots select * from device_slots_now where device = new.id;
+create trigger glance_at_gone_device after delete on devices begin
+    delete from device_glances where device = old.id;
+    delete from device_slots where device = old.id;
 end;
 
 create trigger glance_at_new_member after insert on identities begin
@@ -82,12 +76,10 @@ create trigger glance_at_new_member after insert on identities begin
     update device_slots set member = new.state in ('active', 'quarantined') where device = new.device;
 end;
 
-create trigger glance_at_member after update of state on identities when new.state is not old.state begin
+create trigger glance_at_member after update of state on identities begin
     update device_glances set member = new.state in ('active', 'quarantined') where device = new.device;
     update device_slots set member = new.state in ('active', 'quarantined') where device = new.device;
 end;
 
-create trigger glance_at_gone_device after delete on devices begin
-    delete from device_glances where device = old.id;
-    delete from device_slots where device = old.id;
-end;
+-- Those that are there already.
+update devices set site = site;

@@ -23,6 +23,7 @@ mod drift;
 mod fake_fleet;
 mod figures;
 mod flight;
+mod glances;
 mod hand_out;
 mod heavy;
 mod http;
