@@ -151,6 +151,43 @@ pub async fn list(db: &mut Control, filter: &DeviceFilter, page: &Page<DeviceKey
         .collect()
 }
 
+/// Why a device may need a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ailment {
+    /// Offline since this moment, or before.
+    Silent { since: Timestamp },
+    /// Some slot cannot have its wish, or the order is refused. Sometimes one that only speaks of it is among them.
+    Failing,
+}
+
+const SILENT: &str = "select id, name, site, agent_version, capabilities, first_seen, last_seen, presence, presence_since, \
+     boot, connection, order_applied, root, state from devices \
+     where (site, name, id) > ($1, $2, $3) and presence = 'offline' and presence_since <= $4 \
+     order by site, name, id limit $5";
+// States are kept as we write them, without spaces. Reading all of a large fleet's would take ten times as long.
+const FAILING: &str = "select id, name, site, agent_version, capabilities, first_seen, last_seen, presence, presence_since, \
+     boot, connection, order_applied, root, state from devices where (site, name, id) > ($1, $2, $3) \
+     and (state like '%\"is\":\"failed\"%' or state like '%\"is\":\"stopped\"%' or state like '%\"refusal\":{%') \
+     order by site, name, id limit $4";
+
+/// Devices that ail, by site, name and id.
+pub async fn ailing(db: &mut Control, ailment: Ailment, page: &Page<DeviceKey>) -> Result<Vec<Device>> {
+    let after = page.after.as_ref();
+    let (sql, since) = match ailment {
+        Ailment::Silent { since } => (SILENT, Some(since)),
+        Ailment::Failing => (FAILING, None),
+    };
+    let mut query = sqlx::query_as::<_, Row>(sql)
+        .bind(after.map_or("", |key| key.site.as_str()))
+        .bind(after.map_or("", |key| key.name.as_str()))
+        .bind(after.map_or("", |key| key.id.as_str()));
+    if let Some(since) = since {
+        query = query.bind(since.as_millis());
+    }
+    let rows = query.bind(page.limit()).fetch_all(db.sql()).await;
+    rows.map_err(StoreError::query("listing devices that ail"))?.into_iter().map(Device::try_from).collect()
+}
+
 const COUNT: &str = "select presence, count(*) from devices group by presence";
 
 pub async fn presence_counts(db: &mut Control) -> Result<PresenceCounts> {
