@@ -87,7 +87,11 @@ async fn untold(db: &mut Control, sight: &Sight, now: Timestamp) -> Result<Vec<N
     let need = |(list, book): (String, Book)| {
         let trouble = book.trouble()?;
         let long = now.as_millis().saturating_sub(trouble.since.as_millis()) >= UNDELIVERED_MS;
-        let whom = if list == "*" { "about the whole fleet".to_owned() } else { format!("about the project {list}") };
+        let whom = if list == "*" {
+            "about the whole fleet".to_owned()
+        } else {
+            format!("about the project {list}")
+        };
         (long && sight.fleet()).then(|| Need {
             kind: Kind::MailUndelivered,
             id: list,
@@ -117,7 +121,8 @@ async fn knocking(db: &mut Control, sight: &Sight, limit: usize, needs: &mut Nee
             owner: Owner::Site(identity.site),
             urgency: Urgency::Usual,
             detail: Detail::Ours(
-                "compare the fingerprint with the one that the box shows, then accept or reject it".to_owned(),
+                "compare the fingerprint with the one that the box shows, then accept or reject it"
+                    .to_owned(),
             ),
             since: identity.since,
             link: "/".to_owned(),
@@ -314,9 +319,10 @@ fn cannot(device: &Device) -> Option<Need> {
         | Phase::Activating { .. }
         | Phase::Running { .. } => None,
     });
-    let refused = state.refusal.as_ref().map(|refusal| {
-        (format!("it refuses its order: {}", refusal.sentence), "order".to_owned(), false)
-    });
+    let refused = state
+        .refusal
+        .as_ref()
+        .map(|refusal| (format!("it refuses its order: {}", refusal.sentence), "order".to_owned(), false));
     let worst = failed.min_by_key(|(.., is_mute)| !is_mute);
     let (detail, mark, is_mute) = worst.or(refused)?;
     Some(Need {

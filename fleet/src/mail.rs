@@ -31,7 +31,7 @@ const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 const LOOKED_AT: usize = 2000;
 const TOLD: usize = 500;
 /// How long a relay may take up to a letter's text, and then for the text.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a letter that is being sent may go on once we stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -127,14 +127,15 @@ impl Mailer {
         let attempt = self.send(list, &draft).await?;
         let was_away = book.trouble().cloned();
         let ended = book.ended(attempt, now);
-        self.told(list, was_away.is_some(), &book, &ended);
+        told(list, was_away.is_some(), &book, &ended);
         let mut tx = self.fleet.store.write().await?;
         mail::save(&mut tx, list.name(), &book).await?;
         if let Ended::Delivered { subject, taken, .. } = ended {
             let when = self.fleet.clocks.moment();
             let sentence = format!("mailed to {taken} of {}: {subject}", list.to.len());
             let subject = list.name().to_owned();
-            let entry = NewEntry { when, kind: "mail.sent", subject, sentence: sentence.into(), actor: Actor::Fleet };
+            let entry =
+                NewEntry { when, kind: "mail.sent", subject, sentence: sentence.into(), actor: Actor::Fleet };
             log::append(&mut tx, &entry).await?;
         }
         tx.commit().await?;
@@ -158,25 +159,6 @@ impl Mailer {
         })
     }
 
-    /// Says in our own log when it begins and when it ends that mail is not delivered, not each time in between.
-    fn told(&self, list: MailList<'_>, was_away: bool, book: &Book, ended: &Ended) {
-        let list = list.name();
-        match (ended, book.trouble()) {
-            (Ended::Delivered { refused, .. }, _) => {
-                if was_away {
-                    tracing::info!(mail.list = list, "mail is delivered again");
-                }
-                for refused in refused {
-                    tracing::error!(mail.list = list, to = refused.to, why = refused.why, "somebody gets no mail");
-                }
-            }
-            (Ended::Waits, Some(trouble)) if !was_away => {
-                tracing::warn!(mail.list = list, why = trouble.why, "mail waits");
-            }
-            (Ended::Waits, _) => {}
-        }
-    }
-
     fn place(&self, list: MailList<'_>) -> Place {
         Place {
             dashboard: self.fleet.dashboard().to_owned(),
@@ -198,6 +180,30 @@ impl Mailer {
         meta::set(&mut tx, meta::MAIL_MARK, &mark).await?;
         tx.commit().await?;
         Ok(mark + &of)
+    }
+}
+
+/// Says in our own log when it begins and when it ends that mail is not delivered, not each time in between.
+fn told(list: MailList<'_>, was_away: bool, book: &Book, ended: &Ended) {
+    let list = list.name();
+    match (ended, book.trouble()) {
+        (Ended::Delivered { refused, .. }, _) => {
+            if was_away {
+                tracing::info!(mail.list = list, "mail is delivered again");
+            }
+            for refused in refused {
+                tracing::error!(
+                    mail.list = list,
+                    to = refused.to,
+                    why = refused.why,
+                    "somebody gets no mail"
+                );
+            }
+        }
+        (Ended::Waits, Some(trouble)) if !was_away => {
+            tracing::warn!(mail.list = list, why = trouble.why, "mail waits");
+        }
+        (Ended::Waits, _) => {}
     }
 }
 

@@ -170,7 +170,8 @@ impl Relay {
         let place = (self.url.host.as_str(), self.url.port);
         let at_once = self.tls.clone().filter(|_| self.url.wrapped == Wrapped::AtOnce);
         let connect = AsyncSmtpConnection::connect_tokio1(place, Some(CONNECT), &self.hello, at_once, None);
-        let unreachable = |refusal: Refusal| SmtpError::Unreachable { relay: relay.clone(), why: said(&refusal) };
+        let unreachable =
+            |refusal: Refusal| SmtpError::Unreachable { relay: relay.clone(), why: said(&refusal) };
         let mut connection = connect.await.map_err(unreachable)?;
         if let (Wrapped::Asked, Some(tls)) = (self.url.wrapped, &self.tls) {
             if !connection.can_starttls() {
@@ -179,7 +180,8 @@ impl Relay {
             connection.starttls(tls.clone(), &self.hello).await.map_err(unreachable)?;
         }
         if let Some((user, credentials)) = self.credentials()? {
-            let refused = |refusal: Refusal| SmtpError::LogIn { relay: relay.clone(), user, why: said(&refusal) };
+            let refused =
+                |refusal: Refusal| SmtpError::LogIn { relay: relay.clone(), user, why: said(&refusal) };
             connection.auth(DEFAULT_MECHANISMS, &credentials).await.map_err(refused)?;
         }
         Ok(connection)
@@ -208,7 +210,8 @@ impl Relay {
         for mailbox in letter.to {
             message = message.to(mailbox.clone());
         }
-        let message = message.singlepart(SinglePart::plain(letter.body.to_owned())).map_err(SmtpError::Letter)?;
+        let message =
+            message.singlepart(SinglePart::plain(letter.body.to_owned())).map_err(SmtpError::Letter)?;
         Ok(message.formatted())
     }
 

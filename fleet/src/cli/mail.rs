@@ -63,7 +63,10 @@ pub(super) async fn run(context: &mut Context, verb: Verb) -> Result<(), CliErro
                 return Ok(());
             }
             let why = or(text(&tested, "/why"), "the relay did not take it for everybody");
-            Err(CliError::failed(why, "look at [mail] in the server's configuration, and at the relay's own log"))
+            Err(CliError::failed(
+                why,
+                "look at [mail] in the server's configuration, and at the relay's own log",
+            ))
         }
     }
 }

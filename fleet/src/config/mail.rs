@@ -157,9 +157,9 @@ impl MailConfig {
     }
 }
 
-impl MailList<'_> {
+impl<'a> MailList<'a> {
     /// Under which its book is kept: `*`, which is no project's name, for everything.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &'a str {
         self.project.map_or("*", ProjectName::as_str)
     }
 }
@@ -184,7 +184,9 @@ impl FromStr for RelayUrl {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let wrong = || ConfigError::Relay(text.split('@').next_back().unwrap_or_default().chars().take(200).collect());
+        let wrong = || {
+            ConfigError::Relay(text.split('@').next_back().unwrap_or_default().chars().take(200).collect())
+        };
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
         let wrapped = match scheme {
             "smtps" => Wrapped::AtOnce,
@@ -254,7 +256,12 @@ mod tests {
         };
         check("smtps://smtp.example", None, "smtps://smtp.example:465", true);
         check("smtps://muster@smtp.example", Some("muster"), "smtps://smtp.example:465", true);
-        check("smtp://m@uni.example@smtp.example:2525/", Some("m@uni.example"), "smtp://smtp.example:2525", true);
+        check(
+            "smtp://m@uni.example@smtp.example:2525/",
+            Some("m@uni.example"),
+            "smtp://smtp.example:2525",
+            true,
+        );
         check("smtp://smtp.example", None, "smtp://smtp.example:587", true);
         check("smtp://localhost", None, "smtp://localhost:25", false);
         check("smtp://127.0.0.1:2525", None, "smtp://127.0.0.1:2525", false);

@@ -14,6 +14,7 @@ use super::parts::append;
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::time::Time;
 use crate::config::{MailConfig, MailList};
+use crate::identity::ProjectName;
 use crate::needs::book::{Book, Fate, Refused};
 use crate::needs::letter::{self, Place};
 use crate::smtp::{Letter, Relay};
@@ -155,7 +156,7 @@ async fn test(State(app): State<App>, acting: Acting, Json(body): Json<TestBody>
         return Err(problem.next("see docs/notifications.md; then start the server again"));
     };
     let asked = body.project.as_deref();
-    let found = config.lists().find(|list| list.project.map(|project| project.as_str()) == asked);
+    let found = config.lists().find(|list| list.project.map(ProjectName::as_str) == asked);
     let list = found.ok_or_else(|| Problem::invalid("/project", "[mail] has no such list"))?;
     let view = sent(&app, config, relay, list).await?;
     let mut tx = app.fleet.store.write().await?;
@@ -185,14 +186,15 @@ async fn sent(app: &App, config: &MailConfig, relay: &Relay, list: MailList<'_>)
             why: None,
             items: answers
                 .into_iter()
-                .map(|answer| AnswerView { to: answer.to, taken: answer.fate == Fate::Taken, said: answer.said })
+                .map(|answer| AnswerView {
+                    to: answer.to,
+                    taken: answer.fate == Fate::Taken,
+                    said: answer.said,
+                })
                 .collect(),
         },
-        Err(error) => TestView {
-            relay: relay_url,
-            taken: false,
-            why: Some(error.to_string()),
-            items: Vec::new(),
-        },
+        Err(error) => {
+            TestView { relay: relay_url, taken: false, why: Some(error.to_string()), items: Vec::new() }
+        }
     })
 }

@@ -273,10 +273,14 @@ impl Book {
         }
         said.sort_by_key(|said| (std::cmp::Reverse(said.need.urgency), said.need.kind));
         let keys: BTreeSet<String> = said.iter().map(|said| said.need.key()).collect();
-        let over: Vec<(String, Item)> =
-            self.items.iter().filter(|(_, item)| item.is_over(rules, now)).map(|(k, i)| (k.clone(), i.clone())).collect();
+        let over: Vec<(String, Item)> = self
+            .items
+            .iter()
+            .filter(|(_, item)| item.is_over(rules, now))
+            .map(|(k, i)| (k.clone(), i.clone()))
+            .collect();
         let told_before = |(key, item): &(&String, &Item)| {
-            item.gone.is_none() && item.told.is_some() && !keys.contains(key)
+            item.gone.is_none() && item.told.is_some() && !keys.contains(*key)
         };
         let held = |item: &&Item| item.gone.is_none() && item.told.is_none() && !may(item);
         let rest = Rest {
@@ -355,8 +359,7 @@ impl Book {
             self.refused.drain(..self.refused.len().saturating_sub(REFUSED_KEPT));
             return Ended::Delivered { subject: draft.subject, taken: draft.taken, refused: draft.refused };
         }
-        let (since, tries) =
-            self.trouble.as_ref().map_or((now, 0), |trouble| (trouble.since, trouble.tries));
+        let (since, tries) = self.trouble.as_ref().map_or((now, 0), |trouble| (trouble.since, trouble.tries));
         let pause = BACK_OFF.0.saturating_mul(1 << tries.min(10)).min(BACK_OFF.1);
         let tries = tries.saturating_add(1);
         self.trouble = Some(Trouble { since, tries, retry: now.plus(pause), why: short(&why) });
@@ -372,9 +375,8 @@ impl Book {
 
     /// Whether something urgent was not told yet.
     fn is_pressed(&self) -> bool {
-        let presses = |item: &Item| {
-            item.told.is_none() && item.gone.is_none() && item.urgency == Urgency::Urgent
-        };
+        let presses =
+            |item: &Item| item.told.is_none() && item.gone.is_none() && item.urgency == Urgency::Urgent;
         self.items.values().any(presses)
     }
 
@@ -402,7 +404,8 @@ impl Book {
         };
         let draft = self.draft.as_ref().map(|_| now);
         let next = standing().map(when).min();
-        let next = draft.or(next).map(|next| self.trouble.as_ref().map_or(next, |trouble| next.max(trouble.retry)));
+        let next =
+            draft.or(next).map(|next| self.trouble.as_ref().map_or(next, |trouble| next.max(trouble.retry)));
         Outlook {
             standing: standing().filter(|item| item.told.is_some()).count(),
             waiting: standing().filter(|item| item.told.is_none()).count(),

@@ -54,7 +54,8 @@ pub(super) fn write(said: &[Said<'_>], rest: &Rest<'_>, place: &Place, now: Time
     let worst = said.first().map(|said| said.need.title.as_str()).unwrap_or_default();
     let subject = plain(&format!("[Muster{of}] {what}: {worst}"), SUBJECT_CHARS_MAX);
     let mut body = String::new();
-    let within = place.project.as_ref().map_or_else(String::new, |project| format!(" in the project {project}"));
+    let within =
+        place.project.as_ref().map_or_else(String::new, |project| format!(" in the project {project}"));
     write_line(&mut body, &format!("{what}{within}."));
     let mut shown: BTreeMap<Kind, usize> = BTreeMap::new();
     for Said { need, again } in said {
@@ -82,15 +83,16 @@ pub(super) fn write(said: &[Said<'_>], rest: &Rest<'_>, place: &Place, now: Time
             write_line(&mut body, &format!("- and {more} more"));
         }
     }
-    let others = [
-        (rest.standing as u64, "told before, and still so"),
-        (rest.passed, "came and went in quiet hours"),
-    ];
+    let others =
+        [(rest.standing as u64, "told before, and still so"), (rest.passed, "came and went in quiet hours")];
     for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
         write_line(&mut body, &format!("\n{count} more: {what}."));
     }
     if let Some((held, until)) = rest.held.filter(|(held, _)| *held > 0) {
-        write_line(&mut body, &format!("\n{held} more: less urgent, told after {}.", place.zone.clock(until, now)));
+        write_line(
+            &mut body,
+            &format!("\n{held} more: less urgent, told after {}.", place.zone.clock(until, now)),
+        );
     }
     write_line(&mut body, &format!("\nAll of it: {}/", place.dashboard));
     (subject, body)
@@ -114,7 +116,11 @@ fn counted(said: &[Said<'_>]) -> String {
         all if all == count => ", urgently".to_owned(),
         some => format!(", {some} of them urgently"),
     };
-    if count == 1 { format!("1 thing{still} needs you{urgent}") } else { format!("{count} things{still} need you{urgent}") }
+    if count == 1 {
+        format!("1 thing{still} needs you{urgent}")
+    } else {
+        format!("{count} things{still} need you{urgent}")
+    }
 }
 
 fn paragraph(body: &mut String, need: &Need, again: bool, place: &Place) {
@@ -125,7 +131,9 @@ fn paragraph(body: &mut String, need: &Need, again: bool, place: &Place) {
     write_line(body, &format!("\n* {urgent}{}", plain(&need.title, TITLE_CHARS_MAX)));
     match &need.detail {
         Detail::Ours(text) => write_line(body, &format!("  {}", plain(text, DETAIL_CHARS_MAX))),
-        Detail::Theirs(_) => write_line(body, "  What it said is in the dashboard: words of others are not mailed."),
+        Detail::Theirs(_) => {
+            write_line(body, "  What it said is in the dashboard: words of others are not mailed.");
+        }
     }
     if let Some(fingerprint) = &need.fingerprint {
         write_line(body, &format!("  Fingerprint {}", plain(fingerprint, TITLE_CHARS_MAX)));
@@ -189,9 +197,13 @@ mod tests {
             since: at("2026-11-26T02:12:00Z"),
             ..need(Kind::RolloutHeld, "ro-1")
         };
-        let failed = Need { detail: Detail::Theirs("row 7: John Doe".to_owned()), ..need(Kind::RetrainFailed, "run-1") };
+        let failed = Need {
+            detail: Detail::Theirs("row 7: John Doe".to_owned()),
+            ..need(Kind::RetrainFailed, "run-1")
+        };
         let knocks = Need { fingerprint: Some("0a1b".to_owned()), ..need(Kind::DevicePending, "d-1") };
-        let said = [(&held, false), (&knocks, true), (&failed, false)].map(|(need, again)| Said { need, again });
+        let said =
+            [(&held, false), (&knocks, true), (&failed, false)].map(|(need, again)| Said { need, again });
         let cut = BTreeSet::new();
         let rest = Rest {
             over: vec![("box is offline", at("2026-11-25T11:00:00Z"))],
@@ -263,7 +275,8 @@ All of it: https://fleet.example/
         };
         let cut = BTreeSet::new();
         let rest = Rest { over: vec![(evil, at("2026-11-25T11:00:00Z"))], ..rest(&cut) };
-        let (subject, body) = write(&[Said { need: &need, again: false }], &rest, &place(), at("2026-11-26T02:20:00Z"));
+        let (subject, body) =
+            write(&[Said { need: &need, again: false }], &rest, &place(), at("2026-11-26T02:20:00Z"));
         assert!(!subject.contains(['\r', '\n', '\u{202e}', '\u{2028}', '\0']), "{subject:?}");
         assert!(!body.contains(['\r', '\u{202e}', '\u{2028}', '\0']), "{body:?}");
         assert!(body.lines().all(|line| !line.starts_with("Bcc") && !line.starts_with('.')), "{body}");

@@ -53,7 +53,7 @@ class Handler:
             "user": session.auth_data.login.decode() if session.authenticated else None,
             "headers": [[name, str(value)] for name, value in mail.items()],
             "parts": [part.get_content_type() for part in mail.walk()],
-            "body": mail.get_content(),
+            "body": mail.get_content().replace("\r\n", "\n"),
             "defects": [str(defect) for defect in mail.defects],
             "raw": envelope.content.decode("latin-1"),
         })

@@ -129,7 +129,8 @@ async fn suspect(server: &Server, n: u8, name: &str) {
     let mut identity = identities::get(&mut tx, &device).await.unwrap().unwrap();
     let since = server.fleet.clocks.trust.now();
     let sentence = format!("two machines use the key of {name}");
-    identity.suspicion = Suspicion { clone: Some(Doubt { since, sentence, times: 1 }), ..Suspicion::default() };
+    identity.suspicion =
+        Suspicion { clone: Some(Doubt { since, sentence, times: 1 }), ..Suspicion::default() };
     identity.name = name.to_owned();
     identities::save(&mut tx, &identity).await.unwrap();
     tx.commit().await.unwrap();
@@ -175,8 +176,15 @@ async fn mail_says_what_the_overview_lists_over_starttls_and_nothing_that_a_name
         told["headers"].as_array().unwrap().iter().map(|header| header[0].as_str().unwrap()).collect();
     names.sort_unstable();
     let expect = [
-        "Auto-Submitted", "Content-Transfer-Encoding", "Content-Type", "Date", "From", "MIME-Version", "Message-ID",
-        "Subject", "To",
+        "Auto-Submitted",
+        "Content-Transfer-Encoding",
+        "Content-Type",
+        "Date",
+        "From",
+        "MIME-Version",
+        "Message-ID",
+        "Subject",
+        "To",
     ];
     assert_eq!(names, expect, "{told}");
     assert!(told["raw"].as_str().unwrap().is_ascii(), "{told}");

@@ -71,7 +71,8 @@ impl Desk {
         let draft = self.draft(needs, minutes)?;
         let taken = |to: &String| Answer { to: to.clone(), fate: Fate::Taken, said: "250 ok".to_owned() };
         let answers = draft.left.iter().map(taken).collect();
-        let Ended::Delivered { subject, .. } = self.book.ended(Attempt::Answered(answers), at(minutes)) else {
+        let Ended::Delivered { subject, .. } = self.book.ended(Attempt::Answered(answers), at(minutes))
+        else {
             panic!("not delivered");
         };
         self.letters.push(draft);
@@ -96,7 +97,8 @@ fn cut_off() -> Attempt {
 }
 
 fn answers(fates: &[(&str, Fate)]) -> Attempt {
-    let answer = |(to, fate): &(&str, Fate)| Answer { to: (*to).to_owned(), fate: *fate, said: "said".to_owned() };
+    let answer =
+        |(to, fate): &(&str, Fate)| Answer { to: (*to).to_owned(), fate: *fate, said: "said".to_owned() };
     Attempt::Answered(fates.iter().map(answer).collect())
 }
 
@@ -141,7 +143,11 @@ fn what_is_over_is_a_line_in_the_next_letter() {
     assert_eq!(desk.tick(&silent(&["b"]), 100), None);
     assert_eq!(desk.tick(&silent(&["b", "c"]), 101), None);
     desk.tick(&silent(&["b", "c"]), 106).unwrap();
-    assert!(desk.last().contains("Over:\n- a needs you (told 26 November 2026, 00:05 (UTC))"), "{}", desk.last());
+    assert!(
+        desk.last().contains("Over:\n- a needs you (told 26 November 2026, 00:05 (UTC))"),
+        "{}",
+        desk.last()
+    );
     assert!(desk.last().contains("1 more: told before, and still so."), "{}", desk.last());
     // It comes back: news, and no longer over.
     assert_eq!(desk.tick(&silent(&["a", "b", "c"]), 200), None);
