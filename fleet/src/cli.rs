@@ -21,6 +21,7 @@ mod journal;
 mod keys;
 mod label;
 mod lineage;
+mod mail;
 mod model;
 mod output;
 mod policy;
@@ -139,6 +140,9 @@ enum Noun {
     /// Who is told what happens, and what they would not take.
     #[command(subcommand)]
     Webhook(webhook::Verb),
+    /// Who is told by mail what needs a person, and whether it arrives.
+    #[command(subcommand)]
+    Mail(mail::Verb),
     /// Saved questions about boxes, such as all of a ward.
     #[command(subcommand)]
     Cohort(cohort::Verb),
@@ -242,6 +246,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Noun::Capture(verb) => capture::run(context, verb).await,
         Noun::Label(verb) => label::run(context, verb).await,
         Noun::Webhook(verb) => webhook::run(context, verb).await,
+        Noun::Mail(verb) => mail::run(context, verb).await,
         Noun::Cohort(verb) => cohort::run(context, verb).await,
         Noun::Dataset(verb) => dataset::run(context, verb).await,
         Noun::Telemetry(verb) => telemetry::run(context, verb).await,
@@ -369,6 +374,9 @@ mod tests {
         check("muster dataset import er-beds --dvc x.dvc", true);
         check("muster dataset import er-beds --dvc x.dvc --ref v1", false);
         check("muster dataset import er-beds", false);
+        check("muster mail status", true);
+        check("muster mail test --project er", true);
+        check("muster mail test er", false);
         check("muster freeze --reason flu", true);
         check("muster freeze", false);
         check("muster freeze --list", true);

@@ -20,6 +20,8 @@
 //! url = "https://marquez.hospital.example"
 //! [[webhooks]]                  # who is told what happens: config/webhooks.rs
 //! name = "on-call"
+//! [mail]                        # who is told by mail what needs a person: config/mail.rs
+//! relay = "smtps://smtp.hospital.example"
 //! [mlflow]                      # whose registry may ask for a retraining: config/mlflow.rs
 //! secret_file = "/etc/muster/mlflow-webhook.secret"
 //! [datasets]                    # where their files are; else in the data folder: config/datasets.rs
@@ -44,6 +46,7 @@ mod datasets;
 mod door;
 mod identity;
 mod lineage;
+mod mail;
 mod mlflow;
 mod telemetry;
 mod webhooks;
@@ -61,6 +64,7 @@ pub use datasets::DatasetsConfig;
 pub use door::DoorConfig;
 pub use identity::{GroupRole, IdentityConfig, Mode, OidcConfig};
 pub use lineage::LineageConfig;
+pub use mail::{MailConfig, MailList, ProjectMail, RelayUrl, Wrapped};
 pub use mlflow::{MlflowConfig, Registered};
 pub use telemetry::{OtlpConfig, PostgresUrl, TelemetryConfig};
 pub use webhooks::WebhookConfig;
@@ -83,6 +87,8 @@ pub struct Config {
     pub mlflow: Option<MlflowConfig>,
     pub datasets: DatasetsConfig,
     pub webhooks: Vec<WebhookConfig>,
+    /// Nobody is mailed if absent.
+    pub mail: Option<MailConfig>,
     pub world: WorldScale,
 }
 
@@ -122,6 +128,7 @@ impl Default for Config {
             mlflow: None,
             datasets: DatasetsConfig::default(),
             webhooks: Vec::new(),
+            mail: None,
             world: WorldScale::default(),
         }
     }
@@ -259,6 +266,13 @@ pub enum ConfigError {
         "the webhook '{0}': its name is of a-z, 0-9 and '-', its url https:// (http:// on this machine only), and it asks for at least one event"
     )]
     Webhook(String),
+    #[error("[mail]: {0}")]
+    Mail(&'static str),
+    #[error(
+        "'{0}' in [mail] relay is no relay: write smtps://user@host or smtp://user@host, the host as a name or an IPv4 address; \
+         the password stands in password_file"
+    )]
+    Relay(String),
     #[error(
         "[mlflow]: write secret_file, and models = [{{ name = \"as MLflow calls it\", model = \"as it is called here\" }}], each name \
          once; the alias 'challenger' is what a builder writes there itself"
@@ -288,6 +302,7 @@ struct File {
     mlflow: Option<MlflowConfig>,
     datasets: DatasetsConfig,
     webhooks: Vec<WebhookConfig>,
+    mail: Option<MailConfig>,
     clock: Option<WorldScale>,
 }
 
@@ -351,6 +366,7 @@ impl Config {
             mlflow: file.mlflow,
             datasets: file.datasets,
             webhooks: file.webhooks,
+            mail: file.mail,
             world: file.clock.or(clock).unwrap_or_default(),
         };
         config.check()?;
@@ -368,6 +384,7 @@ impl Config {
         self.mlflow.as_ref().map_or(Ok(()), MlflowConfig::check)?;
         self.datasets.check()?;
         WebhookConfig::check_all(&self.webhooks)?;
+        self.mail.as_ref().map_or(Ok(()), MailConfig::check)?;
         if !(self.world.factor.is_finite() && self.world.factor > 0.0) {
             return Err(ConfigError::Factor(self.world.factor));
         }

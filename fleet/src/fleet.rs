@@ -16,6 +16,7 @@ use crate::pki::Pki;
 use crate::registrar::Registrar;
 use crate::roster::Board;
 use crate::signer::Signer;
+use crate::smtp::Relay;
 use crate::store::Store;
 
 /// What the doors work with.
@@ -36,8 +37,17 @@ pub struct Fleet {
     pub clocks: Clocks,
     pub ingest: Arc<IngestCounters>,
     pub config: Config,
+    /// Of [mail], if anybody is mailed.
+    pub relay: Option<Arc<Relay>>,
     /// Where we really listen.
     pub addresses: Addresses,
     /// Long answers, such as event streams, end when this is cancelled.
     pub stop: CancellationToken,
+}
+
+impl Fleet {
+    /// Address of the dashboard for browsers, without a slash at its end.
+    pub fn dashboard(&self) -> &str {
+        self.config.identity.url.as_deref().unwrap_or(&self.addresses.http)
+    }
 }

@@ -28,6 +28,7 @@ mod leases;
 mod lineage;
 mod log;
 mod login;
+mod mail;
 mod me;
 mod metrics;
 mod models;
@@ -165,6 +166,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(hooks::router())
         .merge(log::router())
         .merge(webhooks::router())
+        .merge(mail::router())
         .merge(telemetry::router())
         .merge(login::router())
         .merge(oidc::router())

@@ -1,10 +1,10 @@
 //! The fleet server, the operators' CLI and the builder.
 //!
 //! ```text
-//!   doors   http · door · cli · builder · offline · otlp · openlineage · hooks                where the world comes in
-//!   deeds   ingest · intake · registrar · setup · orders · tasks · figures         load → decide → save → say
-//!   hands   store · password · oidc · blob · table · pki · admission · broker · link · deliver · signer · publisher · oms · oci    touch one thing each
-//!   mind    rollout · enrolment · identity · pace · gate · drift · retrain · registry · lineage · dataset · audit · rollup    decide; pure; no clock, no I/O
+//!   doors   http · door · cli · builder · offline · otlp · openlineage · hooks · mail         where the world comes in
+//!   deeds   ingest · intake · registrar · setup · orders · tasks · lookout · figures    load → decide → save → say
+//!   hands   store · password · oidc · smtp · blob · table · pki · admission · broker · link · deliver · signer · publisher · oms · oci    touch one thing each
+//!   mind    rollout · needs · enrolment · identity · pace · gate · drift · retrain · registry · lineage · dataset · audit · rollup    decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
@@ -37,7 +37,10 @@ pub mod intake;
 pub mod label_studio;
 pub mod lineage;
 pub mod link;
+mod lookout;
+pub mod mail;
 pub mod mint;
+pub mod needs;
 pub mod oci;
 pub mod offline;
 pub mod oidc;
@@ -58,7 +61,9 @@ pub mod roster;
 pub mod say;
 pub mod serve;
 pub mod setup;
+mod sight;
 pub mod signer;
+pub mod smtp;
 pub mod store;
 pub mod table;
 pub mod tasks;

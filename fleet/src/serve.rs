@@ -30,6 +30,7 @@ use crate::hooks::{Sender, WebhookError};
 use crate::ingest::Ingest;
 use crate::intake::Intake;
 use crate::link::{Link, Way};
+use crate::mail::{self, MailError, Mailer};
 use crate::mint::{self, MintError};
 use crate::openlineage::{LineageError, Teller};
 use crate::orders::Orders;
@@ -40,6 +41,7 @@ use crate::roster::Board;
 use crate::say::Say;
 use crate::setup::{self, SetupError};
 use crate::signer::{Signer, SignerError};
+use crate::smtp::{Relay, SmtpError};
 use crate::store::{Store, StoreError, devices};
 use crate::tasks::{self, Tasks};
 
@@ -90,6 +92,10 @@ pub enum ServeError {
     Lineage(#[from] LineageError),
     #[error("events cannot be sent to a webhook")]
     Webhook(#[from] WebhookError),
+    #[error("nobody can be mailed as [mail] says")]
+    Smtp(#[from] SmtpError),
+    #[error("what people were told by mail cannot be read")]
+    Mail(#[from] MailError),
     #[error("figures cannot be sent to the collector that [telemetry] otlp names")]
     Otlp(#[from] OtlpError),
     #[error("nobody could make the first account")]
@@ -185,6 +191,13 @@ async fn serve(
     }
     tracing::info!(online = %signer.online_key(), order = %signer.order_key(), "name these public keys in root.json");
     tracing::info!(http = addresses.http, door = addresses.door, mqtt = addresses.mqtt, data = %config.data.display(), "the fleet server is up");
+    let relay = match &config.mail {
+        None => None,
+        Some(mail) => {
+            let name = config.names.first().map_or("localhost", String::as_str);
+            Some(Arc::new(Relay::new(mail, name)?))
+        }
+    };
     let fleet = Arc::new(Fleet {
         store,
         blobs,
@@ -199,6 +212,7 @@ async fn serve(
         clocks,
         ingest: counters,
         config,
+        relay,
         addresses,
         stop: quit.clone(),
     });
@@ -211,6 +225,10 @@ async fn serve(
     }
     for hook in &fleet.config.webhooks {
         parts.spawn(Sender::new(hook.clone(), fleet.clone())?.run(quit.clone()));
+    }
+    mail::forget_others(&fleet).await?;
+    if let (Some(config), Some(relay)) = (&fleet.config.mail, &fleet.relay) {
+        parts.spawn(Mailer::new(config.clone(), relay.clone(), fleet.clone()).run(quit.clone()));
     }
     // Whoever started us may not care to know.
     drop(ready.send(fleet.clone()));

@@ -40,6 +40,7 @@ pub mod labels;
 pub mod leases;
 pub mod log;
 pub mod logins;
+pub mod mail;
 pub mod meta;
 pub mod notes;
 mod open;

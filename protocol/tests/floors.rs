@@ -23,15 +23,16 @@ const AGENT: &[&[&str]] = &[
 
 const FLEET: &[&[&str]] = &[
     &["clock", "mint", "addresses", "audit", "gate", "handback", "webhook", "rollup", "identity", "pace"],
-    &["config", "rollout", "drift", "enrolment", "dataset", "pki", "admission", "password"],
-    &["registry", "retrain"],
+    &["rollout", "drift", "enrolment", "dataset", "pki", "admission", "password"],
+    &["registry", "retrain", "needs"],
+    &["config"],
     &["lineage", "store", "blob", "table", "label_studio", "broker", "publisher", "client", "oms"],
-    &["oci"],
-    &["link", "signer", "catalogue", "builder", "oidc", "setup"],
+    &["oci", "sight"],
+    &["link", "signer", "catalogue", "builder", "oidc", "smtp", "setup"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster", "follow"],
-    &["tasks", "fleet"],
+    &["tasks", "fleet", "lookout"],
     &["figures"],
-    &["http", "door", "otlp", "openlineage", "hooks"],
+    &["http", "door", "otlp", "openlineage", "hooks", "mail"],
     &["serve", "offline"],
 ];
 
@@ -43,6 +44,7 @@ const MINDS: &[&str] = &[
     "fleet/src/gate",
     "fleet/src/rollout",
     "fleet/src/rollup",
+    "fleet/src/needs",
     "fleet/src/drift",
     "fleet/src/registry",
     "fleet/src/lineage",

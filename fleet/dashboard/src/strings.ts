@@ -154,6 +154,7 @@ export const text = {
       incident_open: "Drift incident",
       approval: "Approval",
       device_silent: "Device silent",
+      mail_undelivered: "Mail undelivered",
       activation_failed: "Activation failed",
       retrain_failed: "Retraining failed",
     } as Record<string, string>,

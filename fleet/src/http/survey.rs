@@ -1,12 +1,13 @@
 //! One look over all devices: how many there are, and what answers where.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use muster_protocol::ids::{BundlePath, DeviceId, Digest, ModelName, SiteName};
 
 use super::parts::Spread;
 use super::problem::Answer;
 use super::sight::Sight;
+use crate::lookout::visible;
 use crate::orders::fitness;
 use crate::rollout::filter::Traits;
 use crate::store::glances::{self, Headcount, Place};
@@ -54,18 +55,6 @@ impl Survey {
 pub(super) async fn headcount(db: &mut Control, sight: &Sight) -> Answer<Headcount> {
     let sites = visible(db, sight).await?;
     Ok(glances::headcount(db, sites.as_ref()).await?)
-}
-
-/// The sites whose devices a caller may see; nothing where that is all of them.
-pub(super) async fn visible(db: &mut Control, sight: &Sight) -> Answer<Option<BTreeSet<SiteName>>> {
-    match sight {
-        Sight::All => Ok(None),
-        Sight::Some(_) => {
-            let mut sites = glances::sites(db).await?;
-            sites.retain(|site| sight.site(site));
-            Ok(Some(sites))
-        }
-    }
 }
 
 /// Ids and names of the members that match, by id.

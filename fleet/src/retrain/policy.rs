@@ -1,7 +1,5 @@
 //! What a model's owner wants: what may ask for retraining, what holds it back, and who has a say in the result.
 
-use std::time::Duration;
-
 use muster_protocol::ids::ModelName;
 use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -81,12 +79,7 @@ pub struct Guards {
 impl Guards {
     /// When the blackout that covers this moment ends; `None` if none does.
     pub fn blackout_until(&self, now: Timestamp) -> Option<Timestamp> {
-        // No windows mean "always" to a calendar, and "never" to a blackout.
-        if self.blackout.windows.is_empty() || !self.blackout.is_open(&self.zone, now) {
-            return None;
-        }
-        let week = Duration::from_hours(7 * 24);
-        Some(self.blackout.next_change(&self.zone, now).unwrap_or_else(|| now.plus(week)))
+        self.blackout.keeps_until(&self.zone, now)
     }
 }
 

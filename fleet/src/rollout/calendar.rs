@@ -19,6 +19,7 @@ const DAYS_MAX: usize = 800;
 /// Every weekly window has begun and ended once within so many days.
 const WEEK_AND_MORE: i32 = 9;
 const MINUTES_A_DAY: u16 = 24 * 60;
+const WEEK: Duration = Duration::from_hours(7 * 24);
 
 /// A time zone by its IANA name, such as `Europe/Berlin`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +93,15 @@ impl Hours {
     pub fn next_change(&self, zone: &Zone, now: Timestamp) -> Option<Timestamp> {
         let spans = merged(self.around(zone, now));
         spans.iter().flat_map(|&(from, until)| [from, until]).find(|&moment| moment > now)
+    }
+
+    /// When the window that covers this moment ends, for windows in which something must not happen: no windows at all
+    /// mean "always" to whoever waits for one, and "never" to whoever keeps out of them.
+    pub fn keeps_until(&self, zone: &Zone, now: Timestamp) -> Option<Timestamp> {
+        if self.windows.is_empty() || !self.is_open(zone, now) {
+            return None;
+        }
+        Some(self.next_change(zone, now).unwrap_or_else(|| now.plus(WEEK)))
     }
 
     /// How much of the time between two moments the windows were open.

@@ -10,6 +10,9 @@ pub const LINEAGE_PLACE: &str = "lineage.place";
 pub const LINEAGE_TOLD: &str = "lineage.told";
 pub const LINEAGE_REFUSED: &str = "lineage.refused";
 
+/// What tells this fleet's letters from those of others.
+pub const MAIL_MARK: &str = "mail.mark";
+
 /// How far in the log a webhook was told.
 pub fn webhook_place(hook: &str) -> String {
     format!("webhook.{hook}.place")

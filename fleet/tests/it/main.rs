@@ -31,6 +31,7 @@ mod ingest;
 mod intake;
 mod interop;
 mod label_studio;
+mod mail;
 mod member;
 mod mosquitto;
 mod oci;

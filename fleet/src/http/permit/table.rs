@@ -74,6 +74,8 @@ pub(super) const TABLE: &[Rule] = &[
     may("GET", "/api/v1/webhooks", Administer, Fleet),
     may("GET", "/api/v1/webhooks/{name}/undelivered", Administer, Fleet),
     may("POST", "/api/v1/webhooks/{name}/undelivered/{entry}/retry", Administer, Fleet),
+    may("GET", "/api/v1/mail", Administer, Fleet),
+    may("POST", "/api/v1/mail/test", Administer, Fleet),
 
     // Boxes are of the project of their site.
     may("GET", "/api/v1/devices", Look, Each),

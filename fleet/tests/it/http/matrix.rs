@@ -80,6 +80,8 @@ const EXPECTED: &[(&str, &str, &str, &str)] = &[
     ("GET", "/api/v1/webhooks", FLEET, ""),
     ("GET", "/api/v1/webhooks/{name}/undelivered", FLEET, "absent:1"),
     ("POST", "/api/v1/webhooks/{name}/undelivered/{entry}/retry", FLEET, "fill:on-call"),
+    ("GET", "/api/v1/mail", FLEET, ""),
+    ("POST", "/api/v1/mail/test", FLEET, ""),
     ("GET", "/api/v1/cohorts", LOOK, ""),
     ("GET", "/api/v1/cohorts/{name}", LOOK, "fill:night"),
     ("PUT", "/api/v1/cohorts/{name}", FLEET, "fill:night"),

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use muster_fleet::drift::{Finding, FoundStream, Incident, Kind};
+use muster_fleet::store::devices;
 use muster_fleet::store::incidents::{self, IncidentColumns};
 use muster_fleet::store::panes::{self, NewPane, Windows};
 use muster_fleet::store::stats;
 use muster_protocol::drift::{Counter, Reference, Shift};
 use muster_protocol::ids::{DeviceId, Digest, IncidentId, SlotName};
-use muster_protocol::message::up::BundleRef;
+use muster_protocol::message::up::{BundleRef, Phase, ReadyFor, Refusal};
 use muster_protocol::message::{Health, Pane, Report, ShadowBlock};
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Up;
@@ -61,6 +62,53 @@ async fn devices_are_found_and_paged() {
         json!({"total": 5, "online": 5, "offline": 0, "running": 1, "failing": 0})
     );
     assert_eq!(overview["models"][0]["bundles"][0]["devices"], 1);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn boxes_that_cannot_run_what_they_should_are_found_whatever_hinders_them() {
+    let api = Api::start().await;
+    let bundle = Bundle::make("bundles/er-beds/1.json", b"1");
+    Publisher::begin(api.fleet(), &[&bundle]).await;
+    let running = BundleRef { path: bundle.path.clone(), sha256: bundle.sha256() };
+    let sentence = || "its \"is\":\"failed\" is a quotation".into();
+    let code = || "x".to_owned();
+    let failed = Phase::Failed { bundle: running.clone(), code: code(), sentence: sentence(), again: None };
+    let stopped = Phase::Stopped { bundle: running.clone(), code: code(), sentence: sentence() };
+    let ready = Phase::Ready { bundle: running.clone(), waits_for: ReadyFor::Lease };
+    let refusal = || Some(Refusal { code: code(), sentence: sentence() });
+    // The phase, whether something answers, whether the order is refused; what is expected, and whether it is urgent.
+    let cases = [
+        (Phase::Running { bundle: running.clone() }, true, None, None),
+        (failed.clone(), true, None, Some(false)),
+        (failed, false, None, Some(true)),
+        (stopped, false, None, Some(true)),
+        (ready.clone(), true, refusal(), Some(false)),
+        (ready, true, None, None),
+    ];
+    let mut expect = Vec::new();
+    for (n, (phase, answers, refusal, ails)) in (1..).zip(cases) {
+        let device = enrol(api.fleet(), n, Some(&running)).await;
+        let mut tx = api.fleet().store.write().await.unwrap();
+        let mut state = devices::get(&mut tx, &device).await.unwrap().unwrap().state.unwrap();
+        state.refusal = refusal;
+        state.slots[0].phase = phase;
+        state.slots[0].current.take_if(|_| !answers);
+        assert!(devices::state(&mut tx, &device, &state).await.unwrap());
+        tx.commit().await.unwrap();
+        expect.extend(ails.map(|urgent| (device.to_string(), urgent)));
+    }
+    let overview = api.see("/api/v1/overview").await;
+    let needs = overview["needs_you"].as_array().unwrap();
+    let mut found: Vec<(String, bool)> = needs
+        .iter()
+        .inspect(|need| assert_eq!(need["kind"], "activation_failed"))
+        .map(|need| (need["id"].as_str().unwrap().to_owned(), need["urgent"].as_bool().unwrap()))
+        .collect();
+    found.sort_unstable();
+    expect.sort_unstable();
+    assert_eq!(found, expect);
+    assert_eq!(overview["devices"]["failing"], expect.len());
     api.stop().await;
 }
 
