@@ -425,7 +425,7 @@ class Operations(Connection):
         """Who is told by mail, and how far that is."""
         return self._send("GET", "/api/v1/mail", read="json")
 
-    def test_mail(self, body: types.TestBody) -> types.MailTest:
+    def test_mail(self, body: types.MailTestBody) -> types.MailTest:
         """Sends a mail that says nothing, and tells what the relay answers."""
         return self._send("POST", "/api/v1/mail/test", json=body, read="json")
 

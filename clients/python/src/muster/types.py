@@ -490,6 +490,13 @@ class MailTest(TypedDict):
     """
 
 
+class MailTestBody(TypedDict):
+    project: NotRequired[str | None]
+    """
+    Whose list; that of everything, if absent.
+    """
+
+
 class MlflowEventData(TypedDict):
     alias: NotRequired[str | None]
     name: str
@@ -1053,13 +1060,6 @@ class TaggedMany(TypedDict):
     names: list[str]
     """
     Names of the first that become others.
-    """
-
-
-class TestBody(TypedDict):
-    project: NotRequired[str | None]
-    """
-    Whose list; that of everything, if absent.
     """
 
 

@@ -3384,6 +3384,13 @@ export interface components {
             /** @description Why it did not come to anybody's, if it did not. */
             why?: string | null;
         };
+        MailTestBody: {
+            /**
+             * @description Whose list; that of everything, if absent.
+             * @default null
+             */
+            project?: string | null;
+        };
         Me: {
             /** @description You may administer the whole fleet. */
             administrator: boolean;
@@ -4555,13 +4562,6 @@ export interface components {
             requests: number;
             temperature_c?: components["schemas"]["Values"] | null;
         };
-        TestBody: {
-            /**
-             * @description Whose list; that of everything, if absent.
-             * @default null
-             */
-            project?: string | null;
-        };
         /** Format: date-time */
         Time: string;
         /** @description Something that happened to the thing shown. */
@@ -4941,6 +4941,7 @@ export type MailFailing = components['schemas']['MailFailing'];
 export type MailList = components['schemas']['MailList'];
 export type MailRefused = components['schemas']['MailRefused'];
 export type MailTest = components['schemas']['MailTest'];
+export type MailTestBody = components['schemas']['MailTestBody'];
 export type Me = components['schemas']['Me'];
 export type MlflowEvent = components['schemas']['MlflowEvent'];
 export type MlflowEventData = components['schemas']['MlflowEventData'];
@@ -5036,7 +5037,6 @@ export type Telemetry = components['schemas']['Telemetry'];
 export type TelemetryKept = components['schemas']['TelemetryKept'];
 export type TelemetryPoint = components['schemas']['TelemetryPoint'];
 export type TelemetrySpan = components['schemas']['TelemetrySpan'];
-export type TestBody = components['schemas']['TestBody'];
 export type Time = components['schemas']['Time'];
 export type TimelineEntry = components['schemas']['TimelineEntry'];
 export type Token = components['schemas']['Token'];
@@ -9238,7 +9238,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["TestBody"];
+                "application/json": components["schemas"]["MailTestBody"];
             };
         };
         responses: {
