@@ -210,8 +210,9 @@ impl Relay {
         for mailbox in letter.to {
             message = message.to(mailbox.clone());
         }
-        let message =
-            message.singlepart(SinglePart::plain(letter.body.to_owned())).map_err(SmtpError::Letter)?;
+        let message = message
+            .singlepart(SinglePart::plain(letter.body.trim_end().to_owned()))
+            .map_err(SmtpError::Letter)?;
         Ok(message.formatted())
     }
 

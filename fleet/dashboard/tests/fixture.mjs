@@ -379,12 +379,12 @@ function overview(total) {
   const [live, held] = rollouts();
   return {
     needs_you: [
-      { kind: "device_suspect", id: device(3).id, title: `${device(3).name} may not be the only one with its key`, detail: "b-0c… connected again after b-7f… had taken its place: two machines seem to use one key", since: agoIso(240), link: `/devices/${device(3).id}` },
-      { kind: "device_pending", id: id("d-", 900), title: "er-3-box-3 asks to join er-3", detail: "compare the fingerprint with the one that the box shows, then accept or reject it", since: agoIso(75), link: "/", fingerprint: "1f3c-09aa-7be2-4d10-c3f8-55e1-0b6d-9a27" },
-      { kind: "rollout_held", id: held.id, title: "beds 0.9.3 is held after its canary", detail: held.phase.reason.sentence, since: agoIso(1_800), link: `/rollouts/${held.id}` },
-      { kind: "incident_open", id: incidentId, title: "deterioration drifts at 3 sites", detail: incidents()[0].sentence, since: agoIso(95), link: `/drift?model=deterioration` },
-      { kind: "activation_failed", id: device(5).id, title: `${device(5).name} cannot run 1.1.0-auto.1`, detail: "Golden outputs differ by 0.041, allowed is 0.002.", since: agoIso(12), link: `/devices/${device(5).id}` },
-      { kind: "device_silent", id: device(4).id, title: `${device(4).name} is silent`, detail: "Nothing was heard for 1 h 30 min.", since: agoIso(5_400), link: `/devices/${device(4).id}` },
+      { kind: "device_suspect", urgent: true, id: device(3).id, title: `${device(3).name} may not be the only one with its key`, detail: "b-0c… connected again after b-7f… had taken its place: two machines seem to use one key", since: agoIso(240), link: `/devices/${device(3).id}` },
+      { kind: "device_pending", urgent: false, id: id("d-", 900), title: "er-3-box-3 asks to join er-3", detail: "compare the fingerprint with the one that the box shows, then accept or reject it", since: agoIso(75), link: "/", fingerprint: "1f3c-09aa-7be2-4d10-c3f8-55e1-0b6d-9a27" },
+      { kind: "rollout_held", urgent: false, id: held.id, title: "beds 0.9.3 is held after its canary", detail: held.phase.reason.sentence, since: agoIso(1_800), link: `/rollouts/${held.id}` },
+      { kind: "incident_open", urgent: false, id: incidentId, title: "deterioration drifts at 3 sites", detail: incidents()[0].sentence, since: agoIso(95), link: `/drift?model=deterioration` },
+      { kind: "activation_failed", urgent: false, id: device(5).id, title: `${device(5).name} cannot run 1.1.0-auto.1`, detail: "Golden outputs differ by 0.041, allowed is 0.002.", since: agoIso(12), link: `/devices/${device(5).id}` },
+      { kind: "device_silent", urgent: false, id: device(4).id, title: `${device(4).name} is silent`, detail: "Nothing was heard for 1 h 30 min.", since: agoIso(5_400), link: `/devices/${device(4).id}` },
     ],
     devices: { total, online: total - 1, offline: 1, running: total - 2, failing: 1 },
     rollouts: [live, held],

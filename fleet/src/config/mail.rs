@@ -304,7 +304,7 @@ mod tests {
         check("to = ['nobody']", "nobody");
         check("to = ['a@x.example, b@x.example']", "a@x.example");
         check("to = ['jürgen@x.example']", "ASCII");
-        check("to = [\"\\\"Ada\\r\\nBcc: x\\\" <a@x.example>\"]", "[mail]");
+        check("to = [\"\\\"Ada\\r\\nBcc: x\\\" <a@x.example>\"]", "Invalid input");
         check("to = ['a@x.example']\npassword_file = 'p'", "belong together");
         check("to = ['a@x.example']\nca = 'ca.pem'", "");
         check("to = ['a@x.example']\ngroup_s = 3601", "group_s");

@@ -26,7 +26,7 @@ const OVER_KEPT: Duration = Duration::from_hours(7 * 24);
 /// Things that are kept in mind; beyond that, only what stands.
 const ITEMS_MAX: usize = 10_000;
 /// After a failure, at first and at most; doubled in between.
-const BACK_OFF: (Duration, Duration) = (Duration::from_secs(15), Duration::from_mins(15));
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(15));
 /// Those who have not taken a letter by then that others have are left out: they must not hold up the next.
 const GIVE_UP: Duration = Duration::from_hours(1);
 /// People that a relay refused are shown by the newest.

@@ -334,36 +334,26 @@ async fn a_relay_that_is_away_is_asked_again_and_stands_in_the_list_after_an_hou
 }
 
 #[tokio::test]
-async fn a_mail_that_was_cut_off_is_sent_again_as_it_was_by_the_next_server_too() {
-    let mut relay = Relay::start(&["--cut", "2"]).await;
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(dir.path()).await;
-    let config = mail_config(&relay.url(), &format!("to = ['{ADA}']"));
-    let at: Timestamp = "2027-01-18T10:00:00Z".parse().unwrap();
-    silent(&server, 1, at.minus(minutes(10))).await;
-    let first = mailer(&server, &config);
-    first.look(at).await.unwrap();
-    first.look(at.plus(minutes(5))).await.unwrap();
-    let mails = relay.next().await;
-    assert!(book(&server).await.trouble().unwrap().why.contains("broke off"));
-    drop(first);
+async fn a_mail_that_was_cut_off_is_sent_again_as_it_was_by_the_next_server() {
+    let mut relay = Relay::start(&["--cut", "1"]).await;
+    let data = tempfile::tempdir().unwrap();
+    let mail = mail_config(&relay.url(), &format!("to = ['{ADA}']\ngroup_s = 0"));
+    let config = Config { mail: Some(mail), ..config(data.path()) };
+    let server = Server::start_with(config.clone()).await;
+    suspect(&server, 1, "er-1").await;
+    let first = relay.next().await;
+    // Whether it has noticed by now that the line broke makes no difference.
     server.kill().await;
 
-    // Meanwhile another box fell silent: that is another mail, for the one that somebody may have stays as it is.
-    let server = Server::start(dir.path()).await;
-    silent(&server, 2, at.plus(minutes(6))).await;
-    let second = mailer(&server, &config);
-    for minute in [10, 15, 20] {
-        second.look(at.plus(minutes(minute))).await.unwrap();
-    }
-    for _ in 0..2 {
-        let again = relay.next().await;
-        assert_eq!((&again["headers"], &again["body"]), (&mails["headers"], &mails["body"]));
-    }
-    second.look(at.plus(minutes(25))).await.unwrap();
+    let server = Server::start_with(config).await;
+    // That is another mail, for the one that somebody may have stays as it is, word for word.
+    suspect(&server, 2, "er-2").await;
+    let again = relay.next().await;
+    assert_eq!((&again["headers"], &again["body"]), (&first["headers"], &first["body"]));
     let told = relay.next().await;
-    assert_eq!(header(&told, "Subject"), ["[Muster] 1 thing needs you: box-2 is offline"]);
-    assert_ne!(header(&told, "Message-ID"), header(&mails, "Message-ID"));
+    let subject = "[Muster] 1 thing needs you, urgently: er-2 may not be the only one with its key";
+    assert_eq!(header(&told, "Subject"), [subject]);
+    assert_ne!(header(&told, "Message-ID"), header(&first, "Message-ID"));
     server.stop().await;
 }
 
@@ -431,7 +421,7 @@ async fn nothing_goes_over_a_line_that_is_not_what_was_configured() {
     assert_eq!(sent(&mail_config(&at_once_url, &trusted)).await.unwrap(), [Fate::Taken]);
     let told = at_once.next().await;
     assert_eq!(told["encrypted"], true);
-    assert_eq!(body(&told), ".\n..\nA dot begins a line.\n");
+    assert_eq!(body(&told).trim_end(), ".\n..\nA dot begins a line.");
     // An authority that nobody named.
     let error = sent(&mail_config(&at_once_url, &to)).await.unwrap_err();
     assert!(matches!(error, SmtpError::Unreachable { .. }), "{error}");

@@ -421,6 +421,14 @@ class Operations(Connection):
         """Ends the session."""
         self._send("POST", "/api/v1/logout", read="nothing")
 
+    def get_mail(self) -> types.Mail:
+        """Who is told by mail, and how far that is."""
+        return self._send("GET", "/api/v1/mail", read="json")
+
+    def test_mail(self, body: types.MailTestBody) -> types.MailTest:
+        """Sends a mail that says nothing, and tells what the relay answers."""
+        return self._send("POST", "/api/v1/mail/test", json=body, read="json")
+
     def get_me(self) -> types.Me:
         """Who you are here."""
         return self._send("GET", "/api/v1/me", read="json")

@@ -468,6 +468,35 @@ class LoginOptions(TypedDict):
     """
 
 
+class MailAnswer(TypedDict):
+    said: str
+    taken: bool
+    to: str
+
+
+class MailTest(TypedDict):
+    items: list[MailAnswer]
+    """
+    What the relay said of each.
+    """
+    relay: str
+    taken: bool
+    """
+    Whether everybody's was taken.
+    """
+    why: NotRequired[str | None]
+    """
+    Why it did not come to anybody's, if it did not.
+    """
+
+
+class MailTestBody(TypedDict):
+    project: NotRequired[str | None]
+    """
+    Whose list; that of everything, if absent.
+    """
+
+
 class MlflowEventData(TypedDict):
     alias: NotRequired[str | None]
     name: str
@@ -1732,6 +1761,19 @@ class LostReports(TypedDict):
     """
 
 
+class MailFailing(TypedDict):
+    retry: str
+    since: str
+    tries: int
+    why: str
+
+
+class MailRefused(TypedDict):
+    at: str
+    to: str
+    why: str
+
+
 class Me(TypedDict):
     administrator: bool
     """
@@ -1794,7 +1836,7 @@ class Need(TypedDict):
     kind: str
     """
     `device_pending`, `device_suspect`, `rollout_held`, `incident_open`, `approval`, `activation_failed`,
-    `retrain_failed` or `device_silent`.
+    `retrain_failed`, `device_silent` or `mail_undelivered`.
     """
     link: str
     """
@@ -1802,6 +1844,10 @@ class Need(TypedDict):
     """
     since: str
     title: str
+    urgent: bool
+    """
+    Whether it is mailed in quiet hours too: boxes answer wrongly or not at all, or somebody may have a key.
+    """
 
 
 class NewCapture(TypedDict):
@@ -2768,6 +2814,29 @@ class ListTrigger(TypedDict):
     """
 
 
+class MailList(TypedDict):
+    failing: NotRequired[MailFailing | None]
+    next: NotRequired[str | None]
+    project: NotRequired[str | None]
+    """
+    Of what they are told; of everything, if absent.
+    """
+    refused: list[MailRefused]
+    """
+    People whom the relay would not have; the newest 16.
+    """
+    sent: NotRequired[str | None]
+    standing: int
+    """
+    Things that they were told of, and that still stand.
+    """
+    to: list[str]
+    waiting: int
+    """
+    Things that they were not told of yet.
+    """
+
+
 class ModelVersion(Bundle):
     aliases: list[str]
     notes: VersionNotes
@@ -2999,6 +3068,17 @@ class ListRun(TypedDict):
     """
     Cursor of the rest; absent on the last page.
     """
+
+
+Mail = TypedDict(
+    "Mail",
+    {
+        "from": NotRequired[str | None],
+        "items": list[MailList],
+        "quiet_until": NotRequired[str | None],
+        "relay": NotRequired[str | None],
+    },
+)
 
 
 class Model(TypedDict):

@@ -887,6 +887,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/mail": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who is told by mail, and how far that is */
+        get: operations["get_mail"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/mail/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sends a mail that says nothing, and tells what the relay answers */
+        post: operations["test_mail"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me": {
         parameters: {
             query?: never;
@@ -3326,6 +3360,61 @@ export interface components {
             /** @description When the first of them was missed. */
             since: components["schemas"]["Time"];
         };
+        Mail: {
+            from?: string | null;
+            /** @description Lists of people: of everything first, then of each project. */
+            items: components["schemas"]["MailList"][];
+            quiet_until?: components["schemas"]["Time"] | null;
+            /** @description Absent if nobody is told by mail. */
+            relay?: string | null;
+        };
+        MailAnswer: {
+            said: string;
+            taken: boolean;
+            to: string;
+        };
+        MailFailing: {
+            retry: components["schemas"]["Time"];
+            since: components["schemas"]["Time"];
+            /** Format: int32 */
+            tries: number;
+            why: string;
+        };
+        MailList: {
+            failing?: components["schemas"]["MailFailing"] | null;
+            next?: components["schemas"]["Time"] | null;
+            /** @description Of what they are told; of everything, if absent. */
+            project?: string | null;
+            /** @description People whom the relay would not have; the newest 16. */
+            refused: components["schemas"]["MailRefused"][];
+            sent?: components["schemas"]["Time"] | null;
+            /** @description Things that they were told of, and that still stand. */
+            standing: number;
+            to: string[];
+            /** @description Things that they were not told of yet. */
+            waiting: number;
+        };
+        MailRefused: {
+            at: components["schemas"]["Time"];
+            to: string;
+            why: string;
+        };
+        MailTest: {
+            /** @description What the relay said of each. */
+            items: components["schemas"]["MailAnswer"][];
+            relay: string;
+            /** @description Whether everybody's was taken. */
+            taken: boolean;
+            /** @description Why it did not come to anybody's, if it did not. */
+            why?: string | null;
+        };
+        MailTestBody: {
+            /**
+             * @description Whose list; that of everything, if absent.
+             * @default null
+             */
+            project?: string | null;
+        };
         Me: {
             /** @description You may administer the whole fleet. */
             administrator: boolean;
@@ -3420,13 +3509,15 @@ export interface components {
             id: string;
             /**
              * @description `device_pending`, `device_suspect`, `rollout_held`, `incident_open`, `approval`, `activation_failed`,
-             *     `retrain_failed` or `device_silent`.
+             *     `retrain_failed`, `device_silent` or `mail_undelivered`.
              */
             kind: string;
             /** @description Where in the dashboard to decide. */
             link: string;
             since: components["schemas"]["Time"];
             title: string;
+            /** @description Whether it is mailed in quiet hours too: boxes answer wrongly or not at all, or somebody may have a key. */
+            urgent: boolean;
         };
         NewAlias: {
             reason?: string;
@@ -4869,6 +4960,13 @@ export type LogEntry = components['schemas']['LogEntry'];
 export type Login = components['schemas']['Login'];
 export type LoginOptions = components['schemas']['LoginOptions'];
 export type LostReports = components['schemas']['LostReports'];
+export type Mail = components['schemas']['Mail'];
+export type MailAnswer = components['schemas']['MailAnswer'];
+export type MailFailing = components['schemas']['MailFailing'];
+export type MailList = components['schemas']['MailList'];
+export type MailRefused = components['schemas']['MailRefused'];
+export type MailTest = components['schemas']['MailTest'];
+export type MailTestBody = components['schemas']['MailTestBody'];
 export type Me = components['schemas']['Me'];
 export type MlflowEvent = components['schemas']['MlflowEvent'];
 export type MlflowEventData = components['schemas']['MlflowEventData'];
@@ -9164,6 +9262,136 @@ export interface operations {
             };
             403: components["responses"]["CrossSite"];
             421: components["responses"]["WrongHost"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_mail: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Mail"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    test_mail: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MailTestBody"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MailTest"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["NoJson"];
+            421: components["responses"]["WrongHost"];
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Who asks did so too often; Retry-After says when to come back */
             429: {
                 headers: {
