@@ -154,6 +154,8 @@ class Operations(Connection):
         :param phase: Phase of any slot, such as `failed`.
         :param model: Model that any slot runs or wants.
         :param bundle: SHA-256 of the bundle that any slot answers with.
+        :param limit: Items at most, 1 to 500.
+        :param cursor: `next` of the page before.
         """
         return self._send(
             "GET",
@@ -168,6 +170,31 @@ class Operations(Connection):
                 "limit": limit,
                 "cursor": cursor,
             },
+            read="json",
+        )
+
+    def count_devices(
+        self,
+        *,
+        q: str | None = None,
+        site: str | None = None,
+        presence: str | None = None,
+        phase: str | None = None,
+        model: str | None = None,
+        bundle: str | None = None,
+    ) -> types.DeviceNumber:
+        """How many devices a filter finds: apart from the list, which waits for no count.
+
+        :param q: Part of the name or the id.
+        :param presence: `online` or `offline`.
+        :param phase: Phase of any slot, such as `failed`.
+        :param model: Model that any slot runs or wants.
+        :param bundle: SHA-256 of the bundle that any slot answers with.
+        """
+        return self._send(
+            "GET",
+            "/api/v1/devices/count",
+            query={"q": q, "site": site, "presence": presence, "phase": phase, "model": model, "bundle": bundle},
             read="json",
         )
 

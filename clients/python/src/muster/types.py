@@ -124,6 +124,10 @@ class DeviceCounts(TypedDict):
     total: int
 
 
+class DeviceNumber(TypedDict):
+    devices: int
+
+
 class DeviceTags(TypedDict):
     """
     What an operator sorts a box by.
