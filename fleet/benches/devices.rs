@@ -163,7 +163,8 @@ fn browse(base: &str) -> Seen {
 async fn start(data: &Path) -> Server {
     let config = data.join("fleet.toml");
     let listen = |part: &str| format!("\n[{part}]\nlisten = \"127.0.0.1:0\"\n");
-    let text = format!("data = {:?}\n{}{}{}", data, listen("http"), listen("mqtt"), listen("door"));
+    let text =
+        format!("data = \"{}\"\n{}{}{}", data.display(), listen("http"), listen("mqtt"), listen("door"));
     std::fs::write(&config, text).unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_muster-fleet"))
         .args(["serve", "--config"])

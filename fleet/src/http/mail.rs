@@ -150,7 +150,11 @@ async fn status(State(app): State<App>) -> Answer<Json<MailView>> {
 #[utoipa::path(post, path = "/mail/test", tag = "log", operation_id = "test_mail", request_body = MailTestBody,
     responses((status = 200, body = TestView), (status = 400, body = ProblemBody), (status = 409, body = ProblemBody),
         (status = 422, body = ProblemBody)))]
-async fn test(State(app): State<App>, acting: Acting, Json(body): Json<MailTestBody>) -> Answer<Json<TestView>> {
+async fn test(
+    State(app): State<App>,
+    acting: Acting,
+    Json(body): Json<MailTestBody>,
+) -> Answer<Json<TestView>> {
     let (Some(config), Some(relay)) = (&app.fleet.config.mail, &app.fleet.relay) else {
         let problem = Problem::new(Code::State, "the server's configuration has no [mail]");
         return Err(problem.next("see docs/notifications.md; then start the server again"));
