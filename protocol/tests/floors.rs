@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 const AGENT: &[&[&str]] = &[
     &["oip", "onnx", "stopwatch", "disk", "clock", "config", "address", "back_off"],
     &["reconcile", "measure", "labels", "tls"],
-    &["blobs", "capture", "identity", "ledger", "spool", "engine", "trust"],
+    &["blobs", "capture", "identity", "knock", "ledger", "spool", "engine", "trust"],
     &["shadow"],
     &["link", "door", "report", "capabilities", "serve", "eval", "trust_command"],
     &["selftest", "download", "renew", "facts"],
     &["activate"],
     &["runtime", "commands", "trust_command"],
+    &["arguments"],
 ];
 
 const FLEET: &[&[&str]] = &[
