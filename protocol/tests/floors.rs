@@ -23,7 +23,19 @@ const AGENT: &[&[&str]] = &[
 ];
 
 const FLEET: &[&[&str]] = &[
-    &["clock", "mint", "addresses", "audit", "gate", "handback", "webhook", "rollup", "identity", "pace"],
+    &[
+        "clock",
+        "mint",
+        "addresses",
+        "attendance",
+        "audit",
+        "gate",
+        "handback",
+        "webhook",
+        "rollup",
+        "identity",
+        "pace",
+    ],
     &["config", "rollout", "drift", "enrolment", "dataset", "pki", "admission", "password"],
     &["registry", "retrain"],
     &["lineage", "store", "blob", "table", "label_studio", "broker", "publisher", "client", "oms"],
@@ -31,9 +43,10 @@ const FLEET: &[&[&str]] = &[
     &["link", "signer", "catalogue", "builder", "oidc", "setup"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster", "follow"],
     &["tasks", "fleet"],
-    &["figures"],
+    &["figures", "checkup"],
     &["http", "door", "otlp", "openlineage", "hooks"],
     &["serve", "offline"],
+    &["arguments"],
 ];
 
 /// What decides and touches nothing. Paths without `.rs`; a folder of the same name belongs to it.
