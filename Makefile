@@ -1,6 +1,6 @@
 # Every recipe is one line; what is longer is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all doctor packages build runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test e2e stories sim mutants bench-rollout bench-gates bench-ingest bench-devices bench-inference bench-shadow soak bench-models peers bench-drift bench-loop bench-watch trainers drift-campaign openapi api-fuzz fuzz release clean
+.PHONY: help demo test test-all doctor packages build pages runtime python ui client clients interop convert frameworks oip-peer lint unit python-test ui-test e2e stories sim mutants bench-rollout bench-gates bench-ingest bench-devices bench-inference bench-shadow soak bench-models peers bench-drift bench-loop bench-watch trainers drift-campaign openapi api-fuzz fuzz release clean
 
 LOCAL := .muster
 export MUSTER_RUNTIME ?= $(abspath $(LOCAL)/runtime)
@@ -20,11 +20,14 @@ test-all: test trainers frameworks ## Run every test, and those whose tools take
 doctor: ## Say what this machine lacks, and the command that installs it
 	@scripts/doctor.sh
 
-packages: ## Install the Debian packages that the tests need (Mosquitto, Chromium, OpenSSL, PostgreSQL)
+packages: ## Install the Debian packages that the tests need (Mosquitto, Chromium, OpenSSL, PostgreSQL, fish, zsh, mandoc)
 	@scripts/packages.sh
 
 build: doctor runtime python ui ## Build everything that runs
 	@cargo build --workspace --bins --locked
+
+pages: ## Write manual pages and shell completions of all programs into .muster/share, laid out as below /usr/share
+	@cargo run --quiet --locked -p muster-fleet --example pages -- $(LOCAL)/share
 
 runtime: ## Fetch ONNX Runtime and OpenVINO (hash-pinned wheels) into .muster/runtime
 	@scripts/get-runtime.sh $(LOCAL)/runtime

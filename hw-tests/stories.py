@@ -180,6 +180,16 @@ class Stories:
             return False
         return bool(slots) and (slots[0].get("current") or {}).get("bundle", {}).get("path") == bundle
 
+    def doctors(self) -> None:
+        """Server and boxes are well by their own word, and no running agent notices that it was looked at."""
+        pids = [self.report(box)["pid"] for box in self.lab.boxes]
+        print("    " + self.lab.muster("doctor").splitlines()[-1] + " at the server")
+        for box in self.lab.boxes:
+            print("    " + self.agent(box, "doctor").splitlines()[-1] + f" on {box.name}")
+        online = self.lab.get("/api/v1/devices?presence=online")["items"]
+        if len(online) != len(self.lab.boxes) or pids != [self.report(box)["pid"] for box in self.lab.boxes]:
+            raise Failure(f"a box lost its connection or its agent: {len(online)} of {len(self.lab.boxes)} are online")
+
     def wire(self) -> None:
         if shutil.which("mosquitto_sub") is None:
             raise Failure("mosquitto_sub is missing: apt-get install mosquitto-clients")
@@ -494,6 +504,7 @@ def main() -> int:
     stories = Stories()
     told: dict[str, Callable[[], None]] = {
         "provider": stories.provider,
+        "doctors": stories.doctors,
         "wire": stories.wire,
         "server-killed": stories.server_killed,
         "agent-killed": stories.agent_killed,

@@ -1,12 +1,15 @@
 #!/bin/sh
 # Installs the Debian packages that the tests need: Chromium for the dashboard, Mosquitto and its clients for the wire,
-# OpenSSL to read and sign beside us, PostgreSQL for telemetry.
+# OpenSSL to read and sign beside us, PostgreSQL for telemetry, fish and zsh to complete in, mandoc to read the manual with.
 set -eu
 
 wanted=
 command -v chromium >/dev/null 2>&1 || wanted="$wanted chromium"
 command -v mosquitto_sub >/dev/null 2>&1 || wanted="$wanted mosquitto-clients"
 command -v openssl >/dev/null 2>&1 || wanted="$wanted openssl"
+for tool in fish mandoc zsh; do
+    command -v "$tool" >/dev/null 2>&1 || wanted="$wanted $tool"
+done
 broker=
 [ -x /usr/sbin/mosquitto ] || broker=mosquitto
 wanted="$wanted${broker:+ $broker}"

@@ -1,8 +1,9 @@
-//! What people type on the box: `enrol`, `rekey`, `identity`, `consent`, `lease`, `captures`. Each says what it did and
-//! what to do next, and ends with the exit code that `--help` documents.
+//! What people type on the box: `enrol`, `rekey`, `identity`, `consent`, `lease`, `captures`, `doctor`. Each says what it did
+//! and what to do next, and ends with the exit code that `--help` documents.
 
 pub mod captures;
 pub mod consent;
+pub mod doctor;
 pub mod enrol;
 pub mod identity;
 pub mod lease;

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use muster_protocol::checkup::Room;
 use muster_protocol::drift::Floor;
 use muster_protocol::time::WorldScale;
 use muster_protocol::trust::Consent;
@@ -23,6 +24,7 @@ const RUNTIME_DEFAULT: &str = ".muster/runtime";
 const NAME_BYTES_MAX: usize = 64;
 const SERVE_MB_MAX: usize = 16 * 1024;
 const WAITING_MAX: usize = 4096;
+const MEGABYTE: u64 = 1_000_000;
 
 /// Everything the agent must be told, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +45,8 @@ pub struct Config {
     pub consent: Consent,
     /// The site's own word on which rows may be captured; without it none ever are.
     pub capture_policy: Option<PathBuf>,
+    /// What `muster-agent doctor` wants free where the state folder is.
+    pub room: Room,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +107,17 @@ struct File {
     activation: Activation,
     #[serde(default)]
     capture: Capture,
+    #[serde(default)]
+    disk: Disk,
     clock: Option<WorldScale>,
+}
+
+/// As `checkup::Room`, in megabytes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Disk {
+    warn_below_mb: u64,
+    fail_below_mb: u64,
 }
 
 #[derive(Deserialize, Default)]
@@ -173,6 +187,13 @@ impl Default for Download {
     }
 }
 
+impl Default for Disk {
+    /// Room for a bundle, and for what a download leaves free.
+    fn default() -> Self {
+        Self { warn_below_mb: 512, fail_below_mb: 64 }
+    }
+}
+
 impl Default for Serve {
     fn default() -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8001));
@@ -199,6 +220,12 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(&text, path, environment)
+    }
+
+    /// All defaults, for a state folder whose box has no configuration.
+    pub fn bare(state_dir: &Path, environment: &Environment) -> Result<Self, ConfigError> {
+        Self::parse("state_dir = '.'", state_dir, environment)
+            .map(|config| Self { state_dir: state_dir.to_owned(), ..config })
     }
 
     /// Paths in the text are relative to the folder of `path`, so that a configuration can be started from anywhere.
@@ -255,6 +282,11 @@ impl Config {
                 );
             }
         }
+        let Disk { warn_below_mb, fail_below_mb } = file.disk;
+        if fail_below_mb > warn_below_mb {
+            let rule = "write no more than disk.warn_below_mb: what is broken is worth a warning before";
+            return wrong("disk.fail_below_mb", &fail_below_mb.to_string(), rule);
+        }
         if serve.shadow_percent > 100 {
             return wrong("serve.shadow_percent", &serve.shadow_percent.to_string(), "write 0 (none) to 100");
         }
@@ -275,6 +307,10 @@ impl Config {
                 House::Ask => Consent::Ask,
             },
             capture_policy: file.capture.policy.map(|policy| beside.join(policy)),
+            room: Room {
+                warn_below: warn_below_mb.saturating_mul(MEGABYTE),
+                fail_below: fail_below_mb.saturating_mul(MEGABYTE),
+            },
         })
     }
 }
@@ -312,6 +348,11 @@ mod tests {
         assert_eq!(config.capture_policy, None);
         let policy = parse(&format!("{GOOD}\n[capture]\npolicy = \"capture.toml\""), &Environment::default());
         assert_eq!(policy.unwrap().capture_policy.unwrap(), Path::new("/etc/muster/capture.toml"));
+        let room =
+            parse(&format!("{GOOD}\n[disk]\nwarn_below_mb = 64"), &Environment::default()).unwrap().room;
+        assert_eq!(room, Room { warn_below: 64_000_000, fail_below: 64_000_000 });
+        let bare = Config::bare(Path::new("/var/lib/muster"), &Environment::default()).unwrap();
+        assert_eq!(bare.state_dir, Path::new("/var/lib/muster"));
         let asked = parse(&format!("{GOOD}\n[activation]\nconsent = \"ask\""), &Environment::default());
         assert_eq!(asked.unwrap().consent, Consent::Ask);
     }
@@ -370,6 +411,7 @@ mod tests {
         check(&format!("{GOOD}\n[report]\nevery_s = 0"), "report.every_s");
         check(&format!("{GOOD}\n[report]\nk = 4"), "report.k");
         check(&format!("{GOOD}\n[capture]\nrows = 5"), "rows");
+        check(&format!("{GOOD}\n[disk]\nwarn_below_mb = 5"), "disk.fail_below_mb");
         check(&format!("{GOOD}\n[activation]\nconsent = \"yes\""), "not-needed");
     }
 

@@ -18,14 +18,12 @@ use muster_protocol::enrol::{
 };
 use muster_protocol::limits::{CERTIFICATE_BYTES_MAX, SENTENCE_BYTES_MAX};
 use rustls::ClientConfig;
-use rustls::pki_types::{InvalidDnsNameError, ServerName};
+use rustls::pki_types::InvalidDnsNameError;
 use serde::Deserialize;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsConnector;
 
 use crate::address::Address;
-use crate::tls;
+use crate::knock::{KnockError, Knocked, knock};
 
 /// From the look-up of the name to the last byte.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -149,16 +147,8 @@ impl Door {
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Enrolled, DoorError> {
         let address = &self.address;
         let broken = |source| DoorError::Broken { address: address.clone(), source };
-        let name = ServerName::try_from(address.host().to_owned())
-            .map_err(|source| DoorError::Name { address: address.clone(), source })?;
-        let tcp = TcpStream::connect((address.host(), address.port()))
-            .await
-            .map_err(|source| DoorError::Unreachable { address: address.clone(), source })?;
-        let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await;
-        let stream = stream.map_err(|source| match tls::refusal(&source) {
-            Some(why) => DoorError::Untrusted { address: address.clone(), why, source },
-            None => DoorError::Unreachable { address: address.clone(), source },
-        })?;
+        let knocked = knock(address, Arc::clone(&self.tls), DEADLINE).await;
+        let Knocked(stream) = knocked.map_err(|error| self.outside(error))?;
         let (mut sender, connection) =
             http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Ends with this function: one that hangs is aborted.
@@ -181,6 +171,16 @@ impl Door {
         match status {
             StatusCode::OK | StatusCode::ACCEPTED => Enrolled::from_json(&body).map_err(|e| self.answer(e)),
             _ => Err(DoorError::Refused(refused(status.as_u16(), &body))),
+        }
+    }
+
+    fn outside(&self, error: KnockError) -> DoorError {
+        let address = self.address.clone();
+        match error {
+            KnockError::Name { source, .. } => DoorError::Name { address, source },
+            KnockError::Unreachable(source) => DoorError::Unreachable { address, source },
+            KnockError::Untrusted { why, source } => DoorError::Untrusted { address, why, source },
+            KnockError::Slow => DoorError::Slow { address },
         }
     }
 

@@ -25,6 +25,14 @@ use crate::engine::{self, Beat, Engine, EngineError, InferError, LoadSpec, Provi
 use crate::oip;
 use crate::stopwatch::{micros, millis, processor_time};
 
+/// One request, as `muster bundle build` asks.
+pub const EXAMPLES: &str = "\
+Each line of standard input is one request of the Open Inference Protocol; each answer is one line. The last line of standard
+error says what it measured.
+
+Example:
+  muster-agent eval --model model.onnx --memory-mb 4096 --cpu-s 60 < requests.jsonl";
+
 /// Longest request line.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Exit code of a model or request that is refused.

@@ -2,6 +2,7 @@
 
 pub mod activate;
 pub mod address;
+pub mod arguments;
 pub mod back_off;
 pub mod blobs;
 pub mod capabilities;
@@ -16,6 +17,7 @@ pub mod engine;
 pub mod eval;
 pub mod facts;
 pub mod identity;
+pub mod knock;
 pub mod labels;
 pub mod ledger;
 pub mod link;

@@ -29,6 +29,9 @@ use lane::Lane;
 const IN_FLIGHT_MAX: usize = 64;
 /// How many of those may be of earlier boots, so that a fleet that never acknowledges these still hears the rest.
 const IN_FLIGHT_EARLIER_MAX: usize = 32;
+/// What the streams are called on disk.
+const EVENTS: &str = "event";
+const REPORTS: &str = "report";
 /// Without an acknowledgement for this long, an entry is sent again.
 const ACK_SILENCE: Duration = Duration::from_secs(10);
 
@@ -52,6 +55,27 @@ pub enum SpoolError {
     Disk(#[from] DiskError),
     #[error("a report cannot be put into the spool")]
     Report(#[source] MessageError),
+}
+
+/// What waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    pub events: usize,
+    pub reports: usize,
+    pub report_bytes: u64,
+}
+
+/// What waits in a spool at rest. Reads only, because an agent may be at work in it: what that removes meanwhile does not
+/// count, and what the fleet has acknowledged of a file that is still there does, as it would after a restart.
+pub fn look(dir: &Path) -> Result<Waiting, SpoolError> {
+    let mut waiting = Waiting::default();
+    for boot in disk::list(dir)?.into_iter().filter(|path| name_of(path).is_some()) {
+        waiting.events += lane::look(&boot, EVENTS)?.0;
+        let (reports, bytes) = lane::look(&boot, REPORTS)?;
+        waiting.reports += reports;
+        waiting.report_bytes += bytes;
+    }
+    Ok(waiting)
 }
 
 #[derive(Debug)]
@@ -208,7 +232,7 @@ impl Spool {
 
 impl Boot {
     fn open(dir: &Path, id: BootId) -> Result<Self, DiskError> {
-        let (events, reports) = (Lane::open(dir, "event")?, Lane::open(dir, "report")?);
+        let (events, reports) = (Lane::open(dir, EVENTS)?, Lane::open(dir, REPORTS)?);
         Ok(Self { id, dir: dir.to_owned(), events, reports })
     }
 

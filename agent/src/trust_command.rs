@@ -24,6 +24,7 @@ const CONFIG: &str = "/etc/muster/agent.toml";
 #[derive(Debug, Subcommand)]
 pub enum TrustCommand {
     /// Shows the keys this box trusts, how fresh its trust files are, and which order it follows
+    #[command(after_help = "Example:\n  sudo -u muster muster-agent trust show")]
     Show {
         /// The configuration file
         #[arg(long, default_value = CONFIG)]
@@ -32,12 +33,12 @@ pub enum TrustCommand {
     /// Makes this box trust a new root, when the fleet has lost its root keys; the agent must be stopped
     ///
     /// What the box trusted is kept beside, in a folder whose name says so. Models that run go on running after the
-    /// start, until an order under the new root says otherwise. Run it as the owner of the state folder:
-    ///
-    ///   systemctl stop muster-agent
-    ///   sudo -u muster muster-agent trust reset --root new.json
-    ///   systemctl start muster-agent
-    #[command(verbatim_doc_comment)]
+    /// start, until an order under the new root says otherwise. Run it as the owner of the state folder.
+    #[command(after_help = "\
+Example:
+  systemctl stop muster-agent
+  sudo -u muster muster-agent trust reset --root new.json
+  systemctl start muster-agent")]
     Reset {
         /// The new root.json, brought here by hand
         #[arg(long)]

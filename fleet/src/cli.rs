@@ -9,10 +9,12 @@ mod builder;
 mod bundle;
 mod capture;
 mod cohort;
+mod completing;
 mod context;
 mod dataset;
 mod delegation;
 mod device;
+mod doctor;
 mod drift;
 mod duration;
 mod enrol;
@@ -22,6 +24,7 @@ mod keys;
 mod label;
 mod lineage;
 mod mail;
+mod manual;
 mod model;
 mod output;
 mod policy;
@@ -39,11 +42,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use muster_protocol::time::Timestamp;
 
 use crate::client::Client;
 use crate::clock::TrustClock;
+pub use completing::completions;
 pub use error::CliError;
+pub use manual::{RELEASED, pages};
 use output::{Format, Output};
 
 const EXIT_CODES: &str = "\
@@ -53,6 +59,8 @@ Exit codes:
   2    the command line is wrong, or a confirmation is missing
   3    the watched rollout was aborted, rolled back or superseded, the watched run failed, or evidence does not hold
   4    no fleet server answers
+  10   doctor: something wants attention, or could not be looked at
+  11   doctor: something is broken
   124  the time given with --timeout has passed
 
 Examples:
@@ -66,11 +74,27 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "muster", version, after_help = EXIT_CODES)]
 pub struct Cli {
+    #[command(flatten)]
+    whom: Whom,
+    /// How to print.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    output: Format,
+    /// The publisher's folder, with its keys, drafts and signed files.
+    #[arg(long, global = true, env = "MUSTER_WORKSPACE", default_value = ".muster/publisher")]
+    workspace: PathBuf,
+    #[command(subcommand)]
+    word: Word,
+}
+
+/// Which fleet is meant, and who asks.
+#[derive(Debug, clap::Args)]
+struct Whom {
     /// Address of the fleet server; else that of the context, else port 8480 of this machine.
     #[arg(long, global = true, env = "MUSTER_SERVER")]
     server: Option<String>,
     /// Which of the kept fleets; else the one in use (`muster context list`).
-    #[arg(long, global = true, env = "MUSTER_CONTEXT", value_name = "NAME")]
+    #[arg(long, global = true, env = "MUSTER_CONTEXT", value_name = "NAME",
+        add = ArgValueCompleter::new(completing::contexts))]
     context: Option<String>,
     /// Where contexts and their tokens are kept, for you alone [default: ~/.config/muster/contexts.toml].
     #[arg(long, global = true, env = "MUSTER_CONTEXTS", value_name = "FILE")]
@@ -81,14 +105,15 @@ pub struct Cli {
     /// Who you are, for the log of a server in the open mode.
     #[arg(long = "as", global = true, env = "USER", default_value = "operator", value_name = "NAME")]
     actor: String,
-    /// How to print.
-    #[arg(short, long, global = true, value_enum, default_value_t)]
-    output: Format,
-    /// The publisher's folder, with its keys, drafts and signed files.
-    #[arg(long, global = true, env = "MUSTER_WORKSPACE", default_value = ".muster/publisher")]
-    workspace: PathBuf,
-    #[command(subcommand)]
-    noun: Noun,
+}
+
+/// The first word.
+#[derive(Debug, Subcommand)]
+enum Word {
+    #[command(flatten)]
+    Noun(Noun),
+    #[command(flatten)]
+    Own(Own),
 }
 
 #[derive(Debug, Subcommand)]
@@ -181,6 +206,26 @@ enum Noun {
     Builder(builder::Verb),
 }
 
+/// What is about this program and this desk.
+#[derive(Debug, Subcommand)]
+enum Own {
+    /// Looks from this desk at the server and into it: what is not well, and what to do about it.
+    #[command(after_help = doctor::HELP)]
+    Doctor,
+    /// Prints what makes a shell complete this program's words, and the ids that the server knows.
+    #[command(after_help = completing::HELP)]
+    Completions {
+        /// Which shell completes.
+        shell: completing::Shell,
+    },
+    /// Writes the manual pages of all commands into a folder, or prints the first of them.
+    #[command(after_help = manual::HELP)]
+    Man {
+        /// The folder, made if absent; without one the first page is printed.
+        dir: Option<PathBuf>,
+    },
+}
+
 /// What every command gets.
 #[derive(Debug)]
 struct Context {
@@ -195,16 +240,40 @@ struct Context {
 
 impl Context {
     fn client(&self) -> Result<Client, CliError> {
-        let client = Client::new(&self.server)?.acting_as(&self.actor);
-        Ok(match &self.token {
-            Some(token) => client.with_token(token)?,
-            None => client,
-        })
+        client(&self.server, self.token.as_deref(), &self.actor)
     }
+}
+
+impl Whom {
+    /// The address and the token that the words, the environment and the contexts come to.
+    fn choose(&self) -> Result<context::Chosen, CliError> {
+        let kept = self.contexts();
+        context::choose(kept.as_deref(), self.context.as_deref(), self.server.clone(), self.token.clone())
+    }
+
+    /// The file of contexts.
+    fn contexts(&self) -> Option<PathBuf> {
+        self.contexts.clone().or_else(context::default_file)
+    }
+
+    fn client(&self, chosen: &context::Chosen) -> Result<Client, CliError> {
+        client(&chosen.server, chosen.token.as_deref(), &self.actor)
+    }
+}
+
+fn client(server: &str, token: Option<&str>, actor: &str) -> Result<Client, CliError> {
+    let client = Client::new(server)?.acting_as(actor);
+    Ok(match token {
+        Some(token) => client.with_token(token)?,
+        None => client,
+    })
 }
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    if let Some(answered) = completing::answered() {
+        return answered;
+    }
     // clap prints its own help and errors, and ends with 2 where they are errors.
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -212,22 +281,32 @@ pub fn main() -> ExitCode {
         Err(error) => return report(&CliError::other(error)),
     };
     match runtime.block_on(run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => report(&error),
     }
 }
 
-async fn run(cli: Cli) -> Result<(), CliError> {
-    let Cli { server, context, contexts, token, actor, output, workspace, noun } = cli;
-    let contexts = contexts.or_else(context::default_file);
+async fn run(cli: Cli) -> Result<ExitCode, CliError> {
+    let Cli { whom, output, workspace, word } = cli;
+    let mut output = Output::standard(output);
+    let done = match word {
+        Word::Noun(noun) => act(whom, output, workspace, noun).await,
+        // What is kept must not stand in the way of finding out that it is what is wrong.
+        Word::Own(Own::Doctor) => return doctor::run(&whom, &mut output).await,
+        Word::Own(Own::Completions { shell }) => completing::print(&mut output, shell),
+        Word::Own(Own::Man { dir }) => manual::run(&mut output, dir.as_deref()),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn act(whom: Whom, output: Output, workspace: PathBuf, noun: Noun) -> Result<(), CliError> {
     // What is kept must not stand in the way of mending it.
     let mends = matches!(noun, Noun::Context(_) | Noun::Login(_));
-    let kept = contexts.as_deref().filter(|_| !mends);
-    let chosen = context::choose(kept, context.as_deref().filter(|_| !mends), server, token)?;
-    let context::Chosen { server, token } = chosen;
-    let context =
-        &mut Context { server, token, contexts, actor, workspace, output: Output::standard(output) };
+    let contexts = whom.contexts();
+    let context::Chosen { server, token, .. } =
+        if mends { context::choose(None, None, whom.server, whom.token)? } else { whom.choose()? };
+    let context = &mut Context { server, token, contexts, actor: whom.actor, workspace, output };
     match noun {
         Noun::Device(verb) => device::run(context, verb).await,
         Noun::Enrol(verb) => enrol::run(context, verb).await,
@@ -406,6 +485,12 @@ mod tests {
         check("muster model lineage er-beds", true);
         check("muster device why er-2-ward-1 --slot er-beds", true);
         check("muster lineage export --out l.ndjson", true);
+        check("muster doctor", true);
+        check("muster doctor -o json --context er", true);
+        check("muster completions bash", true);
+        check("muster completions tcsh", false);
+        check("muster man", true);
+        check("muster man share/man/man1", true);
         check("muster devise list", false);
     }
 }

@@ -6,6 +6,7 @@
 mod blobs;
 mod datasets;
 mod error;
+mod greeting;
 mod runs;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use serde_json::Value;
 pub use blobs::{Shelf, Upload};
 pub use datasets::{DatasetVersion, NewVersion};
 pub use error::{ClientError, Problem};
+pub use greeting::Greeting;
 pub use runs::{Champion, CheckBody, Claim, ClaimedRun, Finish, Heartbeat, HeartbeatAnswer, PublishedBundle};
 
 /// Where a fleet server listens when nobody said otherwise.
@@ -65,7 +67,7 @@ impl Client {
                 .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
         };
         let setup = |source| ClientError::Setup { source };
-        let http = builder().read_timeout(SILENCE_TIMEOUT).build().map_err(setup)?;
+        let http = builder().read_timeout(SILENCE_TIMEOUT).tls_info(true).build().map_err(setup)?;
         let sending = builder().build().map_err(setup)?;
         Ok(Self { http, sending, server: url, actor: None, proof: None })
     }

@@ -26,6 +26,8 @@
 //! secret_file = "/etc/muster/mlflow-webhook.secret"
 //! [datasets]                    # where their files are; else in the data folder: config/datasets.rs
 //! store = "s3://muster-datasets/er"
+//! [disk]                        # how much must be free there: config/disk.rs
+//! warn_below_mb = 2048
 //! [clock]                       # a rehearsal's scaled world; all processes must be given the same
 //! wall_start = "2026-11-24T02:00:00Z"
 //! world_start = "2026-01-01T00:00:00Z"
@@ -43,6 +45,7 @@
 //! ```
 
 mod datasets;
+mod disk;
 mod door;
 mod identity;
 mod lineage;
@@ -61,6 +64,7 @@ use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 pub use datasets::DatasetsConfig;
+pub use disk::DiskConfig;
 pub use door::DoorConfig;
 pub use identity::{GroupRole, IdentityConfig, Mode, OidcConfig};
 pub use lineage::LineageConfig;
@@ -86,6 +90,7 @@ pub struct Config {
     /// Nobody is heard if absent.
     pub mlflow: Option<MlflowConfig>,
     pub datasets: DatasetsConfig,
+    pub disk: DiskConfig,
     pub webhooks: Vec<WebhookConfig>,
     /// Nobody is mailed if absent.
     pub mail: Option<MailConfig>,
@@ -127,6 +132,7 @@ impl Default for Config {
             lineage: LineageConfig::default(),
             mlflow: None,
             datasets: DatasetsConfig::default(),
+            disk: DiskConfig::default(),
             webhooks: Vec::new(),
             mail: None,
             world: WorldScale::default(),
@@ -284,6 +290,8 @@ pub enum ConfigError {
     DatasetStore(String),
     #[error("[datasets] options have no meaning without a store that is a bucket")]
     DatasetOptions,
+    #[error("[disk]: write fail_below_mb no higher than warn_below_mb")]
+    Disk,
     #[error("[mqtt] {0} has no meaning without [mqtt] broker")]
     NoBroker(&'static str),
 }
@@ -301,6 +309,7 @@ struct File {
     lineage: LineageConfig,
     mlflow: Option<MlflowConfig>,
     datasets: DatasetsConfig,
+    disk: DiskConfig,
     webhooks: Vec<WebhookConfig>,
     mail: Option<MailConfig>,
     clock: Option<WorldScale>,
@@ -365,6 +374,7 @@ impl Config {
             lineage: file.lineage,
             mlflow: file.mlflow,
             datasets: file.datasets,
+            disk: file.disk,
             webhooks: file.webhooks,
             mail: file.mail,
             world: file.clock.or(clock).unwrap_or_default(),
@@ -383,6 +393,7 @@ impl Config {
         self.lineage.check()?;
         self.mlflow.as_ref().map_or(Ok(()), MlflowConfig::check)?;
         self.datasets.check()?;
+        self.disk.check()?;
         WebhookConfig::check_all(&self.webhooks)?;
         self.mail.as_ref().map_or(Ok(()), MailConfig::check)?;
         if !(self.world.factor.is_finite() && self.world.factor > 0.0) {
@@ -518,6 +529,7 @@ mod tests {
         check("[mlflow]\nsecret_file='s'\nmodels=[{name='a',model='b',alias='challenger'}]", "'challenger'");
         check("[datasets]\nstore='ftp://x'", "'ftp://x' is no place for datasets");
         check("[datasets]\noptions={aws_region='x'}", "[datasets] options");
+        check("[disk]\nwarn_below_mb=1", "[disk]: write fail_below_mb");
         check(
             "[clock]\nwall_start='2026-01-01T00:00:00Z'\nworld_start='2026-01-01T00:00:00Z'\nfactor=0.0",
             "factor 0 must",

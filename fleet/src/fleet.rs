@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
 use crate::admission::Admission;
+use crate::attendance::Attendance;
 use crate::blob::Blobs;
 use crate::clock::Clocks;
 use crate::config::Config;
 use crate::ingest::IngestCounters;
 use crate::intake::Intake;
+use crate::link::Session;
 use crate::orders::Orders;
 use crate::pki::Pki;
 use crate::registrar::Registrar;
@@ -36,6 +39,10 @@ pub struct Fleet {
     pub registrar: Arc<Registrar>,
     pub clocks: Clocks,
     pub ingest: Arc<IngestCounters>,
+    /// The present connection to the broker; nothing while there is none.
+    pub session: watch::Receiver<Option<Session>>,
+    /// Builders that asked for work.
+    pub attendance: Attendance,
     pub config: Config,
     /// Of [mail], if anybody is mailed.
     pub relay: Option<Arc<Relay>>,

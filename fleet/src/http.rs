@@ -15,6 +15,7 @@ mod captures;
 mod cohorts;
 mod datasets;
 mod devices;
+mod doctor;
 mod drift;
 mod enrolments;
 mod events;
@@ -145,6 +146,7 @@ pub fn openapi() -> String {
 fn api() -> OpenApiRouter<App> {
     let answered = OpenApiRouter::new()
         .merge(overview::router())
+        .merge(doctor::router())
         .merge(devices::router())
         .merge(identities::router())
         .merge(cohorts::router())

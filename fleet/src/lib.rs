@@ -1,20 +1,23 @@
 //! The fleet server, the operators' CLI and the builder.
 //!
 //! ```text
-//!   doors   http · door · cli · builder · offline · otlp · openlineage · hooks · mail         where the world comes in
-//!   deeds   ingest · intake · registrar · setup · orders · tasks · lookout · figures    load → decide → save → say
-//!   hands   store · password · oidc · smtp · blob · table · pki · admission · broker · link · deliver · signer · publisher · oms · oci    touch one thing each
+//!   doors   arguments · http · door · cli · builder · offline · otlp · openlineage · hooks · mail         where the world comes in
+//!   deeds   ingest · intake · registrar · setup · orders · tasks · lookout · figures · checkup    load → decide → save → say
+//!   hands   store · password · oidc · smtp · blob · table · pki · admission · attendance · broker · link · deliver · signer · publisher · oms · oci    touch one thing each
 //!   mind    rollout · needs · enrolment · identity · pace · gate · drift · retrain · registry · lineage · dataset · audit · rollup    decide; pure; no clock, no I/O
 //! ```
 //! Imports point down only. `cli` and `builder` reach the server only over REST.
 
 pub mod addresses;
 pub mod admission;
+pub mod arguments;
+pub mod attendance;
 pub mod audit;
 pub mod blob;
 pub mod broker;
 pub mod builder;
 pub mod catalogue;
+pub mod checkup;
 pub mod cli;
 pub mod client;
 pub mod clock;

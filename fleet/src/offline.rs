@@ -42,15 +42,15 @@ pub enum Offline {
     /// Writes a configuration for Mosquitto in the place of the embedded broker.
     ///
     /// Writes the folder anew each time: run it again before the broker's certificate ends and after each `ca` command.
-    ///
-    /// Example: muster-fleet broker-config --data /var/lib/muster/fleet --name broker.hospital.example --out /etc/mosquitto/muster
+    #[command(after_help = "\
+Example:
+  muster-fleet broker-config --data /var/lib/muster/fleet --name broker.hospital.example --out /etc/mosquitto/muster")]
     BrokerConfig(BrokerConfig),
     /// Makes a certificate for somebody who watches the broker, with `mosquitto_sub` for example.
     ///
     /// Who has it reads orders, states, presence and events of all devices, and can write nothing. It cannot be revoked;
     /// keep its life short.
-    ///
-    /// Example: muster-fleet observer-certificate night-shift --out ./night-shift
+    #[command(after_help = "Example:\n  muster-fleet observer-certificate night-shift --out ./night-shift")]
     ObserverCertificate(ObserverCertificate),
 }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{Addresses, DataDirError, DataLock};
 use crate::admission::Admission;
+use crate::attendance::Attendance;
 use crate::blob::{BlobError, Blobs, Remote, RemoteError};
 use crate::broker::{Broker, BrokerError, Insider, hook};
 use crate::catalogue::{Catalogue, CatalogueError};
@@ -155,6 +156,7 @@ async fn serve(
     let quit = stop.child_token();
     let mut parts = JoinSet::new();
     parts.spawn(link.run(quit.clone()));
+    let session = incoming.session.clone();
     parts.spawn(Say::new(store.clone(), publisher.clone(), incoming.session).run(quit.clone()));
     parts.spawn(ingest.run(incoming.messages, quit.clone()));
     parts.spawn(Deliver::new(store.clone(), blobs.clone(), publisher).run(incoming.wants, quit.clone()));
@@ -211,6 +213,8 @@ async fn serve(
         registrar,
         clocks,
         ingest: counters,
+        session,
+        attendance: Attendance::default(),
         config,
         relay,
         addresses,

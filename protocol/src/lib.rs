@@ -9,6 +9,7 @@
 //!   capture                  rows that a site keeps for itself, if it will: the wish and the answer, never the rows
 //!   trust                    who may say so: TUF metadata and the order of one device
 //!   drift                    has the world changed? Counting, testing, alarming
+//!   checkup                  what a doctor finds, on the box and at the server
 //! ```
 //!
 //! Architecture invariant: no file, socket, clock, randomness, thread or async lives here. Whatever depends on the time
@@ -16,6 +17,7 @@
 //! features* are refused.
 
 pub mod capture;
+pub mod checkup;
 pub mod chunk;
 pub mod drift;
 pub mod enrol;

@@ -13,16 +13,29 @@ use std::path::{Path, PathBuf};
 const AGENT: &[&[&str]] = &[
     &["oip", "onnx", "stopwatch", "disk", "clock", "config", "address", "back_off"],
     &["reconcile", "measure", "labels", "tls"],
-    &["blobs", "capture", "identity", "ledger", "spool", "engine", "trust"],
+    &["blobs", "capture", "identity", "knock", "ledger", "spool", "engine", "trust"],
     &["shadow"],
     &["link", "door", "report", "capabilities", "serve", "eval", "trust_command"],
     &["selftest", "download", "renew", "facts"],
     &["activate"],
     &["runtime", "commands", "trust_command"],
+    &["arguments"],
 ];
 
 const FLEET: &[&[&str]] = &[
-    &["clock", "mint", "addresses", "audit", "gate", "handback", "webhook", "rollup", "identity", "pace"],
+    &[
+        "clock",
+        "mint",
+        "addresses",
+        "attendance",
+        "audit",
+        "gate",
+        "handback",
+        "webhook",
+        "rollup",
+        "identity",
+        "pace",
+    ],
     &["rollout", "drift", "enrolment", "dataset", "pki", "admission", "password"],
     &["registry", "retrain", "needs"],
     &["config"],
@@ -31,9 +44,10 @@ const FLEET: &[&[&str]] = &[
     &["link", "signer", "catalogue", "builder", "oidc", "smtp", "setup"],
     &["say", "ingest", "intake", "registrar", "orders", "deliver", "cli", "roster", "follow"],
     &["tasks", "fleet", "lookout"],
-    &["figures"],
+    &["figures", "checkup"],
     &["http", "door", "otlp", "openlineage", "hooks", "mail"],
     &["serve", "offline"],
+    &["arguments"],
 ];
 
 /// What decides and touches nothing. Paths without `.rs`; a folder of the same name belongs to it.

@@ -43,9 +43,17 @@ fn everything_leaves_by_one_door_and_as_one_type() {
         // The agent's own commands speak to it, on loopback.
         let at_home = name == "commands/local.rs" && names("is_loopback()");
         assert!(name == "door.rs" || at_home || !names("hyper::client"), "{name} speaks HTTP to others");
-        assert!(name == "door.rs" || at_home || !names("TcpStream::connect"), "{name} opens connections");
+        assert!(name == "knock.rs" || at_home || !names("TcpStream::connect"), "{name} opens connections");
+        // Who knocks: the door, and the doctor, who goes again without a word.
+        let knocks = ["door.rs", "commands/doctor/reach.rs"].contains(&name.as_str());
+        assert!(knocks || !names("knock::"), "{name} has connections opened");
         assert!(!names("UdpSocket") && !names("reqwest"), "{name} has a door of its own");
     }
+    assert!(!code_of(&agent.join("knock.rs")).contains("write"), "what knocks says something");
+    assert!(
+        !code_of(&agent.join("commands/doctor/reach.rs")).contains("Knocked"),
+        "the doctor keeps a connection"
+    );
     let link = code_of(&agent.join("link.rs"));
     // A packet is made in one place, of an `Outbound`; and only packets' payloads are given to the library.
     assert_eq!(link.matches("Self { topic, retain").count(), 1);

@@ -39,8 +39,8 @@ const NAME_BYTES_MAX: usize = 64;
     Examples:\n  \
     muster-agent enrol /media/usb/er-2.enrol\n  \
     muster-agent enrol er-2.enrol --name er-2-left --wait 8h\n  \
-    muster-agent enrol new.enrol --again        the server moved; stays the same device\n  \
-    muster-agent enrol new.enrol --again --new-key    the key may be known to others"
+    muster-agent enrol new.enrol --again              # the server moved; stays the same device\n  \
+    muster-agent enrol new.enrol --again --new-key    # the key may be known to others"
 )]
 pub struct EnrolArgs {
     /// The file that 'muster enrol new' made on the fleet server

@@ -81,6 +81,16 @@ impl Identity {
         Ok(Some(identity))
     }
 
+    /// To be looked at only: nothing is finished and nothing checked. `None` if this box is not enrolled.
+    pub fn at(state_dir: &Path) -> Option<Self> {
+        let folder = state_dir.join(FOLDER);
+        folder.exists().then_some(Self { folder })
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub fn enrolment(&self) -> Result<Enrolment, IdentityError> {
         let path = self.folder.join(ENROLMENT);
         let bytes = disk::read(&path)?.ok_or_else(|| IdentityError::Gone(path.clone()))?;

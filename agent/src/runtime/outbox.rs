@@ -318,6 +318,7 @@ impl Agent {
                 "libraries": engine::mapped_libraries(),
             });
             fields.insert("pid".to_owned(), std::process::id().into());
+            fields.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
             fields.insert("device".to_owned(), self.device.as_str().into());
             fields.insert("member".to_owned(), self.member.shown());
             fields.insert("runtime".to_owned(), runtime);

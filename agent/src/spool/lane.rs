@@ -52,6 +52,21 @@ struct Segment {
     bytes: u64,
 }
 
+/// How many entries of a stream are at rest in a boot's folder, and their bytes. Changes nothing.
+pub(super) fn look(dir: &Path, stream: &str) -> Result<(usize, u64), DiskError> {
+    let (mut entries, mut bytes_held) = (0, 0);
+    for path in disk::list(dir)?.into_iter().filter(|path| first_of(path, stream).is_some()) {
+        let bytes = disk::read(&path)?.unwrap_or_default();
+        let mut offset = 0;
+        while let Some((_, length)) = next_record(&bytes[offset..]) {
+            offset += HEADER + length;
+            entries += 1;
+        }
+        bytes_held += offset as u64;
+    }
+    Ok((entries, bytes_held))
+}
+
 impl Lane {
     pub(super) fn open(dir: &Path, stream: &'static str) -> Result<Self, DiskError> {
         let mut lane = Self {
@@ -63,9 +78,7 @@ impl Lane {
             next: 1,
         };
         for path in disk::list(dir)? {
-            let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-            let first = name.strip_prefix(stream).and_then(|rest| rest.strip_prefix('-'));
-            if let Some(first) = first.and_then(|first| first.parse().ok()) {
+            if let Some(first) = first_of(&path, stream) {
                 lane.read_segment(&path, first)?;
             }
         }
@@ -208,6 +221,12 @@ impl Lane {
         }
         Ok(())
     }
+}
+
+/// `event-000000000012.seg` → 12, if it is of this stream.
+fn first_of(path: &Path, stream: &str) -> Option<u64> {
+    let name = path.file_stem()?.to_str()?;
+    name.strip_prefix(stream)?.strip_prefix('-')?.parse().ok()
 }
 
 fn file_name(stream: &str, first: u64) -> String {

@@ -161,3 +161,20 @@ fn segments_are_cut_and_removed() {
     lane.append(b"x", lane::Durable::No).unwrap();
     assert_eq!(lane.first(), Some(11));
 }
+
+#[test]
+fn a_look_counts_what_waits_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(look(&dir.path().join("none")).unwrap(), Waiting::default());
+    let mut spool = open(dir.path(), 1);
+    for n in 1..=3 {
+        spool.event(Timestamp::default(), started(n)).unwrap();
+    }
+    spool.report(report()).unwrap();
+    let segment = spool.boots[0].dir.join("event-000000000001.seg");
+    let torn = [std::fs::read(&segment).unwrap(), vec![7; 5]].concat();
+    std::fs::write(&segment, &torn).unwrap();
+    let waiting = look(dir.path()).unwrap();
+    assert_eq!((waiting.events, waiting.reports, waiting.report_bytes), (3, 1, spool.report_bytes()));
+    assert_eq!(std::fs::read(&segment).unwrap(), torn, "an agent may be writing there");
+}

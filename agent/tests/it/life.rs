@@ -12,6 +12,7 @@ mod bundle;
 mod captures;
 mod corpus;
 mod crashes;
+mod doctor;
 mod door;
 mod downloads;
 mod enrolling;

@@ -37,6 +37,7 @@ pub(super) enum Verb {
         seen: Option<Seen>,
     },
     /// Writes the whole log, one JSON document a line, the oldest first.
+    #[command(after_help = "Example:\n  muster audit export --out log.jsonl")]
     Export {
         #[arg(long)]
         out: PathBuf,

@@ -14,6 +14,10 @@ use crate::client::Finish;
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Takes runs until it is told to end (SIGTERM or Ctrl-C).
+    #[command(after_help = "\
+Examples:
+  MUSTER_TOKEN=$(cat token) muster builder run --config builder.toml
+  muster builder run --config builder.toml --once")]
     Run {
         /// Which models it trains, with which command: builder.toml.
         #[arg(long)]

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::output::{Column, text};
 use super::release::ListArg;
-use super::{CliError, Context};
+use super::{CliError, Context, completing};
 use crate::builder::bundle::BundleFolder;
 use crate::builder::publish::{DEFAULT_HARDWARE, custom, upload};
 use crate::publisher::Workspace;
@@ -21,14 +21,24 @@ use crate::publisher::Workspace;
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Lists the bundles that the fleet knows.
-    #[command(visible_alias = "ls")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Examples:
+  muster bundle list
+  muster -o name bundle list --model er-beds           # digests, the newest first"
+    )]
     List {
-        #[arg(long)]
+        #[arg(long, add = completing::of(&completing::MODELS))]
         model: Option<String>,
     },
     /// Shows one bundle.
+    #[command(
+        after_help = "Example:\n  muster bundle show $(muster -o name bundle list --model er-beds | head -n 1)"
+    )]
     Show {
         /// SHA-256 of its manifest.
+        #[arg(add = completing::of(&completing::BUNDLES))]
         sha256: String,
     },
     /// Makes a bundle from a trainer's output or from a model: variants, golden outputs, limits, drift reference.
@@ -50,6 +60,10 @@ pub(super) enum Verb {
         gate: oms::Gate,
     },
     /// Uploads a bundle's files.
+    #[command(after_help = "\
+Examples:
+  muster bundle add ./bundle --offline                # on the machine with the draft
+  muster bundle push ./bundle                         # on the machine with a network")]
     Push {
         /// The bundle's folder.
         folder: PathBuf,

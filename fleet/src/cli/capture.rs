@@ -9,20 +9,21 @@ use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::act::{self, Reason};
-use super::duration;
 use super::output::{Column, text};
-use super::{CliError, Context};
+use super::{CliError, Context, completing, duration};
 
 pub(super) use samples::Samples;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Lists what was asked, the newest first.
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  muster capture list")]
     List,
     /// Shows how each box stands to it, and why it captures nothing if it does not.
+    #[command(after_help = "Example:\n  muster capture show cap-…")]
     Show {
         /// Its id, as `muster capture list` has it.
+        #[arg(add = completing::of(&completing::CAPTURES))]
         id: String,
     },
     /// Asks boxes to keep rows. Each site's own policy, a file on its boxes, decides whether they do; the rows are
@@ -37,7 +38,9 @@ Examples:
     #[command(after_help = export::EXAMPLES)]
     Export(Box<export::Args>),
     /// Asks no more. What sites have kept stays theirs.
+    #[command(after_help = "Example:\n  muster capture cancel cap-… --reason 'the audit is done'")]
     Cancel {
+        #[arg(add = completing::of(&completing::CAPTURES))]
         id: String,
         #[command(flatten)]
         act: Reason,
@@ -50,19 +53,19 @@ pub(super) struct Request {
     #[arg(long)]
     slot: String,
     /// Only rows that this bundle answered: its digest, as `muster bundle list` has it.
-    #[arg(long, value_name = "SHA256")]
+    #[arg(long, value_name = "SHA256", add = completing::of(&completing::BUNDLES))]
     bundle: String,
     /// All boxes of this site that are ordered to run the bundle.
-    #[arg(long, group = "of")]
+    #[arg(long, group = "of", add = completing::of(&completing::SITES))]
     site: Option<String>,
     /// A box's id; may be given several times.
-    #[arg(long = "device", group = "of", value_name = "ID")]
+    #[arg(long = "device", group = "of", value_name = "ID", add = completing::of(&completing::DEVICES))]
     devices: Vec<String>,
     /// What the rows are for.
     #[arg(long, value_enum, group = "because")]
     why: Option<Why>,
     /// The drift incident that they are for.
-    #[arg(long, group = "because")]
+    #[arg(long, group = "because", add = completing::of(&completing::INCIDENTS))]
     incident: Option<String>,
     /// Rows of each box.
     #[arg(long)]

@@ -5,24 +5,36 @@ use serde_json::{Map, Value, json};
 
 use super::act::confirm;
 use super::output::{Column, text};
-use super::{CliError, Context};
+use super::{CliError, Context, completing};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Lists saved cohorts.
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  muster cohort list")]
     List,
     /// Shows a cohort and who is in it now.
-    Show { name: String },
+    #[command(after_help = "Example:\n  muster cohort show icu")]
+    Show {
+        #[arg(add = completing::of(&completing::COHORTS))]
+        name: String,
+    },
     /// Saves a cohort: a question about boxes, asked again whenever one changes.
     #[command(after_help = "\
 Examples:
   muster cohort set icu 'ward=icu, hardware=x86_64-openvino'
   muster cohort set early 'site in (er-1, er-2), agent>=0.3.0, !legacy'")]
-    Set { name: String, filter: String },
+    Set {
+        #[arg(add = completing::of(&completing::COHORTS))]
+        name: String,
+        filter: String,
+    },
     /// Removes a cohort; rollouts that were made of it keep its filter.
-    #[command(visible_alias = "rm")]
+    #[command(
+        visible_alias = "rm",
+        after_help = "Example:\n  muster cohort remove icu --reason 'the ward moved'"
+    )]
     Remove {
+        #[arg(add = completing::of(&completing::COHORTS))]
         name: String,
         #[arg(long, default_value = "")]
         reason: String,

@@ -6,12 +6,13 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use clap_complete::engine::ArgValueCompleter;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::output::{Column, text};
-use super::{CliError, Context};
+use super::{CliError, Context, completing};
 use crate::client::{Client, DEFAULT_SERVER};
 
 const OTHERS: u32 = 0o077;
@@ -22,6 +23,10 @@ const NAME_CHARS_MAX: usize = 64;
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Adds a fleet, or replaces one of that name, and uses it from now on. Asks for a token; empty for none.
+    #[command(after_help = "\
+Examples:
+  muster context add er --server https://fleet.hospital.example
+  muster context add ci --server https://fleet.hospital.example --token-stdin < token")]
     Add {
         name: String,
         /// Reads the token from stdin instead of asking.
@@ -29,16 +34,28 @@ pub(super) enum Verb {
         token_stdin: bool,
     },
     /// Uses another from now on.
-    Use { name: String },
+    #[command(after_help = "Example:\n  muster context use er")]
+    Use {
+        #[arg(add = ArgValueCompleter::new(completing::contexts))]
+        name: String,
+    },
     /// Lists them; the one in use is marked.
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  muster context list")]
     List,
     /// Forgets one, with its token. The token stays good: revoke it with `muster token revoke`.
-    Remove { name: String },
+    #[command(after_help = "Example:\n  muster context remove er")]
+    Remove {
+        #[arg(add = ArgValueCompleter::new(completing::contexts))]
+        name: String,
+    },
 }
 
 /// Logs in with a name and a password, and keeps a token of twelve hours in the context.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  muster login ada
+  muster login ada --server https://fleet.hospital.example --password-stdin < password")]
 pub(super) struct Login {
     /// Your name there.
     name: String,
@@ -74,6 +91,12 @@ impl std::fmt::Debug for Known {
 pub(super) struct Chosen {
     pub(super) server: String,
     pub(super) token: Option<String>,
+    /// The context that was meant.
+    pub(super) context: Option<String>,
+    /// Whether the address is that of the context.
+    pub(super) is_kept: bool,
+    /// Whether the token is kept there too, and was not said.
+    pub(super) token_is_kept: bool,
 }
 
 impl Contexts {
@@ -126,12 +149,23 @@ pub(super) fn choose(
     };
     let same =
         |known: &Known| server.as_ref().is_none_or(|server| server.trim_end_matches('/') == known.server);
-    let kept = found.as_ref().filter(|known| same(known)).and_then(|known| known.token.clone());
+    let is_kept = found.as_ref().is_some_and(same);
+    let kept = found.as_ref().filter(|_| is_kept).and_then(|known| known.token.clone());
     let known = found.map(|known| known.server);
+    let said = token.filter(|token| !token.is_empty());
+    let token_is_kept = said.is_none() && kept.is_some();
     Ok(Chosen {
         server: server.or(known).unwrap_or_else(|| DEFAULT_SERVER.to_owned()),
-        token: token.filter(|token| !token.is_empty()).or(kept),
+        token: said.or(kept),
+        context: name.map(str::to_owned).or(contexts.current),
+        is_kept,
+        token_is_kept,
     })
+}
+
+/// Names of the contexts that are kept; none if the file cannot be read.
+pub(super) fn names(path: &Path) -> Vec<String> {
+    Contexts::read(path).unwrap_or_default().contexts.into_keys().collect()
 }
 
 /// Where the file is, if nobody said.

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use muster_protocol::ids::DatasetName;
 
 use super::output::{Column, Format, text};
-use super::{CliError, Context};
+use super::{CliError, Context, completing};
 use crate::builder::datasets::pull;
 use crate::dataset::DatasetRef;
 
@@ -20,17 +20,28 @@ pub(super) use add::{How, put};
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Lists datasets, or the versions of one.
-    #[command(visible_alias = "ls")]
-    List { name: Option<DatasetName> },
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  muster dataset list\n  muster dataset list er-beds"
+    )]
+    List {
+        #[arg(add = completing::of(&completing::DATASETS))]
+        name: Option<DatasetName>,
+    },
     /// Shows a version: its files, its rules with what was measured, the runs that were trained on it.
+    #[command(after_help = "Examples:\n  muster dataset show er-beds\n  muster dataset show er-beds@3")]
     Show {
         /// NAME or NAME@VERSION; the version is a number, a digest, or latest.
+        #[arg(add = completing::of(&completing::DATASETS))]
         dataset: DatasetRef,
     },
     /// Adds Parquet files as a version: hashes and profiles them here, holds them to rules, uploads what is new.
     #[command(after_help = add::EXAMPLES)]
     Add(Box<add::Args>),
     /// Shows what is in the columns: of a version, or of files here.
+    #[command(
+        after_help = "Examples:\n  muster dataset profile er-beds@latest\n  muster dataset profile ./june.parquet"
+    )]
     Profile {
         /// NAME@VERSION, or the path of a file or folder.
         target: look::Target,
@@ -39,7 +50,12 @@ pub(super) enum Verb {
     #[command(after_help = look::EXAMPLES)]
     Compare(look::Compare),
     /// Brings a version's files here and checks every digest.
+    #[command(after_help = "\
+Examples:
+  muster dataset pull er-beds@3 --out ./er-beds
+  muster dataset pull er-beds --out ./er-beds --dry-run")]
     Pull {
+        #[arg(add = completing::of(&completing::DATASETS))]
         dataset: DatasetRef,
         /// Where to; files that are there and right are kept.
         #[arg(long)]

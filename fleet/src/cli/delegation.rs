@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::keys::public_keys;
 use super::output::{Column, text};
-use super::{CliError, Context};
+use super::{CliError, Context, completing};
 use crate::publisher::{PublisherError, Workspace};
 
 const ADD_EXAMPLES: &str = "\
@@ -44,16 +44,25 @@ pub(super) enum Verb {
         terminating: bool,
     },
     /// Lets a builder list what it retrains of one model: bundles/MODEL/auto/*.
+    #[command(after_help = "\
+Examples:
+  muster delegation auto deterioration --key builder-1.pub
+  muster release publish --key release")]
     Auto {
+        #[arg(add = completing::of(&completing::MODELS))]
         model: ModelName,
         /// The builder's public key. Repeatable; any one of them signs.
         #[arg(long, required = true)]
         key: Vec<String>,
     },
     /// Lists the delegations.
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  muster delegation list")]
     List,
     /// Ends a delegation: all that its role lists leaves the catalogue.
+    #[command(after_help = "\
+Examples:
+  muster delegation remove auto-deterioration
+  muster release publish --key release")]
     Remove { role: String },
 }
 

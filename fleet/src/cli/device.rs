@@ -6,29 +6,39 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::output::{Column, Format, text};
-use super::{CliError, Context};
+use super::{CliError, Context, completing};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Lists boxes.
-    #[command(visible_alias = "ls")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Examples:
+  muster device list
+  muster device list --site er-2 --presence offline
+  muster -o name device list --phase failed            # ids, for the shell"
+    )]
     List {
         /// Only names or ids that contain this.
         #[arg(long)]
         q: Option<String>,
-        #[arg(long)]
+        #[arg(long, add = completing::of(&completing::SITES))]
         site: Option<String>,
+        /// Only boxes that are connected, or that are not.
         #[arg(long, value_parser = ["online", "offline"])]
         presence: Option<String>,
         /// Only boxes with a slot in this phase.
         #[arg(long)]
         phase: Option<String>,
-        #[arg(long)]
+        #[arg(long, add = completing::of(&completing::MODELS))]
         model: Option<String>,
     },
     /// Shows one box.
+    #[command(after_help = "Example:\n  muster device show d-…")]
     Show {
         /// Its id, as `muster device list` has it.
+        #[arg(add = completing::of(&completing::DEVICES))]
         id: String,
     },
     /// Why this model is on this box: who ordered it, who rolled it out, what made it and what asked for that.

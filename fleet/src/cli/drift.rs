@@ -5,44 +5,64 @@ use serde_json::{Value, json};
 
 use super::act::{Reason, confirm, reason};
 use super::output::{Column, Format, text};
-use super::{CliError, Context};
+use super::{CliError, Context, completing};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Lists incidents.
-    #[command(visible_aliases = ["ls", "incidents"])]
+    #[command(visible_aliases = ["ls", "incidents"], after_help = "\
+Examples:
+  muster drift list
+  muster drift list --state open
+  muster -o json drift list | jq '.items[0].sentence'")]
     List {
+        /// Only incidents that stand so.
         #[arg(long, value_parser = ["open", "acknowledged", "closed"])]
         state: Option<String>,
     },
     /// Shows each stream at each site, window by window.
+    #[command(after_help = "\
+Examples:
+  muster drift heatmap --model er-beds
+  muster drift heatmap --model er-beds --site er-2 --windows 7")]
     Heatmap {
-        #[arg(long)]
+        #[arg(long, add = completing::of(&completing::MODELS))]
         model: String,
         /// Only this site.
-        #[arg(long)]
+        #[arg(long, add = completing::of(&completing::SITES))]
         site: Option<String>,
         /// How many windows, the newest last.
         #[arg(long, default_value_t = 28, value_parser = clap::value_parser!(u32).range(1..=90))]
         windows: u32,
     },
     /// Shows whether a model's answers come true, by its matured labels.
+    #[command(after_help = "Example:\n  muster drift performance --model er-beds")]
     Performance {
-        #[arg(long)]
+        #[arg(long, add = completing::of(&completing::MODELS))]
         model: String,
     },
     /// Shows one incident with its streams.
-    Show { id: String },
+    #[command(after_help = "Example:\n  muster drift show inc-…")]
+    Show {
+        #[arg(add = completing::of(&completing::INCIDENTS))]
+        id: String,
+    },
     /// Says that somebody is looking after it.
-    #[command(alias = "acknowledge")]
+    #[command(
+        alias = "acknowledge",
+        after_help = "Example:\n  muster drift ack inc-… --reason 'the new monitors, since Monday'"
+    )]
     Ack {
+        #[arg(add = completing::of(&completing::INCIDENTS))]
         id: String,
         /// What you make of it.
         #[arg(long)]
         reason: String,
     },
     /// Closes it; the alarm may open a new one.
+    #[command(after_help = "Example:\n  muster drift close inc-… --reason 'the sensor is repaired'")]
     Close {
+        #[arg(add = completing::of(&completing::INCIDENTS))]
         id: String,
         #[command(flatten)]
         act: Reason,

@@ -10,7 +10,7 @@ use muster_protocol::ids::SiteName;
 use serde_json::{Value, json};
 
 use super::output::{Column, Format, text};
-use super::{CliError, Context, duration};
+use super::{CliError, Context, completing, duration};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,11 +43,13 @@ pub(super) enum Verb {
         out: Option<PathBuf>,
     },
     /// Lists files, the newest first.
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  muster enrol list")]
     List,
     /// Lets nobody else join with a file. Boxes that did are not touched.
+    #[command(after_help = "Example:\n  muster enrol cancel en-… --reason 'the stick was lost'")]
     Cancel {
         /// Its id, as `muster enrol list` has it.
+        #[arg(add = completing::of(&completing::ENROLMENTS))]
         id: String,
         /// Why; recorded in the log.
         #[arg(long, default_value = "")]

@@ -7,6 +7,7 @@
 //! | 2 | the command line is wrong, or a confirmation is missing |
 //! | 3 | the watched rollout was aborted, rolled back or superseded, the run failed, or evidence does not hold |
 //! | 4 | no fleet server answers |
+//! | 10, 11 | a doctor found something that wants attention, or is broken |
 //! | 124 | the time that was given has passed |
 
 use std::error::Error;
@@ -84,7 +85,7 @@ impl CliError {
         }
     }
 
-    fn next(&self) -> Option<String> {
+    pub(super) fn next(&self) -> Option<String> {
         match self {
             Self::Client(error) => error.next(),
             Self::Failed { next, .. } => next.clone(),

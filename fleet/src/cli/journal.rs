@@ -10,10 +10,16 @@ use super::{CliError, Context};
 #[derive(Debug, Subcommand)]
 pub(super) enum TrustVerb {
     /// Lists the trust files with their versions and expiries.
+    #[command(after_help = "Example:\n  muster trust show")]
     Show,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  muster log
+  muster log --limit 20
+  muster -o json log --after 4711                      # onwards from there, for programs")]
 pub(super) struct LogArgs {
     /// Onwards from this id, the oldest first.
     #[arg(long)]

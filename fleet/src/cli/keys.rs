@@ -35,9 +35,10 @@ pub(super) enum KeyVerb {
         passphrase: PassphraseFile,
     },
     /// Shows which key this is, without opening it.
+    #[command(after_help = "Example:\n  muster key show ada")]
     Show { name: String },
     /// Lists the keys of the workspace, those of other holders too.
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  muster key list")]
     List,
 }
 

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::output::{Format, text};
-use super::{CliError, Context};
+use super::{CliError, Context, completing};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -41,6 +41,7 @@ Examples:
   muster -o json device why er-2-ward-1 | jq '.nodes'")]
 pub(super) struct Why {
     /// The box's name or id.
+    #[arg(add = completing::of(&completing::DEVICE_NAMES))]
     device: String,
     /// Needed where more than one slot answers.
     #[arg(long)]

@@ -9,7 +9,7 @@ use super::{CliError, Context};
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Shows who is told by mail, how far that is, and what the relay says if it takes none.
-    #[command(visible_alias = "show")]
+    #[command(visible_alias = "show", after_help = "Example:\n  muster mail status")]
     Status,
     /// Sends a mail that says nothing, and shows what the relay answers.
     #[command(after_help = "\

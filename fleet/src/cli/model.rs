@@ -5,16 +5,17 @@ use muster_protocol::ids::{AliasName, ModelName};
 use serde_json::{Value, json};
 
 use super::output::{Column, Format, text};
-use super::{CliError, Context, lineage};
+use super::{CliError, Context, completing, lineage};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Lists models.
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  muster model list")]
     List,
     /// Shows a model's versions, the newest first, or one version of it.
     #[command(after_help = SHOW_EXAMPLES)]
     Show {
+        #[arg(add = completing::of(&completing::MODELS))]
         model: ModelName,
         /// A version, a SHA-256, or @ and an alias.
         version: Option<String>,
@@ -22,6 +23,7 @@ pub(super) enum Verb {
     /// Gives a version a name, moves the name, or takes it away.
     #[command(after_help = ALIAS_EXAMPLES)]
     Alias {
+        #[arg(add = completing::of(&completing::MODELS))]
         model: ModelName,
         alias: AliasName,
         /// The version that it is to name: a version, a SHA-256, or @ and another alias.
@@ -40,6 +42,7 @@ pub(super) enum Verb {
     /// Where a version comes from, and who let it go where.
     #[command(after_help = LINEAGE_EXAMPLES)]
     Lineage {
+        #[arg(add = completing::of(&completing::MODELS))]
         model: ModelName,
         /// A version, a SHA-256, or @ and an alias.
         #[arg(default_value = "@champion")]

@@ -64,6 +64,12 @@ impl Output {
         Ok(self.out.flush()?)
     }
 
+    /// What is ours to the last byte, such as a page or a script.
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.out.write_all(bytes)?;
+        Ok(self.out.flush()?)
+    }
+
     /// A line of words.
     pub(super) fn say(&mut self, line: &str) -> Result<(), CliError> {
         writeln!(self.err, "{}", plain(line, '\n'))?;

@@ -7,7 +7,7 @@ use muster_protocol::ids::ModelName;
 use serde_json::Value;
 
 use super::output::{Column, Format, text};
-use super::{CliError, Context};
+use super::{CliError, Context, completing};
 
 /// Longest policy file, bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -15,9 +15,21 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Shows a model's policy.
-    Show { model: ModelName },
+    #[command(after_help = "Example:\n  muster policy show er-beds")]
+    Show {
+        #[arg(add = completing::of(&completing::MODELS))]
+        model: ModelName,
+    },
     /// Replaces a model's policy by the one in a TOML or JSON file.
-    Set { model: ModelName, file: PathBuf },
+    #[command(after_help = "\
+Examples:
+  muster -o json policy show er-beds > policy.json
+  muster policy set er-beds policy.json")]
+    Set {
+        #[arg(add = completing::of(&completing::MODELS))]
+        model: ModelName,
+        file: PathBuf,
+    },
 }
 
 const FIELDS: &[Column] = &[

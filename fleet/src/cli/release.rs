@@ -70,6 +70,7 @@ pub(super) enum Verb {
         file: Option<PathBuf>,
     },
     /// Takes signatures over from copies of the draft that were signed elsewhere.
+    #[command(after_help = "Example:\n  muster release collect targets-signed-by-emil.json")]
     Collect {
         #[arg(required = true)]
         files: Vec<PathBuf>,
@@ -77,28 +78,42 @@ pub(super) enum Verb {
         list: ListArg,
     },
     /// Uploads what was signed before: roots, then the catalogue.
+    #[command(after_help = "\
+Examples:
+  muster release push
+  muster release push --role radiology-vendor")]
     Push {
         #[command(flatten)]
         list: ListArg,
     },
     /// Takes over what the fleet has published, each file verified by the one before.
+    #[command(after_help = "\
+Examples:
+  muster release pull
+  muster release pull --root 1.root.json               # an empty workspace begins to trust here")]
     Pull {
         /// A root that was brought here by hand: where an empty workspace begins to trust.
         #[arg(long, value_name = "FILE")]
         root: Option<PathBuf>,
     },
     /// Shows the list as it would be published now.
+    #[command(after_help = "Examples:\n  muster release show\n  muster release show --role radiology-vendor")]
     Show {
         #[command(flatten)]
         list: ListArg,
     },
     /// Says what the draft changes, and what boxes will do about it.
+    #[command(after_help = "Example:\n  muster release diff")]
     Diff {
         #[command(flatten)]
         list: ListArg,
     },
     /// Takes all but the newest bundles of each model out of the draft: what is catalogued is what a stolen server can
     /// still order.
+    #[command(after_help = "\
+Examples:
+  muster release prune --keep 3
+  muster release prune --keep 1 --model er-beds")]
     Prune {
         /// Bundles of each model that stay.
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
@@ -111,19 +126,32 @@ pub(super) enum Verb {
     /// Says that a bundle must not run any more, and why.
     Revoke(edit::Revoke),
     /// Takes a bundle out of the draft: no box activates it any more, and where it runs, it runs on.
+    #[command(after_help = "\
+Examples:
+  muster release yank bundles/er-beds/7.json
+  muster release publish --key release")]
     Yank {
         path: BundlePath,
         #[command(flatten)]
         list: ListArg,
     },
     /// Takes a revocation back.
+    #[command(after_help = "\
+Examples:
+  muster release reinstate bundles/er-beds/7.json
+  muster release publish --key release")]
     Reinstate { path: BundlePath },
     /// Gives the draft up.
+    #[command(after_help = "Example:\n  muster release discard")]
     Discard {
         #[command(flatten)]
         list: ListArg,
     },
     /// Writes what the fleet has published as a standard TUF repository, for mirrors and across air gaps.
+    #[command(after_help = "\
+Examples:
+  muster release export /media/usb/mirror
+  muster release export ./mirror --metadata-only")]
     Export {
         /// A folder; made if absent, brought up to date if it is an export.
         dir: PathBuf,

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::act::{Reason, confirm, reason};
 use super::output::{Column, Format, text};
-use super::{CliError, Context, duration};
+use super::{CliError, Context, completing, duration};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -36,49 +36,92 @@ pub(super) enum Verb {
     #[command(after_help = plan::HELP)]
     Create(create::Create),
     /// Lists rollouts.
-    #[command(visible_alias = "ls")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Examples:
+  muster rollout list
+  muster rollout list --model er-beds"
+    )]
     List {
-        #[arg(long)]
+        #[arg(long, add = completing::of(&completing::MODELS))]
         model: Option<ModelName>,
     },
     /// Shows one rollout with its stages, gates and what it waits on.
-    Show { id: String },
+    #[command(after_help = "Example:\n  muster rollout show ro-…")]
+    Show {
+        #[arg(add = completing::of(&completing::ROLLOUTS))]
+        id: String,
+    },
     /// Follows a rollout to its end: 0 completed, 3 aborted, rolled back or superseded, 124 time-out.
+    #[command(after_help = "\
+Examples:
+  muster rollout watch ro-…
+  muster rollout watch ro-… --timeout 10m || echo 'not completed'")]
     Watch {
+        #[arg(add = completing::of(&completing::ROLLOUTS))]
         id: String,
         /// Give up after this real time, for example 10m.
         #[arg(long, value_parser = duration::parse)]
         timeout: Option<Duration>,
     },
     /// Its devices by why they are where they are: counts first, then each with one sentence and its next step.
+    #[command(after_help = "\
+Examples:
+  muster rollout devices ro-…
+  muster rollout devices ro-… --reason offline
+  muster rollout devices ro-… --state failed")]
     Devices(devices::Devices),
     /// Why one box is where it is, in every open rollout.
+    #[command(after_help = "Example:\n  muster rollout why er-2-ward-1")]
     Why {
         /// Its id or its name.
+        #[arg(add = completing::of(&completing::DEVICE_NAMES))]
         device: String,
     },
     /// Says yes to a proposed rollout. Its author's own yes does not count, and nobody's counts twice.
+    #[command(
+        after_help = "Example:\n  muster rollout approve ro-… --reason 'read the evaluation with Dr. Weber'"
+    )]
     Approve(Act),
     /// Hands out no more until it is resumed; gates stay armed.
+    #[command(after_help = "Example:\n  muster rollout pause ro-… --reason 'network works tonight'")]
     Pause(Act),
     /// Goes on where it was; a failed gate stays failed.
+    #[command(after_help = "Example:\n  muster rollout resume ro-… --reason 'the network is back'")]
     Resume(Act),
     /// Passes the gate of the current stage by hand; recorded as a deviation.
+    #[command(
+        after_help = "Example:\n  muster rollout promote ro-… --reason 'nobody calls this model at night'"
+    )]
     Promote(Act),
     /// Asks those again whose install failed.
+    #[command(after_help = "Example:\n  muster rollout retry ro-… --reason 'the disk is free again'")]
     Retry(Act),
     /// Stops it and holds: boxes keep what they run, and whoever has not switched yet stays.
+    #[command(after_help = "Example:\n  muster rollout abort ro-… --reason 'a better candidate is coming'")]
     Abort(Act),
     /// Stops it and brings every box that was told back to what it ran before.
+    #[command(after_help = "\
+Examples:
+  muster rollout rollback ro-… --reason 'scores are wrong on ward 3'      # says how many boxes, and asks
+  muster rollout rollback ro-… --reason 'scores are wrong on ward 3' --yes")]
     Rollback(Act),
     /// Writes the signed record of a rollout: who, why, what, every gate with its arithmetic.
+    #[command(after_help = "\
+Examples:
+  muster rollout evidence ro-… --out ro.evidence.json
+  muster rollout verify-evidence ro.evidence.json --root 1.root.json")]
     Evidence {
+        #[arg(add = completing::of(&completing::ROLLOUTS))]
         id: String,
         #[arg(long)]
         out: PathBuf,
     },
     /// Writes what the engine was told of a rollout, in order, for `muster rollout replay`.
+    #[command(after_help = "Example:\n  muster rollout journal ro-… --out journal.json")]
     Journal {
+        #[arg(add = completing::of(&completing::ROLLOUTS))]
         id: String,
         #[arg(long)]
         out: PathBuf,
@@ -98,6 +141,7 @@ pub(super) enum Verb {
 
 #[derive(Debug, Args)]
 pub(super) struct Act {
+    #[arg(add = completing::of(&completing::ROLLOUTS))]
     id: String,
     #[command(flatten)]
     act: Reason,

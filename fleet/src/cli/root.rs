@@ -39,13 +39,16 @@ pub(super) enum Verb {
         file: Option<PathBuf>,
     },
     /// Takes signatures over from copies of the draft that were signed elsewhere.
+    #[command(after_help = "Example:\n  muster root collect root-signed-by-ben.json")]
     Collect {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
     /// Shows the newest root, and the draft of the next one.
+    #[command(after_help = "Example:\n  muster root show")]
     Show,
     /// Gives the draft up.
+    #[command(after_help = "Example:\n  muster root discard")]
     Discard,
 }
 

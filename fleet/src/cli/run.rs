@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::act::{Reason, confirm, reason};
 use super::output::{Column, Format, text};
-use super::{CliError, Context, duration};
+use super::{CliError, Context, completing, duration};
 use crate::client::ClientError;
 
 /// Between two looks at what is watched.
@@ -18,41 +18,61 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Lists runs.
-    #[command(visible_alias = "ls")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  muster run list\n  muster run list --model er-beds"
+    )]
     List {
-        #[arg(long)]
+        #[arg(long, add = completing::of(&completing::MODELS))]
         model: Option<ModelName>,
     },
     /// Shows one run.
-    Show { id: String },
+    #[command(after_help = "Example:\n  muster run show run-…")]
+    Show {
+        #[arg(add = completing::of(&completing::RUNS))]
+        id: String,
+    },
     /// Asks for a retraining now.
+    #[command(
+        after_help = "Example:\n  muster run start --model er-beds --reason 'the new ward opened on Monday'"
+    )]
     Start {
-        #[arg(long)]
+        #[arg(long, add = completing::of(&completing::MODELS))]
         model: ModelName,
         #[arg(long)]
         reason: String,
     },
     /// Follows a run to its end.
+    #[command(after_help = "Example:\n  muster run watch run-… --timeout 30m")]
     Watch {
+        #[arg(add = completing::of(&completing::RUNS))]
         id: String,
         /// Give up after this real time, for example 10m (exit code 124).
         #[arg(long, value_parser = duration::parse)]
         timeout: Option<Duration>,
     },
     /// Agrees to a candidate that waits for people.
+    #[command(
+        after_help = "Example:\n  muster run approve run-… --reason 'better on ward 3, no worse elsewhere'"
+    )]
     Approve {
+        #[arg(add = completing::of(&completing::RUNS))]
         id: String,
         #[arg(long, default_value = "")]
         reason: String,
     },
     /// Does not want a candidate.
+    #[command(after_help = "Example:\n  muster run reject run-… --reason 'trained on a broken sensor'")]
     Reject {
+        #[arg(add = completing::of(&completing::RUNS))]
         id: String,
         #[command(flatten)]
         act: Reason,
     },
     /// Stops a run.
+    #[command(after_help = "Example:\n  muster run cancel run-… --reason 'the trainer hangs'")]
     Cancel {
+        #[arg(add = completing::of(&completing::RUNS))]
         id: String,
         #[command(flatten)]
         act: Reason,

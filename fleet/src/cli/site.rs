@@ -6,17 +6,20 @@ use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::act::reason;
-use super::duration;
 use super::output::{Column, text};
-use super::{CliError, Context};
+use super::{CliError, Context, completing, duration};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Lists sites that have rules.
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  muster site list")]
     List,
     /// Shows what a site allows.
-    Show { site: String },
+    #[command(after_help = "Example:\n  muster site show er-2")]
+    Show {
+        #[arg(add = completing::of(&completing::SITES))]
+        site: String,
+    },
     /// Replaces a site's rules; what you leave out allows everything.
     #[command(after_help = "\
 Examples:
@@ -28,6 +31,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(super) struct Set {
+    #[arg(add = completing::of(&completing::SITES))]
     site: String,
     /// The IANA zone that the windows are written in.
     #[arg(long, default_value = "UTC")]
@@ -49,7 +53,7 @@ pub(super) struct Set {
 #[derive(Debug, Subcommand)]
 pub(super) enum LeaseVerb {
     /// Lists leases that hold now.
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  muster lease list")]
     List,
     /// Says "not now" for a box or a whole site, for a while.
     #[command(after_help = "\
@@ -58,8 +62,10 @@ Examples:
   muster lease take --device d-… --owner 'Dr. Weber' --reason 'study in progress' --for 30m")]
     Take(Take),
     /// Gives a lease up before it runs out.
+    #[command(after_help = "Example:\n  muster lease release le-… --reason 'the examination is over'")]
     Release {
         /// Its id, as `muster lease list` has it.
+        #[arg(add = completing::of(&completing::LEASES))]
         id: String,
         #[arg(long, default_value = "")]
         reason: String,
@@ -69,10 +75,10 @@ Examples:
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("of").required(true))]
 pub(super) struct Take {
-    #[arg(long, group = "of")]
+    #[arg(long, group = "of", add = completing::of(&completing::SITES))]
     site: Option<String>,
     /// The box's id, as `muster device list` has it.
-    #[arg(long, group = "of")]
+    #[arg(long, group = "of", add = completing::of(&completing::DEVICES))]
     device: Option<String>,
     /// Who holds it; you, without it.
     #[arg(long)]
@@ -105,8 +111,12 @@ pub(super) struct Freeze {
 
 /// Ends a freeze. That of the whole fleet, without `--site`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  muster thaw --reason 'the wave is over'
+  muster thaw --site er-2")]
 pub(super) struct Thaw {
-    #[arg(long)]
+    #[arg(long, add = completing::of(&completing::SITES))]
     site: Option<String>,
     #[arg(long, default_value = "")]
     reason: String,

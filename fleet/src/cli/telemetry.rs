@@ -4,18 +4,24 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::output::{Column, Format, text};
-use super::{CliError, Context};
+use super::{CliError, Context, completing};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Shows how much is kept of what boxes report, what was dropped, and what boxes gave up.
+    #[command(after_help = "Example:\n  muster telemetry kept")]
     Kept,
 }
 
 /// Shows how a box was over time.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  muster device telemetry d-…
+  muster device telemetry d-… --step 1h --from 2026-11-24T02:00:00Z")]
 pub(super) struct OfDevice {
     /// Its id, as `muster device list` has it.
+    #[arg(add = completing::of(&completing::DEVICES))]
     id: String,
     /// Each report, or what the reports of a span say together.
     #[arg(long, value_parser = ["raw", "5m", "1h"], default_value = "5m")]

@@ -7,7 +7,7 @@ use muster_protocol::ids::ModelName;
 use serde_json::json;
 
 use super::output::{Column, Format, text};
-use super::{CliError, Context, duration};
+use super::{CliError, Context, completing, duration};
 use crate::identity::ProjectName;
 
 const EXAMPLES: &str = "\
@@ -31,22 +31,24 @@ pub(super) enum Verb {
         #[arg(long)]
         project: Option<ProjectName>,
         /// Of a builder's token: the only models it builds. May be repeated.
-        #[arg(long = "model")]
+        #[arg(long = "model", add = completing::of(&completing::MODELS))]
         models: Vec<ModelName>,
         /// How long it is good, at most 366 days.
         #[arg(long = "for", default_value = "90d", value_parser = duration::parse)]
         life: Duration,
     },
     /// Lists your tokens, the newest first; never their secrets.
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Examples:\n  muster token list\n  muster token list --all")]
     List {
         /// Those of all people; for administrators of the fleet.
         #[arg(long)]
         all: bool,
     },
     /// Takes a token back, at once.
+    #[command(after_help = "Example:\n  muster token revoke 0a1b…")]
     Revoke {
         /// Its id, as `muster token list` has it.
+        #[arg(add = completing::of(&completing::TOKENS))]
         id: String,
     },
 }

@@ -4,16 +4,18 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::output::{Column, text};
-use super::{CliError, Context};
+use super::{CliError, Context, completing};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Lists the webhooks of the server's configuration, and how far each was told.
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  muster webhook list")]
     List,
     /// Lists what a webhook would not take: refused, or in vain for a day.
+    #[command(after_help = "Example:\n  muster webhook undelivered on-call")]
     Undelivered {
         /// As `muster webhook list` has it.
+        #[arg(add = completing::of(&completing::WEBHOOKS))]
         name: String,
     },
     /// Sends such an event again.
@@ -22,6 +24,7 @@ Examples:
   muster webhook undelivered on-call
   muster webhook retry on-call 4711")]
     Retry {
+        #[arg(add = completing::of(&completing::WEBHOOKS))]
         name: String,
         /// The event's number, as `muster webhook undelivered` has it.
         entry: i64,

@@ -64,6 +64,11 @@ impl ClientError {
         }
     }
 
+    /// Somebody answers there, and TLS does not believe that it is the server.
+    pub fn is_untrusted(&self) -> bool {
+        if let Self::Unreachable { source, .. } = self { is_untrusted(source) } else { false }
+    }
+
     /// The HTTP status of an answer that refused.
     pub fn status(&self) -> Option<u16> {
         if let Self::Refused(problem) = self { Some(problem.status) } else { None }
@@ -92,6 +97,15 @@ impl ClientError {
             Self::Setup { .. } | Self::TooLong { .. } | Self::File { .. } | Self::Digest { .. } => None,
         }
     }
+}
+
+/// Looks into input/output errors as well: what one holds is not among its causes, and each layer wraps it once more.
+fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    if matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) {
+        return true;
+    }
+    let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    held.is_some_and(|held| is_untrusted(held)) || error.source().is_some_and(is_untrusted)
 }
 
 /// A refusal of the server, as RFC 9457 has it.

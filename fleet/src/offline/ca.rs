@@ -10,17 +10,30 @@ use crate::pki::{AuthorityView, Pki};
 #[derive(Debug, Subcommand)]
 pub enum CaVerb {
     /// Shows the authorities, which of them sign, and until when; safe while the server runs.
+    #[command(after_help = "Example:\n  muster-fleet ca show --data /var/lib/muster/fleet")]
     Show(Folder),
     /// Lets a new authority sign devices. Those before stay trusted until their last certificate has ended, 90 days later,
     /// and are forgotten then. Stop the server first.
+    #[command(after_help = "\
+Example:
+  systemctl stop muster-fleet
+  sudo -u muster muster-fleet ca rotate-device --data /var/lib/muster/fleet
+  systemctl start muster-fleet")]
     RotateDevice(Folder),
     /// Makes the authority that will sign this server, and prints it for the next root. Stop the server first.
     ///
     /// Then publish a root that names both (muster root edit --add-tls-root DATA/pki/server-ca.pem), wait until all boxes
     /// have it, and run `ca switch-server`.
+    #[command(after_help = "\
+Example:
+  sudo -u muster muster-fleet ca prepare-server --data /var/lib/muster/fleet
+  muster root edit --add-tls-root server-ca.pem")]
     PrepareServer(Folder),
     /// Lets the prepared authority sign this server. Boxes whose root does not name it can come back no more until they get
     /// the root in another way. Stop the server first.
+    #[command(
+        after_help = "Example:\n  sudo -u muster muster-fleet ca switch-server --data /var/lib/muster/fleet"
+    )]
     SwitchServer(Folder),
 }
 

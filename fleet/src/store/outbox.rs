@@ -3,7 +3,7 @@
 
 use muster_protocol::topic::Topic;
 
-use super::convert::parse;
+use super::convert::{count, parse};
 use super::{Control, ControlTx, Page, Result, StoreError};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,15 @@ pub async fn next(db: &mut Control, page: &Page<i64>) -> Result<Vec<(i64, Messag
             Ok((seq, Message { topic: parse("outbox topic", &topic)?, payload, retain }))
         })
         .collect()
+}
+
+const WAITING: &str = "select count(*) from outbox";
+
+/// How many messages wait.
+pub async fn waiting(db: &mut Control) -> Result<u64> {
+    let failed = StoreError::query("counting the outbox");
+    let (waiting,): (i64,) = sqlx::query_as(WAITING).fetch_one(db.sql()).await.map_err(failed)?;
+    Ok(count(waiting))
 }
 
 const DONE: &str = "delete from outbox where seq = $1";

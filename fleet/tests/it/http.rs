@@ -35,6 +35,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
+pub(crate) use people::{person, token};
+
 use crate::server::{Server, config};
 
 /// A server and its router.

@@ -122,5 +122,5 @@ async fn a_second_agent_on_the_same_state_is_refused() {
 fn the_version_and_the_exit_codes_are_told() {
     let output = |argument| Command::new(AGENT).arg(argument).output().unwrap().stdout;
     assert_eq!(output("version"), format!("muster-agent {}\n", env!("CARGO_PKG_VERSION")).into_bytes());
-    assert!(String::from_utf8(output("--help")).unwrap().contains("3  the inference runtime is missing"));
+    assert!(String::from_utf8(output("--help")).unwrap().contains("3   the inference runtime is missing"));
 }

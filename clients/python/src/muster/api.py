@@ -233,6 +233,10 @@ class Operations(Connection):
             "GET", f"/api/v1/devices/{_quote(id)}/telemetry", query={"from": from_, "to": to, "step": step}, read="json"
         )
 
+    def get_doctor(self) -> types.Checkup:
+        """How this server is, part by part, and what to do about what is not well."""
+        return self._send("GET", "/api/v1/doctor", read="json")
+
     def get_drift(self, *, model: str, device: str | None = None, stream: str | None = None) -> types.Drift:
         """Drift of a model, window by window.
 

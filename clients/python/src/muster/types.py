@@ -1330,6 +1330,19 @@ class CaptureAnswer(TypedDict):
     standing: Reason
 
 
+class CheckupFinding(TypedDict):
+    check: str
+    """
+    What was looked at: a stable word, such as `trust.root`.
+    """
+    do_next: NotRequired[str | None]
+    """
+    What a person can do; of everything that is not `ok`.
+    """
+    says: str
+    state: Literal["ok", "unknown", "warn", "fail"]
+
+
 DatasetVersion = TypedDict(
     "DatasetVersion",
     {
@@ -2517,6 +2530,18 @@ class Capture(TypedDict):
     why: str
     """
     `drift`, `low_confidence` or `review`.
+    """
+
+
+class Checkup(TypedDict):
+    checks: list[CheckupFinding]
+    """
+    In the order in which one depends on the other.
+    """
+    now: str
+    version: str
+    """
+    The server's.
     """
 
 

@@ -369,6 +369,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/doctor": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How this server is, part by part, and what to do about what is not well */
+        get: operations["get_doctor"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/drift": {
         parameters: {
             query?: never;
@@ -2073,6 +2090,23 @@ export interface components {
         };
         /** @enum {string} */
         CaptureWhy: "drift" | "low_confidence" | "review";
+        Checkup: {
+            /** @description In the order in which one depends on the other. */
+            checks: components["schemas"]["CheckupFinding"][];
+            now: components["schemas"]["Time"];
+            /** @description The server's. */
+            version: string;
+        };
+        CheckupFinding: {
+            /** @description What was looked at: a stable word, such as `trust.root`. */
+            check: string;
+            /** @description What a person can do; of everything that is not `ok`. */
+            do_next?: string | null;
+            says: string;
+            state: components["schemas"]["CheckupState"];
+        };
+        /** @enum {string} */
+        CheckupState: "ok" | "unknown" | "warn" | "fail";
         Claim: {
             champion?: components["schemas"]["BundleName"] | null;
             /** @description The trainer's `muster-run/1` document. */
@@ -4876,6 +4910,9 @@ export type Capabilities = components['schemas']['Capabilities'];
 export type Capture = components['schemas']['Capture'];
 export type CaptureAnswer = components['schemas']['CaptureAnswer'];
 export type CaptureWhy = components['schemas']['CaptureWhy'];
+export type Checkup = components['schemas']['Checkup'];
+export type CheckupFinding = components['schemas']['CheckupFinding'];
+export type CheckupState = components['schemas']['CheckupState'];
 export type Claim = components['schemas']['Claim'];
 export type ClaimBody = components['schemas']['ClaimBody'];
 export type Clock = components['schemas']['Clock'];
@@ -7051,6 +7088,56 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            /** @description Who asks did so too often; Retry-After says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Busy"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_doctor: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Checkup"];
+                };
+            };
+            /** @description Who asks has not shown who they are */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Who asks may not do this */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

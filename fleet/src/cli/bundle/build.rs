@@ -70,6 +70,7 @@ pub(in crate::cli) struct Args {
     /// The folder with the inference runtime; `make runtime` makes it.
     #[arg(long, env = "MUSTER_RUNTIME", default_value = ".muster/runtime")]
     runtime: PathBuf,
+    /// What runs the model here: OpenVINO where it can, or one of the two.
     #[arg(long, default_value = "auto", value_parser = ["auto", "openvino", "onnx-cpu"])]
     provider: String,
     /// Length of a pane, world seconds; the champion's or 600 if not given.

@@ -24,6 +24,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Verb {
     /// Makes a P-256 key: NAME.pem, for you alone, and NAME.pub.
+    #[command(after_help = "Example:\n  muster bundle oms new-key acme")]
     NewKey {
         /// A path without ending.
         name: PathBuf,

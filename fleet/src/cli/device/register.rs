@@ -5,16 +5,22 @@ use serde_json::{Value, json};
 
 use super::super::act::{Reason, confirm, reason};
 use super::super::output::{Column, Format, text};
-use super::super::{CliError, Context};
+use super::super::{CliError, Context, completing};
 use crate::client::Client;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Lists boxes that ask to join, with the fingerprints to compare.
+    #[command(after_help = "Example:\n  muster device pending")]
     Pending,
     /// Makes a box that asks a member. Compare its fingerprint with the one that the box shows first.
+    #[command(after_help = "\
+Examples:
+  muster device accept d-…                             # shows the fingerprint and asks
+  muster device accept d-… --fingerprint 1a2b-…        # as read out by whoever stands at the box")]
     Accept {
         /// Its id, as `muster device pending` has it.
+        #[arg(add = completing::of(&completing::PENDING))]
         id: String,
         /// The fingerprint that the box shows; another key is refused. Without it you are shown the key's and asked.
         #[arg(long)]
@@ -24,20 +30,30 @@ pub(crate) enum Verb {
         yes: bool,
     },
     /// Turns a box that asks away. Its key is refused for good.
+    #[command(
+        after_help = "Example:\n  muster device reject d-… --reason 'nobody reads out this fingerprint'"
+    )]
     Reject(Act),
     /// Sets a box apart that you doubt: it keeps running, is ordered nothing, and what it measures stays on it.
+    #[command(
+        after_help = "Example:\n  muster device quarantine d-… --reason 'its disk may have been copied'"
+    )]
     Quarantine(Act),
     /// Ends a quarantine.
+    #[command(after_help = "Example:\n  muster device release d-… --reason 'the copy is wiped'")]
     Release(Act),
     /// Ends a membership for good, as for a stolen box: it is cut off at once.
+    #[command(after_help = "Example:\n  muster device revoke d-… --reason 'stolen, police report 4711'")]
     Revoke(Act),
     /// Says that you looked at what speaks against a box, and it is right.
+    #[command(after_help = "Example:\n  muster device dismiss d-… --reason 'a new board, put in by IT'")]
     Dismiss(Act),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Act {
     /// Its id, as `muster device list` has it.
+    #[arg(add = completing::of(&completing::PENDING))]
     id: String,
     #[command(flatten)]
     why: Reason,

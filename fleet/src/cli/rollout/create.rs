@@ -11,7 +11,7 @@ use super::file::PlanFile;
 use super::{plan as stage_words, show};
 use crate::cli::act::{confirm, reason};
 use crate::cli::output::{Column, Format, text};
-use crate::cli::{CliError, Context};
+use crate::cli::{CliError, Context, completing};
 use crate::client::{Client, ClientError};
 
 const ROLLOUTS: &str = "/api/v1/rollouts";
@@ -32,7 +32,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Create {
-    #[arg(long)]
+    #[arg(long, add = completing::of(&completing::MODELS))]
     model: ModelName,
     /// Its path in the catalogue or the SHA-256 of its manifest.
     #[arg(long)]
@@ -47,10 +47,10 @@ pub(in crate::cli) struct Create {
     #[arg(long)]
     plan: Option<PathBuf>,
     /// Only boxes of this site. Repeatable.
-    #[arg(long)]
+    #[arg(long, add = completing::of(&completing::SITES))]
     site: Vec<String>,
     /// Only this box, by id. Repeatable.
-    #[arg(long)]
+    #[arg(long, add = completing::of(&completing::DEVICES))]
     device: Vec<String>,
     #[arg(long)]
     reason: String,

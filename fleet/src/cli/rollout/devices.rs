@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::path;
 use crate::cli::output::{Column, Format, text};
-use crate::cli::{CliError, Context};
+use crate::cli::{CliError, Context, completing};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Devices {
+    #[arg(add = completing::of(&completing::ROLLOUTS))]
     id: String,
     /// Only those with this reason code, for example offline.
     #[arg(long)]

@@ -68,6 +68,7 @@ pub(super) const TABLE: &[Rule] = &[
 
     may("GET", "/api/v1/overview", Look, Each),
     may("GET", "/api/v1/events", Look, Each),
+    may("GET", "/api/v1/doctor", Look, All),
     may("GET", "/api/v1/log", Look, Each),
     may("GET", "/api/v1/telemetry", Look, Each),
     // They are told of every project.

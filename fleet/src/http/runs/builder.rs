@@ -139,6 +139,7 @@ pub(super) async fn claim(State(app): State<App>, Json(body): Json<ClaimBody>) -
     if models.len() > MODELS_MAX {
         return Err(Problem::invalid("/models", format!("a builder names at most {MODELS_MAX} models")));
     }
+    app.fleet.attendance.note(&builder, app.fleet.clocks.trust.now());
     // Most claims find nothing; they must not queue up for the one writer.
     if oldest(&mut app.fleet.store.read().await?, &models).await?.is_none() {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -176,6 +177,7 @@ pub(super) async fn heartbeat(
     if progress.is_some_and(|progress| !(0.0..=1.0).contains(&progress)) {
         return Err(Problem::invalid("/progress", "progress is a number from 0 to 1"));
     }
+    app.fleet.attendance.note(&builder, app.fleet.clocks.trust.now());
     let mut tx = app.fleet.store.write().await?;
     let Versioned { revision, document: mut run } = load(&mut tx, &id).await?;
     if matches!(run.state, RunState::Cancelled { .. }) {

@@ -56,6 +56,7 @@ const EXPECTED: &[(&str, &str, &str, &str)] = &[
     ("POST", "/api/v1/projects/{name}/assign", FLEET, "fill:er"),
     ("GET", "/api/v1/overview", LOOK, ""),
     ("GET", "/api/v1/events", LOOK, ""),
+    ("GET", "/api/v1/doctor", FLEET, ""),
     ("GET", "/api/v1/log", LOOK, ""),
     ("GET", "/api/v1/telemetry", LOOK, ""),
     ("GET", "/api/v1/devices", LOOK, ""),

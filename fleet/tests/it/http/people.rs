@@ -230,7 +230,7 @@ fn incident(n: u8, device: &DeviceId, site: &str, model: &str, bundle: &Bundle, 
     Incident::open(IncidentId::mint([n; 16]), model.parse().unwrap(), bundle.sha256(), finding, now)
 }
 
-pub(super) async fn person(fleet: &Fleet, name: &str, project: &str, role: Role) {
+pub(crate) async fn person(fleet: &Fleet, name: &str, project: &str, role: Role) {
     let mut tx = fleet.store.write().await.unwrap();
     let person = Person {
         name: name.parse().unwrap(),
@@ -245,7 +245,7 @@ pub(super) async fn person(fleet: &Fleet, name: &str, project: &str, role: Role)
     tx.commit().await.unwrap();
 }
 
-pub(super) async fn token(
+pub(crate) async fn token(
     fleet: &Fleet,
     person: &str,
     project: Option<&str>,
