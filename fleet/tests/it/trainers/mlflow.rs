@@ -41,8 +41,8 @@ impl MlFlow {
             .env("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https")
             .env("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true");
         command.env("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "bXVzdGVyIHRlc3RzIG5lZWQgMzIgYnl0ZXMgb2Yga2U=");
-        // It looks for new webhooks so seldom, in seconds.
-        command.env("MLFLOW_WEBHOOK_CACHE_TTL", "1");
+        // How long it remembers who wants to hear, in seconds: one that was made just now must not be missed.
+        command.env("MLFLOW_WEBHOOK_CACHE_TTL", "0");
         let mut program = Program::start("mlflow", &mut command, folder.path());
         let (url, http) = (format!("http://127.0.0.1:{port}"), reqwest::Client::new());
         program
