@@ -15,6 +15,7 @@ import "@mantine/core/styles/Overlay.css";
 import "@mantine/core/styles/ModalBase.css";
 import "@mantine/core/styles/Input.css";
 import "@mantine/core/styles/InlineInput.css";
+import "@mantine/core/styles/Checkbox.css";
 import "@mantine/core/styles/Flex.css";
 import "@mantine/core/styles/Text.css";
 import "@mantine/core/styles/Combobox.css";

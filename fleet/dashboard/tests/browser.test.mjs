@@ -21,6 +21,7 @@ async function pages() {
     { path: "/rollouts/new", name: "new-rollout", heading: "New rollout", rows: bundle !== undefined },
     { path: "/audit", name: "audit", heading: "Audit log", rows: true },
     { path: "/settings", name: "settings", heading: "Settings", rows: true },
+    { path: "/access", name: "access", heading: "Access", rows: true },
     ...(bundle === undefined ? [] : [{ path: `/models/${bundle.sha256}`, name: "model", heading: bundle.model, rows: false }]),
     { path: "/runs", name: "runs", heading: "Retraining", rows: run !== undefined },
     ...of("/runs", run, "run", run?.model),

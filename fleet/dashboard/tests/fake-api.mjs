@@ -71,6 +71,7 @@ export function startFake({ port = 0, devices = 6, empty = false } = {}) {
     if (path === "/devices/count") return send({ devices });
     if (path === "/log") return send(cut(empty ? [] : fixture.log().filter((entry) => q.get("subject") === null || entry.subject === q.get("subject")), q));
     if (path === "/policies") return page(rules.policies);
+    if (path === "/projects") return page([{ name: "default", sites: [], models: [], datasets: [], made: nowIso(), made_by: "fleet" }]);
     if (path === "/trust") return send(empty ? { files: [] } : rules.trust);
     if (path === "/telemetry") return send(rules.kept);
     if (path === "/leases") return page([{ id: "lea-1", device: fixture.device(0).id, site: null, owner: "biomed", reason: "sensor is calibrated", taken: nowIso(), expires: new Date(Date.now() + 7_200_000).toISOString() }]);
