@@ -277,6 +277,33 @@ fn a_new_regime_is_one_finding_that_may_ask() {
 }
 
 #[test]
+fn what_comes_gradually_is_no_season_on_any_day_of_the_week() {
+    // Streams of an epidemic that know of it more and less: the last cross the alarm when it has long been there.
+    let strength = [1.2, 0.6, 0.4, 0.0];
+    for begins in [30, 45, 60] {
+        let epidemic = |_: usize, stream: usize, day: i64| {
+            #[expect(clippy::cast_precision_loss, reason = "a few days")]
+            let risen = ((day - begins).clamp(0, 14) as f32) / 14.0;
+            Some(strength[stream] * risen)
+        };
+        let mut fleet = Fleet::ordinary(3, 1);
+        fleet.days(0..begins, &epidemic);
+        let mut streams = BTreeSet::new();
+        for day in begins..begins + 50 {
+            fleet.live(day, ROWS, &epidemic);
+            for finding in fleet.findings() {
+                assert_ne!(finding.kind, Kind::KnownSeason, "day {day} of {begins}: {finding:?}");
+                if finding.kind == Kind::NewRegime {
+                    streams.extend(finding.streams.into_iter().map(|stream| stream.name));
+                }
+            }
+        }
+        assert_eq!(streams.len(), 3, "{begins}: {streams:?}");
+        assert_eq!(fleet.kinds(), [Kind::NewRegime], "{begins}");
+    }
+}
+
+#[test]
 fn a_regime_that_begins_while_sites_are_learnt_is_seen_against_the_training_data() {
     let mut fleet = Fleet::ordinary(3, 1);
     fleet.days(0..5, &ordinary);

@@ -22,7 +22,7 @@ use muster_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::baseline::Baseline;
-use super::season::{self, Season};
+use super::season::{self, Drifting, Season};
 
 /// Windows in a row that end a suspicion.
 const QUIET_WINDOWS: u32 = 3;
@@ -78,9 +78,6 @@ pub struct Against {
     /// Start of the first window of the present run of suspicious ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// The largest shift of that run, either way.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peak: Option<f64>,
     /// Windows in a row that were not suspicious.
     pub quiet: u32,
     /// The newest window that had enough rows.
@@ -231,7 +228,7 @@ impl Series<'_> {
         past.chain([self.newest().clone()]).collect()
     }
 
-    fn at(&self) -> impl Iterator<Item = (Timestamp, &Counts)> {
+    fn at(&self) -> impl Iterator<Item = (Timestamp, &Counts)> + Clone {
         self.past.iter().map(|window| (window.from, &window.streams[self.place]))
     }
 
@@ -267,9 +264,9 @@ impl StreamWatch {
             // Too few rows change nothing that was known.
             (Some(_), None) => self.season,
             (Some(onset), Some(_)) => {
-                let peak = self.judged().peak;
-                let alike = season::alike(series.at(), onset, series.newest.from, series.references.window());
-                season::compare(against, &alike, series.newest(), peak, series.monitored())?
+                let (span, monitored) = (series.references.window(), series.monitored());
+                let drifting = Drifting { against, onset, span, monitored };
+                Season::weigh(self.season, &drifting, series.at(), (series.newest.from, series.newest()))?
             }
         };
         let broken = self.broken.iter().filter(|broken| broken.raised).map(|broken| broken.rule).collect();
@@ -301,7 +298,7 @@ impl StreamWatch {
             training: self.training.reading(),
             own: self.own.reading(),
             season: match (&self.season, self.onset()) {
-                (Some(season), Some(onset)) => season.reading(onset),
+                (Some(season), Some(_)) => season.reading(),
                 (None, _) | (_, None) => Reading::Unknown,
             },
         }
@@ -366,15 +363,12 @@ impl Against {
                 // ended has had its three.
                 self.quiet = self.quiet.saturating_add(1);
                 if stood || self.quiet >= QUIET_WINDOWS {
-                    (self.since, self.peak) = (None, None);
+                    self.since = None;
                 }
             }
             AlarmState::Insufficient => return Ok(state),
         }
         self.last = judged.window.as_ref().map(|verdict| Look::of(reference, series.newest(), verdict));
-        if let (Some(_), Some(shift)) = (self.since, self.last.and_then(|look| look.shift)) {
-            self.peak = Some(self.peak.map_or(shift.sd.abs(), |peak| peak.max(shift.sd.abs())));
-        }
         Ok(state)
     }
 

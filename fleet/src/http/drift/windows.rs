@@ -16,8 +16,8 @@ use crate::store::{Page, bundles, watches, windows};
 
 /// Windows shown of each device and bundle.
 const SHOWN: u32 = 90;
-/// Sixteen windows are also judged as one, and a season looks back four weeks: so many more are read, and not shown.
-const MEMORY: u32 = 28;
+/// So many are also judged as one: these are read before those that are shown.
+const MEMORY: u32 = 16;
 /// Devices shown at once.
 const DEVICES_MAX: usize = 50;
 /// Slots among which they are looked for: a device has 16 at most.
