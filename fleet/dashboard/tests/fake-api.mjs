@@ -74,6 +74,10 @@ export function startFake({ port = 0, devices = 6, empty = false } = {}) {
     if (path === "/projects") return page([{ name: "default", sites: [], models: [], datasets: [], made: nowIso(), made_by: "fleet" }]);
     if (path === "/trust") return send(empty ? { files: [] } : rules.trust);
     if (path === "/telemetry") return send(rules.kept);
+    if (path === "/doctor") return send(rules.checkup());
+    if (path === "/mail") return send(empty ? { relay: null, from: null, quiet_until: null, items: [] } : rules.mail());
+    if (path === "/webhooks") return send({ items: empty ? [] : rules.webhooks });
+    if (path.startsWith("/webhooks/")) return page(rules.undelivered());
     if (path === "/leases") return page([{ id: "lea-1", device: fixture.device(0).id, site: null, owner: "biomed", reason: "sensor is calibrated", taken: nowIso(), expires: new Date(Date.now() + 7_200_000).toISOString() }]);
     if (path === "/enrolments") return page(rules.enrolments);
     if (path === "/cohorts") return page(cohorts);

@@ -98,3 +98,31 @@ export function olderLog(from, n) {
     return { id: from - i, at, world_at: at, kind, subject: `er-${(i % 3) + 1}`, sentence: `${kind.replace(".", " ")}: entry ${from - i}`, actor: i % 4 === 3 ? { kind: "person", name: "m.okafor" } : { kind: "fleet", name: "fleet" } };
   });
 }
+
+export const checkup = () => ({
+  version: "0.1.0",
+  now: new Date().toISOString(),
+  checks: [
+    { check: "database", state: "ok", says: "/srv/muster/fleet.db takes writes", do_next: null },
+    { check: "disk", state: "warn", says: "4.2 GB are free where /srv/muster is, of 64.0 GB", do_next: "free some, keep less of what boxes report ([telemetry]), or move the data folder" },
+    { check: "broker", state: "ok", says: "connected to the broker in this server (connection 3)", do_next: null },
+  ],
+});
+
+const ago = (minutes) => new Date(Date.now() - minutes * 60_000).toISOString();
+
+export const mail = () => ({
+  relay: "smtps://mail.hospital.example:465",
+  from: "Muster <muster@hospital.example>",
+  quiet_until: new Date(Date.now() + 5 * 3_600_000).toISOString(),
+  items: [
+    { project: null, to: ["oncall@hospital.example"], standing: 2, waiting: 1, next: new Date(Date.now() + 300_000).toISOString(), sent: ago(42), failing: null, refused: [] },
+    { project: "wards", to: ["ward-it@hospital.example", "gone@hospital.example"], standing: 1, waiting: 0, next: null, sent: ago(90), failing: null, refused: [{ to: "gone@hospital.example", at: ago(90), why: "550 no such user" }] },
+  ],
+});
+
+export const webhooks = [{ name: "pager", url: "https://pager.hospital.example/hook", events: ["rollout.", "incident.opened"], behind: 0, undelivered: 1 }];
+
+export const undelivered = () => [
+  { entry: 4711, kind: "incident.opened", subject: "inc-1", sentence: "opened an incident of deterioration: the world has changed", at: ago(12), why: "answered 422 nine times in an hour", again: false },
+];

@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_protocol::checkup::{Finding, bytes, span};
 use muster_protocol::time::Timestamp;
 
+use crate::needs::book::{Refused, Trouble};
 use crate::rollup::Bound;
 use crate::store::slices::Kept;
 
@@ -64,6 +65,27 @@ pub(super) fn told(check: &str, behind: u64, refused: u64, next: &str) -> Findin
     }
     let says = format!("{behind} entries of the log are not told yet");
     if behind < BEHIND_MANY { Finding::ok(check, says) } else { Finding::warn(check, says, next) }
+}
+
+/// Whether a list of people gets what needs them.
+pub(super) fn mailed(check: &str, trouble: Option<&Trouble>, refused: &[Refused]) -> Finding {
+    if let Some(Trouble { tries, why, .. }) = trouble {
+        let says = format!("the relay took nothing in {tries} tries: {why}");
+        return Finding::fail(
+            check,
+            says,
+            "is the relay up, and do [mail]'s name and password hold? Then: muster mail test",
+        );
+    }
+    match refused {
+        [] => Finding::ok(check, "the relay takes what there is to tell"),
+        [Refused { to, why, .. }, others @ ..] => {
+            let others =
+                if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
+            let says = format!("the relay will not have {to} ({why}){others}");
+            Finding::warn(check, says, "correct the address in [mail]; then: muster mail test")
+        }
+    }
 }
 
 /// Whether retention does what it is told.
@@ -127,6 +149,21 @@ mod tests {
         check(0, 1, Condition::Warn);
         assert_eq!(outbox(999).state, Condition::Ok);
         assert_eq!(outbox(1000).state, Condition::Warn);
+    }
+
+    #[test]
+    fn people_who_are_not_told_are_told_of() {
+        let check = |trouble: Option<u32>, refused: usize, state, says: &str| {
+            let why = "550 no such user".to_owned();
+            let trouble =
+                trouble.map(|tries| Trouble { since: at(0), tries, retry: at(1), why: why.clone() });
+            let refused = vec![Refused { to: "nurse@ward".to_owned(), at: at(0), why }; refused];
+            let found = mailed("mail", trouble.as_ref(), &refused);
+            assert!(found.state == state && found.says.contains(says), "{found:?}");
+        };
+        check(None, 0, Condition::Ok, "takes what there is");
+        check(None, 3, Condition::Warn, "nurse@ward (550 no such user), and 2 more");
+        check(Some(4), 1, Condition::Fail, "nothing in 4 tries");
     }
 
     #[test]

@@ -9,9 +9,11 @@ use muster_protocol::time::Timestamp;
 
 use super::{chain, judge};
 use crate::blob::{BlobError, Blobs};
+use crate::config::MailConfig;
 use crate::fleet::Fleet;
+use crate::needs::book::Book;
 use crate::store::{
-    Control, Store, StoreError, devices, log, meta, outbox, runs, slices, stats, undelivered,
+    Control, Store, StoreError, devices, log, mail, meta, outbox, runs, slices, stats, undelivered,
 };
 
 const DATABASE: &str = "database";
@@ -172,6 +174,11 @@ async fn counted(fleet: &Fleet, db: &mut Control, now: Timestamp) -> Result<Vec<
             "muster webhook undelivered {name} says why; muster webhook retry {name} ENTRY sends it again"
         );
         found.push(judge::told(&format!("webhook.{name}"), behind, refused, &next));
+    }
+    for list in fleet.config.mail.iter().flat_map(MailConfig::lists) {
+        let book: Book = mail::get(db, list.name()).await?.unwrap_or_default();
+        let check = list.project.map_or_else(|| "mail".to_owned(), |project| format!("mail.{project}"));
+        found.push(judge::mailed(&check, book.trouble(), book.refused()));
     }
     if fleet.config.lineage.url.is_some() {
         let behind = behind(meta::get(db, meta::LINEAGE_PLACE).await?);

@@ -136,6 +136,33 @@ export const keptQuery = queryOptions({
   refetchInterval: slowly,
 });
 
+/** Asks every part of the server: not more often than a person looks. */
+export const checkupQuery = queryOptions({
+  queryKey: ["doctor"] as const,
+  queryFn: ({ signal }) => get("/api/v1/doctor", { signal }),
+  staleTime: slowly,
+  refetchInterval: 60_000,
+});
+
+export const mailQuery = queryOptions({
+  queryKey: ["mail"] as const,
+  queryFn: ({ signal }) => get("/api/v1/mail", { signal }),
+  refetchInterval: slowly,
+});
+
+export const webhooksQuery = queryOptions({
+  queryKey: ["webhooks"] as const,
+  queryFn: async ({ signal }) => (await get("/api/v1/webhooks", { signal })).items,
+  refetchInterval: slowly,
+});
+
+export const undeliveredQuery = (name: string) =>
+  queryOptions({
+    queryKey: ["webhooks", name] as const,
+    queryFn: async ({ signal }) => (await get("/api/v1/webhooks/{name}/undelivered", { path: { name }, query: { limit: listLimit }, signal })).items,
+    refetchInterval: slowly,
+  });
+
 export const leasesQuery = queryOptions({
   queryKey: ["leases"] as const,
   queryFn: async ({ signal }) => (await get("/api/v1/leases", { query: { limit: listLimit }, signal })).items,

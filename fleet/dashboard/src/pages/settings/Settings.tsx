@@ -1,10 +1,12 @@
-// What holds for the whole fleet: rules of sites, freezes, policies, who may join, what is kept.
+// What holds for the whole fleet: rules of sites, freezes, policies, who may join, who is told, what is kept.
 import { Link } from "@tanstack/react-router";
 import { PageHead } from "../../parts/Panel";
 import { text } from "../../strings";
+import { Checkup } from "./Checkup";
 import { Enrolments } from "./Enrolments";
 import { FreezeFleet, Sites } from "./Sites";
 import { Leases } from "./Leases";
+import { Mail, Webhooks } from "./Notifications";
 import { Policies } from "./Policies";
 import { Server, Storage, Trust } from "./Server";
 
@@ -20,6 +22,8 @@ export function Settings() {
         <Policies />
         <Enrolments />
         <Leases />
+        <Mail />
+        <Webhooks />
         <div className="cols-even">
           <div className="stack">
             <Trust />
@@ -27,6 +31,7 @@ export function Settings() {
           </div>
           <Storage />
         </div>
+        <Checkup />
       </div>
     </>
   );
