@@ -60,6 +60,8 @@ impl Drop for Server {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // There may be one already; any will do.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let size = std::env::args().find_map(|size| size.parse().ok()).unwrap_or(100_000);
     let dir = tempfile::tempdir().unwrap();
     let began = Instant::now();

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::{Acting, Id, Json, Query};
 use super::page::{List, Paging};
-use super::parts::{BundleName, Reason, WhyBody, because};
+use super::parts::{BundleName, Reason, WhyBody, append, because};
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::sight::Sight;
 use super::time::Time;
@@ -24,7 +24,6 @@ use crate::mint;
 use crate::orders::OrderError;
 use crate::store::captures::{self, Capture};
 use crate::store::devices::{self, DeviceFilter};
-use crate::store::log::{self, NewEntry};
 use crate::store::seats::{self, Seat};
 use crate::store::{Control, ControlTx, NewestFirst, Page, bundles};
 
@@ -285,7 +284,7 @@ async fn ask(
         body.slot,
         capture.reason
     );
-    append(&app, &mut tx, "capture.asked", &capture.request.id, sentence, &acting).await?;
+    append(&app, &mut tx, "capture.asked", capture.request.id.to_string(), sentence, &acting).await?;
     let view = whole(&mut tx, capture).await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, Json(view)))
@@ -324,7 +323,7 @@ async fn cancel(
         &app,
         &mut tx,
         "capture.cancelled",
-        &id,
+        id.to_string(),
         format!("cancelled a capture{}", because(reason)),
         &acting,
     )
@@ -432,18 +431,4 @@ fn unordered(error: OrderError) -> Problem {
             Problem::new(Code::State, error.to_string())
         }
     }
-}
-
-async fn append(
-    app: &App,
-    tx: &mut ControlTx,
-    kind: &'static str,
-    id: &CaptureId,
-    sentence: String,
-    acting: &Acting,
-) -> Answer<()> {
-    let when = app.fleet.clocks.moment();
-    let (subject, actor) = (id.to_string(), acting.for_log());
-    log::append(tx, &NewEntry { when, kind, subject, sentence: sentence.into(), actor }).await?;
-    Ok(())
 }

@@ -14,15 +14,14 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::{Acting, Id, Ids, IfMatch, Json, Query};
 use super::page::{List, Paging};
-use super::parts::timeline;
+use super::parts::{append, timeline};
 use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::sight::Sight;
 use super::survey::Survey;
 use crate::rollout::filter::{TAGS_MAX, Tags};
 use crate::store::bundles::{self, Bundle};
-use crate::store::log::{self, NewEntry};
 use crate::store::notes::{self, Notes};
-use crate::store::{Control, ControlTx, Saved, aliases as names};
+use crate::store::{Control, Saved, aliases as names};
 
 use view::{AliasView, ModelView, NotesView, SummaryView, VersionView};
 
@@ -204,7 +203,7 @@ async fn put_notes(
         Saved::Stale => return Err(stale()),
     };
     let sentence = format!("wrote on {model} {}", bundle.path.version());
-    say(&app, &mut tx, ("bundle.noted", bundle.sha256.to_string()), sentence, &acting).await?;
+    append(&app, &mut tx, "bundle.noted", bundle.sha256.to_string(), sentence, &acting).await?;
     tx.commit().await?;
     let view = NotesView::from(crate::store::Versioned { revision, document: written });
     Ok(super::extract::with_revision(revision, Json(view)))
@@ -212,17 +211,4 @@ async fn put_notes(
 
 fn stale() -> Problem {
     Problem::new(Code::Stale, "somebody was faster").next("look again, then repeat")
-}
-
-async fn say(
-    app: &App,
-    tx: &mut ControlTx,
-    (kind, subject): (&'static str, String),
-    sentence: String,
-    acting: &Acting,
-) -> Answer<()> {
-    let when = app.fleet.clocks.moment();
-    let entry = NewEntry { when, kind, subject, sentence: sentence.into(), actor: acting.for_log() };
-    log::append(tx, &entry).await?;
-    Ok(())
 }

@@ -156,7 +156,7 @@ pub async fn list(db: &mut Control, filter: &DeviceFilter, page: &Page<DeviceKey
             ask.push(", ").push_bind(name.as_str()).push(", ").push_bind(id.as_str()).push(")")
         }
     };
-    narrow(&mut ask, filter);
+    narrow(&mut ask, filter, way(db, &filter.slot).await?);
     ask.push(" order by site, name, id limit ").push_bind(page.limit());
     ask.build_query_as::<Row>()
         .fetch_all(db.sql())
@@ -170,7 +170,7 @@ pub async fn list(db: &mut Control, filter: &DeviceFilter, page: &Page<DeviceKey
 /// How many devices a list by this filter has in all.
 pub async fn number(db: &mut Control, filter: &DeviceFilter) -> Result<u64> {
     let mut ask = QueryBuilder::new("select count(*) from devices where true");
-    narrow(&mut ask, filter);
+    narrow(&mut ask, filter, way(db, &filter.slot).await?);
     let (devices,): (i64,) = ask
         .build_query_as()
         .fetch_one(db.sql())
@@ -179,10 +179,35 @@ pub async fn number(db: &mut Control, filter: &DeviceFilter) -> Result<u64> {
     Ok(count(devices))
 }
 
-/// A list goes by site and name, and looks each device up in the narrow tables beside ([`glances`](super::glances)): it
-/// stops as soon as its page is full, and at worst looks at each once.
-fn narrow(ask: &mut QueryBuilder<Sqlite>, filter: &DeviceFilter) {
-    let DeviceFilter { site, presence, text, slot: SlotFilter { phase, model, bundle }, sites } = filter;
+/// Devices that are found by their slots and then put in order. With more of them a page is full before many are looked at.
+const FOUND_MAX: u32 = 5000;
+
+/// How devices are found by what their slots are at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// By site and name, each looked up in the narrow tables beside ([`glances`](super::glances)) until the page is full.
+    ByName,
+    /// The slots first: there are few.
+    BySlot,
+}
+
+async fn way(db: &mut Control, slot: &SlotFilter) -> Result<Way> {
+    if *slot == SlotFilter::default() {
+        return Ok(Way::ByName);
+    }
+    let mut ask = QueryBuilder::new("select count(*) from (select 1 from device_slots where true");
+    like(&mut ask, slot);
+    ask.push(" limit ").push_bind(i64::from(FOUND_MAX) + 1).push(")");
+    let (found,): (i64,) = ask
+        .build_query_as()
+        .fetch_one(db.sql())
+        .await
+        .map_err(StoreError::query("finding the devices of a filter"))?;
+    Ok(if found > i64::from(FOUND_MAX) { Way::ByName } else { Way::BySlot })
+}
+
+fn narrow(ask: &mut QueryBuilder<Sqlite>, filter: &DeviceFilter, way: Way) {
+    let DeviceFilter { site, presence, text, slot, sites } = filter;
     if let Some(site) = site {
         ask.push(" and site = ").push_bind(site.as_str());
     }
@@ -195,19 +220,28 @@ fn narrow(ask: &mut QueryBuilder<Sqlite>, filter: &DeviceFilter) {
         ask.push(" and (lower(name) like ").push_bind(pattern.clone()).push(" escape '\\' or id like ");
         ask.push_bind(pattern).push(" escape '\\')");
     }
-    if filter.slot != SlotFilter::default() {
-        ask.push(" and exists (select 1 from device_slots where device = devices.id");
-        if let Some(phase) = phase {
-            ask.push(" and phase = ").push_bind(phase.as_str());
-        }
-        if let Some(model) = model {
-            ask.push(" and (model = ").push_bind(model.as_str());
-            ask.push(" or slot = ").push_bind(model.as_str()).push(")");
-        }
-        if let Some(bundle) = bundle {
-            ask.push(" and bundle = ").push_bind(bundle.to_string());
-        }
+    if *slot != SlotFilter::default() {
+        ask.push(match way {
+            Way::ByName => " and exists (select 1 from device_slots where device = devices.id",
+            Way::BySlot => " and id in (select device from device_slots where true",
+        });
+        like(ask, slot);
         ask.push(")");
+    }
+}
+
+/// One slot is like this.
+fn like(ask: &mut QueryBuilder<Sqlite>, slot: &SlotFilter) {
+    let SlotFilter { phase, model, bundle } = slot;
+    if let Some(phase) = phase {
+        ask.push(" and phase = ").push_bind(phase.as_str());
+    }
+    if let Some(model) = model {
+        ask.push(" and (model = ").push_bind(model.as_str());
+        ask.push(" or slot = ").push_bind(model.as_str()).push(")");
+    }
+    if let Some(bundle) = bundle {
+        ask.push(" and bundle = ").push_bind(bundle.to_string());
     }
 }
 

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_protocol::enrol::Fingerprint;
 use muster_protocol::ids::{DeviceId, Digest};
 
+use sqlx::QueryBuilder;
+
 use super::convert::{count, from_json, parse, time, to_json};
 use super::{Control, ControlTx, LIMIT_MAX, NewestFirst, Page, Result, StoreError};
 use crate::enrolment::{Identity, Key, Standing, StandingName};
@@ -161,8 +163,7 @@ pub struct IdentityFilter {
 
 const LIST: &str = "select device, name, site, fingerprint, spki, former, state, reason, since, facts, enrolment, enrolled, \
      boots, suspicion from identities \
-     where (enrolled, device) < ($1, $2) and ($3 is null or state = $3) and (not $4 or suspect) \
-     order by enrolled desc, device desc limit $5";
+     where (enrolled, device) < (";
 
 /// The newest first.
 pub async fn list(
@@ -171,12 +172,17 @@ pub async fn list(
     page: &Page<NewestFirst>,
 ) -> Result<Vec<Identity>> {
     let (at, id) = page.bound();
-    sqlx::query_as::<_, Row>(LIST)
-        .bind(at)
-        .bind(id)
-        .bind(filter.state.map(StandingName::as_str))
-        .bind(filter.suspect)
-        .bind(page.limit())
+    let mut ask = QueryBuilder::new(LIST);
+    ask.push_bind(at).push(", ").push_bind(id).push(")");
+    // Only what is asked for: a condition that may hold anyway has no index.
+    if let Some(state) = filter.state {
+        ask.push(" and state = ").push_bind(state.as_str());
+    }
+    if filter.suspect {
+        ask.push(" and suspect = true");
+    }
+    ask.push(" order by enrolled desc, device desc limit ").push_bind(page.limit());
+    ask.build_query_as::<Row>()
         .fetch_all(db.sql())
         .await
         .map_err(StoreError::query("listing identities"))?

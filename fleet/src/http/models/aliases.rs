@@ -11,10 +11,10 @@ use utoipa_axum::routes;
 
 use super::super::App;
 use super::super::extract::{Acting, Ids, IfMatch, Json, with_revision};
-use super::super::parts::{WhyBody, because};
+use super::super::parts::{WhyBody, append, because};
 use super::super::problem::{Answer, Code, Problem, ProblemBody};
 use super::view::AliasView;
-use super::{Called, find, say, stale};
+use super::{Called, find, stale};
 use crate::registry::{ALIASES_MAX, is_kept};
 use crate::store::Saved;
 use crate::store::aliases::{self, Alias};
@@ -77,7 +77,7 @@ async fn put(
         Saved::Stale => return Err(stale()),
     }
     let sentence = format!("{} of {model} is {} now{}", alias.name, bundle.path.version(), because(reason));
-    say(&app, &mut tx, ("alias.moved", model.to_string()), sentence, &acting).await?;
+    append(&app, &mut tx, "alias.moved", model.to_string(), sentence, &acting).await?;
     let view = AliasView::of(&mut tx, &alias).await?;
     tx.commit().await?;
     Ok(with_revision(alias.revision, Json(view)))
@@ -101,7 +101,7 @@ async fn remove(
         return Err(Problem::not_found("alias", format!("{model}@{name}")));
     }
     let sentence = format!("{model} has no {name} any more{reason}");
-    say(&app, &mut tx, ("alias.moved", model.to_string()), sentence, &acting).await?;
+    append(&app, &mut tx, "alias.moved", model.to_string(), sentence, &acting).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
