@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -30,6 +31,14 @@ BASELINE_DAYS = 30
 DATA_DAYS = 28
 PANE_S = DAY_S // 4
 REPORT_S = DAY_S // 8
+
+#: What a newcomer may do next.
+AFTERWARDS = """
+The hospital goes on, half a day in {half_day:g} s, and its models go on being retrained. In the dashboard, {http} :
+  which boxes run a version?    Overview, Models: the version beside its bar
+  start and stop a rollout:     Rollouts, New rollout; give installs 60 days or more, for days are short here
+  why does a box wait?          Devices: the last column; the box's own page says more
+Ctrl-C ends everything."""
 
 
 class Timeline:
@@ -104,7 +113,8 @@ class Demo:
         lab.start_world()
         lab.start_fleet()
         lab.make_trust()
-        self.time.add("the fleet server is up; the publisher's keys and root are made, offline keys stay with the publisher")
+        self.time.add(f"the fleet server is up: watch it at {self.lab.addresses['http']}")
+        self.time.add("the publisher's keys and root are made; the offline keys stay with the publisher")
         bundle = lab.publish_bundle(lab.build_bundle(lab.dir / "trained" / "first", "1.0.0", PANE_S))
         self.time.add(f"{bundle} is built, checked, signed and in the catalogue")
         for site in SITES:
@@ -347,7 +357,9 @@ def main() -> int:
     if os.environ.get("DEMO_EXIT") == "1":
         demo.lab.stop()
         return 0
-    print("\nThe hospital goes on; look around in the dashboard. Ctrl-C ends everything.", flush=True)
+    print(AFTERWARDS.format(http=demo.lab.addresses["http"], half_day=SECONDS_PER_DAY / 2), flush=True)
+    # From here on an end is what was asked for.
+    signal.signal(signal.SIGINT, lambda *_: (demo.lab.stop(), sys.exit(0)))
     while True:
         try:
             demo.lab.check_alive()

@@ -6,6 +6,8 @@ export interface DevicesSearch {
   presence?: "online" | "offline";
   phase?: string;
   model?: string;
+  /** Digest of the bundle that answers. */
+  bundle?: string;
 }
 
 export interface DriftSearch {
@@ -74,6 +76,7 @@ export function devicesSearch(raw: Record<string, unknown>): DevicesSearch {
     presence: oneOf(raw["presence"], ["online", "offline"] as const),
     phase: word(raw["phase"]),
     model: word(raw["model"]),
+    bundle: word(raw["bundle"]),
   });
 }
 

@@ -366,6 +366,7 @@ export const text = {
     abort: "Abort",
     rollback: "Roll back",
     cancel: "Keep as it is",
+    movedOn: (phase: string, stage: string | null) => `It moved on while you read: it is ${phase.toLowerCase()}${stage === null ? "" : `, at stage '${stage}'`} now. Close this and look again.`,
     reason: "Reason",
     reasonHint: "Kept in the audit log. At least 3 characters.",
     reasonPlaceholder: "Why, in words for those who read it later",
@@ -380,9 +381,9 @@ export const text = {
       promote: (done: number, left: number) =>
         `The next stage starts on your word, without waiting for more evidence: ${plural(done, "device")} run the bundle, ${count0(left)} will follow.`,
       abort: (done: number, left: number) =>
-        `The rollout ends here. ${plural(done, "device")} keep the new bundle; ${count0(left)} stay on the old one.`,
+        `The rollout stops for good: ${done === 1 ? "1 device keeps" : `${count0(done)} devices keep`} the new bundle, ${count0(left)} were not asked and stay on the old one. To go on later, start a new rollout; to take it back from those that have it, use Roll back instead.`,
       rollback: (done: number) =>
-        `${plural(done, "device")} will be ordered back to the bundle they ran before, and the rollout ends.`,
+        `The rollout stops for good, and ${done === 1 ? "1 device is" : `${count0(done)} devices are`} ordered back to the bundle that ran before. To try again, start a new rollout.`,
     },
     why: {
       ended: (phase: string) => `This rollout is ${phase.toLowerCase()}: it has ended`,
@@ -448,6 +449,7 @@ export const text = {
     refusal: "Refused",
     notice: "Note",
     waiting: "Why it waits",
+    inRollout: (model: string, version: string, stage: string) => `Rollout of ${model} ${version}, stage '${stage}':`,
     waitingNone: "It runs what it should: nothing is waited for.",
     slots: "Wish and actual",
     slot: "Slot",

@@ -109,6 +109,7 @@ function device(n) {
           uptime_s: 86_400 * 12.4,
           at: agoIso(6),
         },
+    rollouts: n === 1 ? [{ rollout: rolloutIds.running, model: "deterioration", version: "2.1.0", stage: "half", state: "waiting", code: "stage", sentence: "belongs to stage 'half'; stage 'canary' must pass its gate first", next: "is asked when its stage opens", since: null }] : [],
     waiting_on: offline
       ? { code: "offline", sentence: "The box has been offline for 1 h 30 min; nothing can be handed to it.", next: "It gets its order as soon as it connects." }
       : n === 2

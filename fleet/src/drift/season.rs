@@ -54,7 +54,7 @@ impl Season {
     pub(super) fn weigh<'w>(
         known: Option<Self>,
         drifting: &Drifting<'_>,
-        past: impl Iterator<Item = (Timestamp, &'w Counts)> + Clone,
+        past: &(impl Iterator<Item = (Timestamp, &'w Counts)> + Clone),
         newest: (Timestamp, &'w Counts),
     ) -> Result<Option<Self>, CountsError> {
         let known = known.filter(|known| known.onset == drifting.onset);

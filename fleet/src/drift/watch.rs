@@ -266,7 +266,7 @@ impl StreamWatch {
             (Some(onset), Some(_)) => {
                 let (span, monitored) = (series.references.window(), series.monitored());
                 let drifting = Drifting { against, onset, span, monitored };
-                Season::weigh(self.season, &drifting, series.at(), (series.newest.from, series.newest()))?
+                Season::weigh(self.season, &drifting, &series.at(), (series.newest.from, series.newest()))?
             }
         };
         let broken = self.broken.iter().filter(|broken| broken.raised).map(|broken| broken.rule).collect();

@@ -3,6 +3,7 @@
 mod telemetry;
 mod view;
 mod waiting;
+mod within;
 
 use axum::extract::State;
 use muster_protocol::ids::DeviceId;
@@ -195,9 +196,11 @@ async fn list(
     let read = devices::list(&mut db, &filter, &paging.page()?).await?;
     let (shown, next) = paging.cut(read, Device::key)?;
     let mut items = Vec::with_capacity(shown.len());
+    let mut told = within::told(&app, &sight, shown.iter().map(|device| &device.id), within::LISTED_MAX);
     let mut telemetry = app.fleet.store.read_telemetry().await?;
     for device in shown {
-        items.push(DeviceView::load(&mut db, &mut telemetry, device).await?);
+        let rollouts = told.remove(&device.id).unwrap_or_default();
+        items.push(DeviceView::load(&mut db, &mut telemetry, device, rollouts).await?);
     }
     Ok(Json(List { items, next }))
 }
@@ -219,7 +222,9 @@ async fn number(
 #[utoipa::path(get, path = "/devices/{id}", tag = "devices", operation_id = "get_device",
     params(("id" = String, Path)),
     responses((status = 200, body = DeviceDetail), (status = 404, body = ProblemBody)))]
-async fn get(State(app): State<App>, Id(id): Id<DeviceId>) -> Answer<Json<DeviceDetail>> {
+async fn get(State(app): State<App>, sight: Sight, Id(id): Id<DeviceId>) -> Answer<Json<DeviceDetail>> {
+    let mut told = within::told(&app, &sight, std::iter::once(&id), usize::MAX);
+    let rollouts = told.remove(&id).unwrap_or_default();
     let mut db = app.fleet.store.read().await?;
     let mut telemetry = app.fleet.store.read_telemetry().await?;
     let device = devices::get(&mut db, &id).await?.ok_or_else(|| Problem::not_found("device", &id))?;
@@ -239,7 +244,7 @@ async fn get(State(app): State<App>, Id(id): Id<DeviceId>) -> Answer<Json<Device
     Ok(Json(DeviceDetail {
         lost_reports: lost.collect(),
         shadows: shadows.into_iter().map(ShadowView::from).collect(),
-        device: DeviceView::load(&mut db, &mut telemetry, device).await?,
+        device: DeviceView::load(&mut db, &mut telemetry, device, rollouts).await?,
         recent_events: events.into_iter().map(event).collect(),
         telemetry: reports.into_iter().rev().map(TelemetryPoint::from).collect(),
     }))

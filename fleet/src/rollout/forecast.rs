@@ -7,7 +7,8 @@
 //! is modelled are the boxes: when they are there, how long they install, what they show. Each assumption stands in
 //! [`Assumed`], and the answer says it.
 //!
-//! Pure: randomness is the seed. Bounded: by devices, runs and looks, and the answer says what was sampled.
+//! Randomness is the seed. Bounded: by devices, runs and looks, and by time where the caller's runs out: the answer says what
+//! was sampled, and how many runs it was.
 
 mod sample;
 mod world;
@@ -53,6 +54,8 @@ pub struct Intent<'a> {
 /// How much is played through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
+    /// Nothing: only who is meant.
+    Nobody,
     /// A healthy bundle alone: what a finished rollout is compared with.
     Healthy,
     /// The bugs too: what a person approves with open eyes.
@@ -159,25 +162,36 @@ pub struct BugForecast {
     pub stopped_after_p50_s: Option<u64>,
 }
 
-/// Plays it through.
-pub fn forecast(intent: &Intent<'_>, depth: Depth) -> Forecast {
+/// Plays it through. `within` says whether less than so large a share of the caller's time has gone: a run that is not
+/// at its end by then is left out.
+pub fn forecast(intent: &Intent<'_>, depth: Depth, within: &dyn Fn(f64) -> bool) -> Forecast {
     let sample = Sample::of(intent);
     let most = match depth {
+        Depth::Nobody => 0,
         Depth::Healthy => 400_000,
         Depth::Full => 1_000_000,
     };
     // Work is devices × looks × runs; the more devices, the fewer runs say as much.
     let runs = (most / (sample.view.devices.len().max(1) as u64 * 150)).clamp(RUNS_MIN, RUNS_MAX);
-    let play = |bug: Option<Bug>| -> Vec<Course> {
-        (0..runs)
-            .map(|run| World::new(intent, &sample, bug, intent.seed ^ (run << 32)).live(LOOKS_MAX))
-            .collect()
+    let runs = if depth == Depth::Nobody { 0 } else { runs };
+    let play = |bug: Option<Bug>, share: f64| -> Vec<Course> {
+        let world = |run: u64| World::new(intent, &sample, bug, intent.seed ^ (run << 32));
+        (0..runs).map_while(|run| world(run).live(LOOKS_MAX, || within(share))).collect()
     };
-    let healthy = play(None);
-    let bugs: Vec<BugForecast> = match depth {
-        Depth::Healthy => Vec::new(),
-        Depth::Full => BUGS.iter().map(|bug| of_bug(*bug, &play(Some(*bug)))).collect(),
+    let cases = match depth {
+        Depth::Nobody | Depth::Healthy => &BUGS[..0],
+        Depth::Full => &BUGS[..],
     };
+    // Each case has as much time, and what those before it left.
+    let all = u32::try_from(cases.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let share = |case: u32| f64::from(case + 1) / f64::from(all);
+    let healthy = play(None, share(0));
+    let played = cases.iter().zip(1..).map(|(bug, case)| (bug, play(Some(*bug), share(case))));
+    let bugs: Vec<BugForecast> = played
+        .filter(|(_, courses)| !courses.is_empty())
+        .map(|(bug, courses)| of_bug(*bug, &courses))
+        .collect();
+    let done = healthy.len() as u64;
     let stages: Vec<StageForecast> = intent
         .plan
         .stages
@@ -192,15 +206,19 @@ pub fn forecast(intent: &Intent<'_>, depth: Depth) -> Forecast {
         seed: intent.seed,
         cohort: sample.cohort,
         simulated: sample.view.devices.len(),
-        runs,
+        runs: done,
         finish: Spread::of(healthy.iter().map(|course| course.finished)),
         stages,
         sites: sample.sites.clone(),
         bugs,
         warnings: Vec::new(),
-        basis: basis(&sample, runs),
+        basis: if runs == 0 { String::new() } else { basis(&sample, done) },
     };
     forecast.warnings = warnings(intent, &forecast, &healthy);
+    if done == 0 && runs > 0 {
+        let sentence = "the plan is too long, or the fleet too large, to be played through in the time there is: nothing is said of when it ends";
+        forecast.warnings.push(sentence.to_owned());
+    }
     forecast
 }
 
@@ -332,7 +350,7 @@ mod tests {
             now: Timestamp::from_millis(1_800_000_000_000),
             seed: 7,
         };
-        forecast(&intent, depth)
+        forecast(&intent, depth, &|_| true)
     }
 
     const STAGED: [Size; 3] = [Size::Count(5), Size::Percent(50.0), Size::Percent(100.0)];

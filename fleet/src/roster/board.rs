@@ -41,6 +41,11 @@ impl Board {
         hung.iter().flat_map(|hung| hung.values().cloned()).collect()
     }
 
+    /// All watched rollouts as they were at the last look; nothing before the first.
+    pub fn hanging(&self) -> Vec<Shared> {
+        self.0.borrow().iter().flat_map(|hung| hung.values().cloned()).collect()
+    }
+
     /// As [`Self::see`], of one that will be watched as soon as it was looked at.
     pub async fn expect(&self, id: &RolloutId) -> Option<Shared> {
         let is_there = |hung: &Option<Hung>| hung.as_ref().is_some_and(|hung| hung.contains_key(id));

@@ -599,13 +599,16 @@ class Operations(Connection):
         )
 
     def create_rollout(
-        self, body: types.NewRollout, *, dry_run: bool | None = None
+        self, body: types.NewRollout, *, dry_run: bool | None = None, forecast: bool | None = None
     ) -> types.RolloutRehearsal | types.Rollout:
         """Begins a rollout, or says what it would do.
 
         :param dry_run: Only says what would happen.
+        :param forecast: Of a dry run: whether it is played through, which takes seconds; who is meant is said in any case.
         """
-        return self._send("POST", "/api/v1/rollouts", json=body, query={"dry_run": dry_run}, read="json")
+        return self._send(
+            "POST", "/api/v1/rollouts", json=body, query={"dry_run": dry_run, "forecast": forecast}, read="json"
+        )
 
     def get_rollout(self, id: str) -> types.Rollout:
         """One rollout."""

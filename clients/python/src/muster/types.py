@@ -1389,6 +1389,28 @@ class DeviceEvent(TypedDict):
     sentence: str
 
 
+class DeviceInRollout(TypedDict):
+    """
+    Where a device stands in an open rollout.
+    """
+
+    code: str
+    model: str
+    next: str
+    """
+    What happens next, or what a person can do.
+    """
+    rollout: str
+    sentence: str
+    since: NotRequired[str | None]
+    stage: str
+    state: str
+    """
+    As in the rollout's own list of devices.
+    """
+    version: str
+
+
 class DeviceStanding(TypedDict):
     """
     Where a device stands, as it is shown with the device.
@@ -2582,6 +2604,11 @@ class Device(TypedDict):
     """
     presence_since: str
     refusal: NotRequired[Reason | None]
+    rollouts: list[DeviceInRollout]
+    """
+    Where it stands in the rollouts that are open and not done with it. In a list only of rollouts of up to 10,000
+    devices.
+    """
     root_version: NotRequired[int | None]
     """
     Version of the root that it trusts, as its last hello said.

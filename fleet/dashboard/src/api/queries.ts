@@ -13,6 +13,7 @@ export interface DeviceFilter {
   presence?: string;
   phase?: string;
   model?: string;
+  bundle?: string;
 }
 
 /** What changes without a log entry (health, counts, world time) is asked for again after this long. */
@@ -94,11 +95,11 @@ export const tagRehearsalQuery = (body: TagMany) =>
   });
 
 /** What a rollout would do, asked of the server itself: the same checks and the same draw as for a real one. */
-export const rehearsalQuery = (body: NewRollout) =>
+export const rehearsalQuery = (body: NewRollout, forecast = true) =>
   queryOptions({
-    queryKey: ["rehearsal", body] as const,
+    queryKey: ["rehearsal", body, forecast] as const,
     queryFn: async ({ signal }) => {
-      const said = await post("/api/v1/rollouts", body, { query: { dry_run: true }, signal });
+      const said = await post("/api/v1/rollouts", body, { query: { dry_run: true, forecast }, signal });
       if (!("cohort" in said)) throw new Error("a rehearsal was answered with a rollout");
       return said;
     },
@@ -106,9 +107,9 @@ export const rehearsalQuery = (body: NewRollout) =>
     gcTime: 60_000,
   });
 
-/** How many devices a selector means, and who they are: a rehearsal of the shortest plan, which takes no time to foresee. */
+/** How many devices a selector means, and who they are: a rehearsal that is not played through. */
 export const countQuery = ({ model, bundle, selector }: Pick<NewRollout, "model" | "bundle" | "selector">) =>
-  rehearsalQuery({ model, bundle, reason: "", selector, stages: [{ name: "all", size: { percent: 100 }, quorum_percent: 100, bake_s: 0, deadline_s: 60 }] });
+  rehearsalQuery({ model, bundle, reason: "", selector, stages: [{ name: "all", size: { percent: 100 }, quorum_percent: 100, bake_s: 0, deadline_s: 60 }] }, false);
 
 /** The log as an auditor reads it: it never moves by itself. */
 export const auditQuery = (subject: string | undefined) =>

@@ -2210,6 +2210,11 @@ export interface components {
             presence_since: components["schemas"]["Time"];
             refusal?: components["schemas"]["Reason"] | null;
             /**
+             * @description Where it stands in the rollouts that are open and not done with it. In a list only of rollouts of up to 10,000
+             *     devices.
+             */
+            rollouts: components["schemas"]["DeviceInRollout"][];
+            /**
              * Format: int64
              * @description Version of the root that it trusts, as its last hello said.
              */
@@ -2250,6 +2255,20 @@ export interface components {
             at: components["schemas"]["Time"];
             kind: string;
             sentence: string;
+        };
+        /** @description Where a device stands in an open rollout. */
+        DeviceInRollout: {
+            code: string;
+            model: string;
+            /** @description What happens next, or what a person can do. */
+            next: string;
+            rollout: string;
+            sentence: string;
+            since?: components["schemas"]["Time"] | null;
+            stage: string;
+            /** @description As in the rollout's own list of devices. */
+            state: string;
+            version: string;
         };
         DeviceNumber: {
             /** Format: int64 */
@@ -2942,6 +2961,11 @@ export interface components {
                 presence: string;
                 presence_since: components["schemas"]["Time"];
                 refusal?: components["schemas"]["Reason"] | null;
+                /**
+                 * @description Where it stands in the rollouts that are open and not done with it. In a list only of rollouts of up to 10,000
+                 *     devices.
+                 */
+                rollouts: components["schemas"]["DeviceInRollout"][];
                 /**
                  * Format: int64
                  * @description Version of the root that it trusts, as its last hello said.
@@ -4926,6 +4950,7 @@ export type Device = components['schemas']['Device'];
 export type DeviceCounts = components['schemas']['DeviceCounts'];
 export type DeviceDetail = components['schemas']['DeviceDetail'];
 export type DeviceEvent = components['schemas']['DeviceEvent'];
+export type DeviceInRollout = components['schemas']['DeviceInRollout'];
 export type DeviceNumber = components['schemas']['DeviceNumber'];
 export type DeviceStanding = components['schemas']['DeviceStanding'];
 export type DeviceTags = components['schemas']['DeviceTags'];
@@ -10955,6 +10980,8 @@ export interface operations {
             query?: {
                 /** @description Only says what would happen. */
                 dry_run?: boolean;
+                /** @description Of a dry run: whether it is played through, which takes seconds; who is meant is said in any case. */
+                forecast?: boolean;
             };
             header?: never;
             path?: never;

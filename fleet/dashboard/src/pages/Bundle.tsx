@@ -92,8 +92,8 @@ function Runs({ bundle }: { bundle: Bundle }) {
         <Note>{say.runsNowhere}</Note>
       ) : (
         <div className="body stack" style={{ gap: 10 }}>
-          <Bar label={bundle.model} parts={spread.map((one, index) => ({ key: one.bundle, label: one.version, value: one.devices, colour: seriesColour(index) }))} />
-          <Link to="/devices" search={{ model: bundle.model }} className="small inline">
+          <Bar label={bundle.model} parts={spread.map((one, index) => ({ key: one.bundle, label: one.version, value: one.devices, colour: seriesColour(index), to: "/devices" as const, search: { bundle: one.bundle } }))} />
+          <Link to="/devices" search={{ bundle: bundle.sha256 }} className="small inline">
             {say.where}
           </Link>
         </div>

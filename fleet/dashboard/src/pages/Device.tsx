@@ -79,9 +79,9 @@ function newestFirst<T extends { at: string }>(events: T[]): T[] {
   return events.toSorted((a, b) => Date.parse(b.at) - Date.parse(a.at));
 }
 
-function Waiting({ device: { waiting_on, refusal, notices = [], slots } }: { device: DeviceDetail }) {
+function Waiting({ device: { waiting_on, refusal, notices = [], slots, rollouts } }: { device: DeviceDetail }) {
   const told = [...notices, ...slots.flatMap((slot) => slot.notice ?? [])];
-  if (waiting_on == null && refusal == null && told.length === 0) return null;
+  if (waiting_on == null && refusal == null && told.length === 0 && rollouts.length === 0) return null;
   return (
     <Panel title={say.waiting} tone={refusal == null ? "warn" : "bad"}>
       <div className="body stack" style={{ gap: 6 }}>

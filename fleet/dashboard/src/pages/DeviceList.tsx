@@ -11,7 +11,7 @@ import { versionOf } from "./version";
 
 const say = text.devices;
 
-export const deviceListPx = 1180;
+export const deviceListPx = 1240;
 
 export const deviceColumns: VirtualColumn<Device>[] = [
   {
@@ -48,7 +48,7 @@ export const deviceColumns: VirtualColumn<Device>[] = [
       </>
     ),
   },
-  { head: say.runs, track: "minmax(110px, 0.8fr)", title: ({ slots }) => slots[0]?.current?.sha256, cell: ({ slots }) => versionOf(slots[0]?.current) },
+  { head: say.runs, track: "minmax(168px, 1fr)", title: ({ slots }) => slots[0]?.current?.sha256, cell: ({ slots }) => versionOf(slots[0]?.current) },
   {
     head: say.provider,
     track: "86px",
@@ -64,10 +64,20 @@ export const deviceColumns: VirtualColumn<Device>[] = [
   {
     head: say.why,
     track: "minmax(260px, 3fr)",
-    title: ({ waiting_on }) => waiting_on?.sentence,
-    cell: ({ waiting_on, refusal, presence, last_seen }) => {
+    title: ({ waiting_on, rollouts }) => waiting_on?.sentence ?? rollouts[0]?.sentence,
+    cell: ({ waiting_on, refusal, rollouts: [rollout], presence, last_seen }) => {
       const sentence = waiting_on?.sentence ?? refusal?.sentence;
       if (sentence !== undefined) return <span className={waiting_on == null ? "soft" : undefined}>{sentence}</span>;
+      if (rollout !== undefined) {
+        return (
+          <>
+            <Link to="/rollouts/$id" params={{ id: rollout.rollout }} className="inline">
+              {rollout.version}
+            </Link>{" "}
+            {rollout.sentence}
+          </>
+        );
+      }
       return <span className="soft">{presence === "offline" ? <Seen at={last_seen} /> : none}</span>;
     },
   },

@@ -3,7 +3,8 @@ import { Button, NativeSelect } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { usePaged } from "../api/paged";
-import { askDevices, deviceCountQuery, devicesKey } from "../api/queries";
+import { askDevices, bundlesQuery, deviceCountQuery, devicesKey } from "../api/queries";
+import { short } from "../format";
 import { Answer } from "../parts/Answer";
 import { Empty } from "../parts/Empty";
 import { PageHead } from "../parts/Panel";
@@ -80,7 +81,24 @@ function Filter({ search, set, children }: { search: DevicesSearch; set: (change
         onChange={(event) => set({ phase: event.currentTarget.value || undefined })}
       />
       <Typed label={text.drift.model} value={search.model} change={(model) => set({ model })} />
+      <Version search={search} set={set} />
       {children}
     </div>
+  );
+}
+
+/** Of the newest bundles; an older one, which a link names, stands by its digest. */
+function Version({ search: { bundle }, set }: { search: DevicesSearch; set: (change: DevicesSearch) => void }) {
+  const { data: bundles = [] } = useQuery(bundlesQuery());
+  const known = bundles.map(({ sha256, model, version }) => ({ value: sha256, label: `${model} ${version}` }));
+  const named = bundle === undefined || known.some(({ value }) => value === bundle) ? [] : [{ value: bundle, label: short(bundle) }];
+  return (
+    <NativeSelect
+      size="xs"
+      label={say.runs}
+      value={bundle ?? ""}
+      data={[{ value: "", label: text.any }, ...named, ...known]}
+      onChange={(event) => set({ bundle: event.currentTarget.value || undefined })}
+    />
   );
 }

@@ -165,8 +165,8 @@ function Models({ models }: { models: ModelSpread[] }) {
                 label: bundle.version,
                 value: bundle.devices,
                 colour: seriesColour(index),
-                to: "/models",
-                search: { model: model.model },
+                to: "/devices",
+                search: { bundle: bundle.bundle },
               }))}
             />
           </div>

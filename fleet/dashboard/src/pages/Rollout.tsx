@@ -2,7 +2,6 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { useState } from "react";
-import { post } from "../api/client";
 import { rolloutQuery } from "../api/queries";
 import type { Rollout, RolloutAction, Stage } from "../api/types";
 import { count, none, short } from "../format";
@@ -17,6 +16,7 @@ import { State } from "../parts/State";
 import { Table } from "../parts/Table";
 import { Ago, Stamp } from "../parts/Time";
 import { text } from "../strings";
+import { actOn } from "./actOn";
 import { actions, moved, whyNot } from "./actions";
 import { Approvals, Forecasted } from "./Foreseen";
 import { Gate, gateAnchor } from "./Gate";
@@ -97,12 +97,7 @@ function Actions({ rollout }: { rollout: Rollout }) {
   const cache = useQueryClient();
   const { done, left } = moved(rollout);
   const act = async (action: RolloutAction, reason: string): Promise<void> => {
-    const now = await post(
-      `/api/v1/rollouts/{id}/${action}`,
-      { reason },
-      // Refused if the rollout moved on since this was drawn: the numbers in the dialog would no longer hold.
-      { path: { id: rollout.id }, headers: { "if-match": `"${rollout.revision}"` } },
-    );
+    const now = await actOn(rollout, action, reason);
     if (now !== undefined) cache.setQueryData(rolloutQuery(rollout.id).queryKey, now);
     await cache.invalidateQueries({ queryKey: ["rollouts"] });
   };

@@ -12,7 +12,7 @@ export const plan = {
     bundle: "Choose a bundle first",
     who: "No device matches: choose others",
     asking: "The server is being asked",
-    refused: "The server refuses this plan: see why above",
+    refused: "The plan cannot start as it is: the reason stands on this page",
   },
 
   bundle: {

@@ -14,6 +14,7 @@ use super::super::parts::{BundleName, Reason, WaitingFor};
 use super::super::problem::Answer;
 use super::super::time::Time;
 use super::waiting::waiting_on;
+use super::within::InRollout;
 use crate::store::devices::Device;
 use crate::store::reports::HealthAt;
 use crate::store::{Control, Telemetry, orders, reports};
@@ -47,6 +48,9 @@ pub(crate) struct DeviceView {
     health: Option<HealthView>,
     /// Why it does not run what it should, if it does not.
     waiting_on: Option<WaitingFor>,
+    /// Where it stands in the rollouts that are open and not done with it. In a list only of rollouts of up to 10,000
+    /// devices.
+    rollouts: Vec<InRollout>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -127,12 +131,17 @@ struct HealthView {
 }
 
 impl DeviceView {
-    pub(super) async fn load(db: &mut Control, telemetry: &mut Telemetry, device: Device) -> Answer<Self> {
+    pub(super) async fn load(
+        db: &mut Control,
+        telemetry: &mut Telemetry,
+        device: Device,
+        rollouts: Vec<InRollout>,
+    ) -> Answer<Self> {
         let order = orders::get(db, &device.id).await?;
         let health = reports::health_of(telemetry, &device.id).await?;
         let identity = Standing::load(db, &device.id).await?;
         let (version, wants) = order.map_or((0, Vec::new()), |order| (order.version, order.wants));
-        Ok(Self::of(device, identity, (version, &wants), health))
+        Ok(Self { rollouts, ..Self::of(device, identity, (version, &wants), health) })
     }
 
     fn of(
@@ -178,6 +187,7 @@ impl DeviceView {
             captures,
             health: health.map(HealthView::from),
             waiting_on,
+            rollouts: Vec::new(),
         }
     }
 }

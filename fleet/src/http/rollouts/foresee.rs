@@ -1,10 +1,12 @@
 //! What a rollout would do, and, once it lives, what was foreseen beside what came.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_protocol::time::Timestamp;
 use serde::Serialize;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::super::problem::{Answer, Code, Problem};
@@ -13,6 +15,10 @@ use crate::rollout::{FleetView, Phase, Rollout, StageEnd};
 
 /// A forecast keeps a core busy for seconds; the others wait.
 static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
+const TURN_WITHIN: Duration = Duration::from_secs(8);
+/// How long a forecast may take: before a start, and where it is all that is asked for.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(2);
+const FULL_WITHIN: Duration = Duration::from_secs(6);
 
 /// A rollout that may never come, with the fleet that it would meet.
 pub(super) struct Question {
@@ -90,30 +96,42 @@ struct BugView {
     stopped_after_p50_s: Option<u64>,
 }
 
-/// Plays it through, off the threads that answer requests.
+/// Plays it through, off the threads that answer requests, for as long as a person waits: with what there was time for.
 pub(super) async fn foresee(question: Question) -> Answer<Forecast> {
-    let busy = |_| Problem::new(Code::Busy, "the forecast did not come").next("repeat in a moment");
-    let turn = ONE_AT_A_TIME.acquire().await;
+    let busy = || Problem::new(Code::Busy, "the forecast did not come").next("repeat in a moment");
+    let limit = match question.depth {
+        Depth::Nobody => return Ok(forecast(&question.intent(), Depth::Nobody, &|_| true)),
+        Depth::Healthy => HEALTHY_WITHIN,
+        Depth::Full => FULL_WITHIN,
+    };
+    let turn = tokio::time::timeout(TURN_WITHIN, ONE_AT_A_TIME.acquire()).await.map_err(|_| busy())?;
     let told = tokio::task::spawn_blocking(move || {
-        let Question { rollout, bundle_bytes, view, now, depth } = question;
+        let began = Instant::now();
+        let within = |share| began.elapsed() < limit.mul_f64(share);
+        forecast(&question.intent(), question.depth, &within)
+    });
+    let told = told.await.map_err(|_| busy());
+    drop(turn);
+    told
+}
+
+impl Question {
+    fn intent(&self) -> Intent<'_> {
+        let Self { rollout, bundle_bytes, view, now, .. } = self;
         let mut seed = [0; 8];
         seed.copy_from_slice(&rollout.bundle.sha256.as_bytes()[..8]);
-        let intent = Intent {
+        Intent {
             model: &rollout.model,
             slot: &rollout.slot,
             bundle: &rollout.bundle,
-            bundle_bytes,
+            bundle_bytes: *bundle_bytes,
             plan: &rollout.plan,
-            view: &view,
-            now,
-            // The same question has the same answer, and another bundle another draw.
+            view,
+            now: *now,
+            // The same question has the same draw, and another bundle another.
             seed: u64::from_be_bytes(seed),
-        };
-        forecast(&intent, depth)
-    });
-    let told = told.await.map_err(busy);
-    drop(turn);
-    told
+        }
+    }
 }
 
 impl ForecastView {

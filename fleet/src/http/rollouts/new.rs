@@ -72,6 +72,13 @@ pub(super) struct NewQuery {
     /// Only says what would happen.
     #[serde(default)]
     dry_run: bool,
+    /// Of a dry run: whether it is played through, which takes seconds; who is meant is said in any case.
+    #[serde(default = "yes")]
+    forecast: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What a rollout would do.
@@ -141,7 +148,11 @@ pub(super) async fn create(
     let view = Arc::new(view);
     let drawn = drawn(&checked, &view)?;
     let doubts = checked.plan.check_against(&view).map_err(|error| refused(&checked.plan, &error))?;
-    let depth = if query.dry_run { Depth::Full } else { Depth::Healthy };
+    let depth = match (query.dry_run, query.forecast) {
+        (true, true) => Depth::Full,
+        (true, false) => Depth::Nobody,
+        (false, _) => Depth::Healthy,
+    };
     let question = Question {
         rollout: rollout.clone(),
         bundle_bytes: checked.bundle_bytes,
@@ -149,10 +160,12 @@ pub(super) async fn create(
         now: moment.world_at,
         depth,
     };
-    let mut foreseen = foresee(question).await?;
-    foreseen.warnings.extend(doubts.into_iter().map(|doubt| doubt.sentence));
+    let mut foreseen = foresee(question).await;
+    if let Ok(foreseen) = &mut foreseen {
+        foreseen.warnings.extend(doubts.into_iter().map(|doubt| doubt.sentence));
+    }
     if query.dry_run {
-        return Ok(Json(rehearse(&checked, &drawn, &foreseen)).into_response());
+        return Ok(Json(rehearse(&checked, &drawn, &foreseen?)).into_response());
     }
     let mut tx = app.fleet.store.write().await?;
     // Somebody may have begun it since we looked; nothing else that we checked can become dangerous.
@@ -162,7 +175,10 @@ pub(super) async fn create(
         Actor::Person { .. } | Actor::Engine => acting.for_log(),
     };
     task::create(&mut tx, &rollout, actor, moment).await?;
-    forecasts::put(&mut tx, &rollout.id, &foreseen).await?;
+    // A rollout waits for no forecast: without one, there is nothing to compare it with later.
+    if let Ok(foreseen) = &foreseen {
+        forecasts::put(&mut tx, &rollout.id, foreseen).await?;
+    }
     if let Some(wished) = &checked.alias {
         let BundleRef { path, sha256 } = &rollout.bundle;
         let sentence = format!("{wished} was {path} ({sha256}) when the rollout was made");

@@ -93,12 +93,15 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Lives until it ends, or until so many looks were taken.
-    pub(super) fn live(mut self, looks: u32) -> Course {
+    /// Lives until it ends, or until so many looks were taken. None if there is no time for it any more.
+    pub(super) fn live(mut self, looks: u32, in_time: impl Fn() -> bool) -> Option<Course> {
         let mut course = Course::default();
-        let Some(mut rollout) = self.rollout.take() else { return course };
+        let Some(mut rollout) = self.rollout.take() else { return Some(course) };
         let mut now = self.begun;
         for _ in 0..looks {
+            if !in_time() {
+                return None;
+            }
             self.show(now);
             let answer = advance(&rollout, &self.members, &self.view, now);
             rollout.apply(&mut self.members, &answer);
@@ -145,7 +148,7 @@ impl<'a> World<'a> {
             })
             .collect();
         self.measure(&mut course, now);
-        course
+        Some(course)
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sums of weights above zero")]
