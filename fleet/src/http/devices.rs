@@ -196,7 +196,7 @@ async fn list(
     let read = devices::list(&mut db, &filter, &paging.page()?).await?;
     let (shown, next) = paging.cut(read, Device::key)?;
     let mut items = Vec::with_capacity(shown.len());
-    let mut told = within::told(&app, &sight, shown.iter().map(|device| &device.id), within::LISTED_MAX);
+    let mut told = within::told(&app, &sight, &shown.iter().map(|device| &device.id), within::LISTED_MAX);
     let mut telemetry = app.fleet.store.read_telemetry().await?;
     for device in shown {
         let rollouts = told.remove(&device.id).unwrap_or_default();
@@ -223,7 +223,7 @@ async fn number(
     params(("id" = String, Path)),
     responses((status = 200, body = DeviceDetail), (status = 404, body = ProblemBody)))]
 async fn get(State(app): State<App>, sight: Sight, Id(id): Id<DeviceId>) -> Answer<Json<DeviceDetail>> {
-    let mut told = within::told(&app, &sight, std::iter::once(&id), usize::MAX);
+    let mut told = within::told(&app, &sight, &std::iter::once(&id), usize::MAX);
     let rollouts = told.remove(&id).unwrap_or_default();
     let mut db = app.fleet.store.read().await?;
     let mut telemetry = app.fleet.store.read_telemetry().await?;

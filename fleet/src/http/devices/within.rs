@@ -35,7 +35,7 @@ pub(super) struct InRollout {
 pub(super) fn told<'a>(
     app: &App,
     sight: &Sight,
-    devices: impl Iterator<Item = &'a DeviceId> + Clone,
+    devices: &(impl Iterator<Item = &'a DeviceId> + Clone),
     members_max: usize,
 ) -> BTreeMap<DeviceId, Vec<InRollout>> {
     let now = app.fleet.clocks.world.now();
