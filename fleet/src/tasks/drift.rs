@@ -61,6 +61,8 @@ struct Known {
     due: BTreeSet<Seat>,
     /// Who runs what, as of the last whole sweep, and of the one under way.
     running: Option<Running>,
+    /// The bundles of it.
+    run: BTreeSet<Digest>,
     sweep: Sweep,
 }
 
@@ -116,6 +118,10 @@ impl Watchers {
         more |= sweep(tasks, known).await?;
         let moment = tasks.clocks.moment();
         for (bundle, group) in &mut known.groups {
+            // A last pane or label of a bundle that was withdrawn says nothing of what answers now.
+            if known.running.is_some() && !known.run.contains(bundle) {
+                continue;
+            }
             let Some(monitored) = self.monitored(tasks, bundle).await? else { continue };
             labels::look(tasks, *bundle, &monitored.manifest, group, moment).await?;
             // Whoever has not been read yet would contradict the others, and a look at all boxes costs more than one at some.
@@ -321,9 +327,10 @@ async fn sweep(tasks: &Tasks, known: &mut Known) -> Result<bool, TaskError> {
     }
     let bundles: BTreeSet<Digest> = running.keys().map(|(bundle, _)| *bundle).collect();
     known.groups.retain(|bundle, _| bundles.contains(bundle));
-    for bundle in bundles {
-        known.groups.entry(bundle).or_default();
+    for bundle in &bundles {
+        known.groups.entry(*bundle).or_default();
     }
+    known.run = bundles;
     known.due.retain(|seat| running.contains_key(&(seat.bundle, seat.device.clone())));
     known.running = Some(running);
     if !gone.is_empty() {

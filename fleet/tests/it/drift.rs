@@ -8,12 +8,12 @@ use muster_fleet::drift::{Incident, Kind, Site, Watch};
 use muster_fleet::fleet::Fleet;
 use muster_fleet::retrain::{Approval, Guards, LabelPolicy, Policy, RolloutPolicy};
 use muster_fleet::store::watches::{self, Seat};
-use muster_fleet::store::{NewestFirst, Page, Saved, incidents, log, policies, windows};
+use muster_fleet::store::{NewestFirst, Page, Saved, devices, incidents, log, policies, windows};
 use muster_protocol::drift::{Counter, Counts};
-use muster_protocol::ids::{DeviceId, Digest, SlotName};
+use muster_protocol::ids::{BootId, DeviceId, Digest, SlotName};
 use muster_protocol::message::up::{BundleRef, Phase, ProviderUse, Running, SlotState};
 use muster_protocol::message::{
-    Health, LabelBlock, Message as _, ModelStats, Pane, Provider, Report, State, VERSION,
+    Capabilities, Health, Hello, LabelBlock, Message as _, ModelStats, Pane, Provider, Report, State, VERSION,
 };
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Up;
@@ -27,6 +27,31 @@ use crate::server::Server;
 const DAY: Duration = Duration::from_hours(24);
 /// Half of the reference's standard deviation is 144.
 const SD: f32 = 289.0;
+
+/// So many boxes that run nothing: who runs what is asked of them page by page.
+async fn crowd(fleet: &Fleet) {
+    let mut tx = fleet.store.write().await.unwrap();
+    for n in 0..600_u16 {
+        let mut id = [9; 16];
+        id[..2].copy_from_slice(&n.to_be_bytes());
+        let hello = Hello {
+            v: VERSION,
+            boot: BootId::mint(id),
+            connection: 1,
+            name: format!("crowd-{n}"),
+            site: "crowd".parse().unwrap(),
+            agent_version: "1".to_owned(),
+            capabilities: Capabilities::default(),
+            order_version: 0,
+            root: None,
+            certificate_expires: None,
+            facts: None,
+            key: None,
+        };
+        devices::hello(&mut tx, &DeviceId::mint(id), &hello, Timestamp::from_seconds(1)).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+}
 
 /// One pane a window, so that each report closes one.
 fn bundle() -> Bundle {
@@ -48,6 +73,8 @@ struct Ward {
     start: Timestamp,
     reports: u64,
     seed: u32,
+    /// What it said last.
+    state: State,
 }
 
 impl Ward {
@@ -87,7 +114,17 @@ impl Ward {
         device.say(Up::State, state.to_json()).await;
         device.ack().await;
         let start = server.fleet.clocks.world.now().floor_to(DAY).minus(DAY * 60);
-        Self { device, bundle: bundle.sha256(), start, reports: 0, seed: u32::from(n) }
+        Self { device, bundle: bundle.sha256(), start, reports: 0, seed: u32::from(n), state }
+    }
+
+    /// Its slot is empty from now on.
+    async fn withdraw(&mut self) {
+        self.state.sequence += 1;
+        for slot in &mut self.state.slots {
+            (slot.phase, slot.current) = (Phase::Empty, None);
+        }
+        self.device.say(Up::State, self.state.to_json()).await;
+        self.device.ack().await;
     }
 
     fn day(&self, day: u32) -> Timestamp {
@@ -353,6 +390,7 @@ async fn drift_is_not_confused_by_late_repeated_and_strange_panes_and_jumping_cl
 async fn drift_of_the_answers_is_found_by_their_labels() {
     let dir = tempfile::tempdir().unwrap();
     let (server, _, mut wards) = prepared(dir.path()).await;
+    crowd(&server.fleet).await;
     // 400 answers of 0.1 a day; as many come true, and then three times as many.
     for day in 0..5 {
         let came = if day < 3 { 40.0 } else { 120.0 };
@@ -378,5 +416,16 @@ async fn drift_of_the_answers_is_found_by_their_labels() {
             (said(fleet, "trigger.accepted").await == 1).then_some(())
         })
         .await;
+
+    for ward in &mut wards {
+        ward.withdraw().await;
+    }
+    let closed = async |fleet: &Fleet| incidents_in(fleet, "open").await.is_empty().then_some(());
+    server.until("nobody runs it any more", closed).await;
+    // Its last pane comes late, and its labels are as bad as they were.
+    wards[0].live(5, 0.0).await;
+    wards[0].read(&server, 5).await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(said(&server.fleet, "incident.opened").await, 1, "what nobody runs is not judged");
     server.stop().await;
 }

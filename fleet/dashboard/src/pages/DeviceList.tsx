@@ -11,7 +11,7 @@ import { versionOf } from "./version";
 
 const say = text.devices;
 
-export const deviceListPx = 1240;
+export const deviceListPx = 1180;
 
 export const deviceColumns: VirtualColumn<Device>[] = [
   {

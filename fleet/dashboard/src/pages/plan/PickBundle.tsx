@@ -1,10 +1,14 @@
 // Step one: which bundle. Newest first; what cannot be rolled out says why.
 import { NativeSelect } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { useState } from "react";
-import type { Bundle } from "../../api/types";
+import { rolloutsQuery } from "../../api/queries";
+import type { Bundle, RolloutSummary } from "../../api/types";
 import { bytes, plural } from "../../format";
 import { Act } from "../../parts/Act";
 import { Note, Panel } from "../../parts/Panel";
+import { State } from "../../parts/State";
 import { Table } from "../../parts/Table";
 import { Ago } from "../../parts/Time";
 import type { NewRolloutSearch } from "../../search";
@@ -23,6 +27,8 @@ export function PickBundle({ bundles, search, pick }: PickBundleProps) {
   const models = [...new Set(bundles.map(({ model }) => model))].toSorted();
   const [model, setModel] = useState(chosen?.model ?? models[0] ?? "");
   const shown = bundles.filter((bundle) => bundle.model === model).toSorted((a, b) => Date.parse(b.created) - Date.parse(a.created));
+  // The newest first: what became of a bundle the last time.
+  const { data: past = [] } = useQuery(rolloutsQuery);
   return (
     <Panel
       title={text.plan.steps.bundle}
@@ -35,7 +41,7 @@ export function PickBundle({ bundles, search, pick }: PickBundleProps) {
         rowKey={(bundle) => bundle.sha256}
         columns={[
           { head: text.models.version, cell: (bundle) => <span className="strong">{bundle.version}</span> },
-          { head: text.models.description, wide: true, cell: (bundle) => bundle.description },
+          { head: text.models.description, wide: true, cell: (bundle) => <Told bundle={bundle} past={past.find(({ bundle: { sha256 } }) => sha256 === bundle.sha256)} /> },
           { head: text.models.signer, cell: (bundle) => text.models.signers[bundle.signer] ?? bundle.signer },
           { head: text.models.created, cell: (bundle) => <Ago at={bundle.created} /> },
           { head: text.models.size, right: true, cell: (bundle) => bytes(bundle.size_bytes) },
@@ -47,6 +53,22 @@ export function PickBundle({ bundles, search, pick }: PickBundleProps) {
         ]}
       />
     </Panel>
+  );
+}
+
+/** A bundle that was sent back is offered, but not as if nothing had been. */
+function Told({ bundle: { description }, past }: { bundle: Bundle; past: RolloutSummary | undefined }) {
+  if (past?.phase.is !== "rolled_back" && past?.phase.is !== "rolling_back") return description;
+  return (
+    <>
+      {description}
+      <span className="block small">
+        <State is="rolled_back" tone="bad" />{" "}
+        <Link to="/rollouts/$id" params={{ id: past.id }} className="inline">
+          {past.phase.reason?.sentence ?? past.reason}
+        </Link>
+      </span>
+    </>
   );
 }
 
