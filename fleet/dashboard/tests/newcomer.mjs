@@ -1,5 +1,6 @@
 // Walks the way of somebody who sees the dashboard for the first time, at a running `make demo`, and times each question:
 // which boxes run a version, why does a box wait, stop that rollout. By what is on the screen alone; no address is typed.
+// The fleet is frozen first: the only other version there is, the stale one, would be sent back by its gate within seconds.
 //
 //   BASE_URL=http://127.0.0.1:8480 npm run newcomer
 import { chromium } from "playwright-core";
@@ -45,8 +46,23 @@ try {
     return `${await rows.count()} rows for "${version.replace(/\s+/g, " ")}"`;
   });
 
-  let boxWaits = "";
-  await ask("Start a rollout of which most boxes wait for the first", async () => {
+  const reasoned = async (confirm, reason) => {
+    const dialog = page.getByRole("dialog");
+    await dialog.getByRole("textbox", { name: "Reason" }).fill(reason);
+    await click(dialog.getByRole("button", { name: confirm }));
+    await dialog.waitFor({ state: "detached" });
+  };
+
+  await ask("Keep every box as it is for now", async () => {
+    await click(page.getByRole("link", { name: "Settings" }).first());
+    await click(page.getByRole("button", { name: "Freeze the whole fleet" }));
+    await reasoned(/^Freeze/, "a first look");
+    const told = page.getByText(/whole fleet is frozen|fleet is frozen/i).first();
+    await told.waitFor();
+    return told.innerText();
+  });
+
+  await ask("Start a rollout all the same", async () => {
     await click(page.getByRole("link", { name: "Rollouts" }).first());
     await click(page.getByRole("link", { name: /new rollout/i }).or(page.getByRole("button", { name: /new rollout/i })).first());
     await click(page.locator("main button:not([data-disabled])", { hasText: "Choose" }).last());
@@ -70,23 +86,28 @@ try {
 
   await ask("Why is this box waiting?", async () => {
     await click(page.getByRole("link", { name: "Devices", exact: true }).first());
-    const waiting = page.locator("main .vrow", { hasText: "must pass its gate first" }).first();
+    const waiting = page.locator("main .vrow", { hasText: /frozen/i }).first();
     await waiting.waitFor();
     await click(waiting.getByRole("link").first());
-    const why = page.locator(".panel", { hasText: "Why it waits" });
+    const why = page.locator(".panel", { hasText: "Why it waits" }).getByText(/frozen/i).first();
     await why.waitFor();
-    boxWaits = (await why.innerText()).replace(/\s+/g, " ");
-    return boxWaits;
+    return (await why.innerText()).replace(/\s+/g, " ");
   });
 
   await ask("Stop that rollout", async () => {
     await click(page.locator(".panel", { hasText: "Why it waits" }).getByRole("link").first());
     await click(page.getByRole("button", { name: "Abort" }));
-    await page.getByRole("dialog").getByRole("textbox").fill("a first look is over");
-    await click(page.getByRole("dialog").getByRole("button", { name: "Abort" }));
-    await page.getByRole("dialog").waitFor({ state: "detached" });
-    await page.locator(".page-head", { hasText: /Abort/ }).waitFor();
-    return (await page.locator(".page-head").innerText()).replace(/\s+/g, " ").slice(0, 120);
+    await reasoned("Abort", "a first look is over");
+    const head = page.locator(".page-head", { hasText: /Abort(ed|ing)/ });
+    await head.waitFor();
+    return (await head.innerText()).replace(/\s+/g, " ").slice(0, 80);
+  });
+
+  await ask("Let boxes move again", async () => {
+    await click(page.getByRole("button", { name: "Thaw" }).first());
+    await reasoned("Thaw", "a first look is over");
+    await page.getByRole("button", { name: "Thaw" }).waitFor({ state: "detached" });
+    return "the notice is gone";
   });
 } finally {
   if (process.env.SCREENSHOT) await page.screenshot({ path: process.env.SCREENSHOT, fullPage: true });

@@ -101,6 +101,15 @@ function Waiting({ device: { waiting_on, refusal, notices = [], slots, rollouts 
             {waiting_on.next != null && waiting_on.next !== "" && <span className="soft"> {`${text.rollout.next}: ${waiting_on.next}`}</span>}
           </p>
         )}
+        {rollouts.map((rollout) => (
+          <p key={rollout.rollout}>
+            <Link to="/rollouts/$id" params={{ id: rollout.rollout }} className="inline">
+              {say.inRollout(rollout.model, rollout.version, rollout.stage)}
+            </Link>{" "}
+            {rollout.sentence}
+            <span className="soft"> {`${text.rollout.next}: ${rollout.next}`}</span>
+          </p>
+        ))}
       </div>
     </Panel>
   );
