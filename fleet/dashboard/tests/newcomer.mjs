@@ -3,14 +3,11 @@
 // The fleet is frozen first: the only other version there is, the stale one, would be sent back by its gate within seconds.
 //
 //   BASE_URL=http://127.0.0.1:8480 npm run newcomer
-import { chromium } from "playwright-core";
+import { launch } from "./launch.mjs";
 
 const base = process.env.BASE_URL ?? "http://127.0.0.1:8480";
 const waitMs = 20_000;
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
+const browser = await launch();
 const page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
 page.setDefaultTimeout(waitMs);
 

@@ -19,20 +19,10 @@ const say = text.settings.notifications;
 export function Mail() {
   const asked = useQuery(mailQuery);
   const [tried, setTried] = useState<{ of: string; test: MailTest } | null>(null);
-  const [trying, setTrying] = useState<string | null>(null);
-  const [failure, setFailure] = useState<string | null>(null);
-  const cache = useQueryClient();
-  const test = async (list: MailList): Promise<void> => {
+  const { trying, failure, run } = useTrying("mail");
+  const test = (list: MailList): Promise<void> => {
     const of = listName(list);
-    setTrying(of);
-    setFailure(null);
-    try {
-      setTried({ of, test: await post("/api/v1/mail/test", { project: list.project ?? null }, {}) });
-    } catch (cause) {
-      setFailure(cause instanceof Error ? cause.message : String(cause));
-    }
-    setTrying(null);
-    await cache.invalidateQueries({ queryKey: ["mail"] });
+    return run(of, async () => setTried({ of, test: await post("/api/v1/mail/test", { project: list.project ?? null }, {}) }));
   };
   return (
     <Panel title={say.mail.title} aside={say.mail.hint}>
@@ -130,6 +120,25 @@ function Tried({ of, test: { taken, why, items } }: { of: string; test: MailTest
   );
 }
 
+/** Something that is sent without a dialog: what is under way, why it failed, and a new look at what it changes. */
+function useTrying(topic: "mail" | "webhooks"): { trying: string | null; failure: string | null; run: (what: string, act: () => Promise<unknown>) => Promise<void> } {
+  const [trying, setTrying] = useState<string | null>(null);
+  const [failure, setFailure] = useState<string | null>(null);
+  const cache = useQueryClient();
+  const run = async (what: string, act: () => Promise<unknown>): Promise<void> => {
+    setTrying(what);
+    setFailure(null);
+    try {
+      await act();
+    } catch (cause) {
+      setFailure(cause instanceof Error ? cause.message : String(cause));
+    }
+    setTrying(null);
+    await cache.invalidateQueries({ queryKey: [topic] });
+  };
+  return { trying, failure, run };
+}
+
 function listName({ project }: MailList): string {
   return project ?? say.mail.everything;
 }
@@ -169,17 +178,9 @@ export function Webhooks() {
 
 function Undelivered({ hook }: { hook: string }) {
   const asked = useQuery(undeliveredQuery(hook));
-  const [failure, setFailure] = useState<string | null>(null);
-  const cache = useQueryClient();
-  const retry = async (entry: number): Promise<void> => {
-    setFailure(null);
-    try {
-      await post("/api/v1/webhooks/{name}/undelivered/{entry}/retry", undefined, { path: { name: hook, entry } });
-    } catch (cause) {
-      setFailure(cause instanceof Error ? cause.message : String(cause));
-    }
-    await cache.invalidateQueries({ queryKey: ["webhooks"] });
-  };
+  const { failure, run } = useTrying("webhooks");
+  const retry = (entry: number): Promise<void> =>
+    run(String(entry), () => post("/api/v1/webhooks/{name}/undelivered/{entry}/retry", undefined, { path: { name: hook, entry } }));
   return (
     <Answer of={asked} rows={2}>
       {(events) => (
