@@ -185,6 +185,12 @@ export const text = {
     effect: (scope: string) => `Rollouts go on in ${scope}, at once and as far as their plans, windows and gates allow.`,
     theFleet: "the whole fleet",
     holds: "Held up by a freeze",
+    act: "Freeze",
+    actOn: (site: string) => `Freeze ${site}`,
+    fleetAct: "Freeze the whole fleet",
+    effectFleet: (devices: number) => `Nothing more is asked of or permitted to ${plural(devices, "device")} until somebody thaws. What was permitted before goes on; rollbacks wait too.`,
+    effectSite: (site: string) => `Nothing more is asked of or permitted to the devices in ${site} until somebody thaws. What was permitted before goes on; rollbacks wait too.`,
+    already: "It is frozen already",
   },
 
   rollouts: {

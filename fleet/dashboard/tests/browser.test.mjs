@@ -93,6 +93,38 @@ test("a freeze stands on every page until it is thawed, by keyboard, in a narrow
   }
 });
 
+test("the site of a box is frozen where the box is looked at", async () => {
+  const { context, page, errors } = await open("light", "/devices");
+  try {
+    await settled(page);
+    const free = page.locator("main .vrow", { hasNotText: "er-3" }).locator('a[href^="/devices/"]').first();
+    await free.click();
+    await page.waitForURL(/\/devices\/[^?]+/);
+    await settled(page);
+    const freeze = page.locator(".page-head").getByRole("button", { name: /^Freeze / });
+    const site = (await freeze.innerText()).replace("Freeze ", "").trim();
+    await freeze.press("Enter");
+    await page.getByRole("dialog").getByText(`devices in ${site}`).waitFor();
+    assert.deepEqual(await violations(page), [], "axe on the question");
+    await page.keyboard.type("looking into it");
+    await page.getByRole("dialog").getByRole("button", { name: `Freeze ${site}` }).press("Enter");
+    const frozen = page.getByRole("region", { name: "Freeze" }).locator(".frozen").filter({ hasText: "looking into it" });
+    await frozen.getByText(`${site} is frozen`).waitFor({ timeout: waitMs });
+    assert.equal(await freeze.getAttribute("aria-disabled"), "true", "it is frozen already");
+    await picture(page, "device-frozen");
+    await page.goto(`${base}/devices?site=${site}`, { waitUntil: "domcontentloaded" });
+    await settled(page);
+    await page.locator(".page-head").getByRole("button", { name: `Freeze ${site}` }).waitFor();
+    await frozen.getByRole("button", { name: "Thaw" }).press("Enter");
+    await page.getByRole("dialog").getByRole("textbox", { name: "Reason" }).fill("looked into");
+    await page.getByRole("dialog").getByRole("button", { name: "Thaw" }).press("Enter");
+    await frozen.waitFor({ state: "detached", timeout: waitMs });
+    assert.deepEqual(errors, []);
+  } finally {
+    await context.close();
+  }
+});
+
 async function drawn(page) {
   await page.locator('svg[role="img"] rect').first().waitFor({ timeout: waitMs });
   await page.locator(".chart canvas").first().waitFor({ timeout: waitMs });

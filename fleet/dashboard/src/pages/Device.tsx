@@ -5,6 +5,7 @@ import { deviceQuery } from "../api/queries";
 import type { BundleName, DeviceDetail, Health, Slot } from "../api/types";
 import { bytes, duration, none, percent, short } from "../format";
 import { Answer } from "../parts/Answer";
+import { FreezeSite } from "../parts/Freeze";
 import { Log } from "../parts/Log";
 import { Note, PageHead, Panel } from "../parts/Panel";
 import { State } from "../parts/State";
@@ -44,7 +45,9 @@ export function Device() {
                 )}
               </>
             }
-          />
+          >
+            <FreezeSite site={device.site} />
+          </PageHead>
           <div className="stack">
             <Suspect device={device} />
             <Waiting device={device} />

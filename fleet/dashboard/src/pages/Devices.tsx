@@ -7,6 +7,7 @@ import { askDevices, bundlesQuery, deviceCountQuery, devicesKey } from "../api/q
 import { short } from "../format";
 import { Answer } from "../parts/Answer";
 import { Empty } from "../parts/Empty";
+import { FreezeSite } from "../parts/Freeze";
 import { PageHead } from "../parts/Panel";
 import { Typed } from "../parts/Typed";
 import { VirtualTable } from "../parts/VirtualTable";
@@ -28,6 +29,7 @@ export function Devices() {
   return (
     <>
       <PageHead title={say.title}>
+        {search.site !== undefined && <FreezeSite site={search.site} />}
         <Bulk search={search} rows={rows} />
       </PageHead>
       <Filter search={search} set={set}>

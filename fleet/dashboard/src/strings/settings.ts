@@ -27,16 +27,6 @@ export const settings = {
     devices: "Devices",
     effect: (site: string) => `Holds from now on for every rollout in ${site}; a switch that was permitted before goes on.`,
   },
-  freezes: {
-    title: "Freeze",
-    hint: "Hands out nothing until somebody thaws",
-    fleet: "Freeze the whole fleet",
-    site: "Freeze",
-    siteOf: (site: string) => `Freeze ${site}`,
-    effectFleet: (devices: number) => `Nothing more is asked of or permitted to ${plural(devices, "device")} until somebody thaws. What was permitted before goes on; rollbacks wait too.`,
-    effectSite: (site: string) => `Nothing more is asked of or permitted to the devices in ${site} until somebody thaws. What was permitted before goes on.`,
-    already: "It is frozen already",
-  },
   policies: {
     title: "Retraining policies",
     none: "No policy: nothing retrains by itself. muster policy set makes one.",

@@ -1,10 +1,11 @@
 // What holds for the whole fleet: rules of sites, freezes, policies, who may join, who is told, what is kept.
 import { Link } from "@tanstack/react-router";
+import { FreezeFleet } from "../../parts/Freeze";
 import { PageHead } from "../../parts/Panel";
 import { text } from "../../strings";
 import { Checkup } from "./Checkup";
 import { Enrolments } from "./Enrolments";
-import { FreezeFleet, Sites } from "./Sites";
+import { Sites } from "./Sites";
 import { Leases } from "./Leases";
 import { Mail, Webhooks } from "./Notifications";
 import { Policies } from "./Policies";

@@ -1,17 +1,16 @@
-// What each site allows, and freezing one of them or all.
+// What each site allows, and freezing one of them.
 import { Button, Modal, NativeSelect, NumberInput, Textarea, TextInput } from "@mantine/core";
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
-import { post, put } from "../../api/client";
-import { freezesQuery, overviewQuery } from "../../api/queries";
+import { put } from "../../api/client";
 import { useSites } from "../../api/sites";
 import type { Site, SiteHours } from "../../api/types";
 import { stamp } from "../../format";
 import { Act } from "../../parts/Act";
 import { Answer } from "../../parts/Answer";
+import { FreezeSite } from "../../parts/Freeze";
 import { Note, Panel } from "../../parts/Panel";
-import { ReasonDialog } from "../../parts/ReasonDialog";
 import { Table } from "../../parts/Table";
 import { useNow } from "../../shell/now";
 import { text } from "../../strings";
@@ -44,7 +43,7 @@ export function Sites() {
                   cell: (site) => (
                     <span className="row" style={{ flexWrap: "nowrap" }}>
                       <Act label={text.settings.edit} describe={text.settings.editOf(site.site)} whyNot={null} onClick={() => setEditing(site)} />
-                      <FreezeSite site={site.site} />
+                      <FreezeSite site={site.site} label={text.freeze.act} />
                     </span>
                   ),
                 },
@@ -129,39 +128,4 @@ function Rules({ site, onClose }: { site: Site; onClose: () => void }) {
 
 function linesOf(lines: string): string[] {
   return lines.split("\n").map((line) => line.trim()).filter((line) => line !== "");
-}
-
-export function FreezeFleet() {
-  const devices = useQuery(overviewQuery).data?.devices.total ?? 0;
-  return <Freeze site={undefined} label={text.settings.freezes.fleet} effect={text.settings.freezes.effectFleet(devices)} />;
-}
-
-function FreezeSite({ site }: { site: string }) {
-  return <Freeze site={site} label={text.settings.freezes.site} effect={text.settings.freezes.effectSite(site)} />;
-}
-
-function Freeze({ site, label, effect }: { site: string | undefined; label: string; effect: string }) {
-  const [asking, setAsking] = useState(false);
-  const cache = useQueryClient();
-  const { data: freezes = [] } = useQuery(freezesQuery);
-  const frozen = freezes.some((freeze) => (freeze.site ?? undefined) === site);
-  const title = site === undefined ? label : text.settings.freezes.siteOf(site);
-  return (
-    <>
-      <Act label={label} describe={title} danger whyNot={frozen ? text.settings.freezes.already : null} onClick={() => setAsking(true)} />
-      {asking && (
-        <ReasonDialog
-          title={title}
-          effect={effect}
-          confirm={title}
-          danger
-          act={async (reason) => {
-            await post("/api/v1/freezes", { ...(site === undefined ? {} : { site }), reason }, {});
-            await cache.invalidateQueries({ queryKey: ["freezes"] });
-          }}
-          onClose={() => setAsking(false)}
-        />
-      )}
-    </>
-  );
 }
