@@ -1,5 +1,6 @@
 //! Rollouts: begin one, look at it, act on it. The engine itself runs in a task; here people meet it.
 
+mod beside;
 mod evidence;
 mod foresee;
 mod journal;

@@ -114,7 +114,7 @@ fn hold(phase: &Phase) -> Hold {
 }
 
 /// Whether the device is, or is about to be, part of it.
-fn wants(other: &Contender<'_>, id: &DeviceId, device: &DeviceView) -> bool {
+pub fn wants(other: &Contender<'_>, id: &DeviceId, device: &DeviceView) -> bool {
     match other.members.get(id).map(|member| &member.progress) {
         // It has nothing for this device, so it takes nothing from it either.
         Some(Progress::Excluded { .. } | Progress::Returned { .. }) => false,

@@ -166,21 +166,17 @@ pub struct BugForecast {
 /// at its end by then is left out.
 pub fn forecast(intent: &Intent<'_>, depth: Depth, within: &dyn Fn(f64) -> bool) -> Forecast {
     let sample = Sample::of(intent);
-    let most = match depth {
-        Depth::Nobody => 0,
-        Depth::Healthy => 400_000,
-        Depth::Full => 1_000_000,
-    };
     // Work is devices × looks × runs; the more devices, the fewer runs say as much.
-    let runs = (most / (sample.view.devices.len().max(1) as u64 * 150)).clamp(RUNS_MIN, RUNS_MAX);
-    let runs = if depth == Depth::Nobody { 0 } else { runs };
+    let at_most =
+        |work: u64| (work / (sample.view.devices.len().max(1) as u64 * 150)).clamp(RUNS_MIN, RUNS_MAX);
+    let (runs, cases) = match depth {
+        Depth::Nobody => (0, &BUGS[..0]),
+        Depth::Healthy => (at_most(400_000), &BUGS[..0]),
+        Depth::Full => (at_most(1_000_000), &BUGS[..]),
+    };
     let play = |bug: Option<Bug>, share: f64| -> Vec<Course> {
         let world = |run: u64| World::new(intent, &sample, bug, intent.seed ^ (run << 32));
         (0..runs).map_while(|run| world(run).live(LOOKS_MAX, || within(share))).collect()
-    };
-    let cases = match depth {
-        Depth::Nobody | Depth::Healthy => &BUGS[..0],
-        Depth::Full => &BUGS[..],
     };
     // Each case has as much time, and what those before it left.
     let all = u32::try_from(cases.len()).unwrap_or(u32::MAX).saturating_add(1);
@@ -324,6 +320,16 @@ mod tests {
     use super::*;
 
     fn foresee(devices: u32, sizes: &[Size], edit: impl Fn(&mut Plan), depth: Depth) -> Forecast {
+        foresee_within(devices, sizes, edit, depth, &|_| true)
+    }
+
+    fn foresee_within(
+        devices: u32,
+        sizes: &[Size],
+        edit: impl Fn(&mut Plan),
+        depth: Depth,
+        within: &dyn Fn(f64) -> bool,
+    ) -> Forecast {
         let mut plan = plan(sizes);
         edit(&mut plan);
         let old = BundleRef { path: "bundles/er/1.json".parse().unwrap(), sha256: Digest::of(b"1") };
@@ -350,7 +356,7 @@ mod tests {
             now: Timestamp::from_millis(1_800_000_000_000),
             seed: 7,
         };
-        forecast(&intent, depth, &|_| true)
+        forecast(&intent, depth, within)
     }
 
     const STAGED: [Size; 3] = [Size::Count(5), Size::Percent(50.0), Size::Percent(100.0)];
@@ -389,6 +395,19 @@ mod tests {
             "{:?}",
             told.warnings
         );
+    }
+
+    #[test]
+    fn where_time_is_over_it_says_what_it_knows() {
+        let none = foresee_within(60, &STAGED, |_| {}, Depth::Full, &|_| false);
+        assert_eq!((none.runs, none.finish, none.bugs.len()), (0, Spread::default(), 0));
+        assert!(none.cohort == 60 && none.warnings.iter().any(|said| said.contains("too long")), "{none:?}");
+        // The first case has a fifth of the time, and each bug as much again: so there is enough for the first alone.
+        let healthy = foresee_within(60, &STAGED, |_| {}, Depth::Full, &|share| share < 0.3);
+        assert!(healthy.runs > 0 && healthy.finish.p50_s.is_some() && healthy.bugs.is_empty(), "{healthy:?}");
+        let nobody = foresee(60, &STAGED, |_| {}, Depth::Nobody);
+        assert_eq!((nobody.runs, nobody.cohort), (0, 60));
+        assert!(!nobody.warnings.iter().any(|said| said.contains("too long")), "{:?}", nobody.warnings);
     }
 
     #[test]

@@ -61,12 +61,11 @@ struct Known {
     due: BTreeSet<Seat>,
     /// Who runs what, as of the last whole sweep, and of the one under way.
     running: Option<Running>,
-    /// The bundles of it.
-    run: BTreeSet<Digest>,
     sweep: Sweep,
 }
 
-type Running = BTreeMap<(Digest, DeviceId), SiteName>;
+/// The boxes that run a bundle, and where they stand.
+type Running = BTreeMap<Digest, BTreeMap<DeviceId, SiteName>>;
 
 #[derive(Debug, Default)]
 struct Sweep {
@@ -119,7 +118,7 @@ impl Watchers {
         let moment = tasks.clocks.moment();
         for (bundle, group) in &mut known.groups {
             // A last pane or label of a bundle that was withdrawn says nothing of what answers now.
-            if known.running.is_some() && !known.run.contains(bundle) {
+            if known.running.as_ref().is_some_and(|running| !running.contains_key(bundle)) {
                 continue;
             }
             let Some(monitored) = self.monitored(tasks, bundle).await? else { continue };
@@ -286,7 +285,7 @@ impl Watchers {
 }
 
 fn site_of(known: &Known, seat: &Seat) -> Option<SiteName> {
-    known.running.as_ref()?.get(&(seat.bundle, seat.device.clone())).cloned()
+    known.running.as_ref()?.get(&seat.bundle)?.get(&seat.device).cloned()
 }
 
 /// Asks some more boxes what they run. After a whole round, those that do not run a bundle any more say nothing of it.
@@ -299,7 +298,8 @@ async fn sweep(tasks: &Tasks, known: &mut Known) -> Result<bool, TaskError> {
     for device in found {
         let slots = device.state.iter().flat_map(|state| &state.slots).take(limits::SLOTS_MAX);
         for bundle in slots.filter_map(|slot| slot.current.as_ref()).map(|current| current.bundle.sha256) {
-            known.sweep.running.insert((bundle, device.id.clone()), device.site.clone());
+            let boxes = known.sweep.running.entry(bundle).or_default();
+            boxes.insert(device.id.clone(), device.site.clone());
         }
     }
     if full {
@@ -311,8 +311,9 @@ async fn sweep(tasks: &Tasks, known: &mut Known) -> Result<bool, TaskError> {
     let mut gone: Vec<Seat> = Vec::new();
     for (bundle, group) in &mut known.groups {
         let before = group.seats.len();
+        let boxes = running.get(bundle);
         group.seats.retain(|(device, slot), held| {
-            let site = running.get(&(*bundle, device.clone()));
+            let site = boxes.and_then(|boxes| boxes.get(device));
             match (site, &mut held.stand) {
                 (Some(site), Some(stand)) if stand.site != *site => {
                     stand.site = site.clone();
@@ -325,13 +326,11 @@ async fn sweep(tasks: &Tasks, known: &mut Known) -> Result<bool, TaskError> {
         });
         group.changed |= group.seats.len() != before;
     }
-    let bundles: BTreeSet<Digest> = running.keys().map(|(bundle, _)| *bundle).collect();
-    known.groups.retain(|bundle, _| bundles.contains(bundle));
-    for bundle in &bundles {
+    known.groups.retain(|bundle, _| running.contains_key(bundle));
+    for bundle in running.keys() {
         known.groups.entry(*bundle).or_default();
     }
-    known.run = bundles;
-    known.due.retain(|seat| running.contains_key(&(seat.bundle, seat.device.clone())));
+    known.due.retain(|seat| running.get(&seat.bundle).is_some_and(|boxes| boxes.contains_key(&seat.device)));
     known.running = Some(running);
     if !gone.is_empty() {
         let mut tx = tasks.store.write().await?;

@@ -19,7 +19,7 @@ use super::super::parts::BundleName;
 use super::super::plan::{PlanBody, refused};
 use super::super::problem::{Answer, Code, Problem, ProblemBody};
 use super::foresee::{ForecastView, Question, SpreadView, foresee};
-use super::{RolloutView, show};
+use super::{RolloutView, beside, show};
 use crate::mint;
 use crate::rollout::draw;
 use crate::rollout::forecast::{Depth, Forecast};
@@ -163,6 +163,7 @@ pub(super) async fn create(
     let mut foreseen = foresee(question).await;
     if let Ok(foreseen) = &mut foreseen {
         foreseen.warnings.extend(doubts.into_iter().map(|doubt| doubt.sentence));
+        foreseen.warnings.extend(beside::doubts(&app, &rollout, &view));
     }
     if query.dry_run {
         return Ok(Json(rehearse(&checked, &drawn, &foreseen?)).into_response());

@@ -137,6 +137,32 @@ async fn a_bundle_is_rolled_out_in_a_slot_once_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_rehearsal_says_what_else_wants_the_same_devices() {
+    let (api, old, new) = fleet().await;
+    let open = begin(&api, &new).await["id"].as_str().unwrap().to_owned();
+    let warnings = async |priority: u16| {
+        let mut body = rollout_of(&old.sha256().to_string());
+        body["priority"] = priority.into();
+        let rehearsed = api.post("/api/v1/rollouts?dry_run=true&forecast=false", &body).await;
+        assert_eq!(rehearsed.status, 200, "{}", rehearsed.text());
+        let warnings = rehearsed.json()["forecast"]["warnings"].clone();
+        let warnings: Vec<String> = serde_json::from_value(warnings).unwrap();
+        warnings.into_iter().filter(|said| said.contains(&open)).collect::<Vec<_>>()
+    };
+    let said = warnings(900).await;
+    assert!(
+        said.len() == 1 && said[0].ends_with("wants 3 of these devices: this one takes them over"),
+        "{said:?}"
+    );
+    let said = warnings(0).await;
+    assert!(
+        said.len() == 1 && said[0].contains("goes first by its priority: 3 of these devices wait"),
+        "{said:?}"
+    );
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn people_act_on_what_they_saw() {
     let (api, _, new) = fleet().await;
     let rollout = begin(&api, &new).await;
