@@ -203,7 +203,7 @@ fn answer(
         if body.trim_ascii().is_empty() {
             continue;
         }
-        let request = oip::parse(&body, None, model.signature())
+        let request = oip::parse(oip::Body::of(&body, None), model.signature())
             .map_err(|source| EvalError::Request { line, source })?;
         let before = processor_time(ClockId::ProcessCPUTime);
         let outputs =

@@ -4,6 +4,7 @@
 //! once, at this edge; whoever holds a [`Request`] may rely on its names, types, shapes and finite numbers.
 
 mod binary;
+mod body;
 mod data;
 mod element;
 mod malformed;
@@ -13,6 +14,7 @@ mod rest;
 mod tensor;
 
 pub(crate) use binary::write as binary_form;
+pub use body::Body;
 pub use malformed::Malformed;
 pub use request::{Form, ID_BYTES_MAX, Request, Wanted};
 pub(crate) use request::{Offered, OfferedRequest, Payload};

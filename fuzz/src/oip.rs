@@ -3,7 +3,7 @@
 
 use muster_protocol::manifest::{Datatype, Signature, Tensor};
 
-use crate::oip::{self, Form, NamedTensor, Wanted};
+use crate::oip::{self, Body, Form, NamedTensor, Wanted};
 
 fn signature(inputs: &[(&str, Datatype, &[i64])]) -> Signature {
     let tensor = |&(name, datatype, shape): &(&str, Datatype, &[i64])| Tensor {
@@ -28,7 +28,7 @@ pub fn request(data: &[u8]) -> bool {
     };
     let header = u16::from_le_bytes([*low, *high]);
     let json_bytes = (header != u16::MAX).then_some(u64::from(header));
-    let Ok(request) = oip::parse(body, json_bytes, &signature) else { return false };
+    let Ok(request) = oip::parse(Body::of(body, json_bytes), &signature) else { return false };
 
     assert!(request.id.as_ref().is_none_or(|id| !id.is_empty() && id.len() <= oip::ID_BYTES_MAX));
     assert_eq!(request.inputs.len(), signature.inputs.len(), "an input is missing or there twice");

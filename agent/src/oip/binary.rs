@@ -6,6 +6,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use muster_protocol::manifest::Datatype;
 
+use super::body::Words;
 use super::element::Element;
 use super::{Values, each};
 
@@ -53,6 +54,33 @@ pub(super) fn read(bytes: &[u8], datatype: Datatype, count: usize) -> Result<Val
         Datatype::Fp64 => Values::Fp64(elements(bytes)?),
         Datatype::Bytes => Values::Bytes(texts(bytes, count)?),
     })
+}
+
+/// The same of bytes that lie as numbers of four bytes do: those are not copied.
+pub(super) fn take(words: Words, datatype: Datatype, count: usize) -> Result<Values, Unfit> {
+    if Some(words.bytes().len()) != datatype.element_bytes().and_then(|size| count.checked_mul(size)) {
+        return read(words.bytes(), datatype, count);
+    }
+    let taken = match datatype {
+        Datatype::Fp32 => words.into_vec().map(Values::Fp32),
+        Datatype::Int32 => words.into_vec().map(Values::Int32),
+        Datatype::Uint32 => words.into_vec().map(Values::Uint32),
+        Datatype::Bool
+        | Datatype::Uint8
+        | Datatype::Uint16
+        | Datatype::Uint64
+        | Datatype::Int8
+        | Datatype::Int16
+        | Datatype::Int64
+        | Datatype::Fp16
+        | Datatype::Bf16
+        | Datatype::Fp64
+        | Datatype::Bytes => Err(words),
+    };
+    match taken {
+        Ok(values) => values.first_not_finite().map_or(Ok(values), |at| Err(Unfit::NotFinite(at))),
+        Err(words) => read(words.bytes(), datatype, count),
+    }
 }
 
 /// Bytes of the binary form.
@@ -125,6 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::oip::Body;
 
     #[test]
     fn elements_lie_as_the_protocol_says() {
@@ -193,6 +222,30 @@ mod tests {
         Datatype::Fp64,
         Datatype::Bytes,
     ];
+
+    /// However it is cut, and with JSON of whatever length before it.
+    #[test]
+    fn a_tensor_that_is_taken_is_the_one_that_would_be_read() {
+        let floats: Vec<u8> = (0..9000_u32).flat_map(|n| f32::from_bits(n * 8191).to_le_bytes()).collect();
+        for datatype in DATATYPES {
+            for (length, cut) in [(0, 1), (3, 1), (4, 4), (24, 5), (30, 7), (36_000, 4096), (35_999, 5003)] {
+                let bytes = &floats[..length];
+                let mut body = Body::with_capacity(Some(5), 5 + length);
+                for piece in [b"12345", bytes].concat().chunks(cut) {
+                    body.push(piece);
+                }
+                assert_eq!((body.json.as_slice(), body.tensors.bytes()), (b"12345".as_slice(), bytes));
+                for count in [length / datatype.element_bytes().unwrap_or(4), 1, usize::MAX] {
+                    let again = Body::of(bytes, Some(0)).tensors;
+                    assert_eq!(take(again, datatype, count), read(bytes, datatype, count), "{datatype:?}");
+                }
+                let count = length / datatype.element_bytes().unwrap_or(4);
+                assert_eq!(take(body.tensors, datatype, count), read(bytes, datatype, count), "{datatype:?}");
+            }
+        }
+        let nan = [1.0, f32::NAN].map(f32::to_le_bytes).concat();
+        assert_eq!(take(Body::of(&nan, Some(0)).tensors, Datatype::Fp32, 2), Err(Unfit::NotFinite(1)));
+    }
 
     proptest! {
         /// Whatever is read is written back byte for byte, so nothing is guessed and nothing is left over.

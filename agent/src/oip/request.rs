@@ -8,6 +8,7 @@ use muster_protocol::manifest::{Signature, Tensor as Declared};
 use serde_json::value::RawValue;
 
 use super::binary::{self, Unfit};
+use super::body::Words;
 use super::data;
 use super::malformed::Malformed;
 use super::{NamedTensor, Tensor, Values};
@@ -67,6 +68,8 @@ pub(crate) enum Payload<'a> {
     Json(&'a RawValue),
     /// In the protocol's binary form.
     Binary(&'a [u8]),
+    /// The same, alone.
+    Whole(Words),
     /// Typed already, or the first element that does not fit.
     Typed(Result<Values, usize>),
 }
@@ -135,11 +138,18 @@ fn checked(input: Offered<'_>, declared: &Declared) -> Result<Tensor, Malformed>
     let dimensions: Option<Vec<usize>> = shape.iter().map(|&length| usize::try_from(length).ok()).collect();
     let dimensions = dimensions.unwrap_or_default();
     let count = dimensions.iter().try_fold(1_usize, |product, &length| product.checked_mul(length));
-    let looked_at = matches!(payload, Payload::Binary(_));
+    let wanted = count.unwrap_or(usize::MAX);
+    let looked_at = matches!(payload, Payload::Binary(_) | Payload::Whole(_));
+    let unfit = |unfit, found| unfit_bytes(unfit, &name, &shape, found, declared);
     let values = match payload {
         Payload::None => return Err(Malformed::NoData { name }),
-        Payload::Binary(bytes) => binary::read(bytes, declared.datatype, count.unwrap_or(usize::MAX))
-            .map_err(|unfit| unfit_bytes(unfit, &name, &shape, bytes.len(), declared))?,
+        Payload::Binary(bytes) => {
+            binary::read(bytes, declared.datatype, wanted).map_err(|why| unfit(why, bytes.len()))?
+        }
+        Payload::Whole(words) => {
+            let found = words.bytes().len();
+            binary::take(words, declared.datatype, wanted).map_err(|why| unfit(why, found))?
+        }
         Payload::Json(data) => {
             data::values(data, declared.datatype).map_err(|index| element(&name, index, declared))?
         }

@@ -14,19 +14,20 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::Values;
+use super::body::{Body, Words};
 use super::malformed::Malformed;
 use super::request::{Form, Offered, OfferedRequest, Payload, Request, Wanted};
 
-/// Reads a body. `json_bytes` is the request's header `Inference-Header-Content-Length`, where it has one. Unknown
-/// fields and parameters are ignored, as the protocol asks.
-pub fn parse(body: &[u8], json_bytes: Option<u64>, signature: &Signature) -> Result<Request, Malformed> {
-    let Some(header) = json_bytes else { return mixed(body, &[], signature) };
-    if header == 0 {
-        return only_tensor(body, signature);
+/// Reads a body. Unknown fields and parameters are ignored, as the protocol asks.
+pub fn parse(body: Body, signature: &Signature) -> Result<Request, Malformed> {
+    let Body { header, json, tensors } = body;
+    match header {
+        Some(0) => only_tensor(tensors, signature),
+        Some(header) if (json.len() as u64) < header => {
+            Err(Malformed::LongHeader { header, body: json.len() })
+        }
+        Some(_) | None => mixed(&json, tensors, signature),
     }
-    let split = usize::try_from(header).ok().and_then(|at| body.split_at_checked(at));
-    let (json, tensors) = split.ok_or(Malformed::LongHeader { header, body: body.len() })?;
-    mixed(json, tensors, signature)
 }
 
 #[derive(Deserialize)]
@@ -67,22 +68,34 @@ struct Parameters {
     timeout: Option<u64>,
 }
 
-fn mixed(json: &[u8], tensors: &[u8], signature: &Signature) -> Result<Request, Malformed> {
+fn mixed(json: &[u8], tensors: Words, signature: &Signature) -> Result<Request, Malformed> {
     let raw: RawRequest<'_> = serde_json::from_slice(json).map_err(|error| explain(json, error))?;
     let parameters = raw.parameters.unwrap_or_default();
     let form = form(parameters.binary_data_output.unwrap_or(false));
     let timeout = parameters.timeout.filter(|&micros| micros > 0).map(Duration::from_micros);
-    let inputs = offered(raw.inputs, tensors)?;
+    let in_binary = raw.inputs.iter().filter(|input| input.binary_data_size().is_some());
+    let (whole, several) =
+        if in_binary.count() == 1 { (Some(tensors), Words::default()) } else { (None, tensors) };
+    let inputs = offered(raw.inputs, whole, several.bytes())?;
     let outputs = raw.outputs.unwrap_or_default().into_iter().map(|output| wanted(output, form));
     let outputs = outputs.collect::<Result<_, _>>()?;
     OfferedRequest { id: raw.id, inputs, outputs, form, timeout }.check(signature)
 }
 
-/// Gives each input its part of the tensors, which lie in the order of the inputs.
-fn offered<'a>(raw: Vec<RawInput<'a>>, mut tensors: &'a [u8]) -> Result<Vec<Offered<'a>>, Malformed> {
-    let found = tensors.len();
-    let sizes = |input: &RawInput<'_>| input.parameters.as_ref()?.binary_data_size;
-    let expected = raw.iter().filter_map(sizes).try_fold(0_u64, u64::checked_add);
+impl RawInput<'_> {
+    fn binary_data_size(&self) -> Option<u64> {
+        self.parameters.as_ref()?.binary_data_size
+    }
+}
+
+/// Gives each input its part of the tensors, which lie in the order of the inputs; or the only one that has some all.
+fn offered<'a>(
+    raw: Vec<RawInput<'a>>,
+    mut whole: Option<Words>,
+    mut several: &'a [u8],
+) -> Result<Vec<Offered<'a>>, Malformed> {
+    let found = whole.as_ref().map_or(several.len(), |whole| whole.bytes().len());
+    let expected = raw.iter().filter_map(RawInput::binary_data_size).try_fold(0_u64, u64::checked_add);
     if expected != u64::try_from(found).ok() {
         let expected =
             expected.map_or_else(|| "more than any machine holds".to_owned(), |sum| sum.to_string());
@@ -99,10 +112,10 @@ fn offered<'a>(raw: Vec<RawInput<'a>>, mut tensors: &'a [u8]) -> Result<Vec<Offe
             (Some(data), None) => Payload::Json(data),
             (Some(_), Some(_)) => return Err(Malformed::TwiceData { name }),
             (None, Some(size)) => {
-                let at = usize::try_from(size).unwrap_or(usize::MAX).min(tensors.len());
-                let (own, rest) = tensors.split_at(at);
-                tensors = rest;
-                Payload::Binary(own)
+                let at = usize::try_from(size).unwrap_or(usize::MAX).min(several.len());
+                let (own, rest) = several.split_at(at);
+                several = rest;
+                whole.take().map_or(Payload::Binary(own), Payload::Whole)
             }
         };
         inputs.push(Offered { name, datatype, shape, payload });
@@ -127,7 +140,7 @@ fn form(binary: bool) -> Form {
 }
 
 /// The shape is the model's, its one free dimension as long as the bytes make it; the answer is binary too.
-fn only_tensor(body: &[u8], signature: &Signature) -> Result<Request, Malformed> {
+fn only_tensor(tensor: Words, signature: &Signature) -> Result<Request, Malformed> {
     let [declared] = signature.inputs.as_slice() else {
         return Err(Malformed::RawInputs(signature.inputs.len()));
     };
@@ -141,14 +154,14 @@ fn only_tensor(body: &[u8], signature: &Signature) -> Result<Request, Malformed>
         .try_fold(1_i64, |all, &one| all.checked_mul(one));
     let fixed = fixed.filter(|&fixed| fixed > 0 && free <= 1).ok_or_else(unclear)?;
     // A text is the whole body, without a length before it.
-    let text = (declared.datatype == Datatype::Bytes).then(|| match str::from_utf8(body) {
+    let text = (declared.datatype == Datatype::Bytes).then(|| match str::from_utf8(tensor.bytes()) {
         Ok(text) => Ok(Values::Bytes(vec![text.to_owned()])),
         Err(_) => Err(0),
     });
-    let elements = declared.datatype.element_bytes().map_or(1, |size| body.len() / size);
+    let elements = declared.datatype.element_bytes().map_or(1, |size| tensor.bytes().len() / size);
     let length = i64::try_from(elements).map_err(|_| unclear())? / fixed;
     let shape = declared.shape.iter().map(|&own| if own < 0 { length } else { own }).collect();
-    let payload = text.map_or(Payload::Binary(body), Payload::Typed);
+    let payload = text.map_or(Payload::Whole(tensor), Payload::Typed);
     let datatype = declared.datatype.as_str().to_owned();
     let inputs = vec![Offered { name: name.clone(), datatype, shape, payload }];
     OfferedRequest { inputs, form: Form::Binary, ..OfferedRequest::default() }.check(signature)
@@ -192,7 +205,7 @@ mod tests {
         let body = format!(
             r#"{{"id":"a","inputs":[{{"name":"k","shape":[1],"datatype":"INT64","data":[7]}},{x}]}}"#
         );
-        parse(body.as_bytes(), None, &signature())
+        parse(Body::of(body.as_bytes(), None), &signature())
     }
 
     fn refuse(x: &str, expect: &str) {
@@ -256,7 +269,7 @@ mod tests {
     #[test]
     fn the_frame_is_checked_too() {
         let check = |body: &str, expect: &str| {
-            let error = parse(body.as_bytes(), None, &signature()).unwrap_err().to_string();
+            let error = parse(Body::of(body.as_bytes(), None), &signature()).unwrap_err().to_string();
             assert!(error.contains(expect), "{body}: {error}");
         };
         check("", "not an inference request");
@@ -271,7 +284,7 @@ mod tests {
 
     fn both(header: &str, tensors: &[u8]) -> Result<Request, Malformed> {
         let body = [header.as_bytes(), tensors].concat();
-        parse(&body, Some(header.len() as u64), &signature())
+        parse(Body::of(&body, Some(header.len() as u64)), &signature())
     }
 
     const K: &str = r#"{"name":"k","shape":[1],"datatype":"INT64","parameters":{"binary_data_size":8}}"#;
@@ -324,7 +337,7 @@ mod tests {
         check(twice, &[0; 16], "two forms");
         let wide = x("8").replace("[1,2]", "[4611686018427387904,2]");
         check(&wide, &[0; 16], "18446744073709551615 bytes");
-        let error = parse(b"{}", Some(3), &signature()).unwrap_err().to_string();
+        let error = parse(Body::of(b"{}", Some(3)), &signature()).unwrap_err().to_string();
         assert!(error.contains("Inference-Header-Content-Length is 3, but the body has 2 bytes"), "{error}");
     }
 
@@ -336,7 +349,7 @@ mod tests {
             Signature { inputs: vec![x], outputs: signature().outputs }
         };
         let check = |datatype, shape: &[i64], body: &[u8], expect: Result<(&[usize], Values), &str>| match (
-            parse(body, Some(0), &declared(datatype, shape)),
+            parse(Body::of(body, Some(0)), &declared(datatype, shape)),
             expect,
         ) {
             (Ok(request), Ok((shape, values))) => {
@@ -354,7 +367,7 @@ mod tests {
         check(Datatype::Uint8, &[-1, 0], &[1], Err("cannot tell the shape"));
         check(Datatype::Uint8, &[-1], &[], Err("no rows"));
         check(Datatype::Bytes, &[1], &[0xff], Err("element 0 of input 'x' is not a BYTES"));
-        let two = parse(&[0], Some(0), &signature()).unwrap_err().to_string();
+        let two = parse(Body::of(&[0], Some(0)), &signature()).unwrap_err().to_string();
         assert!(two.contains("one input; this one has 2"), "{two}");
     }
 
@@ -366,7 +379,7 @@ mod tests {
                 {{"name":"k","shape":[1],"datatype":"INT64","data":[7]}},
                 {{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}}]}}"#
             );
-            parse(body.as_bytes(), None, &signature()).unwrap().timeout
+            parse(Body::of(body.as_bytes(), None), &signature()).unwrap().timeout
         };
         assert_eq!(timeout("1500"), Some(Duration::from_micros(1500)));
         assert_eq!(timeout("0"), None);

@@ -76,7 +76,8 @@ impl Intake {
         })
     }
 
-    async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Received, Refusal> {
+    /// Room for what is promised, and how much that is.
+    fn expect(&self, headers: &HeaderMap) -> Result<(usize, OwnedSemaphorePermit), Refusal> {
         // What was compressed has come out by now, and lost this header.
         if let Some(other) = headers.get(header::CONTENT_ENCODING).filter(|value| *value != "identity") {
             let shown: String = String::from_utf8_lossy(other.as_bytes()).chars().take(40).collect();
@@ -86,19 +87,29 @@ impl Intake {
         }
         let promised =
             headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let mut held = self.hold(promised.unwrap_or(0))?;
-        let mut bytes = Vec::with_capacity(promised.unwrap_or(0));
+        let promised = promised.unwrap_or(0);
+        Ok((promised, self.hold(promised)?))
+    }
+
+    /// Reads to the end.
+    async fn read(
+        &self,
+        mut body: Body,
+        mut held: OwnedSemaphorePermit,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<Held, Refusal> {
+        let mut all = 0_usize;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Refusal::bad("the body could not be read to its end"))?;
             let Ok(data) = frame.into_data() else { continue };
-            let all = bytes.len().saturating_add(data.len());
+            all = all.saturating_add(data.len());
             if all > self.bytes_max {
                 return Err(too_large(self.bytes_max));
             }
             self.hold_more(&mut held, all)?;
-            bytes.extend_from_slice(&data);
+            take(&data);
         }
-        Ok(Received { bytes, held: Arc::new(held) })
+        Ok(Arc::new(held))
     }
 }
 
@@ -117,7 +128,7 @@ pub(super) type Held = Arc<OwnedSemaphorePermit>;
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) bytes: Vec<u8>,
-    pub(super) held: Held,
+    _held: Held,
 }
 
 impl<S: Sync> FromRequest<S> for Received
@@ -127,13 +138,38 @@ where
     type Rejection = Refusal;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Refusal> {
-        let (parts, body) = request.into_parts();
-        Intake::from_ref(state).read(&parts.headers, body).await
+        let intake = Intake::from_ref(state);
+        let (promised, held) = intake.expect(request.headers())?;
+        let mut bytes = Vec::with_capacity(promised);
+        let held = intake.read(request.into_body(), held, |piece| bytes.extend_from_slice(piece)).await?;
+        Ok(Self { bytes, _held: held })
+    }
+}
+
+/// An inference request, and its room.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) body: oip::Body,
+    pub(super) held: Held,
+}
+
+impl<S: Sync> FromRequest<S> for Asked
+where
+    Intake: FromRef<S>,
+{
+    type Rejection = Refusal;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Refusal> {
+        let intake = Intake::from_ref(state);
+        let (promised, held) = intake.expect(request.headers())?;
+        let mut body = oip::Body::with_capacity(json_bytes(request.headers())?, promised);
+        let held = intake.read(request.into_body(), held, |piece| body.push(piece)).await?;
+        Ok(Self { body, held })
     }
 }
 
 /// What the request says of where its JSON ends.
-pub(super) fn json_bytes(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
+fn json_bytes(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
     let Some(value) = headers.get(JSON_BYTES) else { return Ok(None) };
     let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let shown = || String::from_utf8_lossy(value.as_bytes()).chars().take(40).collect();
@@ -141,15 +177,10 @@ pub(super) fn json_bytes(headers: &HeaderMap) -> Result<Option<u64>, Malformed> 
 }
 
 /// Reads a whole body.
-pub(super) async fn parse(
-    bytes: Vec<u8>,
-    json_bytes: Option<u64>,
-    serving: Arc<Serving>,
-    held: &Held,
-) -> Result<Request, Refusal> {
-    let json = json_bytes.unwrap_or(u64::MAX).min(bytes.len() as u64);
-    let parse = move || oip::parse(&bytes, json_bytes, &serving.manifest.signature);
-    Ok(aside_if(json > BYTES_AT_ONCE, held, parse).await??)
+pub(super) async fn parse(body: oip::Body, serving: Arc<Serving>, held: &Held) -> Result<Request, Refusal> {
+    let much = body.json_len() as u64 > BYTES_AT_ONCE;
+    let parse = move || oip::parse(body, &serving.manifest.signature);
+    Ok(aside_if(much, held, parse).await??)
 }
 
 /// The answer to an inference request; tensors go out as they lie in memory.
@@ -236,14 +267,12 @@ impl hyper::body::Body for Pieces {
 mod tests {
     use super::*;
 
-    async fn read(
-        intake: &Intake,
-        headers: &[(&'static str, &str)],
-        body: Body,
-    ) -> Result<Received, Refusal> {
-        let headers =
-            headers.iter().map(|&(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
-        intake.read(&headers.collect(), body).await
+    async fn read(intake: &Intake, headers: &[(&'static str, &str)], body: Body) -> Result<Asked, Refusal> {
+        let mut request = axum::extract::Request::new(body);
+        for &(name, value) in headers {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        Asked::from_request(request, intake).await
     }
 
     fn in_pieces(count: usize, length: usize) -> Body {
@@ -255,7 +284,10 @@ mod tests {
         let intake = Intake::new(4096, 4096);
         let check = async |headers: &[(&'static str, &str)], body, expect: Result<usize, u16>| {
             let found = read(&intake, headers, body).await;
-            assert_eq!(found.map(|body| body.bytes.len()).map_err(|refusal| refusal.status.as_u16()), expect);
+            assert_eq!(
+                found.map(|asked| asked.body.len()).map_err(|refusal| refusal.status.as_u16()),
+                expect
+            );
         };
         check(&[], in_pieces(4, 1024), Ok(4096)).await;
         check(&[], in_pieces(5, 1000), Err(413)).await;

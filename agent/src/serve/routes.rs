@@ -17,7 +17,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 use tower_http::decompression::RequestDecompressionLayer;
 
-use super::body::{self, Intake, Received};
+use super::body::{self, Asked, Intake, Received};
 use super::error::Refusal;
 use super::house::{Desk, Word};
 use super::slots::Slots;
@@ -145,22 +145,16 @@ async fn model_version_ready(
     say_ready(&app, &model, Some(&version))
 }
 
-async fn model_infer(
-    State(app): State<Shared>,
-    Path(model): Path<String>,
-    headers: HeaderMap,
-    body: Received,
-) -> Answer {
-    answer(&app, &model, None, &headers, body).await
+async fn model_infer(State(app): State<Shared>, Path(model): Path<String>, asked: Asked) -> Answer {
+    answer(&app, &model, None, asked).await
 }
 
 async fn model_version_infer(
     State(app): State<Shared>,
     Path((model, version)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Received,
+    asked: Asked,
 ) -> Answer {
-    answer(&app, &model, Some(&version), &headers, body).await
+    answer(&app, &model, Some(&version), asked).await
 }
 
 async fn config(State(app): State<Shared>, Path(model): Path<String>) -> Answer {
@@ -295,16 +289,9 @@ fn say_ready(app: &App, name: &str, version: Option<&str>) -> Answer {
     Ok(axum::Json(json!({ "name": name, "ready": true })).into_response())
 }
 
-async fn answer(
-    app: &App,
-    name: &str,
-    version: Option<&str>,
-    headers: &HeaderMap,
-    Received { bytes, held }: Received,
-) -> Answer {
-    let json_bytes = body::json_bytes(headers)?;
+async fn answer(app: &App, name: &str, version: Option<&str>, Asked { body, held }: Asked) -> Answer {
     // Its room is held until the answer is there; the body itself goes as soon as it is read.
-    let read = |serving| body::parse(bytes, json_bytes, serving, &held);
+    let read = |serving| body::parse(body, serving, &held);
     let answered = infer::infer(&app.slots, name, version, None, read).await?;
     body::answer(name, answered, &held).await
 }

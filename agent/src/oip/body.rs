@@ -1,0 +1,103 @@
+//! A body as it comes, piece by piece: its JSON, and behind that its tensors, which lie as numbers of four bytes do.
+//!
+//! So a tensor that is alone becomes its vector without being copied again, and the copy that there is has been made while
+//! the rest was still on its way.
+
+use bytemuck::Pod;
+
+/// JSON, and the tensors behind it.
+#[derive(Debug)]
+pub struct Body {
+    /// Where the JSON ends, as the request's header `Inference-Header-Content-Length` says; none: nowhere.
+    pub(super) header: Option<u64>,
+    pub(super) json: Vec<u8>,
+    pub(super) tensors: Words,
+}
+
+impl Body {
+    /// Of so many bytes in all, which is only what is promised.
+    pub fn with_capacity(header: Option<u64>, bytes: usize) -> Self {
+        let json = json_bytes(header).min(bytes);
+        Self { header, json: Vec::with_capacity(json), tensors: Words::with_capacity(bytes - json) }
+    }
+
+    /// One that is there already.
+    pub fn of(bytes: &[u8], header: Option<u64>) -> Self {
+        let mut body = Self::with_capacity(header, bytes.len());
+        body.push(bytes);
+        body
+    }
+
+    pub fn push(&mut self, piece: &[u8]) {
+        let json = json_bytes(self.header).saturating_sub(self.json.len()).min(piece.len());
+        let (json, tensors) = piece.split_at(json);
+        self.json.extend_from_slice(json);
+        self.tensors.push(tensors);
+    }
+
+    pub fn len(&self) -> usize {
+        self.json.len() + self.tensors.bytes().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of it that are JSON.
+    pub fn json_len(&self) -> usize {
+        self.json.len()
+    }
+}
+
+fn json_bytes(header: Option<u64>) -> usize {
+    header.map_or(usize::MAX, |header| usize::try_from(header).unwrap_or(usize::MAX))
+}
+
+/// Bytes at an address where a number of four bytes may lie.
+#[derive(Debug, Default)]
+pub(crate) struct Words {
+    /// The last one may be no whole number yet; zeros stand for what is missing of it.
+    words: Vec<u32>,
+    bytes: usize,
+}
+
+const WORD: usize = size_of::<u32>();
+
+impl Words {
+    fn with_capacity(bytes: usize) -> Self {
+        Self { words: Vec::with_capacity(bytes.div_ceil(WORD)), bytes: 0 }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.words).split_at(self.bytes).0
+    }
+
+    /// By way of a small block that stays in the nearest cache: room to copy into would have to be filled with zeros first.
+    fn push(&mut self, piece: &[u8]) {
+        let missing = self.words.len() * WORD - self.bytes;
+        let (first, piece) = piece.split_at(missing.min(piece.len()));
+        let begun: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
+        for (place, byte) in begun.iter_mut().skip(self.bytes).zip(first) {
+            *place = *byte;
+        }
+        let mut block = [0_u32; 1024];
+        for part in piece.chunks(size_of_val(&block)) {
+            let (filled, _) = block.split_at_mut(part.len().div_ceil(WORD));
+            if let Some(last) = filled.last_mut() {
+                *last = 0;
+            }
+            bytemuck::cast_slice_mut::<u32, u8>(filled).split_at_mut(part.len()).0.copy_from_slice(part);
+            self.words.extend_from_slice(filled);
+        }
+        self.bytes += first.len() + piece.len();
+    }
+
+    /// Itself, if numbers of this type lie like its own and it holds whole ones.
+    pub(super) fn into_vec<T: Pod>(self) -> Result<Vec<T>, Self> {
+        let Self { words, bytes } = self;
+        if bytes % WORD != 0 {
+            return Err(Self { words, bytes });
+        }
+        bytemuck::allocation::try_cast_vec(words).map_err(|(_, words)| Self { words, bytes })
+    }
+}
