@@ -143,8 +143,9 @@ peers: ## Make the environment of the tools that drift is measured against: Evid
 bench-drift: peers ## Measure what drift costs a box, beside whylogs on the same table
 	@cargo bench --quiet --profile fast --package muster-protocol --bench drift
 
-drift-campaign: python peers ## Show that drift does not cry wolf, beside Evidently and NannyML on the same streams
+drift-campaign: python peers ## Show that drift does not cry wolf: beside Evidently and NannyML on the same streams, and on whole fleets through their years
 	@cargo bench --quiet --profile fast --package muster-protocol --bench campaign
+	@cargo bench --quiet --profile fast --package muster-fleet --bench years
 
 release: ## Build the release binaries and say what they need and weigh
 	@cross/release.sh

@@ -14,8 +14,12 @@
 
 #[path = "campaign/device.rs"]
 mod device;
+#[path = "campaign/learn.rs"]
+mod learn;
 #[path = "drift/noise.rs"]
 mod noise;
+#[path = "campaign/parallel.rs"]
+mod parallel;
 #[path = "campaign/peers.rs"]
 mod peers;
 #[path = "campaign/score.rs"]
@@ -28,11 +32,10 @@ mod world;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use device::Device;
+use parallel::{index, parallel};
 use peers::Answers;
 use score::{Alarms, Seen};
 use store::Run;
@@ -59,12 +62,12 @@ fn main() -> ExitCode {
     let asked = |word: &str| std::env::args().any(|argument| argument == word);
     let (alone, kept) = (asked("ours"), asked("kept"));
     let start = Instant::now();
-    let folder = peers::root().join("target/drift-campaign");
+    let folder = store::root().join("target/drift-campaign");
     if !kept {
         if folder.exists() {
             std::fs::remove_dir_all(&folder).unwrap();
         }
-        peers::write_emergency_department(&folder, ER_SEEDS);
+        store::write_emergency_department(&folder, &[&ER_SEEDS.to_string()]);
     }
 
     let from = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(0);
@@ -150,9 +153,10 @@ fn quiet(family: Family, seed: u64) -> Run {
     run(format!("quiet-{}-{seed:03}", family.name()), &world, reference, windows)
 }
 
-fn run(name: String, world: &World, reference: usize, windows: Vec<world::Window>) -> Run {
+fn run(name: String, world: &World, reference: usize, windows: Vec<store::Window>) -> Run {
     let rows = windows.iter().map(|window| window[0].len()).collect();
-    Run { name, categorical: world.categorical(), reference, rows, error_doubled: None, windows }
+    let (names, categorical) = (Vec::new(), world.categorical());
+    Run { name, names, categorical, reference, rows, error_doubled: None, windows }
 }
 
 fn ask_peers(folder: &Path) -> Answers {
@@ -319,31 +323,6 @@ fn goals(ours: &Ours, compared: &BTreeMap<String, (f64, f64)>, alone: bool) -> b
     all
 }
 
-/// Runs once for each seed, on all cores, in the seeds' order.
-fn parallel<T: Send>(seeds: u64, work: impl Fn(u64) -> T + Sync) -> Vec<T> {
-    let next = AtomicU64::new(0);
-    let done = Mutex::new(BTreeMap::new());
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
-                        break;
-                    }
-                    let made = work(seed);
-                    done.lock().unwrap().insert(seed, made);
-                }
-            });
-        }
-    });
-    done.into_inner().unwrap().into_values().collect()
-}
-
 fn sum(alarms: impl IntoIterator<Item = Alarms>) -> Alarms {
     alarms.into_iter().fold(Alarms::default(), Alarms::plus)
-}
-
-fn index(at: u64) -> usize {
-    usize::try_from(at).unwrap()
 }

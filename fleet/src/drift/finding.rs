@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muster_protocol::drift::{
-    Cause, DeviceReadings, QualityRule, Reading, Shift, StreamReadings, attribute, stand_out,
+    Attribution, Cause, DeviceReadings, QualityRule, Reading, Shift, StreamReadings, attribute, stand_out,
 };
 use muster_protocol::ids::{DeviceId, SiteName, StreamName};
 use muster_protocol::time::Timestamp;
@@ -225,7 +225,7 @@ pub fn assess(
         })
         .collect();
     let mut found: Vec<Finding> = Vec::new();
-    for attribution in attribute(&readings) {
+    for attribution in with_the_world(attribute(&readings), stands) {
         let kind = Kind::from(attribution.cause);
         let finding = Finding {
             kind,
@@ -240,6 +240,28 @@ pub fn assess(
     found.extend(broken(stands));
     found.extend(differing.iter().map(|(site, (since, differs))| notice(site, *since, differs)));
     merge_equals(found)
+}
+
+/// A site's only box cannot be told from its site. So while the world changes for both, what else has changed there since is
+/// not taken for a fault of the box.
+fn with_the_world(mut found: Vec<Attribution>, stands: &[&Stand]) -> Vec<Attribution> {
+    let Some(at) = found.iter().position(|one| one.cause == Cause::NewRegime) else { return found };
+    let mut regime = found.remove(at);
+    let mut boxes: BTreeMap<&SiteName, usize> = BTreeMap::new();
+    for stand in stands {
+        *boxes.entry(&stand.site).or_default() += 1;
+    }
+    let (along, mut rest): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| {
+        one.cause == Cause::DeviceFault
+            && one.onset >= regime.onset
+            && one.devices.is_subset(&regime.devices)
+            && one.sites.iter().all(|site| boxes.get(site) == Some(&1))
+    });
+    for (stream, shift) in along.into_iter().flat_map(|one| one.streams) {
+        regime.streams.entry(stream).or_insert(shift);
+    }
+    rest.push(regime);
+    rest
 }
 
 /// Streams of which most boxes that drift say that it is the season: then it is so for the others, too, which happen to
@@ -257,23 +279,27 @@ fn seasonal<'a>(stands: &[&'a Stand]) -> BTreeSet<&'a StreamName> {
     votes.into_iter().filter(most).map(|(name, _)| name).collect()
 }
 
-/// What the model was trained on is a season, whatever the site's own weeks of learning were like.
+/// What the model was trained on is a season, whatever the site's own weeks of learning were like. Boxes that are only
+/// suspicious against the training data do not say which it is; a stream of which nobody can say it waits.
 fn split_trained(change: Finding, stands: &[&Stand]) -> Vec<Finding> {
-    let is_new = |stream: &FoundStream| {
-        let (mut drift, mut new) = (0, 0);
-        for stand in stands.iter().filter(|stand| change.devices.contains(&stand.device)) {
-            let Some(StreamStand { readings, .. }) = stand.streams.get(&stream.name) else { continue };
-            match (readings.own, readings.training) {
-                (Reading::Drift { .. }, Reading::Calm) => drift += 1,
-                (_, Reading::Drift { .. }) | (Reading::Drift { .. }, Reading::Unknown) => {
-                    (drift, new) = (drift + 1, new + 1);
-                }
-                (Reading::Calm | Reading::Unknown, Reading::Calm | Reading::Unknown) => {}
+    let (mut new, mut trained) = (Vec::new(), Vec::new());
+    for stream in &change.streams {
+        let boxes = stands.iter().filter(|stand| change.devices.contains(&stand.device));
+        let readings = boxes.filter_map(|stand| Some(stand.streams.get(&stream.name)?.readings));
+        let (mut says_new, mut says_trained) = (0, 0);
+        for StreamReadings { own, training, .. } in readings {
+            match (own, training) {
+                (_, Reading::Drift { .. }) => says_new += 1,
+                (Reading::Drift { .. }, Reading::Calm) => says_trained += 1,
+                (_, Reading::Unknown) | (Reading::Calm | Reading::Unknown, Reading::Calm) => {}
             }
         }
-        new * 2 >= drift
-    };
-    let (new, trained): (Vec<_>, Vec<_>) = change.streams.iter().cloned().partition(is_new);
+        if says_new > says_trained {
+            new.push(stream.clone());
+        } else if says_trained > 0 {
+            trained.push(stream.clone());
+        }
+    }
     let season = Finding {
         kind: Kind::KnownSeason,
         streams: trained,

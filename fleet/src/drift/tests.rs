@@ -277,6 +277,27 @@ fn a_new_regime_is_one_finding_that_may_ask() {
 }
 
 #[test]
+fn while_the_world_changes_the_only_box_of_a_site_is_not_broken_as_well() {
+    let changed = |faulty: usize| {
+        move |place: usize, stream: usize, day: i64| {
+            let is_new = stream == 0 || (place == faulty && stream == 2 && day >= 32);
+            Some(if is_new { 1.0 } else { 0.0 })
+        }
+    };
+    let mut alone = Fleet::ordinary(3, 1);
+    alone.days(0..30, &ordinary);
+    alone.days(30..36, &changed(1));
+    let findings = alone.findings();
+    let [regime] = findings.as_slice() else { panic!("{findings:?}") };
+    assert_eq!((regime.kind, regime.devices.len(), regime.streams.len()), (Kind::NewRegime, 3, 2));
+    // Where others stand beside it, and are calm, it is.
+    let mut several = Fleet::ordinary(3, 3);
+    several.days(0..30, &ordinary);
+    several.days(30..36, &changed(4));
+    assert_eq!(several.kinds(), [Kind::DeviceFault, Kind::NewRegime]);
+}
+
+#[test]
 fn what_comes_gradually_is_no_season_on_any_day_of_the_week() {
     // Streams of an epidemic that know of it more and less: the last cross the alarm when it has long been there.
     let strength = [1.2, 0.6, 0.4, 0.0];

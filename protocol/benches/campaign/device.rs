@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
-use muster_protocol::drift::{Alarm, Counter, Counts, Floor, Phase, Reference, Rule, StreamReference};
+use muster_protocol::drift::{Alarm, Counter, Counts, Floor, Phase, Rule, StreamReference};
 
-use crate::world::Window;
+use crate::learn::{count, reference_of};
+use crate::store::Window;
 
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -24,8 +25,7 @@ impl Device {
     pub(crate) fn learn(categorical: &[bool], reference: &[Window]) -> Self {
         let rule = Rule::default();
         let streams = categorical.iter().enumerate().map(|(at, &categorical)| {
-            let columns: Vec<&[f32]> = reference.iter().map(|window| window[at].as_slice()).collect();
-            let learnt = reference_of(categorical, &columns, &rule);
+            let learnt = reference_of(categorical, &[reference], at, &rule);
             let counter = Counter::new(&learnt.reference);
             Stream { reference: learnt, counter, last: VecDeque::new(), alarm: Alarm::default() }
         });
@@ -55,38 +55,4 @@ impl Stream {
         let judged = self.reference.judge(rule, self.last.make_contiguous(), monitored).unwrap();
         self.alarm.observe(rule, judged.window.as_ref(), &judged.merged);
     }
-}
-
-/// Learns one column from its windows in time order.
-pub(crate) fn reference_of(categorical: bool, windows: &[&[f32]], rule: &Rule) -> StreamReference {
-    let all = windows.concat();
-    let reference = if categorical {
-        let names: Vec<String> = all.iter().map(|&code| name(code)).collect();
-        Reference::categorical(names.iter().map(|name| Some(name.as_str()))).unwrap()
-    } else {
-        Reference::numeric(&all).unwrap()
-    };
-    let mut counter = Counter::new(&reference);
-    let counted: Vec<Counts> = windows
-        .iter()
-        .map(|window| {
-            count(&mut counter, window);
-            counter.take()
-        })
-        .collect();
-    StreamReference::replay(reference, &[counted], rule).unwrap()
-}
-
-pub(crate) fn count(counter: &mut Counter, values: &[f32]) {
-    match counter {
-        Counter::Numeric(numeric) => numeric.observe_all(values),
-        Counter::Categorical(categorical) => values.iter().for_each(|&code| {
-            let category = (!code.is_nan()).then(|| name(code));
-            categorical.observe(category.as_deref());
-        }),
-    }
-}
-
-fn name(code: f32) -> String {
-    format!("c{code}")
 }

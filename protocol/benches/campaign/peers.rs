@@ -7,6 +7,8 @@ use std::process::{Child, Command};
 
 use serde::Deserialize;
 
+use crate::store::root;
+
 /// Alarms of each rule on each run.
 pub(crate) type Answers = BTreeMap<(String, String), Vec<bool>>;
 
@@ -62,19 +64,4 @@ fn read(file: &Path, answers: &mut Answers) {
         let Answer { run, rule, alarmed } = serde_json::from_str(line).unwrap();
         answers.insert((run, rule), alarmed);
     }
-}
-
-/// Writes the emergency department's years, with the example's own generator.
-pub(crate) fn write_emergency_department(folder: &Path, seeds: u64) {
-    let status = Command::new(root().join(".muster/python/bin/python"))
-        .arg(root().join("protocol/benches/peers/er_streams.py"))
-        .arg(folder)
-        .arg(seeds.to_string())
-        .status()
-        .unwrap();
-    assert!(status.success(), "er_streams.py: {status}; run `make python`");
-}
-
-pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

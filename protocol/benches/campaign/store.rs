@@ -5,14 +5,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::world::Window;
+/// One window: a list of values for each column. NaN is a missing value; a category is its number.
+pub(crate) type Window = Vec<Vec<f32>>;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) name: String,
+    /// Of the columns, where they have some.
+    #[serde(default)]
+    pub(crate) names: Vec<String>,
     pub(crate) categorical: Vec<bool>,
     /// Windows of reference; the rest are watched.
     pub(crate) reference: usize,
@@ -61,4 +66,19 @@ pub(crate) fn runs(folder: &Path, begin: &str) -> Vec<PathBuf> {
     });
     found.sort();
     found
+}
+
+/// Writes years of the emergency department, with the example's own generator.
+pub(crate) fn write_emergency_department(folder: &Path, arguments: &[&str]) {
+    let status = Command::new(root().join(".muster/python/bin/python"))
+        .arg(root().join("protocol/benches/peers/er_streams.py"))
+        .arg(folder)
+        .args(arguments)
+        .status()
+        .unwrap();
+    assert!(status.success(), "er_streams.py: {status}; run `make python`");
+}
+
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

@@ -1,9 +1,7 @@
 //! Made-up devices: columns of many shapes, with cycles, memory, day effects and wear, window by window.
 
 use crate::noise::Noise;
-
-/// One window: a list of values for each column. NaN is a missing value; a category is its number.
-pub(crate) type Window = Vec<Vec<f32>>;
+use crate::store::Window;
 
 /// A category that no reference has.
 const UNSEEN: f32 = 99.0;

@@ -3,6 +3,10 @@ third year, or an epidemic from day 800 on. With the epidemic goes the harm it d
 which a model of tomorrow's admissions, trained on the reference, has been wrong by twice its usual error for a week.
 
     er_streams.py FOLDER SEEDS
+    er_streams.py FOLDER fleet SITES
+
+The second form writes what whole fleets live through, by one model for all sites: from day 365 on three quiet years of
+each site, and an epidemic for each hospital of three sites, in another month each.
 """
 import json
 import sys
@@ -17,6 +21,8 @@ from er.features import LABEL, feature_matrix
 from er.generator import Site, generate
 
 REFERENCE_DAYS, YEAR_DAYS, EPIDEMIC_DAY, EPIDEMIC_DAYS = 730, 365, 800, 40
+#: Fleets: sites of a hospital, days between the epidemics of one and the next, quiet days watched before it.
+HOSPITAL, EPIDEMICS_APART, QUIET_DAYS = 3, 61, 60
 NUMERIC = ("age", "sex", "ambulance", "comorbidities", "prior_visits", "heart_rate", "sbp", "resp_rate", "spo2", "temp_c",
            "pain", "lactate", "triage_esi", "ed_occupancy")
 
@@ -65,34 +71,60 @@ def error_doubled(before, sick):
     return next((end + 7 for end, week in enumerate(weeks) if week >= 2 * usual), None)
 
 
-def write(folder, name, parts, days, doubled=None):
+def write(folder, name, parts, days, reference=REFERENCE_DAYS, doubled=None):
     rows = np.bincount(np.concatenate([(p.time_h // 24).astype(int) for p, _ in parts]), minlength=days[1])[days[0]:]
     np.concatenate([part for _, part in parts], axis=1).tofile(folder / f"{name}.f32")
     categorical = [False] * len(NUMERIC) + [True, False]
-    run = {"name": name, "categorical": categorical, "reference": REFERENCE_DAYS, "rows": rows.tolist(), "error_doubled": doubled}
+    names = [*NUMERIC, "complaint", "score"]
+    run = {"name": name, "names": names, "categorical": categorical, "reference": reference, "rows": rows.tolist(),
+           "error_doubled": doubled}
     (folder / f"{name}.json").write_text(json.dumps(run))
 
 
-def main():
-    folder, seeds = Path(sys.argv[1]), int(sys.argv[2])
-    folder.mkdir(parents=True, exist_ok=True)
+def scorer(patients):
+    """A model of who deteriorates, trained on these patients."""
+    inputs = feature_matrix(columns_of(patients))
+    scale = StandardScaler().fit(inputs)
+    model = LogisticRegression(max_iter=200).fit(scale.transform(inputs), getattr(patients, LABEL))
+    return lambda others: model.predict_proba(scale.transform(feature_matrix(columns_of(others))))[:, 1]
+
+
+def write_fleets(folder, sites):
+    sites = [Site(f"fleet-{seed}", 30_000 + seed) for seed in range(sites)]
+    score = scorer(generate(sites[0], 0, REFERENCE_DAYS))
+    for at, site in enumerate(sites):
+        days = (YEAR_DAYS, 4 * YEAR_DAYS)
+        quiet = generate(site, *days)
+        write(folder, f"quiet-{at:02}", [(quiet, table(quiet, score))], days, YEAR_DAYS)
+        epidemic = EPIDEMIC_DAY + EPIDEMICS_APART * (at // HOSPITAL)
+        days = (epidemic - QUIET_DAYS - YEAR_DAYS, epidemic + EPIDEMIC_DAYS)
+        sick = generate(site, *days, epidemic)
+        write(folder, f"epidemic-{at:02}", [(sick, table(sick, score))], days, YEAR_DAYS)
+
+
+def write_devices(folder, seeds):
     for seed in range(1, seeds + 1):
         site = Site(f"campaign-{seed}", 20_000 + seed)
         before = generate(site, 0, REFERENCE_DAYS)
-        inputs = feature_matrix(columns_of(before))
-        scale = StandardScaler().fit(inputs)
-        model = LogisticRegression(max_iter=200).fit(scale.transform(inputs), getattr(before, LABEL))
-
-        def score(patients, scale=scale, model=model):
-            return model.predict_proba(scale.transform(feature_matrix(columns_of(patients))))[:, 1]
-
+        score = scorer(before)
         reference = (before, table(before, score))
         quiet = generate(site, REFERENCE_DAYS, REFERENCE_DAYS + YEAR_DAYS)
         end = REFERENCE_DAYS + YEAR_DAYS
         write(folder, f"er-quiet-{seed:02}", [reference, (quiet, table(quiet, score))], (0, end))
         end = EPIDEMIC_DAY + EPIDEMIC_DAYS
         sick = generate(site, REFERENCE_DAYS, end, EPIDEMIC_DAY)
-        write(folder, f"er-epidemic-{seed:02}", [reference, (sick, table(sick, score))], (0, end), error_doubled(before, sick))
+        parts = [reference, (sick, table(sick, score))]
+        write(folder, f"er-epidemic-{seed:02}", parts, (0, end), doubled=error_doubled(before, sick))
+
+
+def main():
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    match sys.argv[2:]:
+        case ["fleet", sites]:
+            write_fleets(folder, int(sites))
+        case [seeds]:
+            write_devices(folder, int(seeds))
 
 
 main()
