@@ -43,6 +43,11 @@ impl Body {
         self.len() == 0
     }
 
+    /// What stands before the tensors.
+    pub fn into_json(self) -> Vec<u8> {
+        self.json
+    }
+
     /// Bytes of it that are JSON.
     pub fn json_len(&self) -> usize {
         self.json.len()

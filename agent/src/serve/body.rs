@@ -76,8 +76,13 @@ impl Intake {
         })
     }
 
-    /// Room for what is promised, and how much that is.
-    fn expect(&self, headers: &HeaderMap) -> Result<(usize, OwnedSemaphorePermit), Refusal> {
+    /// Reads to the end; `json_ends` says where in it the tensors begin.
+    async fn read(
+        &self,
+        request: axum::extract::Request,
+        json_ends: fn(&HeaderMap) -> Result<Option<u64>, Malformed>,
+    ) -> Result<Asked, Refusal> {
+        let headers = request.headers();
         // What was compressed has come out by now, and lost this header.
         if let Some(other) = headers.get(header::CONTENT_ENCODING).filter(|value| *value != "identity") {
             let shown: String = String::from_utf8_lossy(other.as_bytes()).chars().take(40).collect();
@@ -88,28 +93,20 @@ impl Intake {
         let promised =
             headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let promised = promised.unwrap_or(0);
-        Ok((promised, self.hold(promised)?))
-    }
-
-    /// Reads to the end.
-    async fn read(
-        &self,
-        mut body: Body,
-        mut held: OwnedSemaphorePermit,
-        mut take: impl FnMut(&[u8]),
-    ) -> Result<Held, Refusal> {
-        let mut all = 0_usize;
-        while let Some(frame) = body.frame().await {
+        let mut held = self.hold(promised)?;
+        let mut body = oip::Body::with_capacity(json_ends(headers)?, promised);
+        let mut frames = request.into_body();
+        while let Some(frame) = frames.frame().await {
             let frame = frame.map_err(|_| Refusal::bad("the body could not be read to its end"))?;
             let Ok(data) = frame.into_data() else { continue };
-            all = all.saturating_add(data.len());
+            let all = body.len().saturating_add(data.len());
             if all > self.bytes_max {
                 return Err(too_large(self.bytes_max));
             }
             self.hold_more(&mut held, all)?;
-            take(&data);
+            body.push(&data);
         }
-        Ok(Arc::new(held))
+        Ok(Asked { body, held: Arc::new(held) })
     }
 }
 
@@ -138,11 +135,8 @@ where
     type Rejection = Refusal;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Refusal> {
-        let intake = Intake::from_ref(state);
-        let (promised, held) = intake.expect(request.headers())?;
-        let mut bytes = Vec::with_capacity(promised);
-        let held = intake.read(request.into_body(), held, |piece| bytes.extend_from_slice(piece)).await?;
-        Ok(Self { bytes, _held: held })
+        let Asked { body, held } = Intake::from_ref(state).read(request, |_| Ok(None)).await?;
+        Ok(Self { bytes: body.into_json(), _held: held })
     }
 }
 
@@ -160,11 +154,7 @@ where
     type Rejection = Refusal;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Refusal> {
-        let intake = Intake::from_ref(state);
-        let (promised, held) = intake.expect(request.headers())?;
-        let mut body = oip::Body::with_capacity(json_bytes(request.headers())?, promised);
-        let held = intake.read(request.into_body(), held, |piece| body.push(piece)).await?;
-        Ok(Self { body, held })
+        Intake::from_ref(state).read(request, json_bytes).await
     }
 }
 
