@@ -151,46 +151,34 @@ fn epidemics(runs: &[Run]) -> Vec<(Lived, usize)> {
     lived
 }
 
-/// Every site has four boxes, each with patients of its own.
-fn fault(runs: &[Run]) -> Lived {
-    println!("\none box of {BOXES} reads a degree more from day {CHANGED_DAY} on");
+/// Each site has so many boxes, every box patients of its own. On some of them one column rises from a day on.
+fn changed(runs: &[Run], each: usize, column: &str, by: f32, is_changed: fn(usize) -> bool) -> Lived {
     let runs: Vec<&Run> = runs.iter().collect();
-    let temperature = runs[0].names.iter().position(|name| name == "temp_c").unwrap();
-    let mut hospital = Hospital::learn(&runs, BEGIN[2], BOXES);
+    let column = runs[0].names.iter().position(|name| name == column).unwrap();
+    let mut hospital = Hospital::learn(&runs, BEGIN[2], each);
     for day in 0..CHANGED_DAY + CHANGED_FOR {
         hospital.live(&|place, mut window: Window| {
-            if place == BOXES + 1 && day >= CHANGED_DAY {
-                for value in &mut window[temperature] {
-                    *value += 1.0;
+            if is_changed(place) && day >= CHANGED_DAY {
+                for value in &mut window[column] {
+                    *value += by;
                 }
             }
             window
         });
     }
-    let lived = Lived { name: format!("{} sites", RUNS / BOXES), opened: hospital.opened };
+    let lived = Lived { name: format!("{} sites", RUNS / each), opened: hospital.opened };
     lived.print();
     lived
 }
 
-/// Patients of one site are ten years older than they were.
+fn fault(runs: &[Run]) -> Lived {
+    println!("\none box of {BOXES} reads a degree more from day {CHANGED_DAY} on");
+    changed(runs, BOXES, "temp_c", 1.0, |place| place == BOXES + 1)
+}
+
 fn one_site(runs: &[Run]) -> Lived {
     println!("\npatients of one site of {} are ten years older from day {CHANGED_DAY} on", RUNS / PAIR);
-    let runs: Vec<&Run> = runs.iter().collect();
-    let age = runs[0].names.iter().position(|name| name == "age").unwrap();
-    let mut hospital = Hospital::learn(&runs, BEGIN[2], PAIR);
-    for day in 0..CHANGED_DAY + CHANGED_FOR {
-        hospital.live(&|place, mut window: Window| {
-            if place / PAIR == CHANGED_SITE && day >= CHANGED_DAY {
-                for value in &mut window[age] {
-                    *value += 10.0;
-                }
-            }
-            window
-        });
-    }
-    let lived = Lived { name: format!("{} sites", RUNS / PAIR), opened: hospital.opened };
-    lived.print();
-    lived
+    changed(runs, PAIR, "age", 10.0, |place| place / PAIR == CHANGED_SITE)
 }
 
 /// The day of the epidemic on which retraining was first asked for.
