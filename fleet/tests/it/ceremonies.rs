@@ -196,10 +196,19 @@ async fn tls_roots_are_authorities_and_nothing_else() {
     let fingerprint = shown["tls_roots"][0]["fingerprint"].as_str().unwrap();
     desk.refused(&["root", "edit", "--add-tls-root", &desk.text("ca.pem")], "has this TLS root already")
         .await;
+    // As a server writes them: its authority of now, and the next one.
+    openssl(&desk, &request("next.pem", "basicConstraints=critical,CA:TRUE")).await;
+    let both = ["ca.pem", "next.pem"].map(|name| std::fs::read(desk.path(name)).unwrap()).concat();
+    std::fs::write(desk.path("both.pem"), both).unwrap();
+    desk.ok(&["root", "edit", "--add-tls-root", &desk.text("both.pem")]).await;
+    desk.ok(&["root", "sign", "--key", "ada"]).await;
+    let roots = |shown: &str| serde_json::from_str::<Value>(shown).unwrap()["tls_roots"].clone();
+    assert_eq!(roots(&desk.ok(&["-o", "json", "root", "show"]).await).as_array().map(Vec::len), Some(2));
     desk.ok(&["root", "edit", "--remove-tls-root", fingerprint]).await;
     desk.ok(&["root", "sign", "--key", "ada"]).await;
-    let shown: Value = serde_json::from_str(&desk.ok(&["-o", "json", "root", "show"]).await).unwrap();
-    assert_eq!(shown["tls_roots"], serde_json::json!([]));
+    let left = roots(&desk.ok(&["-o", "json", "root", "show"]).await);
+    assert_eq!(left.as_array().map(Vec::len), Some(1));
+    assert_ne!(left[0]["fingerprint"], fingerprint);
 }
 
 #[tokio::test]

@@ -259,13 +259,17 @@ fn tls_roots(mut roots: Vec<String>, change: &RootChange) -> Result<Vec<String>,
             return Err(PublisherError::TlsNotThere(fingerprint.to_string()));
         }
     }
+    // A server's file names all its authorities, those of now too; a file that names no other is a slip.
+    let before = roots.len();
     for new in &change.add_tls {
-        if roots.iter().any(|pem| TlsRoot::parse(pem).is_ok_and(|root| root.fingerprint == new.fingerprint)) {
-            return Err(PublisherError::TlsThere(new.subject.clone()));
+        if !roots.iter().any(|pem| TlsRoot::parse(pem).is_ok_and(|root| root.fingerprint == new.fingerprint)) {
+            roots.push(new.pem.clone());
         }
-        roots.push(new.pem.clone());
     }
-    Ok(roots)
+    match change.add_tls.first() {
+        Some(there) if roots.len() == before => Err(PublisherError::TlsThere(there.subject.clone())),
+        Some(_) | None => Ok(roots),
+    }
 }
 
 /// What another tool or a later release put into the root stays there.
