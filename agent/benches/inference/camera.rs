@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use crate::house::{self, House, rest};
 
 const SHAPE: [usize; 4] = [1, 3, 64, 64];
-/// How long capacity is looked for.
-const CAPACITY_FOR: Duration = Duration::from_secs(2);
+/// How long capacity is looked for at a time, and how often: the least counts, for the machine may be as slow again.
+const CAPACITY_FOR: Duration = Duration::from_millis(500);
+const CAPACITY_TIMES: u32 = 6;
 
 pub(crate) struct Camera {
     client: reqwest::Client,
@@ -43,6 +44,14 @@ impl Camera {
 
     /// Answers a second when two ask as fast as they are answered.
     pub(crate) async fn capacity(self: &Arc<Self>) -> f64 {
+        let mut least = f64::INFINITY;
+        for _ in 0..CAPACITY_TIMES {
+            least = least.min(self.answers_a_second().await);
+        }
+        least
+    }
+
+    async fn answers_a_second(self: &Arc<Self>) -> f64 {
         let began = Instant::now();
         let both = [(); 2].map(|()| {
             let camera = Arc::clone(self);
