@@ -102,7 +102,7 @@ trainers: build ## Close the loop by a real MLflow, a real Ray and a real Airflo
 	@cargo test --locked -p muster-fleet --test it -- --include-ignored --test-threads 1 trainers::mlflow trainers::ray trainers::airflow
 
 bench-loop: build ## Close the loop LOOPS (30) times over 3 real boxes and BOXES (1000) simulated ones, and time every stage
-	@cargo build --quiet --locked -p muster-agent --example swarm
+	@cargo build --quiet --workspace --locked --example swarm
 	@$(LOCAL)/python/bin/python scripts/bench_loop.py
 
 bench-watch: ## Measure what watching 10,000 boxes for drift costs the fleet server

@@ -50,7 +50,8 @@ fi
 echo "python-env: installing $requirements into $dir"
 "$python" -m venv --clear "$dir"
 # --no-deps: the lock names everything, and older pips ask for another pin where a dependency has extras.
-"$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --only-binary :all: \
+# --no-compile: half of an installation's time; Python compiles what is imported, when it is imported first.
+"$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --only-binary :all: --no-compile \
     --require-hashes --no-deps --requirement "$requirements" ||
     fail "pip could not install $requirements (its reason is above). If the network needs a mirror, set it in pip's configuration; then run this again"
 
