@@ -105,9 +105,14 @@ impl Blobs {
         }
     }
 
-    /// The content of a small blob, if it is here and whole.
+    /// The content of a small blob, if it is here and whole. One that is damaged is removed, so that it is fetched again.
     pub fn read(&self, digest: &Digest) -> Result<Option<Vec<u8>>, DiskError> {
-        Ok(disk::read(&self.path(digest))?.filter(|bytes| Digest::of(bytes) == *digest))
+        let Some(bytes) = disk::read(&self.path(digest))? else { return Ok(None) };
+        if Digest::of(&bytes) == *digest {
+            return Ok(Some(bytes));
+        }
+        self.remove(digest)?;
+        Ok(None)
     }
 
     /// Takes in a file that has this digest; the caller has checked that, and flushed it.
@@ -187,8 +192,7 @@ mod tests {
         assert!(blobs.has(&blob), "the quick look sees name and length only");
         assert_eq!(blobs.check(&blob).unwrap(), Found::Damaged);
         assert_eq!(blobs.read(&blob.digest).unwrap(), None);
-        blobs.remove(&blob.digest).unwrap();
-        assert_eq!(blobs.check(&blob).unwrap(), Found::Absent);
+        assert_eq!(blobs.check(&blob).unwrap(), Found::Absent, "what is damaged is fetched again");
         assert!(!blobs.has(&Blob { length: 1, ..blob }));
     }
 

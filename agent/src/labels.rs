@@ -128,7 +128,8 @@ impl Predictions {
         let batch = predictions.len();
         for ((row, prediction), number) in predictions.into_iter().enumerate().zip(0_u32..) {
             let input = rows_of(inputs, row, batch);
-            self.bytes += input.as_deref().map_or(0, input_bytes) + ROW_OVERHEAD_BYTES;
+            self.bytes +=
+                input.as_deref().map_or(0, input_bytes) + prediction.heap_bytes() + ROW_OVERHEAD_BYTES;
             self.index.insert((Arc::clone(&request), number), self.first + self.ring.len() as u64);
             let request = Arc::clone(&request);
             self.ring.push_back(Entry {
@@ -263,7 +264,9 @@ impl Predictions {
 
     fn forget_oldest(&mut self) {
         let Some(entry) = self.ring.pop_front() else { return };
-        self.bytes -= entry.input.as_deref().map_or(0, input_bytes) + ROW_OVERHEAD_BYTES;
+        self.bytes -= entry.input.as_deref().map_or(0, input_bytes)
+            + entry.prediction.heap_bytes()
+            + ROW_OVERHEAD_BYTES;
         let key = (entry.request, entry.row);
         // Unless the same id was answered again and the index points to the newer row.
         if self.index.get(&key) == Some(&self.first) {

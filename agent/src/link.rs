@@ -206,6 +206,13 @@ struct Connection {
     heard: mpsc::Sender<Heard>,
 }
 
+/// Why we take leave of the broker, once we do.
+#[derive(Default)]
+struct Leaving {
+    to_renew: AtomicBool,
+    for_good: AtomicBool,
+}
+
 enum End {
     Lost(String, Fault),
     /// Ended by us, to begin anew at once.
@@ -228,7 +235,7 @@ impl Connection {
                 End::Renewed => ("to show a new certificate".to_owned(), Fault::Network),
             };
             tracing::info!(connection = self.number, reason, came_up, "the connection to the broker ended");
-            failures = if began.elapsed() >= STEADY { 1 } else { failures + 1 };
+            failures = if came_up && began.elapsed() >= STEADY { 1 } else { failures + 1 };
             self.turn = if came_up { 0 } else { self.turn + 1 };
             if self.heard.send(Heard::Unlinked { reason, fault }).await.is_err() {
                 return;
@@ -251,9 +258,9 @@ impl Connection {
         };
         let (client, mut events) = AsyncClient::new(options, QUEUE);
         let Self { config, number, commands, heard, .. } = self;
-        let renewing = AtomicBool::new(false);
-        let listen = listen(&mut events, &client, config, *number, &credential, heard, linked, &renewing);
-        let speak = speak(commands, &client, config, *number, linked, &renewing);
+        let leaving = Leaving::default();
+        let listen = listen(&mut events, &client, config, *number, &credential, heard, linked, &leaving);
+        let speak = speak(commands, &client, config, *number, linked, &leaving);
         tokio::select! {
             end = listen => end,
             end = speak => end,
@@ -317,7 +324,7 @@ async fn listen(
     Credential { certificate, key }: &Credential,
     heard: &mpsc::Sender<Heard>,
     linked: &AtomicBool,
-    renewing: &AtomicBool,
+    leaving: &Leaving,
 ) -> End {
     let gone = || End::Lost("the agent stops".to_owned(), Fault::Network);
     loop {
@@ -342,10 +349,16 @@ async fn listen(
                     return gone();
                 }
             }
-            Ok(Event::Outgoing(Outgoing::Disconnect)) if renewing.load(Ordering::SeqCst) => {
+            Ok(Event::Outgoing(Outgoing::Disconnect)) if leaving.to_renew.load(Ordering::SeqCst) => {
                 return End::Renewed;
             }
-            Ok(Event::Outgoing(Outgoing::Disconnect)) => return End::Closed,
+            Ok(Event::Outgoing(Outgoing::Disconnect)) if leaving.for_good.load(Ordering::SeqCst) => {
+                return End::Closed;
+            }
+            // The library's own answer to a packet that no broker may send.
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => {
+                return End::Lost("the broker broke the protocol".to_owned(), Fault::Network);
+            }
             Ok(Event::Incoming(_) | Event::Outgoing(_)) => {}
             Err(error) => return End::Lost(explain(&error), fault(&error)),
         }
@@ -359,7 +372,7 @@ async fn speak(
     config: &LinkConfig,
     number: u64,
     linked: &AtomicBool,
-    renewing: &AtomicBool,
+    leaving: &Leaving,
 ) -> End {
     while let Some(command) = commands.recv().await {
         match command {
@@ -373,7 +386,7 @@ async fn speak(
                 }
             }
             Command::Reconnect => {
-                renewing.store(true, Ordering::SeqCst);
+                leaving.to_renew.store(true, Ordering::SeqCst);
                 if client.disconnect().await.is_ok() {
                     // The other future returns when the packet is out.
                     tokio::time::sleep(FAREWELL).await;
@@ -381,6 +394,7 @@ async fn speak(
                 return End::Renewed;
             }
             Command::Close { done } => {
+                leaving.for_good.store(true, Ordering::SeqCst);
                 if linked.load(Ordering::SeqCst) {
                     let farewell = async {
                         let Packet { topic, retain, payload } =

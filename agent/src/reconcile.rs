@@ -164,7 +164,8 @@ fn judge(slot: &SlotName, wanted: &Wanted, world: &World, now: Timestamp) -> (Ph
     }
     if let Some(setback) = world.setbacks.get(&bundle.sha256) {
         let again = setback.again();
-        if now < again {
+        // One that was noted by a clock that has been set back since is over.
+        if now < again && again.since(now) <= RETRY_MAX {
             let (code, sentence) = (setback.code.clone(), setback.sentence.clone());
             return (Phase::Failed { bundle, code, sentence, again: Some(again) }, Step::Wait(Some(again)));
         }

@@ -15,6 +15,9 @@ use crate::disk;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Counts of streams in one report: what surely fits (a stream takes at most some 220 bytes).
+pub const STREAMS_PER_REPORT: usize = 1_800;
+
 #[derive(Debug)]
 pub struct HealthProbe {
     /// Absent on a machine that lets itself not be looked at; its figures are then zero.
@@ -93,13 +96,12 @@ impl Counted {
     }
 
     /// As many reports as the bounds of one demand; the first carries the models' figures and the shadows'. The spool numbers them.
+    /// A clock that was set back leaves no time between `from` and `to`.
     pub fn into_reports(self, boot: &BootId, from: Timestamp, to: Timestamp, health: &Health) -> Vec<Report> {
         let Self { models, panes, labels, mut shadows } = self;
-        let count = panes
-            .len()
-            .div_ceil(PANES_PER_REPORT_MAX)
-            .max(labels.len().div_ceil(LABEL_BLOCKS_PER_REPORT_MAX))
-            .max(1);
+        let from = from.min(to);
+        let panes = that_fit(panes);
+        let count = panes.len().max(labels.len().div_ceil(LABEL_BLOCKS_PER_REPORT_MAX)).max(1);
         let (mut models, mut panes, mut labels) = (models, panes.into_iter(), labels.into_iter());
         let one = |_| Report {
             boot: boot.clone(),
@@ -109,7 +111,7 @@ impl Counted {
             to,
             health: health.clone(),
             models: std::mem::take(&mut models),
-            panes: panes.by_ref().take(PANES_PER_REPORT_MAX).collect(),
+            panes: panes.next().unwrap_or_default(),
             labels: labels.by_ref().take(LABEL_BLOCKS_PER_REPORT_MAX).collect(),
             shadows: std::mem::take(&mut shadows),
         };
@@ -117,8 +119,29 @@ impl Counted {
     }
 }
 
+/// In parts that each fit a report.
+fn that_fit(panes: Vec<Pane>) -> Vec<Vec<Pane>> {
+    let mut parts: Vec<Vec<Pane>> = Vec::new();
+    let mut streams = 0;
+    for pane in panes {
+        streams += pane.streams.len();
+        match parts
+            .last_mut()
+            .filter(|part| part.len() < PANES_PER_REPORT_MAX && streams <= STREAMS_PER_REPORT)
+        {
+            Some(part) => part.push(pane),
+            None => {
+                streams = pane.streams.len();
+                parts.push(vec![pane]);
+            }
+        }
+    }
+    parts
+}
+
 #[cfg(test)]
 mod tests {
+    use muster_protocol::drift::{Counter, Reference};
     use muster_protocol::ids::Digest;
 
     use super::*;
@@ -148,8 +171,21 @@ mod tests {
         let counted = Counted { panes: (0..130).map(pane).collect(), ..Counted::default() };
         let reports = counted.into_reports(&BootId::mint([1; 16]), at, at, &Health::default());
         assert_eq!(reports.iter().map(|report| report.panes.len()).collect::<Vec<_>>(), vec![64, 64, 2]);
+        let counts = Counter::new(&Reference::numeric(&[1.0, 2.0, 3.0]).unwrap()).counts();
+        let wide = |i: u8| Pane { streams: vec![counts.clone(); 700], ..pane(i) };
+        let counted = Counted { panes: (0..5).map(wide).collect(), ..Counted::default() };
+        let reports = counted.into_reports(&BootId::mint([1; 16]), at, at, &Health::default());
+        assert_eq!(reports.iter().map(|report| report.panes.len()).collect::<Vec<_>>(), vec![2, 2, 1]);
+        assert!(reports.iter().all(|report| report.encode().is_ok()));
         let quiet = Counted::default();
         assert!(quiet.is_quiet());
         assert_eq!(quiet.into_reports(&BootId::mint([1; 16]), at, at, &Health::default()).len(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_a_report_of_no_time() {
+        let (from, to) = (Timestamp::from_seconds(3600), Timestamp::from_seconds(60));
+        let reports = Counted::default().into_reports(&BootId::mint([1; 16]), from, to, &Health::default());
+        assert_eq!(reports.iter().map(|report| (report.from, report.to)).collect::<Vec<_>>(), [(to, to)]);
     }
 }

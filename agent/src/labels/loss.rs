@@ -7,6 +7,9 @@ use crate::oip::{NamedTensor, Tensor};
 /// Quantities closer than this part of the larger one are alike.
 const QUANTITY_OFF: f64 = 0.1;
 
+/// No label, answer or loss is as large as this: the sums of many, and of their squares, stay numbers.
+const SCORED_MAX: f64 = 1e100;
+
 /// A model's answer for one row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prediction {
@@ -64,13 +67,24 @@ impl Prediction {
         }
     }
 
-    /// Squared error. For classes the label is the class's position: the Brier score over all classes, and the sums
-    /// compare the probability that the true class was given with 1.
+    /// What it holds on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Number(_) => 0,
+            Self::Classes(probabilities) => size_of_val(probabilities.as_slice()),
+        }
+    }
+
+    /// Squared error; nothing for what is no quantity, such as the largest number in the place of a missing one. For
+    /// classes the label is the class's position: the Brier score over all classes, and the sums compare the probability
+    /// that the true class was given with 1.
     pub fn score(&self, label: f64) -> Option<Scored> {
         match self {
             Self::Number(prediction) => {
                 let error = prediction - label;
-                Some(Scored { given: label, label, prediction: *prediction, loss: error * error })
+                let scored = Scored { given: label, label, prediction: *prediction, loss: error * error };
+                let all = [scored.label, scored.prediction, scored.loss];
+                all.iter().all(|value| value.abs() < SCORED_MAX).then_some(scored)
             }
             Self::Classes(probabilities) => {
                 #[expect(
@@ -103,6 +117,8 @@ mod tests {
         };
         check(Prediction::Number(0.75), 1.0, Some(0.0625));
         check(Prediction::Number(12.0), 10.0, Some(4.0));
+        check(Prediction::Number(12.0), 1e200, None);
+        check(Prediction::Number(f64::MAX), f64::MAX, None);
         let classes = || Prediction::Classes(vec![0.5, 0.25, 0.25]);
         check(classes(), 0.0, Some(0.375));
         check(classes(), 1.0, Some(0.25 + 0.5625 + 0.0625));

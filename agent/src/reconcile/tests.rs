@@ -685,3 +685,19 @@ fn setbacks_are_retried_ever_later() {
     check(7, 600);
     check(u32::MAX, 600);
 }
+
+#[test]
+fn a_setback_of_a_clock_that_was_ahead_holds_nothing_back() {
+    let holds = |noted_s, now_s| {
+        let mut device = Box::default();
+        device.happens(Happening::Order(vec![(0, 0)]), &Plan::default());
+        let (code, sentence) = ("x".to_owned(), Sentence::default());
+        let setback = Setback { at: Timestamp::from_seconds(noted_s), attempts: 1, code, sentence };
+        device.world.setbacks.insert(bundle(0).sha256, setback);
+        device.now = Timestamp::from_seconds(now_s);
+        device.look().phases.iter().any(|(_, phase)| matches!(phase, Phase::Failed { .. }))
+    };
+    assert!(holds(1_000, 1_005));
+    assert!(holds(1_000, 990), "a clock may be a little slow");
+    assert!(!holds(1_000_000, 1_000));
+}

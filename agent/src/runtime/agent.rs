@@ -258,11 +258,12 @@ impl Agent {
             return;
         }
         if let Err(error) = self.ledger.set_wish(wish) {
-            // The order itself is safe in the trust store: the next start, or the next order, follows it.
+            // The order itself is safe in the trust store.
             tracing::error!(
                 error = crate::chain(&error),
                 "the new order cannot be noted, so it is not followed yet"
             );
+            self.judge_soon();
         }
         self.collect = true;
     }

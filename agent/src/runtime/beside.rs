@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::message::up::BundleRef;
@@ -11,6 +12,7 @@ use super::deeds::{LOAD_MAX, whole};
 use super::event::Event;
 use crate::activate::{ActivateError, Blame};
 use crate::chain;
+use crate::clock::monotonic;
 use crate::disk::{self, DiskError};
 use crate::reconcile::{Occupied, beside};
 use crate::shadow::Shadow;
@@ -19,6 +21,9 @@ use crate::shadow::Shadow;
 const KNOWN_MAX: usize = 64;
 /// Ends of the process that a bundle is not blamed for: a box may be switched off.
 const ENDS_MAX: u32 = 3;
+/// Between two attempts at one that could not be loaded for a reason of the moment, such as a full disk: doubled each time.
+const RETRY_MIN: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_mins(10);
 
 /// What runs in shadows, and what must not. It runs on real requests in this process, and nobody may have permitted it yet: a
 /// bundle that was under way when the process ended without a farewell, again and again, is not tried any more.
@@ -31,6 +36,15 @@ pub(super) struct Beside {
     ends: BTreeMap<Digest, u32>,
     /// By slot; written down before it runs.
     running: BTreeMap<SlotName, Digest>,
+    /// By slot, what could not be loaded lately.
+    paused: BTreeMap<SlotName, Pause>,
+}
+
+#[derive(Debug)]
+struct Pause {
+    bundle: Digest,
+    attempts: u32,
+    until: Instant,
 }
 
 impl Beside {
@@ -43,7 +57,7 @@ impl Beside {
                 BTreeMap::new()
             }
         };
-        let mut beside = Self { file, comes: false, ends, running: BTreeMap::new() };
+        let mut beside = Self { file, comes: false, ends, running: BTreeMap::new(), paused: BTreeMap::new() };
         beside.bound();
         beside
     }
@@ -52,6 +66,18 @@ impl Beside {
     pub(super) fn farewell(&mut self) {
         self.running.clear();
         drop(self.note());
+    }
+
+    /// It could not be loaded for now.
+    fn pause(&mut self, slot: &SlotName, bundle: Digest, now: Instant) {
+        let before = self.paused.remove(slot).filter(|pause| pause.bundle == bundle);
+        let attempts = before.map_or(0, |pause| pause.attempts).saturating_add(1);
+        let wait = RETRY_MIN.saturating_mul(1 << (attempts - 1).min(16)).min(RETRY_MAX);
+        self.paused.insert(slot.clone(), Pause { bundle, attempts, until: now + wait });
+    }
+
+    fn is_paused(&self, slot: &SlotName, bundle: &Digest, now: Instant) -> bool {
+        self.paused.get(slot).is_some_and(|pause| pause.bundle == *bundle && now < pause.until)
     }
 
     fn is_unfit(&self, bundle: &Digest) -> bool {
@@ -136,7 +162,8 @@ impl Agent {
     }
 
     fn begin_beside(&mut self, slot: SlotName, bundle: BundleRef, against: BundleRef) {
-        if self.busy.is_some() || self.beside.comes || self.beside.is_unfit(&bundle.sha256) {
+        let pauses = self.beside.is_paused(&slot, &bundle.sha256, monotonic());
+        if self.busy.is_some() || self.beside.comes || pauses || self.beside.is_unfit(&bundle.sha256) {
             return;
         }
         let before = self.records.get(&slot).and_then(|record| record.previous.clone());
@@ -181,15 +208,19 @@ impl Agent {
         self.beside.comes = false;
         match result {
             Ok(shadow) => {
-                if self.beside.began(slot, bundle.sha256).is_ok() {
+                if self.beside.began(slot, bundle.sha256).is_err() {
+                    self.beside.pause(slot, bundle.sha256, monotonic());
+                } else {
+                    self.beside.paused.remove(slot);
                     tracing::info!(%slot, bundle = %bundle.path, against = %shadow.against.path, "runs in the shadow");
                     self.parts.slots.shadow(slot, Some(shadow));
                 }
             }
             Err(error) => {
                 tracing::warn!(%slot, bundle = %bundle.path, reason = chain(&error), "cannot run in the shadow");
-                if error.blame() == Blame::Bundle {
-                    self.beside.is_refused(bundle.sha256);
+                match error.blame() {
+                    Blame::Bundle => self.beside.is_refused(bundle.sha256),
+                    Blame::Moment => self.beside.pause(slot, bundle.sha256, monotonic()),
                 }
             }
         }
@@ -210,6 +241,22 @@ mod tests {
             beside.began(&slot, bundle).unwrap();
         }
         assert!(Beside::open(dir.path()).is_unfit(&bundle));
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_for_now_is_left_alone_for_longer_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (slot, bundle) = ("beds".parse().unwrap(), Digest::of(b"bundle"));
+        let mut beside = Beside::open(dir.path());
+        let now = monotonic();
+        for (attempt, wait) in [(1, RETRY_MIN), (2, RETRY_MIN * 2), (3, RETRY_MIN * 4)] {
+            beside.pause(&slot, bundle, now);
+            assert!(beside.is_paused(&slot, &bundle, now + wait - Duration::from_millis(1)), "{attempt}");
+            assert!(!beside.is_paused(&slot, &bundle, now + wait), "{attempt}");
+        }
+        (0..40).for_each(|_| beside.pause(&slot, bundle, now));
+        assert!(!beside.is_paused(&slot, &bundle, now + RETRY_MAX));
+        assert!(!beside.is_paused(&slot, &Digest::of(b"another"), now));
     }
 
     #[test]

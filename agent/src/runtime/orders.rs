@@ -155,12 +155,30 @@ impl Agent {
                     self.orders.hold(What::Trust, "catalogue_incomplete", sentence, GRACE_INCOMPLETE);
                 }
             },
-            Err(error) => self.trust_refused(&error),
+            Err(error) => {
+                if let RefreshError::Store(_) = error {
+                    self.judge_soon();
+                }
+                self.trust_refused(&error);
+            }
+        }
+    }
+
+    /// What the disk did not take is judged again when it may take it.
+    pub(super) fn judge_soon(&mut self) {
+        self.orders.judge_at = Some(monotonic() + RETRY_STORE);
+    }
+
+    /// The wish becomes what the order says that is in force.
+    fn follow(&mut self) {
+        if let Some(order) = self.trust.order() {
+            let wish = wish_after(self.ledger.wish(), order);
+            self.set_wish(wish);
         }
     }
 
     fn judge_order(&mut self) {
-        let Some(bytes) = self.orders.waiting.clone() else { return };
+        let Some(bytes) = self.orders.waiting.clone() else { return self.follow() };
         let now = self.parts.clock.now();
         match self.trust.accept_order(&bytes, &self.device, &self.parts.fitness, now) {
             Ok(verdict) => {
@@ -169,10 +187,7 @@ impl Agent {
                 if let Verdict::Accepted(order) = verdict {
                     tracing::info!(order.version = order.version, slots = order.want.len(), "order accepted");
                 }
-                if let Some(order) = self.trust.order() {
-                    let wish = wish_after(self.ledger.wish(), order);
-                    self.set_wish(wish);
-                }
+                self.follow();
             }
             Err(AcceptError::Refused(refusal)) => {
                 let grace = grace(&refusal);
@@ -182,7 +197,7 @@ impl Agent {
                 self.orders.hold(What::Order, refusal.code(), chain(&refusal), grace);
             }
             Err(AcceptError::Store(error)) => {
-                self.orders.judge_at = Some(monotonic() + RETRY_STORE);
+                self.judge_soon();
                 self.orders.hold(What::Order, STORE_CODE, chain(&error), Duration::ZERO);
             }
         }

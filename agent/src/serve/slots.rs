@@ -16,13 +16,12 @@ use super::serving::{Meter, Served, Serving};
 use crate::capture::Taps;
 use crate::labels::{Predictions, RingLimits};
 use crate::measure::{Compared, Pair};
+use crate::report::STREAMS_PER_REPORT;
 use crate::shadow::Shadow;
 
 /// Tells the world time.
 pub type WorldNow = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Counts of streams in one hand-over of panes: what surely fits one report (a stream takes at most some 220 bytes).
-const STREAMS_PER_REPORT: usize = 1_800;
 /// Meters of bundles that are gone but not yet reported.
 const METERS_MAX: usize = 16;
 

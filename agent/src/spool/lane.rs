@@ -186,11 +186,16 @@ impl Lane {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
+    /// No entry has the number `first` yet: a file of that name is what a failed attempt left, and is begun anew.
     fn new_segment(&mut self, first: u64, durable: Durable) -> Result<File, DiskError> {
         let path = self.dir.join(file_name(self.stream, first));
+        if self.segments.back().is_some_and(|segment| segment.first == first) {
+            self.segments.pop_back();
+        }
         let file = OpenOptions::new()
-            .create_new(true)
-            .append(true)
+            .create(true)
+            .truncate(true)
+            .write(true)
             .open(&path)
             .map_err(DiskError::io("create", &path))?;
         if durable == Durable::Yes {

@@ -144,6 +144,17 @@ fn the_window_holds_and_a_silent_past_does_not_block_the_present() {
 }
 
 #[test]
+fn what_a_failed_attempt_left_behind_is_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lane = Lane::open(dir.path(), "event").unwrap();
+    std::fs::write(dir.path().join("event-000000000001.seg"), b"half a rec").unwrap();
+    lane.append(b"one", lane::Durable::Yes).unwrap();
+    lane.append(b"two", lane::Durable::Yes).unwrap();
+    let lane = Lane::open(dir.path(), "event").unwrap();
+    assert_eq!((lane.first(), lane.next(), lane.len()), (Some(1), 3, 2));
+}
+
+#[test]
 fn segments_are_cut_and_removed() {
     let dir = tempfile::tempdir().unwrap();
     let mut lane = Lane::open(dir.path(), "event").unwrap();
