@@ -45,7 +45,7 @@ pub(crate) async fn needs(
     doubted(db, sight, limit, &mut needs).await?;
     needs.add(untold(db, sight, now).await?, limit);
     knocking(db, sight, limit, &mut needs).await?;
-    held(db, world, sight, limit, &mut needs).await?;
+    undecided(db, world, sight, limit, &mut needs).await?;
     drifting(db, world, sight, limit, &mut needs).await?;
     needs.add(retrained(db, world, sight).await?, limit);
     unwell(db, sight, limit, now, &mut needs).await?;
@@ -131,49 +131,58 @@ async fn knocking(db: &mut Control, sight: &Sight, limit: usize, needs: &mut Nee
     Ok(())
 }
 
-async fn held(
+/// Rollouts that somebody has to decide about.
+async fn undecided(
     db: &mut Control,
     world: WorldClock,
     sight: &Sight,
     limit: usize,
     needs: &mut Needs,
 ) -> Result<()> {
-    let held = rollouts::list::<Rollout>(db, None, Some("held"), &Page::first(READ)).await?;
-    let need = |Versioned { document: rollout, .. }: Versioned<Rollout>| {
-        let (since, cause) = match &rollout.phase {
-            RolloutPhase::Held { since, cause, .. } => (*since, cause),
-            RolloutPhase::Proposed { .. }
-            | RolloutPhase::Scheduled { .. }
-            | RolloutPhase::Running { .. }
-            | RolloutPhase::Paused { .. }
-            | RolloutPhase::RollingBack { .. }
-            | RolloutPhase::RolledBack { .. }
-            | RolloutPhase::Aborting { .. }
-            | RolloutPhase::Aborted { .. }
-            | RolloutPhase::Superseded { .. }
-            | RolloutPhase::Completed { .. } => return None,
-        };
-        // Its gate failed, and its plan keeps it where it is: boxes go on with what did not pass.
-        let urgency = if cause.code.starts_with("gate_") { Urgency::Urgent } else { Urgency::Usual };
-        Some(Need {
-            kind: Kind::RolloutHeld,
-            id: rollout.id.to_string(),
-            mark: since.as_millis().to_string(),
-            owner: Owner::Model(rollout.model.clone()),
-            urgency,
-            title: format!(
-                "The rollout of {} {} waits for you",
-                rollout.model,
-                rollout.bundle.path.version()
-            ),
-            detail: Detail::Ours(cause.sentence.clone()),
-            since: world.real(since),
-            link: format!("/rollouts/{}", rollout.id),
-            fingerprint: None,
-        })
-    };
-    add(needs, Kind::RolloutHeld, held, need, sight, limit);
+    for (phase, kind) in [("held", Kind::RolloutHeld), ("proposed", Kind::RolloutProposed)] {
+        let found = rollouts::list::<Rollout>(db, None, Some(phase), &Page::first(READ)).await?;
+        add(needs, kind, found, |found| decision(found.document, world), sight, limit);
+    }
     Ok(())
+}
+
+fn decision(rollout: Rollout, world: WorldClock) -> Option<Need> {
+    let what = format!("{} {}", rollout.model, rollout.bundle.path.version());
+    let (kind, since, urgency, title, detail) = match &rollout.phase {
+        RolloutPhase::Held { since, cause, .. } => {
+            // Its gate failed, and its plan keeps it where it is: boxes go on with what did not pass.
+            let urgency = if cause.code.starts_with("gate_") { Urgency::Urgent } else { Urgency::Usual };
+            let title = format!("The rollout of {what} waits for you");
+            (Kind::RolloutHeld, *since, urgency, title, cause.sentence.clone())
+        }
+        RolloutPhase::Proposed { since } => {
+            let (given, needed) = (rollout.approvals.len(), rollout.plan.approvals_min);
+            let title = format!("The rollout of {what} waits for approval");
+            let detail = format!("{given} of {needed} people have agreed; until then no box changes");
+            (Kind::RolloutProposed, *since, Urgency::Usual, title, detail)
+        }
+        RolloutPhase::Scheduled { .. }
+        | RolloutPhase::Running { .. }
+        | RolloutPhase::Paused { .. }
+        | RolloutPhase::RollingBack { .. }
+        | RolloutPhase::RolledBack { .. }
+        | RolloutPhase::Aborting { .. }
+        | RolloutPhase::Aborted { .. }
+        | RolloutPhase::Superseded { .. }
+        | RolloutPhase::Completed { .. } => return None,
+    };
+    Some(Need {
+        kind,
+        id: rollout.id.to_string(),
+        mark: since.as_millis().to_string(),
+        owner: Owner::Model(rollout.model),
+        urgency,
+        title,
+        detail: Detail::Ours(detail),
+        since: world.real(since),
+        link: format!("/rollouts/{}", rollout.id),
+        fingerprint: None,
+    })
 }
 
 async fn drifting(

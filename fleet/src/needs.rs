@@ -23,6 +23,7 @@ pub enum Kind {
     MailUndelivered,
     DevicePending,
     RolloutHeld,
+    RolloutProposed,
     IncidentOpen,
     Approval,
     RetrainFailed,
@@ -93,6 +94,7 @@ impl Kind {
             Self::MailUndelivered => "mail_undelivered",
             Self::DevicePending => "device_pending",
             Self::RolloutHeld => "rollout_held",
+            Self::RolloutProposed => "rollout_proposed",
             Self::IncidentOpen => "incident_open",
             Self::Approval => "approval",
             Self::RetrainFailed => "retrain_failed",
@@ -108,6 +110,7 @@ impl Kind {
             Self::MailUndelivered => "lists of people get no mail",
             Self::DevicePending => "boxes ask to join",
             Self::RolloutHeld => "rollouts wait for you",
+            Self::RolloutProposed => "rollouts wait for approval",
             Self::IncidentOpen => "drift incidents are open",
             Self::Approval => "retrained models wait for you",
             Self::RetrainFailed => "retrainings failed",
@@ -141,7 +144,7 @@ impl Need {
             }
             Kind::MailUndelivered => "muster mail status".to_owned(),
             Kind::DevicePending => "muster device pending".to_owned(),
-            Kind::RolloutHeld => format!("muster rollout show {id}"),
+            Kind::RolloutHeld | Kind::RolloutProposed => format!("muster rollout show {id}"),
             Kind::IncidentOpen => format!("muster drift show {id}"),
             Kind::Approval | Kind::RetrainFailed => format!("muster run show {id}"),
         }
@@ -213,7 +216,7 @@ mod tests {
 
     #[test]
     fn kinds_are_written_as_they_are_kept() {
-        for kind in [Kind::DeviceSuspect, Kind::MailUndelivered, Kind::DevicePending, Kind::RolloutHeld] {
+        for kind in [Kind::DeviceSuspect, Kind::MailUndelivered, Kind::DevicePending, Kind::RolloutProposed] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
     }

@@ -151,6 +151,7 @@ export const text = {
       device_pending: "Asks to join",
       device_suspect: "Suspect",
       rollout_held: "Rollout held",
+      rollout_proposed: "Rollout proposed",
       incident_open: "Drift incident",
       approval: "Approval",
       device_silent: "Device silent",

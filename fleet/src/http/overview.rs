@@ -40,8 +40,8 @@ struct Overview {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct Need {
-    /// `device_pending`, `device_suspect`, `rollout_held`, `incident_open`, `approval`, `activation_failed`,
-    /// `retrain_failed`, `device_silent` or `mail_undelivered`.
+    /// `device_pending`, `device_suspect`, `rollout_held`, `rollout_proposed`, `incident_open`, `approval`,
+    /// `activation_failed`, `retrain_failed`, `device_silent` or `mail_undelivered`.
     kind: &'static str,
     id: String,
     /// Whether it is mailed in quiet hours too: boxes answer wrongly or not at all, or somebody may have a key.

@@ -1874,8 +1874,8 @@ class Need(TypedDict):
     id: str
     kind: str
     """
-    `device_pending`, `device_suspect`, `rollout_held`, `incident_open`, `approval`, `activation_failed`,
-    `retrain_failed`, `device_silent` or `mail_undelivered`.
+    `device_pending`, `device_suspect`, `rollout_held`, `rollout_proposed`, `incident_open`, `approval`,
+    `activation_failed`, `retrain_failed`, `device_silent` or `mail_undelivered`.
     """
     link: str
     """

@@ -3566,8 +3566,8 @@ export interface components {
             fingerprint?: string | null;
             id: string;
             /**
-             * @description `device_pending`, `device_suspect`, `rollout_held`, `incident_open`, `approval`, `activation_failed`,
-             *     `retrain_failed`, `device_silent` or `mail_undelivered`.
+             * @description `device_pending`, `device_suspect`, `rollout_held`, `rollout_proposed`, `incident_open`, `approval`,
+             *     `activation_failed`, `retrain_failed`, `device_silent` or `mail_undelivered`.
              */
             kind: string;
             /** @description Where in the dashboard to decide. */

@@ -78,12 +78,20 @@ async fn two_other_people_must_say_yes() {
     let first = approve("ben").await;
     assert_eq!(first.status, 200, "{}", first.text());
     assert_eq!(first.json()["phase"]["is"], "proposed");
+    let waiting = async || {
+        let needs = api.see("/api/v1/overview").await["needs_you"].clone();
+        let asked = needs.as_array().unwrap().iter().find(|need| need["kind"] == "rollout_proposed").cloned();
+        asked.map(|need| need["detail"].as_str().unwrap().to_owned())
+    };
+    let detail = waiting().await.expect("the overview says that it waits");
+    assert!(detail.starts_with("1 of 2 people have agreed"), "{detail}");
     approve("ben").await.is_problem(409, "state");
     let second = approve("cem").await.json();
     assert_eq!(second["phase"]["is"], "running", "{second}");
     let names: Vec<&str> =
         second["approvals"].as_array().unwrap().iter().map(|yes| yes["by"].as_str().unwrap()).collect();
     assert_eq!(names, ["ben", "cem"]);
+    assert_eq!(waiting().await, None);
     api.stop().await;
 }
 
