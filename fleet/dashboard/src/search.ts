@@ -42,6 +42,8 @@ export interface NewRolloutSearch {
 export interface AuditSearch {
   subject?: string;
   kind?: string;
+  /** What kind of actor: `person`, `device`, and so on. */
+  by?: string;
   actor?: string;
 }
 
@@ -110,7 +112,7 @@ export function newRolloutSearch(raw: Record<string, unknown>): NewRolloutSearch
 }
 
 export function auditSearch(raw: Record<string, unknown>): AuditSearch {
-  return pruned({ subject: word(raw["subject"]), kind: word(raw["kind"]), actor: word(raw["actor"]) });
+  return pruned({ subject: word(raw["subject"]), kind: word(raw["kind"]), by: word(raw["by"]), actor: word(raw["actor"]) });
 }
 
 export function modelsSearch(raw: Record<string, unknown>): ModelsSearch {

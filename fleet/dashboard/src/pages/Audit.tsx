@@ -45,8 +45,9 @@ export function Audit() {
         <Act label={say.export} whyNot={shown.length === 0 ? say.exportNone : null} onClick={() => save("audit.csv", exported(shown), "text/csv")} />
       </PageHead>
       <div className="filters" role="search" aria-label={say.title}>
-        <Choice label={say.kind} any={say.anyKind} of={loaded.map(({ kind }) => kind)} value={search.kind} change={(kind) => set({ kind })} />
-        <Choice label={say.actor} any={say.anyActor} of={loaded.map(({ actor }) => actor.name)} value={search.actor} change={(actor) => set({ actor })} />
+        <Choice label={say.kind} any={say.anyKind} of={loaded.map(({ kind }) => kind)} called={words} value={search.kind} change={(kind) => set({ kind })} />
+        <Choice label={say.by} any={say.anyActor} of={loaded.map(({ actor }) => actor.kind)} called={(kind) => say.byKind[kind] ?? words(kind)} value={search.by} change={(by) => set({ by, actor: undefined })} />
+        <Choice label={say.actor} any={say.anyName} of={loaded.filter(({ actor }) => search.by === undefined || actor.kind === search.by).map(({ actor }) => actor.name)} value={search.actor} change={(actor) => set({ actor })} />
         <Typed label={say.subject} placeholder={say.subjectHint} value={search.subject} change={(subject) => set({ subject })} />
         {newer && (
           <Button size="xs" onClick={() => void cache.resetQueries({ queryKey: ["audit"] })}>
@@ -78,7 +79,7 @@ export function Audit() {
 const columns: VirtualColumn<LogEntry>[] = [
   { head: say.at, track: "170px", cell: ({ at, world_at }) => <When at={at} world={world_at} /> },
   { head: say.kind, track: "minmax(130px, 1fr)", cell: ({ kind }) => words(kind) },
-  { head: say.actor, track: "minmax(100px, 0.8fr)", title: ({ actor }) => actor.name, cell: ({ actor }) => (actor.kind === "device" ? <Subject of={actor.name}>{short(actor.name, 10)}</Subject> : actor.name) },
+  { head: say.actorHead, track: "minmax(100px, 0.8fr)", title: ({ actor }) => actor.name, cell: ({ actor }) => (actor.kind === "device" ? <Subject of={actor.name}>{short(actor.name, 10)}</Subject> : actor.name) },
   { head: say.subject, track: "minmax(100px, 0.8fr)", title: ({ subject }) => subject, cell: ({ subject }) => <Subject of={subject} /> },
   { head: say.sentence, track: "minmax(300px, 4fr)", cell: ({ sentence }) => sentence },
 ];
@@ -98,7 +99,12 @@ function When({ at, world }: { at: string; world: string }) {
 }
 
 function matches({ kind, actor }: LogEntry, search: AuditSearch): boolean {
-  return (search.kind === undefined || kind === search.kind) && (search.actor === undefined || actor.name === search.actor);
+  const asked = [
+    [search.kind, kind],
+    [search.by, actor.kind],
+    [search.actor, actor.name],
+  ];
+  return asked.every(([wanted, is]) => wanted === undefined || wanted === is);
 }
 
 /** Times as the server has them: what is exported is compared by machines. */
@@ -114,19 +120,21 @@ interface ChoiceProps {
   label: string;
   any: string;
   of: string[];
+  /** What people call one of them; itself without it. */
+  called?: (one: string) => string;
   value: string | undefined;
   change: (value: string | undefined) => void;
 }
 
 /** Among what was loaded, and what the address asks for. */
-function Choice({ label, any, of, value, change }: ChoiceProps) {
+function Choice({ label, any, of, called = (one) => one, value, change }: ChoiceProps) {
   const known = [...new Set([...of, ...(value === undefined ? [] : [value])])].toSorted();
   return (
     <NativeSelect
       size="xs"
       label={label}
       value={value ?? ""}
-      data={[{ value: "", label: any }, ...known.map((one) => ({ value: one, label: label === say.kind ? words(one) : one }))]}
+      data={[{ value: "", label: any }, ...known.map((one) => ({ value: one, label: called(one) }))]}
       onChange={(event) => change(event.currentTarget.value || undefined)}
     />
   );
