@@ -91,6 +91,9 @@ use sql::TelemetryDatabase;
 
 pub type Result<T> = std::result::Result<T, StoreError>;
 
+/// More than any box counts between two reports: so no box can make a sum overflow.
+pub const COUNT_MAX: u64 = u32::MAX as u64;
+
 /// Both databases. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {

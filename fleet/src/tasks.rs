@@ -20,7 +20,7 @@ pub mod view;
 use std::time::Duration;
 
 use muster_protocol::time::Timestamp;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::blob::Blobs;
@@ -62,12 +62,14 @@ pub enum TaskError {
     Order(#[from] OrderError),
 }
 
-/// Runs all tasks until `stop`. A failure is logged and tried again; it never ends a task.
+/// Runs all tasks until `stop`. A failure is logged and tried again; it never ends a task. Should one end all the same, the
+/// others end too: with three of four at work a server would look well and do half of it.
 pub async fn run(tasks: Tasks, stop: CancellationToken) {
+    let quit = stop.child_token();
     let mut set = JoinSet::new();
     let (one, two, three, four) = (tasks.clone(), tasks.clone(), tasks.clone(), tasks);
-    let (stop_one, stop_two, stop_three) = (stop.clone(), stop.clone(), stop.clone());
-    set.spawn(async move {
+    let [stop_one, stop_two, stop_three, stop_four] = std::array::from_fn(|_| quit.clone());
+    let drift = set.spawn(async move {
         let mut watchers = drift::Watchers::default();
         let mut commits = one.store.changes().commits();
         while !stop_one.is_cancelled() {
@@ -75,7 +77,7 @@ pub async fn run(tasks: Tasks, stop: CancellationToken) {
             rest("drift", &one.clocks, looked, &mut commits, &stop_one).await;
         }
     });
-    set.spawn(async move {
+    let runs = set.spawn(async move {
         let mut asker = runs::Asker::default();
         let mut commits = two.store.changes().commits();
         while !stop_two.is_cancelled() {
@@ -83,7 +85,7 @@ pub async fn run(tasks: Tasks, stop: CancellationToken) {
             rest("runs", &two.clocks, looked, &mut commits, &stop_two).await;
         }
     });
-    set.spawn(async move {
+    let registry = set.spawn(async move {
         let mut keeper = registry::Keeper::default();
         let mut commits = four.store.changes().commits();
         while !stop_three.is_cancelled() {
@@ -91,14 +93,43 @@ pub async fn run(tasks: Tasks, stop: CancellationToken) {
             rest("registry", &four.clocks, looked, &mut commits, &stop_three).await;
         }
     });
-    set.spawn(async move {
+    let rollouts = set.spawn(async move {
         let mut driver = rollouts::Driver::new(&three);
         let mut commits = three.store.changes().commits();
-        while !stop.is_cancelled() {
+        while !stop_four.is_cancelled() {
             let looked = driver.look(&three).await;
-            rest("rollouts", &three.clocks, looked, &mut commits, &stop).await;
+            rest("rollouts", &three.clocks, looked, &mut commits, &stop_four).await;
         }
     });
+    let names = [
+        (drift.id(), "drift"),
+        (runs.id(), "runs"),
+        (registry.id(), "registry"),
+        (rollouts.id(), "rollouts"),
+    ];
+    together(set, &names, &stop, &quit).await;
+}
+
+/// Waits for the first task to end, which before `stop` is a failure, and then for the others, which `quit` ends.
+async fn together(
+    mut set: JoinSet<()>,
+    names: &[(Id, &str)],
+    stop: &CancellationToken,
+    quit: &CancellationToken,
+) {
+    let name = |id: Id| names.iter().find(|(of, _)| *of == id).map_or("unknown", |(_, name)| *name);
+    match set.join_next_with_id().await {
+        Some(Ok((id, ()))) if !stop.is_cancelled() => {
+            tracing::error!(task = name(id), "a background task ended by itself");
+        }
+        Some(Err(error)) => tracing::error!(
+            task = name(error.id()),
+            error = &error as &dyn std::error::Error,
+            "a background task ended by itself"
+        ),
+        Some(Ok(_)) | None => {}
+    }
+    quit.cancel();
     while set.join_next().await.is_some() {}
 }
 
@@ -143,6 +174,25 @@ async fn rest(
                 tokio::time::sleep(SETTLE).await;
                 commits.mark_unchanged();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn when_one_task_ends_the_others_do() {
+        for fails in [false, true] {
+            let stop = CancellationToken::new();
+            let quit = stop.child_token();
+            let mut set = JoinSet::new();
+            let short = set.spawn(async move { assert!(!fails, "a bug") });
+            let told = quit.clone();
+            set.spawn(async move { told.cancelled().await });
+            together(set, &[(short.id(), "short")], &stop, &quit).await;
+            assert!(quit.is_cancelled() && !stop.is_cancelled());
         }
     }
 }

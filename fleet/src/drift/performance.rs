@@ -130,8 +130,11 @@ impl Performance {
                 found.waiting += day.predictions;
                 continue;
             }
-            found.matured += day.predictions.max(day.n);
-            found.labelled += day.n;
+            // Of a day so long ago that its predictions are kept no more, nobody knows which share has labels.
+            if day.predictions > 0 {
+                found.matured += day.predictions.max(day.n);
+                found.labelled += day.n;
+            }
             let (sums, count) = match open.take() {
                 None => (*day, 1),
                 Some((sums, count)) => (sums.plus(day), count + 1),

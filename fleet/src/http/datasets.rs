@@ -249,9 +249,11 @@ async fn add(
     let sha256 = manifest.digest()?;
     let wanted = DatasetRef { name: name.clone(), version: VersionRef::Digest(sha256) };
     // What is here already was checked when it came.
-    if let Some(found) = datasets::get(&mut app.fleet.store.read().await?, &name, wanted.version).await? {
-        return Ok((StatusCode::OK, Json(detail(&mut app.fleet.store.read().await?, found).await?)));
+    let mut db = app.fleet.store.read().await?;
+    if let Some(found) = datasets::get(&mut db, &name, wanted.version).await? {
+        return Ok((StatusCode::OK, Json(detail(&mut db, found).await?)));
     }
+    drop(db);
     here(&app, &manifest).await?;
     agrees(&read_profile(&app, &profile).await?, &manifest)?;
     let moment = app.fleet.clocks.moment();

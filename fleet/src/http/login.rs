@@ -136,12 +136,18 @@ async fn login(
         Some(name) => people::password(&mut app.fleet.store.read().await?, name).await?,
         None => None,
     };
-    let right = hashed(&app, move || password::verify(&password, hash.as_deref())).await?;
-    let Some(name) = name.filter(|_| right) else {
+    let verified = hash.clone();
+    let right = hashed(&app, move || password::verify(&password, verified.as_deref())).await?;
+    let wrong = || {
         tracing::warn!("somebody tried to log in with a name or a password that is wrong");
-        return Err(Problem::new(Code::Unauthenticated, "the name or the password is wrong"));
+        Problem::new(Code::Unauthenticated, "the name or the password is wrong")
     };
+    let name = name.filter(|_| right).ok_or_else(wrong)?;
     let mut tx = app.fleet.store.write().await?;
+    // Hashing takes a while: the password may have been changed meanwhile, and the sessions that it began ended.
+    if people::password(&mut tx, &name).await? != hash {
+        return Err(wrong());
+    }
     let response = begin(&app, &mut tx, &name, &headers, StatusCode::OK).await?;
     tx.commit().await?;
     Ok(response)

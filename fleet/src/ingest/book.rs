@@ -24,7 +24,7 @@ use crate::store::reports::{self, HealthAt, Measured, NewReport, Unrolled};
 use crate::store::rollups::Rollups;
 use crate::store::sources::{self, Source};
 use crate::store::stats::Sums;
-use crate::store::{Control, StoreError, Telemetry, TelemetryTx, stats};
+use crate::store::{COUNT_MAX, Control, StoreError, Telemetry, TelemetryTx, stats};
 
 /// Devices whose positions are remembered. Beyond it everything is forgotten and looked up again.
 const DEVICES_MAX: usize = 200_000;
@@ -32,6 +32,8 @@ const DEVICES_MAX: usize = 200_000;
 const OPEN_MAX: usize = 100_000;
 /// Reports that are read at once when they are added up again.
 const REREAD: u32 = 5_000;
+/// Reports that a boot can have given up, as far as they are counted: so the losses of a whole fleet add up.
+const LOST_MAX: u64 = COUNT_MAX;
 
 /// What was judged.
 #[derive(Debug, Default)]
@@ -208,7 +210,7 @@ impl Page {
         let missed = report.sequence - 1 - source.contiguous;
         source.contiguous = report.sequence;
         if missed > 0 {
-            source.lost = source.lost.saturating_add(missed);
+            source.lost = source.lost.saturating_add(missed).min(LOST_MAX);
             source.lost_since = source.lost_since.or(Some(received));
         }
         let (id, box_id) = (source.id, source.box_id);

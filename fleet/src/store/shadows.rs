@@ -11,12 +11,10 @@ use sqlx::QueryBuilder;
 use super::convert::{column, count, parse, time};
 use super::rows::{self, Rows};
 use super::sql::{among, on};
-use super::{Result, StoreError, Telemetry, TelemetryTx};
+use super::{COUNT_MAX, Result, StoreError, Telemetry, TelemetryTx};
 
 /// World time after which days are dropped.
 const KEPT: Duration = Duration::from_hours(400 * 24);
-/// More rows than any box compares between two reports: so no box can make a sum overflow.
-const ROWS_MAX: u64 = u32::MAX as u64;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compared {
@@ -60,8 +58,8 @@ pub async fn add(tx: &mut TelemetryTx, blocks: &[(DeviceId, ShadowBlock)]) -> Re
     let mut days: BTreeMap<Key<'_>, Compared> = BTreeMap::new();
     for (device, block) in blocks {
         let sum = days.entry((device, &block.slot, block.bundle, block.day, block.against)).or_default();
-        sum.n += block.n.min(ROWS_MAX);
-        sum.differed += block.differed.min(ROWS_MAX);
+        sum.n += block.n.min(COUNT_MAX);
+        sum.differed += block.differed.min(COUNT_MAX);
     }
     let rows = Rows::default()
         .texts(days.keys().map(|(device, ..)| device.as_str()))

@@ -80,6 +80,8 @@ struct Group {
     differing: BTreeMap<SiteName, (Timestamp, Vec<Difference>)>,
     performance: Option<Finding>,
     labels_looked: Option<Timestamp>,
+    /// They could not be read then: what they say is unknown, which is neither good nor bad.
+    labels_unread: bool,
     /// Whether there is anything to judge anew.
     changed: bool,
 }
@@ -122,9 +124,15 @@ impl Watchers {
                 continue;
             }
             let Some(monitored) = self.monitored(tasks, bundle).await? else { continue };
-            labels::look(tasks, *bundle, &monitored.manifest, group, moment).await?;
+            if let Err(error) = labels::look(tasks, *bundle, &monitored.manifest, group, moment).await {
+                tracing::error!(
+                    bundle.sha256 = %bundle,
+                    error = &error as &dyn std::error::Error,
+                    "a bundle's labels cannot be read; trying again"
+                );
+            }
             // Whoever has not been read yet would contradict the others, and a look at all boxes costs more than one at some.
-            if known.due.is_empty() {
+            if known.due.is_empty() && !group.labels_unread {
                 judge::judge(tasks, &monitored.manifest, *bundle, group, moment).await?;
             }
         }

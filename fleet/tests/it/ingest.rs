@@ -320,6 +320,45 @@ async fn what_a_box_gave_up_is_counted_once() {
 }
 
 #[tokio::test]
+async fn absurd_numbers_of_one_box_are_taken_and_spoil_no_sum_of_the_fleet() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let bundle = Bundle::make("bundles/er-beds/1.json", b"model");
+    Publisher::begin(&server.fleet, &[&bundle]).await;
+    let day = yesterday();
+    let mut good = Device::connect(&server, 1, 1).await;
+    good.hello().await;
+    good.say(Up::Report, report(&good, &bundle, 1, day).encode().unwrap()).await;
+    good.ack().await;
+    let mut broken = Device::connect(&server, 2, 1).await;
+    broken.hello().await;
+    for (sequence, sum) in (1_u64 << 62..).zip([f64::MAX, f64::MAX, f64::MIN, f64::INFINITY]) {
+        let mut absurd = report(&broken, &bundle, 1, day);
+        (absurd.sequence, absurd.held_from) = (sequence, sequence);
+        (absurd.from, absurd.to) = (absurd.to, absurd.from);
+        absurd.models[0].rows = u64::MAX;
+        (absurd.labels[0].n, absurd.labels[0].loss_sum) = (u64::MAX, sum);
+        absurd.labels[0].against.as_mut().unwrap().n = u64::MAX;
+        broken.say(Up::Report, absurd.encode().unwrap()).await;
+        assert_eq!(broken.ack().await.report, sequence, "{sum}");
+    }
+    let most = u64::from(u32::MAX);
+    let (slot, sha256) = ("beds".parse().unwrap(), bundle.sha256());
+    let mut db = server.fleet.store.read_telemetry().await.unwrap();
+    assert_eq!(heads::predictions(&mut db, &sha256, day, 9).await.unwrap(), [(day, 100 + 4 * most)]);
+    let totals = heads::labels(&mut db, &sha256, day, 9).await.unwrap();
+    // The block with a sum that is no number was left out.
+    assert_eq!(totals.iter().map(|day| day.n).collect::<Vec<_>>(), [2 + 3 * most]);
+    assert!(totals[0].loss_sum.is_finite());
+    let filter = labels::LabelFilter { bundle: &sha256, slot: &slot, devices: &[&broken.id], since: day };
+    let days = labels::list(&mut db, filter, &Page::first(10)).await.unwrap();
+    assert_eq!(days.iter().filter_map(|day| Some(day.paired.as_ref()?.n)).collect::<Vec<_>>(), [3 * most]);
+    assert_eq!(sources::lost_by_all(&mut db).await.unwrap(), (most, 1));
+    drop(db);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_box_that_lost_its_order_gets_it_again() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path()).await;

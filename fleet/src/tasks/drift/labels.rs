@@ -70,9 +70,11 @@ pub(super) async fn look(
         return Ok(());
     }
     group.labels_looked = Some(moment.at);
+    group.labels_unread = true;
     let policy = policies::get::<Policy>(&mut tasks.store.read().await?, &manifest.model).await?;
     let horizon = horizon(policy.as_ref().map(|loaded| &loaded.document));
     let found = performance(&tasks.store, manifest, &bundle, horizon, moment.world_at).await?.finding();
+    group.labels_unread = false;
     group.changed |= found != group.performance;
     group.performance = found;
     Ok(())

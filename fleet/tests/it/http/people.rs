@@ -387,6 +387,33 @@ async fn sessions_begin_with_a_password_and_end_when_told() {
     api.stop().await;
 }
 
+/// Whoever knows the old password may try it at the very moment in which it is taken from them.
+#[tokio::test]
+async fn a_password_that_is_changed_while_it_is_checked_begins_no_session() {
+    let api = required().await;
+    let (_, root) = admin(&api).await;
+    let old = "correct horse battery";
+    let new = muster_fleet::password::hash("another horse battery").unwrap();
+    for (name, disabled) in [("ada", false), ("bob", true)] {
+        let person = json!({"name": name, "display": name, "password": old, "roles": {"default": "viewer"}});
+        assert_eq!(send(&api, Method::POST, "/api/v1/people", &root, &person).await.status, 201);
+        let body = json!({"name": name, "password": old});
+        let mut tx = api.fleet().store.write().await.unwrap();
+        let mut login = std::pin::pin!(api.post("/api/v1/login", &body));
+        // By then it was found right, and waits for its turn to write; if not, the answer is the same.
+        assert!(tokio::time::timeout(Duration::from_secs(1), login.as_mut()).await.is_err());
+        let name = name.parse().unwrap();
+        if disabled {
+            assert!(people::set_disabled(&mut tx, &name, true).await.unwrap());
+        } else {
+            assert!(people::set_password(&mut tx, &name, &new).await.unwrap());
+        }
+        tx.commit().await.unwrap();
+        login.await.is_problem(401, "unauthenticated");
+    }
+    api.stop().await;
+}
+
 #[tokio::test]
 async fn a_person_who_is_let_in_no_more_is_out_at_once() {
     let api = required().await;
