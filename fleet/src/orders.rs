@@ -16,7 +16,7 @@ use crate::signer::{OrderRequest, Signer, SignerError};
 use crate::store::orders::StoredOrder;
 use crate::store::outbox::{self, Message};
 use crate::store::seats::{self, Seat};
-use crate::store::{Control, ControlTx, Store, StoreError, captures, devices, orders};
+use crate::store::{Control, ControlTx, Page, Store, StoreError, captures, devices, orders};
 
 /// An order is signed anew when it has this left: a box that is off for so long still finds a good one.
 const RENEW_BEFORE: Duration = Duration::from_secs(ORDER_LIFE.as_secs() / 2);
@@ -163,21 +163,42 @@ impl Orders {
         Ok(Handed::Signed { version })
     }
 
-    /// Signs orders anew that would expire before long. Returns how many. One that can no longer be signed, because its
-    /// bundle was yanked, is left to expire: what runs goes on running.
+    /// Signs all orders anew that would expire before long. Returns how many. One that can no longer be signed, because its
+    /// bundle was yanked, is left to expire, and holds up none behind it: what runs goes on running.
     pub async fn resign_due(&self, store: &Store) -> Result<u32, OrderError> {
-        let mut renewed = 0;
-        let mut tx = store.write().await?;
         let before = self.clocks.trust.now().plus(RENEW_BEFORE);
-        let Some(trusted) = self.catalogue.published(&mut tx).await? else { return Ok(0) };
-        for due in orders::expiring(&mut tx, before, RENEW_BATCH).await? {
-            let known = devices::get(&mut tx, &due.device).await?;
+        let mut renewed = 0;
+        let mut page = Page::first(RENEW_BATCH);
+        loop {
+            let mut tx = store.write().await?;
+            let Some(trusted) = self.catalogue.published(&mut tx).await? else { return Ok(renewed) };
+            let found = orders::expiring(&mut tx, before, &page).await?;
+            let full = found.len() == RENEW_BATCH as usize;
+            let last = found.last().map(|order| (order.expires, order.device.clone()));
+            renewed += self.resign(&mut tx, &trusted, found).await?;
+            tx.commit().await?;
+            match last {
+                Some(last) if full => page = Page::after(last, RENEW_BATCH),
+                Some(_) | None => return Ok(renewed),
+            }
+        }
+    }
+
+    async fn resign(
+        &self,
+        tx: &mut ControlTx,
+        trusted: &TrustedSet,
+        found: Vec<StoredOrder>,
+    ) -> Result<u32, OrderError> {
+        let mut renewed = 0;
+        for due in found {
+            let known = devices::get(tx, &due.device).await?;
             let fitness = known.and_then(|device| fitness(&device.agent_version, &device.capabilities));
-            let captures = captures::of_device(&mut tx, &due.device, self.clocks.trust.now()).await?;
+            let captures = captures::of_device(tx, &due.device, self.clocks.trust.now()).await?;
             let asked = (due.wants, captures);
-            match self.sign(&mut tx, &trusted, (&due.device, fitness), asked, due.version).await {
+            match self.sign(tx, trusted, (&due.device, fitness), asked, due.version).await {
                 Ok(order) => {
-                    hand(&mut tx, order).await?;
+                    hand(tx, order).await?;
                     renewed += 1;
                 }
                 Err(OrderError::Sign(error)) => {
@@ -186,7 +207,6 @@ impl Orders {
                 Err(error) => return Err(error),
             }
         }
-        tx.commit().await?;
         Ok(renewed)
     }
 

@@ -24,7 +24,9 @@ use muster_protocol::ids::{DeviceId, EnrolmentId};
 use muster_protocol::message::Sentence;
 use muster_protocol::time::Timestamp;
 use tokio::sync::{Mutex, Notify};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::clock::{Clocks, Moment};
@@ -77,6 +79,8 @@ pub enum RegistrarError {
     Pki(#[from] PkiError),
     #[error("a new name cannot be made")]
     Mint(#[from] MintError),
+    #[error("what was decided was cut off; see what became of it")]
+    CutOff(#[from] JoinError),
 }
 
 /// Where boxes find the fleet, as it stands in what they are given.
@@ -97,6 +101,8 @@ pub struct Registrar {
     places: Places,
     /// Commits and what follows from them, one after the other: a late admission must not undo a revocation.
     turn: Mutex<()>,
+    /// Decisions that are being carried out; whoever asked for one may be gone.
+    deeds: TaskTracker,
     list: Mutex<Option<Listed>>,
     retired: Arc<Notify>,
 }
@@ -111,7 +117,8 @@ struct Listed {
 impl Registrar {
     pub fn new(store: Store, pki: Arc<Pki>, admission: Admission, clocks: Clocks, places: Places) -> Self {
         let (turn, list, retired) = (Mutex::new(()), Mutex::new(None), Arc::new(Notify::new()));
-        Self { store, pki, admission, clocks, places, turn, list, retired }
+        let deeds = TaskTracker::new();
+        Self { store, pki, admission, clocks, places, turn, deeds, list, retired }
     }
 
     /// Told by whoever retires a key outside of this file: its certificates must get onto the list.
@@ -133,11 +140,13 @@ impl Registrar {
                 }
             };
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
                 () = self.retired.notified() => {}
             }
         }
+        self.deeds.close();
+        self.deeds.wait().await;
     }
 
     async fn upkeep(&self) -> Result<(), RegistrarError> {
@@ -147,6 +156,9 @@ impl Registrar {
         certificates::trim(&mut tx, before, FORGOTTEN_AT_ONCE).await?;
         enrolments::trim(&mut tx, before, FORGOTTEN_AT_ONCE).await?;
         tx.commit().await?;
+        let gone = identities::in_state(&mut self.store.read().await?, StandingName::Revoked).await?;
+        // That is for good, so nobody is barred here who was just let in.
+        gone.iter().for_each(|device| self.admission.bar(device));
         let revoked = revoked(&self.store, now).await?;
         let fresh = |listed: &Listed| listed.revoked == revoked && now.since(listed.at) < LIST_EVERY;
         if self.list.lock().await.as_ref().is_some_and(fresh) {

@@ -245,7 +245,7 @@ impl Known {
         redraw_all |= shown.is_none();
         let grounds = &self.grounds;
         for watch in self.watches.values_mut() {
-            watch.stand_on(grounds, self.trusted.as_deref());
+            watch.stand_on(grounds, self.trusted.as_ref());
         }
         if redraw_all {
             let all: BTreeSet<DeviceId> = self.seen.keys().cloned().collect();

@@ -378,17 +378,11 @@ impl Upkeep {
     }
 
     async fn orders(&self) {
-        loop {
-            match self.orders.resign_due(&self.store).await {
-                Ok(0) => return,
-                Ok(renewed) => tracing::info!(renewed, "orders were signed anew"),
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "orders could not be signed anew"
-                    );
-                    return;
-                }
+        match self.orders.resign_due(&self.store).await {
+            Ok(0) => {}
+            Ok(renewed) => tracing::info!(renewed, "orders were signed anew"),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "orders could not be signed anew");
             }
         }
     }

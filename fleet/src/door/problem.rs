@@ -218,7 +218,8 @@ impl From<RegistrarError> for Problem {
             | RegistrarError::Root(_)
             | RegistrarError::Store(_)
             | RegistrarError::Pki(_)
-            | RegistrarError::Mint(_)) => Self::internal(&error),
+            | RegistrarError::Mint(_)
+            | RegistrarError::CutOff(_)) => Self::internal(&error),
         }
     }
 }

@@ -298,7 +298,8 @@ impl From<RegistrarError> for Problem {
             RegistrarError::Refused(_)
             | RegistrarError::Root(RootLack::Damaged)
             | RegistrarError::Pki(_)
-            | RegistrarError::Mint(_) => Self::internal(&error),
+            | RegistrarError::Mint(_)
+            | RegistrarError::CutOff(_) => Self::internal(&error),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What people decide about devices. Each decision is one commit with its reason in the log; what must hold at once
 //! follows in the same deed.
 
+use std::sync::Arc;
+
 use muster_protocol::enrol::Fingerprint;
 use muster_protocol::ids::DeviceId;
 use muster_protocol::topic::{Down, Topic};
@@ -13,19 +15,32 @@ use crate::store::{ControlTx, StoreError, certificates, devices, identities, ord
 
 impl Registrar {
     /// Moves a device to where the verb leads. `compared` is the fingerprint that the person saw at the box, if they say
-    /// so: another one is refused, whatever the verb.
+    /// so: another one is refused, whatever the verb. Once begun it comes to its end, also if nobody waits for it any more.
     pub async fn decide(
-        &self,
+        self: &Arc<Self>,
         device: &DeviceId,
         verb: Verb,
         compared: Option<Compared<'_>>,
+        actor: Actor,
+    ) -> Result<Identity, RegistrarError> {
+        let (own, device) = (Arc::clone(self), device.clone());
+        let compared = compared.map(|Compared(typed)| typed.to_owned());
+        let deed = async move { own.carry_out(&device, verb, compared.as_deref(), actor).await };
+        self.deeds.spawn(deed).await?
+    }
+
+    async fn carry_out(
+        &self,
+        device: &DeviceId,
+        verb: Verb,
+        compared: Option<&str>,
         actor: Actor,
     ) -> Result<Identity, RegistrarError> {
         let _turn = self.turn.lock().await;
         let moment = self.clocks.moment();
         let mut tx = self.store.write().await?;
         let mut identity = identities::get(&mut tx, device).await?.ok_or(RegistrarError::NoDevice)?;
-        if compared.is_some_and(|compared| !compared.is(identity.key.fingerprint)) {
+        if compared.is_some_and(|typed| !Compared(typed).is(identity.key.fingerprint)) {
             return Err(RegistrarError::OtherKey { is: identity.key.fingerprint });
         }
         let (kind, sentence) = said(&identity, &verb);
@@ -45,14 +60,19 @@ impl Registrar {
         }
         identities::save(&mut tx, &identity).await?;
         say(&mut tx, moment, device, (kind, sentence), actor).await?;
-        self.commit(tx).await?;
-        if identity.standing.may_connect() {
-            self.admission.admit(device.clone());
-        } else {
+        tx.commit().await?;
+        let may_connect = identity.standing.may_connect();
+        // At once, and whatever becomes of the disk: the database bars it from here on.
+        if !may_connect {
             self.admission.bar(device);
         }
+        let persisted = self.store.persist().await;
         if matches!(identity.standing, Standing::Revoked { .. }) {
             self.list_revoked().await;
+        }
+        persisted?;
+        if may_connect {
+            self.admission.admit(device.clone());
         }
         Ok(identity)
     }

@@ -48,8 +48,7 @@ fn missing(
             return None;
         }
         let target = asked.via.clone().unwrap_or_else(|| rollout.bundle.clone());
-        let is_before = device.wish == asked.from && device.wish.as_ref() != Some(&target);
-        is_before.then_some((Some(target), permit))
+        device.is_untold(asked, &target).then_some((Some(target), permit))
     };
     match progress {
         Progress::Returning { to, .. } => {

@@ -315,6 +315,24 @@ fn a_retry_asks_those_again_that_failed() {
 }
 
 #[test]
+fn whoever_could_not_be_told_has_failed_nothing() {
+    let mut life = Life::live(&Setting::plain(vec![Nature::Good; 3]), vec![]);
+    for _ in 0..30 {
+        life.look(false);
+        // No order can be made.
+        life.fleet.view.devices.values_mut().for_each(|device| device.wish = Some(bundle("old")));
+        life.now = life.now.plus(std::time::Duration::from_hours(1));
+    }
+    assert_eq!((life.rollout.phase.name(), life.count("failed")), ("running", 0));
+    // It is asked anew just now, and has its whole time.
+    life.look(false);
+    life.fleet.live(life.now);
+    life.look(false);
+    assert_eq!(life.count("baking"), 1);
+    assert_eq!(life.members.values().map(|member| member.attempts).max(), Some(1));
+}
+
+#[test]
 fn stragglers_get_the_bundle_when_they_come_back() {
     let setting = Setting::plain(vec![Nature::Good; 5]);
     let canary = Life::live(&setting, vec![Step::Hours(1)]).members;

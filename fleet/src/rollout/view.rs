@@ -12,7 +12,7 @@ use super::filter::{Tags, Traits};
 use super::hardware::Hardware;
 use super::mark::MarkedSite;
 use super::site::{Freeze, Lease, SiteView};
-use super::{Cause, Rollout};
+use super::{Asked, Cause, Rollout};
 use crate::gate::{DeviceEvidence, Stratum};
 
 /// The tag that names a redundancy group: of its boxes one at most is interrupted at a time.
@@ -62,7 +62,7 @@ pub struct DeviceView {
     pub way_back: Option<BundleRef>,
     /// What it is doing about its wish.
     pub doing: Doing,
-    /// Why the bundle can never run there: wrong hardware, an agent too old.
+    /// Why it cannot be ordered the bundle: wrong hardware, an agent too old, what another slot wants.
     pub unfit: Option<Box<Cause>>,
     /// The bundle failed there before, in whatever rollout.
     pub bad: Option<Box<Cause>>,
@@ -158,6 +158,12 @@ impl DeviceView {
     pub fn is_still_of(&self, rollout: &Rollout) -> bool {
         let is_wish = self.wish.as_ref().is_some_and(|wish| rollout.leads_over(wish));
         is_wish && !matches!(self.claim, Claim::Superseded { .. })
+    }
+
+    /// Whether its order still wants what it did before it was asked for `target`: the order to run that could not be made.
+    pub fn is_untold(&self, asked: &Asked, target: &BundleRef) -> bool {
+        let is_before = self.wish.is_none() || self.wish == asked.from;
+        is_before && self.wish.as_ref() != Some(target)
     }
 
     /// Whether it carries this tag with this value.

@@ -33,6 +33,7 @@ pub struct Watch {
     evidence: BTreeMap<DeviceId, DeviceEvidence>,
     bad: BTreeMap<DeviceId, Bad>,
     demands: Result<Demands, Unfit>,
+    trusted: Option<Arc<TrustedSet>>,
     journal: Option<Told>,
 }
 
@@ -103,6 +104,7 @@ impl Watch {
             evidence: BTreeMap::new(),
             bad,
             demands: Ok(Demands::default()),
+            trusted: None,
             journal,
         }
     }
@@ -185,7 +187,8 @@ impl Watch {
     }
 
     /// Rules, leases and freezes of sites, and what the catalogue says of the bundle.
-    pub(super) fn stand_on(&mut self, grounds: &Grounds, trusted: Option<&TrustedSet>) {
+    pub(super) fn stand_on(&mut self, grounds: &Grounds, trusted: Option<&Arc<TrustedSet>>) {
+        self.trusted = trusted.cloned();
         let bundle = trusted.map_or(BundleStanding::Catalogued, |trusted| self.standing(trusted));
         self.demands = trusted
             .and_then(|trusted| trusted.find_target(&self.rollout.bundle.path))
@@ -222,7 +225,8 @@ impl Watch {
         around: &Surroundings<'_>,
     ) -> DeviceView {
         let mut line = seen.line(&self.rollout.slot, leases);
-        line.unfit = self.unfit(seen).map(Box::new);
+        let hindered = || seen.hindered(&self.rollout.slot, self.trusted.as_ref()?);
+        line.unfit = self.unfit(seen).or_else(hindered).map(Box::new);
         // A retry forgives what failed before it.
         let forgiven = self.rollout.retried;
         let bad = self.bad.get(id).filter(|bad| forgiven.is_none_or(|retried| bad.at >= retried));

@@ -127,13 +127,22 @@ pub async fn of_members(db: &mut Control, page: &Page<DeviceId>) -> Result<Vec<S
 
 const EXPIRING: &str = "select orders.device, version, issued, expires, wants, captures, bytes from orders \
      join identities on identities.device = orders.device \
-     where identities.state = 'active' and expires < $1 order by expires, orders.device limit $2";
+     where identities.state = 'active' and expires < $1 \
+     and (expires > $2 or (expires = $2 and orders.device > $3)) order by expires, orders.device limit $4";
 
 /// Orders of active devices that expire before `before`, the most urgent first.
-pub async fn expiring(db: &mut Control, before: Timestamp, limit: u32) -> Result<Vec<StoredOrder>> {
+pub async fn expiring(
+    db: &mut Control,
+    before: Timestamp,
+    page: &Page<(Timestamp, DeviceId)>,
+) -> Result<Vec<StoredOrder>> {
+    let after = page.after.as_ref();
+    let (expires, device) = after.map_or((i64::MIN, ""), |(at, device)| (at.as_millis(), device.as_str()));
     sqlx::query_as::<_, Row>(EXPIRING)
         .bind(before.as_millis())
-        .bind(Page::<()>::first(limit).limit())
+        .bind(expires)
+        .bind(device)
+        .bind(page.limit())
         .fetch_all(db.sql())
         .await
         .map_err(StoreError::query("listing expiring orders"))?

@@ -22,7 +22,8 @@ use crate::roster::Roster;
 
 use save::Outcome;
 
-/// However little happens, the engine is asked again after this: silence is evidence too.
+/// However little happens, the engine is asked again after this: silence is evidence too. However much happens, what is owed
+/// is tried again after this.
 const ASKED_EVERY: Duration = Duration::from_secs(2);
 
 /// Owns the fleet in memory.
@@ -31,6 +32,8 @@ pub struct Driver {
     roster: Roster,
     /// Orders that could not be made, so that each is said once.
     told: save::Told,
+    /// When what is owed was tried last, real time.
+    paid: Timestamp,
 }
 
 impl Driver {
@@ -41,7 +44,7 @@ impl Driver {
             tasks.clocks,
             tasks.board.clone(),
         );
-        Self { roster, told: save::Told::default() }
+        Self { roster, told: save::Told::default(), paid: Timestamp::default() }
     }
 
     /// Looks at all rollouts once; answers when time alone may change something.
@@ -64,9 +67,13 @@ impl Driver {
     }
 
     async fn look_at_all(&mut self, tasks: &Tasks) -> Result<Option<Timestamp>, TaskError> {
-        if !self.sync().await? {
+        let is_news = self.sync().await?;
+        let now = tasks.clocks.moment().at;
+        // In a busy fleet every look has news.
+        if !is_news || now.since(self.paid) >= ASKED_EVERY {
             self.roster.sweep().await?;
             self.pay(tasks).await?;
+            self.paid = now;
         }
         let mut look_again: Option<Timestamp> = None;
         let ids: Vec<RolloutId> = self.roster.watches().map(|watch| watch.rollout.id.clone()).collect();

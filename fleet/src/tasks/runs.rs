@@ -3,6 +3,7 @@
 mod ask;
 mod propose;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use muster_protocol::ids::{ModelName, RolloutId, SlotName};
@@ -30,6 +31,7 @@ const WAITS_FOR_PEOPLE: Duration = Duration::from_hours(1);
 /// Looks at every run that may move by itself; answers when time alone may change something.
 pub async fn look(tasks: &Tasks) -> Result<Option<Timestamp>, TaskError> {
     let mut look_again: Option<Timestamp> = None;
+    let mut published: BTreeSet<ModelName> = BTreeSet::new();
     for state in ["collecting", "claimed", "candidate", "succeeded"] {
         let page = Page::first(LIMIT_MAX);
         let found = runs::list::<Run>(&mut tasks.store.read().await?, None, Some(state), &page).await?;
@@ -48,7 +50,11 @@ pub async fn look(tasks: &Tasks) -> Result<Option<Timestamp>, TaskError> {
             if let Some(next) = next {
                 look_again = Some(look_again.map_or(next, |known| known.min(next)));
             }
-            step(tasks, run).await?;
+            // The newest come first, and what a model published before has had its time.
+            let is_published = matches!(run.document.state, RunState::Published { .. });
+            if !is_published || published.insert(run.document.model.clone()) {
+                step(tasks, run).await?;
+            }
         }
     }
     Ok(look_again)
@@ -103,6 +109,12 @@ async fn roll_out(
     if open_in_slot(&mut tx, &slot).await?.is_some() {
         return Ok(());
     }
+    // Whoever has rolled the model out since then meant what they brought: nothing takes it away by itself.
+    let published = run.timeline.last().map_or(run.created, |step| step.world_at);
+    let newest = rollouts::list::<Rollout>(&mut tx, Some(&run.model), None, &Page::first(1)).await?;
+    if newest.iter().any(|newest| newest.document.created >= published) {
+        return Ok(());
+    }
     let id = RolloutId::mint(crate::mint::random()?);
     let by = Starter::Policy { trigger: Some(run.trigger.clone()) };
     let reason = format!("retrained by {} because of {}", run.id, run.trigger);
@@ -116,6 +128,21 @@ async fn roll_out(
     create(&mut tx, &rollout, Actor::Policy(run.model.clone()), moment).await?;
     run.rollout = Some(rollout.id.clone());
     save(&mut tx, revision, &run, None, moment).await?.commit(tx).await
+}
+
+/// Notes in the model's newest published run that this rollout brings its bundle: it waits for none any more.
+pub async fn follow(tx: &mut ControlTx, rollout: &Rollout) -> Result<(), TaskError> {
+    let newest = runs::list::<Run>(tx, Some(&rollout.model), Some("succeeded"), &Page::first(1)).await?;
+    let Some(Versioned { revision, document: mut run }) = newest.into_iter().next() else { return Ok(()) };
+    let brings_it = matches!(&run.state, RunState::Published { bundle, .. } if *bundle == rollout.bundle);
+    if brings_it && run.rollout.is_none() {
+        run.rollout = Some(rollout.id.clone());
+        match runs::save(tx, &run.id, revision, columns(&run), &run).await? {
+            // Of a published run nothing else changes: then another rollout of it has begun.
+            Saved::Saved { .. } | Saved::Stale => {}
+        }
+    }
+    Ok(())
 }
 
 /// The plan, kept to the sites of the model's project as they are now: nobody reaches the boxes of another project.

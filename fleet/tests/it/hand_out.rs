@@ -16,7 +16,7 @@ use muster_protocol::message::up::{
     BundleRef, Phase as BoxPhase, Provider, ProviderUse, Running, SlotState, Status,
 };
 use muster_protocol::message::{Presence, State, VERSION};
-use muster_protocol::trust::{Permit, Revocation, RevocationAction};
+use muster_protocol::trust::{Permit, Revocation, RevocationAction, Want};
 
 use crate::http::enrol;
 use crate::publisher::{Bundle, Publisher, person};
@@ -299,5 +299,69 @@ async fn a_leased_box_is_offered_the_bundle_and_switches_when_the_lease_is_given
     let permitted = async |fleet: &Fleet| (permit(fleet).await == Some(Permit::Now)).then_some(());
     server.until("it may switch", permitted).await;
     replays(&server.fleet, &id).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_box_whose_other_slot_wants_what_no_order_may_name_is_left_out_and_not_blamed() {
+    let data = tempfile::tempdir().unwrap();
+    let (server, mut publisher) = fleet(data.path()).await;
+    let elsewhere = Bundle::make("bundles/er-beds/3.json", b"3");
+    elsewhere.upload(&server.fleet.blobs).await;
+    let catalogue = publisher.catalogue(&[&elsewhere], &publisher.targets_key());
+    server.fleet.intake.upload("2.targets.json", &catalogue, person()).await.unwrap();
+    let bound = DeviceId::mint([1; 16]);
+    let want = Want::now("other".parse().unwrap(), elsewhere.path.clone(), elsewhere.sha256());
+    let mut tx = server.fleet.store.write().await.unwrap();
+    server.fleet.orders.set_wants(&mut tx, &bound, &[want]).await.unwrap();
+    tx.commit().await.unwrap();
+    let revocation = Revocation { reason: "it doses wrongly".to_owned(), action: RevocationAction::Retain };
+    publisher.spec.revoke(&elsewhere.path, revocation).unwrap();
+    let catalogue = publisher.catalogue(&[], &publisher.targets_key());
+    server.fleet.intake.upload("3.targets.json", &catalogue, person()).await.unwrap();
+
+    let id = begin(&server.fleet).await;
+    let others = async |fleet: &Fleet| {
+        obey(fleet, |device| *device != bound).await;
+        (activated(&members(fleet, &id).await) == usize::from(DEVICES) - 1).then_some(())
+    };
+    server.until("everybody else runs it", others).await;
+    let members = members(&server.fleet, &id).await;
+    let Progress::Excluded { cause, .. } = &members[&bound].progress else { panic!("{:?}", members[&bound]) };
+    assert!(cause.code == "unfit" && cause.sentence.contains("slot 'other'"), "{cause:?}");
+    assert_eq!(wishes(&server.fleet).await[&bound], named(&elsewhere), "its order is the old one");
+    replays(&server.fleet, &id).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn orders_that_cannot_be_renewed_hold_up_none_behind_them() {
+    const MANY: u8 = 101;
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path()).await;
+    Publisher::begin(&server.fleet, &[&old()]).await;
+    let now = server.fleet.clocks.trust.now();
+    let soon = |n: u8| now.plus(std::time::Duration::from_mins(u64::from(n)));
+    for n in 1..=MANY {
+        let device = enrol(&server.fleet, n, None).await;
+        let BundleRef { path, sha256 } = named(&if n == MANY { old() } else { new() });
+        let order = orders::StoredOrder {
+            device,
+            version: 1,
+            issued: now,
+            expires: soon(n),
+            wants: vec![Want::now("er-beds".parse().unwrap(), path, sha256)],
+            captures: Vec::new(),
+            bytes: Vec::new(),
+        };
+        let mut tx = server.fleet.store.write().await.unwrap();
+        orders::put(&mut tx, &order).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    server.fleet.orders.resign_due(&server.fleet.store).await.unwrap();
+    let mut db = server.fleet.store.read().await.unwrap();
+    let last = orders::get(&mut db, &DeviceId::mint([MANY; 16])).await.unwrap().unwrap();
+    assert!(last.expires > soon(MANY), "{last:?}");
+    drop(db);
     server.stop().await;
 }

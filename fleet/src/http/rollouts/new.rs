@@ -176,6 +176,7 @@ pub(super) async fn create(
         Actor::Person { .. } | Actor::Engine => acting.for_log(),
     };
     task::create(&mut tx, &rollout, actor, moment).await?;
+    task::follow(&mut tx, &rollout).await?;
     // A rollout waits for no forecast: without one, there is nothing to compare it with later.
     if let Ok(foreseen) = &foreseen {
         forecasts::put(&mut tx, &rollout.id, foreseen).await?;

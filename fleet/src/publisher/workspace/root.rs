@@ -262,7 +262,8 @@ fn tls_roots(mut roots: Vec<String>, change: &RootChange) -> Result<Vec<String>,
     // A server's file names all its authorities, those of now too; a file that names no other is a slip.
     let before = roots.len();
     for new in &change.add_tls {
-        if !roots.iter().any(|pem| TlsRoot::parse(pem).is_ok_and(|root| root.fingerprint == new.fingerprint)) {
+        if !roots.iter().any(|pem| TlsRoot::parse(pem).is_ok_and(|root| root.fingerprint == new.fingerprint))
+        {
             roots.push(new.pem.clone());
         }
     }

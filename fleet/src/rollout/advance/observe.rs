@@ -25,6 +25,8 @@ enum Step {
     GoesBack(Asked, Progress),
     /// Its order goes back once more.
     StaysBack(Asked),
+    /// It was never told what it was asked.
+    Untold,
 }
 
 impl Look<'_> {
@@ -42,6 +44,7 @@ impl Look<'_> {
                     self.tell_to_go_back(i, &asked);
                 }
                 Step::StaysBack(asked) => self.tell_to_go_back(i, &asked),
+                Step::Untold => self.wait_as_before(i),
             }
         }
     }
@@ -52,6 +55,17 @@ impl Look<'_> {
             let Member { stage, attempts, .. } = *member;
             self.rows[row].set(Member { stage: stage.max(open), attempts, progress: Progress::Waiting });
         }
+    }
+
+    /// As if it had not been asked, unless something keeps it out by now.
+    fn wait_as_before(&mut self, row: usize) {
+        let Some(member) = self.rows[row].member() else { return };
+        let (stage, attempts) = (member.stage, member.attempts.saturating_sub(1));
+        let mut before = Member { stage, attempts, progress: Progress::Waiting };
+        if let Some(cause) = exclusion(self.rollout, &self.rows[row], &before) {
+            before.progress = Progress::Excluded { at: self.now, cause };
+        }
+        self.rows[row].set(before);
     }
 
     fn step(&self, row: &Row<'_>, member: &Member) -> Step {
@@ -221,6 +235,11 @@ impl Look<'_> {
         }
         let deadline = Duration::from_secs(self.rollout.plan.install_deadline_s);
         let from = since.max(device.presence_since);
+        if device.is_untold(asked, asked.via.as_ref().unwrap_or(&self.rollout.bundle)) {
+            // It has failed nothing. It is asked anew so early that an order that is made late leaves it half of its time.
+            let anew = from.plus((deadline / 2).max(SECOND));
+            return if self.now < anew { Step::StaysUntil(anew) } else { Step::Untold };
+        }
         if self.now.since(from) < deadline {
             return Step::StaysUntil(from.plus(deadline));
         }

@@ -3,16 +3,19 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use muster_fleet::clock::Clocks;
+use muster_fleet::enrolment::Verb;
 use muster_fleet::pki::certificate::Certificate;
 use muster_fleet::pki::{PublicKeyInfo, csr};
 use muster_fleet::registrar::{export_file, import_file};
+use muster_fleet::store::log::Actor;
 use muster_fleet::store::{certificates, identities};
 use muster_protocol::enrol::{CertificateRequest, EnrolmentFile, Fingerprint, RENEW_PATH, VERSION};
 use serde_json::json;
 
 use super::ward::{Newcomer, Ward, certificate, chain, knock, roots, tls};
-use crate::server::Server;
+use crate::server::{Server, eventually};
 
 /// A serial on the broker's list of revoked certificates.
 fn is_listed(ward: &Ward, serial: &str) -> bool {
@@ -104,6 +107,21 @@ async fn a_stolen_box_is_refused_by_table_at_once_and_listed_for_brokers() {
     let ward = ward.killed().await;
     assert!(is_listed(&ward, &serial(&pem)) && !ward.server.fleet.admission.admits(&device));
     stolen.renew(&ward).await.is_problem(403, "revoked");
+    ward.close().await;
+}
+
+#[tokio::test]
+async fn a_revocation_comes_to_its_end_though_nobody_waits_for_it() {
+    let ward = Ward::open().await;
+    let member = ward.member(&Newcomer::new("er-2-1")).await;
+    let serial = serial(&certificate(&member));
+    let fleet = &ward.server.fleet;
+    let verb = Verb::Revoke { reason: "stolen".to_owned() };
+    let deed = fleet.registrar.decide(&member.device, verb, None, Actor::Person("ada".to_owned()));
+    assert!(deed.now_or_never().is_none(), "it has only begun");
+    let (admission, list) = (fleet.admission.clone(), fleet.pki.crl_path());
+    let is_over = || !admission.admits(&member.device) && is_listed_in(&list, &serial);
+    eventually("it is barred and listed", is_over).await;
     ward.close().await;
 }
 

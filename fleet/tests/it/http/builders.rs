@@ -2,10 +2,13 @@
 
 use axum::body::Body;
 use axum::http::{Method, header};
-use muster_protocol::ids::Digest;
+use muster_fleet::fleet::Fleet;
+use muster_fleet::tasks::{Tasks, runs};
+use muster_protocol::ids::{Digest, SlotName};
+use muster_protocol::message::up::BundleRef;
 use serde_json::{Value, json};
 
-use super::{Api, request};
+use super::{Api, enrol, request, rollout_of};
 use crate::publisher::{Bundle, Publisher};
 
 async fn fleet() -> (Api, Publisher, Bundle) {
@@ -198,5 +201,78 @@ async fn a_failed_gate_rejects_whatever_the_builder_says() {
         (&finished["state"], &finished["failure"]["code"]),
         (&json!("rejected"), &json!("slice_worse"))
     );
+    api.stop().await;
+}
+
+/// Ends a claimed run with a bundle that the builder publishes.
+async fn publish(api: &Api, claim: &Value, auto: Vec<u8>, made: &Bundle) {
+    for bytes in made.files.values().chain([&made.manifest]) {
+        api.put_bytes(&format!("/api/v1/blobs/{}", Digest::of(bytes)), bytes.clone()).await;
+    }
+    let accepted = api.put_bytes("/api/v1/trust/auto-er-beds.json", auto).await;
+    assert_eq!(accepted.status, 200, "{}", accepted.text());
+    let path = format!("/api/v1/runs/{}/finish", claim["run"]["id"].as_str().unwrap());
+    let bundle = json!({"path": made.path, "sha256": made.sha256()});
+    let end = json!({"builder": "b", "outcome": {"published": {"bundle": bundle, "evaluation": {}}}});
+    let finished = api.post(&path, &end).await;
+    assert_eq!(finished.json()["state"], "succeeded", "{}", finished.text());
+}
+
+/// Lets the runs move on, and returns all rollouts there are, the newest first.
+async fn rollouts_after_a_look(api: &Api) -> Vec<Value> {
+    let fleet = api.fleet();
+    let tasks = Tasks {
+        store: fleet.store.clone(),
+        blobs: fleet.blobs.clone(),
+        orders: fleet.orders.clone(),
+        clocks: fleet.clocks,
+        board: fleet.board.clone(),
+    };
+    runs::look(&tasks).await.unwrap();
+    api.see("/api/v1/rollouts").await["items"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_policy_that_becomes_automatic_rolls_out_nothing_of_before() {
+    let (api, publisher, first) = fleet().await;
+    enrol(api.fleet(), 1, Some(&BundleRef { path: first.path.clone(), sha256: first.sha256() })).await;
+    let made = ["2", "3", "4"].map(|n| Bundle::make(&format!("bundles/er-beds/auto/{n}.json"), n.as_bytes()));
+    let [two, three, four] = &made;
+    let waits = async || {
+        let needs = api.see("/api/v1/overview").await["needs_you"].clone();
+        needs.as_array().unwrap().iter().any(|need| need["kind"] == "approval")
+    };
+    publish(&api, &claimed(&api).await, publisher.auto(1, &[two]), two).await;
+    let claim = claimed(&api).await;
+    publish(&api, &claim, publisher.auto(2, &[two, three]), three).await;
+    assert!(waits().await);
+
+    // A person rolls the newest out, and thinks better of it.
+    let rollout = api.post("/api/v1/rollouts", &rollout_of(&three.sha256().to_string())).await;
+    assert_eq!(rollout.status, 201, "{}", rollout.text());
+    let id = rollout.json()["id"].as_str().unwrap().to_owned();
+    let run = api.see(&format!("/api/v1/runs/{}", claim["run"]["id"].as_str().unwrap())).await;
+    assert_eq!(run["rollout"], json!(id));
+    assert!(!waits().await);
+    let aborted = api.post(&format!("/api/v1/rollouts/{id}/abort"), &json!({"reason": "not now"})).await;
+    assert_eq!(aborted.status, 200, "{}", aborted.text());
+    let slot: SlotName = "er-beds".parse().unwrap();
+    let is_over = async |fleet: &Fleet| {
+        let mut db = fleet.store.read().await.unwrap();
+        runs::open_in_slot(&mut db, &slot).await.unwrap().is_none().then_some(())
+    };
+    api.server.until("the rollout is over", is_over).await;
+
+    let claim = claimed(&api).await;
+    let policy = json!({"model": "er-beds", "enabled": true, "trigger": {"drift": {"share_of_streams": 0.2}},
+        "cooldown_s": 86400, "min_data_s": 0, "max_runs_per_week": 7, "rollout": {"automatic": true}});
+    let set = api.json(Method::PUT, "/api/v1/policies/er-beds", &policy).await;
+    assert_eq!(set.status, 200, "{}", set.text());
+    assert_eq!(rollouts_after_a_look(&api).await.len(), 1, "neither the older run's nor the same again");
+
+    publish(&api, &claim, publisher.auto(3, &[two, three, four]), four).await;
+    let rollouts = rollouts_after_a_look(&api).await;
+    assert_eq!(rollouts.len(), 2);
+    assert_eq!(rollouts[0]["bundle"]["sha256"], json!(four.sha256()));
     api.stop().await;
 }
