@@ -236,7 +236,7 @@ impl Connection {
             };
             tracing::info!(connection = self.number, reason, came_up, "the connection to the broker ended");
             failures = if came_up && began.elapsed() >= STEADY { 1 } else { failures + 1 };
-            self.turn = if came_up { 0 } else { self.turn + 1 };
+            self.turn = if came_up || matches!(end, End::Renewed) { 0 } else { self.turn + 1 };
             if self.heard.send(Heard::Unlinked { reason, fault }).await.is_err() {
                 return;
             }
@@ -377,8 +377,9 @@ async fn speak(
     while let Some(command) = commands.recv().await {
         match command {
             // What was meant for an earlier connection is not carried over: the loop sends what matters again.
-            // And an attempt that is under way has read the certificate a moment ago, or fails and reads it again.
-            Command::Publish(_) | Command::Reconnect if !linked.load(Ordering::SeqCst) => {}
+            Command::Publish(_) if !linked.load(Ordering::SeqCst) => {}
+            // The attempt that is under way may have read the certificate before there was another.
+            Command::Reconnect if !linked.load(Ordering::SeqCst) => return End::Renewed,
             Command::Publish(Packet { topic, retain, payload }) => {
                 let sent = client.publish(topic, QoS::AtLeastOnce, retain, payload).await;
                 if let Err(error) = sent {

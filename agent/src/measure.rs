@@ -32,6 +32,8 @@ pub use compared::{Compared, Pair};
 pub use stats::{Outcome, Stats};
 pub use tally::{Durations, Spent, Tally};
 
+/// Counts of streams in one report: what surely fits (a stream takes at most some 220 bytes).
+pub const STREAMS_PER_REPORT: usize = 1_800;
 /// Closed panes that wait for a report; the oldest goes when there are more.
 const CLOSED_MAX: usize = 1024;
 

@@ -12,11 +12,9 @@ use muster_protocol::time::Timestamp;
 use sysinfo::{Components, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::disk;
+use crate::measure::STREAMS_PER_REPORT;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// Counts of streams in one report: what surely fits (a stream takes at most some 220 bytes).
-pub const STREAMS_PER_REPORT: usize = 1_800;
 
 #[derive(Debug)]
 pub struct HealthProbe {

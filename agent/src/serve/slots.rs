@@ -15,8 +15,7 @@ use muster_protocol::time::Timestamp;
 use super::serving::{Meter, Served, Serving};
 use crate::capture::Taps;
 use crate::labels::{Predictions, RingLimits};
-use crate::measure::{Compared, Pair};
-use crate::report::STREAMS_PER_REPORT;
+use crate::measure::{Compared, Pair, STREAMS_PER_REPORT};
 use crate::shadow::Shadow;
 
 /// Tells the world time.
