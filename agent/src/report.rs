@@ -123,15 +123,13 @@ fn that_fit(panes: Vec<Pane>) -> Vec<Vec<Pane>> {
     let mut streams = 0;
     for pane in panes {
         streams += pane.streams.len();
-        match parts
-            .last_mut()
-            .filter(|part| part.len() < PANES_PER_REPORT_MAX && streams <= STREAMS_PER_REPORT)
+        if let Some(part) = parts.last_mut().filter(|part| part.len() < PANES_PER_REPORT_MAX)
+            && streams <= STREAMS_PER_REPORT
         {
-            Some(part) => part.push(pane),
-            None => {
-                streams = pane.streams.len();
-                parts.push(vec![pane]);
-            }
+            part.push(pane);
+        } else {
+            streams = pane.streams.len();
+            parts.push(vec![pane]);
         }
     }
     parts

@@ -158,7 +158,9 @@ impl Registrar {
         tx.commit().await?;
         let gone = identities::in_state(&mut self.store.read().await?, StandingName::Revoked).await?;
         // That is for good, so nobody is barred here who was just let in.
-        gone.iter().for_each(|device| self.admission.bar(device));
+        for device in &gone {
+            self.admission.bar(device);
+        }
         let revoked = revoked(&self.store, now).await?;
         let fresh = |listed: &Listed| listed.revoked == revoked && now.since(listed.at) < LIST_EVERY;
         if self.list.lock().await.as_ref().is_some_and(fresh) {

@@ -139,7 +139,7 @@ test("the log is narrowed, exported, and does not move while it is read", { skip
     assert.equal(lines[0], "id,at,world_at,kind,subject,actor_kind,actor,sentence");
     assert.ok(lines.length > 1 && lines.slice(1).every((line) => line.split(",")[3] === entry.kind), "only what was asked for");
     await page.getByLabel("What", { exact: true }).selectOption("");
-    const { actor } = (await json("/log?limit=100")).items.find(({ actor }) => actor.kind === "person");
+    const { actor } = (await json("/log?limit=100")).items.find((of) => of.actor.kind === "person");
     await page.getByLabel("By", { exact: true }).selectOption({ label: "People" });
     await page.waitForURL(/by=person/);
     const names = await page.getByLabel("Name", { exact: true }).locator("option").allInnerTexts();
