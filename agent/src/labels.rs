@@ -109,6 +109,13 @@ pub enum Settled {
     NotALabel,
 }
 
+impl Entry {
+    /// What it counts of the bound: less once its input is taken out.
+    fn bytes(&self) -> usize {
+        self.input.as_deref().map_or(0, input_bytes) + self.prediction.heap_bytes() + ROW_OVERHEAD_BYTES
+    }
+}
+
 impl Predictions {
     pub fn new(slot: SlotName, limits: RingLimits, floor: Floor) -> Self {
         let (ring, index, gone, gone_index, blocks) = Default::default();
@@ -128,19 +135,11 @@ impl Predictions {
         let batch = predictions.len();
         for ((row, prediction), number) in predictions.into_iter().enumerate().zip(0_u32..) {
             let input = rows_of(inputs, row, batch);
-            self.bytes +=
-                input.as_deref().map_or(0, input_bytes) + prediction.heap_bytes() + ROW_OVERHEAD_BYTES;
             self.index.insert((Arc::clone(&request), number), self.first + self.ring.len() as u64);
             let request = Arc::clone(&request);
-            self.ring.push_back(Entry {
-                request,
-                row: number,
-                bundle,
-                at,
-                prediction,
-                input,
-                settled: false,
-            });
+            let entry = Entry { request, row: number, bundle, at, prediction, input, settled: false };
+            self.bytes += entry.bytes();
+            self.ring.push_back(entry);
             while self.ring.len() > self.limits.rows
                 || (self.bytes > self.limits.bytes && self.ring.len() > 1)
             {
@@ -264,9 +263,7 @@ impl Predictions {
 
     fn forget_oldest(&mut self) {
         let Some(entry) = self.ring.pop_front() else { return };
-        self.bytes -= entry.input.as_deref().map_or(0, input_bytes)
-            + entry.prediction.heap_bytes()
-            + ROW_OVERHEAD_BYTES;
+        self.bytes -= entry.bytes();
         let key = (entry.request, entry.row);
         // Unless the same id was answered again and the index points to the newer row.
         if self.index.get(&key) == Some(&self.first) {

@@ -272,9 +272,14 @@ fn unwished(current: &BundleRef, occupied: &Occupied) -> Phase {
 impl Setback {
     /// When it is worth trying again.
     fn again(&self) -> Timestamp {
-        let doublings = self.attempts.clamp(1, 16) - 1;
-        self.at.plus(RETRY_MIN.saturating_mul(1 << doublings).min(RETRY_MAX))
+        self.at.plus(retry_after(self.attempts))
     }
+}
+
+/// How long what failed for a reason of the moment is left alone after so many attempts.
+pub fn retry_after(attempts: u32) -> Duration {
+    let doublings = attempts.clamp(1, 16) - 1;
+    RETRY_MIN.saturating_mul(1 << doublings).min(RETRY_MAX)
 }
 
 fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {

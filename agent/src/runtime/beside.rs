@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::message::up::BundleRef;
@@ -14,16 +14,13 @@ use crate::activate::{ActivateError, Blame};
 use crate::chain;
 use crate::clock::monotonic;
 use crate::disk::{self, DiskError};
-use crate::reconcile::{Occupied, beside};
+use crate::reconcile::{Occupied, beside, retry_after};
 use crate::shadow::Shadow;
 
 /// Bundles that are remembered.
 const KNOWN_MAX: usize = 64;
 /// Ends of the process that a bundle is not blamed for: a box may be switched off.
 const ENDS_MAX: u32 = 3;
-/// Between two attempts at one that could not be loaded for a reason of the moment, such as a full disk: doubled each time.
-const RETRY_MIN: Duration = Duration::from_secs(10);
-const RETRY_MAX: Duration = Duration::from_mins(10);
 
 /// What runs in shadows, and what must not. It runs on real requests in this process, and nobody may have permitted it yet: a
 /// bundle that was under way when the process ended without a farewell, again and again, is not tried any more.
@@ -72,8 +69,7 @@ impl Beside {
     fn pause(&mut self, slot: &SlotName, bundle: Digest, now: Instant) {
         let before = self.paused.remove(slot).filter(|pause| pause.bundle == bundle);
         let attempts = before.map_or(0, |pause| pause.attempts).saturating_add(1);
-        let wait = RETRY_MIN.saturating_mul(1 << (attempts - 1).min(16)).min(RETRY_MAX);
-        self.paused.insert(slot.clone(), Pause { bundle, attempts, until: now + wait });
+        self.paused.insert(slot.clone(), Pause { bundle, attempts, until: now + retry_after(attempts) });
     }
 
     fn is_paused(&self, slot: &SlotName, bundle: &Digest, now: Instant) -> bool {
@@ -229,6 +225,8 @@ impl Agent {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -249,13 +247,13 @@ mod tests {
         let (slot, bundle) = ("beds".parse().unwrap(), Digest::of(b"bundle"));
         let mut beside = Beside::open(dir.path());
         let now = monotonic();
-        for (attempt, wait) in [(1, RETRY_MIN), (2, RETRY_MIN * 2), (3, RETRY_MIN * 4)] {
+        for (attempt, wait) in [(1, 10), (2, 20), (3, 40)].map(|(n, s)| (n, Duration::from_secs(s))) {
             beside.pause(&slot, bundle, now);
             assert!(beside.is_paused(&slot, &bundle, now + wait / 2), "{attempt}");
             assert!(!beside.is_paused(&slot, &bundle, now + wait), "{attempt}");
         }
         (0..40).for_each(|_| beside.pause(&slot, bundle, now));
-        assert!(!beside.is_paused(&slot, &bundle, now + RETRY_MAX));
+        assert!(!beside.is_paused(&slot, &bundle, now + Duration::from_mins(10)));
         assert!(!beside.is_paused(&slot, &Digest::of(b"another"), now));
     }
 
