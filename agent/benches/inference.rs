@@ -22,6 +22,8 @@ mod goals;
 mod house;
 #[path = "inference/peers.rs"]
 mod peers;
+#[path = "inference/pulse.rs"]
+mod pulse;
 #[path = "inference/way.rs"]
 mod way;
 #[path = "inference/work.rs"]

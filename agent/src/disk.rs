@@ -107,8 +107,20 @@ pub fn remove(path: &Path) -> Result<(), DiskError> {
     }
 }
 
+/// Makes a folder, and those that it lies in, and makes them last.
 pub fn create_dir(path: &Path) -> Result<(), DiskError> {
-    fs::create_dir_all(path).map_err(DiskError::io("create the folder", path))
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_dir(parent)?;
+    }
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => {
+            Err(DiskError::io("create the folder", path)(error))
+        }
+        Ok(()) | Err(_) => sync_parent(path),
+    }
 }
 
 /// Names in a folder, in order; none if there is no folder.
@@ -133,7 +145,7 @@ pub fn free_bytes(path: &Path) -> Result<u64, DiskError> {
 }
 
 fn sync_parent(path: &Path) -> Result<(), DiskError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent).and_then(|folder| folder.sync_all()).map_err(DiskError::io("flush the folder", parent))
 }
 
@@ -153,6 +165,20 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert!(list(&dir.path().join("nowhere")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_folder_is_made_with_those_around_it_and_only_where_one_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("slots/beds");
+        create_dir(&inner).unwrap();
+        create_dir(&inner).unwrap();
+        assert!(inner.is_dir());
+        fs::write(dir.path().join("file"), b"").unwrap();
+        for path in ["file", "file/inner"] {
+            let error = create_dir(&dir.path().join(path)).unwrap_err();
+            assert!(error.to_string().starts_with("cannot create the folder"), "{error}");
+        }
     }
 
     #[test]

@@ -21,4 +21,4 @@ pub(crate) use request::{Offered, OfferedRequest, Payload};
 pub use response::{ReadError, Response, read, select, write};
 pub use rest::parse;
 pub use tensor::{NamedTensor, Tensor, Values};
-pub(crate) use tensor::{each, make};
+pub(crate) use tensor::{copied, each, make};

@@ -22,12 +22,13 @@ mod orders;
 mod outbox;
 mod withdraw;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::enrol::Facts;
-use muster_protocol::ids::BootId;
+use muster_protocol::ids::{BootId, SlotName};
 use muster_protocol::message::EventKind;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -46,7 +47,7 @@ use crate::download::{self, Slowest};
 use crate::engine::{Engine, EngineError};
 use crate::facts;
 use crate::identity::{self, Enrolment, Identity, IdentityError, StateDir};
-use crate::ledger::{Ledger, Recovered, SlotFiles};
+use crate::ledger::{Ledger, Recovered, SlotFiles, SlotRecord};
 use crate::link::{self, LinkConfig};
 use crate::renew::{self, RenewConfig};
 use crate::serve::{self, Desk, ServeConfig, ServeError, ServeHandle, SlotLimits, Slots};
@@ -282,6 +283,7 @@ struct Opened {
     blobs: Blobs,
     ledger: Ledger,
     files: SlotFiles,
+    records: BTreeMap<SlotName, SlotRecord>,
     spool: Spool,
     trust: TrustStore,
 }
@@ -311,10 +313,11 @@ impl Opened {
                 }
             }
         }
+        let records = files.all()?;
         let mut spool = Spool::open(&held.path().join("spool"), boot.clone(), Bounds::default())?;
         let agent_version = env!("CARGO_PKG_VERSION").to_owned();
         spool.event(clock.now(), EventKind::Started { agent_version })?;
         let facts = facts::look();
-        Ok(Self { held, identity, enrolment, name, facts, boot, blobs, ledger, files, spool, trust })
+        Ok(Self { held, identity, enrolment, name, facts, boot, blobs, ledger, files, records, spool, trust })
     }
 }

@@ -19,6 +19,7 @@ mod listen;
 mod metadata;
 mod metrics;
 mod routes;
+mod seats;
 mod serving;
 mod slots;
 mod words;
@@ -27,13 +28,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use body::Intake;
 pub use house::{Desk, NotTaken, Said, Word};
 use listen::Listener;
+use seats::Seats;
 pub use serving::{Served, ServedError};
 pub use slots::{SlotLimits, Slots, WorldNow};
 
@@ -129,9 +131,9 @@ pub async fn start(
         listeners.push(Listener::unix(&path).await.map_err(socket)?);
     }
     let mut tasks = JoinSet::new();
-    let room = Arc::new(Semaphore::new(listen::CONNECTIONS_MAX));
+    let seats = Arc::new(Seats::new(listen::CONNECTIONS_MAX, listen::IDLE_MIN));
     for listener in listeners {
-        tasks.spawn(listener.serve(router.clone(), Arc::clone(&room), stop.clone()));
+        tasks.spawn(listener.serve(router.clone(), Arc::clone(&seats), stop.clone()));
     }
     Ok(ServeHandle { addr, grpc, tasks })
 }

@@ -1,12 +1,13 @@
 //! A camera: asks at fixed times, whether or not the last answer is there, so that what waits behind a stall counts as late.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::house::{self, House, rest};
+use crate::pulse::Pulse;
 
 const SHAPE: [usize; 4] = [1, 3, 64, 64];
 /// How long capacity is looked for at a time, and how often: the least counts, for the machine may be as slow again.
@@ -18,28 +19,42 @@ pub(crate) struct Camera {
     url: String,
     json_bytes: usize,
     body: bytes::Bytes,
-    pub(crate) failed: AtomicU64,
 }
 
 pub(crate) struct Asks {
     stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<Vec<f64>>,
+    task: tokio::task::JoinHandle<Vec<Asked>>,
+}
+
+struct Asked {
+    due: Instant,
+    milliseconds: f64,
+    failure: Option<reqwest::Error>,
+}
+
+/// What a time of asking came to.
+pub(crate) struct Turn {
+    /// The percentile of the milliseconds from when a request was due to its answer: of those that were due when the machine
+    /// ran as it should.
+    pub(crate) even: f64,
+    /// The same of all.
+    pub(crate) all: f64,
+    /// The part of all that were due in other moments.
+    pub(crate) slow: f64,
+    pub(crate) failures: Vec<reqwest::Error>,
 }
 
 impl Camera {
     pub(crate) fn new(house: &House) -> Self {
         let (json_bytes, body) = rest(&SHAPE);
         let url = format!("http://{}/v2/models/{}/infer", house.server.addr, house::NAME);
-        Self { client: reqwest::Client::new(), url, json_bytes, body, failed: AtomicU64::new(0) }
+        Self { client: reqwest::Client::new(), url, json_bytes, body }
     }
 
-    async fn ask(&self) {
+    async fn ask(&self) -> reqwest::Result<()> {
         let request = self.client.post(&self.url).body(self.body.clone());
         let request = request.header("Inference-Header-Content-Length", self.json_bytes);
-        let answered = async { request.send().await?.error_for_status()?.bytes().await };
-        if answered.await.is_err() {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-        }
+        request.send().await?.error_for_status()?.bytes().await.map(drop)
     }
 
     /// Answers a second when two ask as fast as they are answered.
@@ -58,7 +73,7 @@ impl Camera {
             tokio::spawn(async move {
                 let mut answered = 0_u32;
                 while began.elapsed() < CAPACITY_FOR {
-                    camera.ask().await;
+                    camera.ask().await.unwrap();
                     answered += 1;
                 }
                 answered
@@ -85,8 +100,8 @@ impl Camera {
                 }
                 let camera = Arc::clone(&self);
                 asked.push(tokio::spawn(async move {
-                    camera.ask().await;
-                    due.elapsed().as_secs_f64() * 1e3
+                    let failure = camera.ask().await.err();
+                    Asked { due, milliseconds: due.elapsed().as_secs_f64() * 1e3, failure }
                 }));
             }
             let mut took = Vec::with_capacity(asked.len());
@@ -100,15 +115,29 @@ impl Camera {
 }
 
 impl Asks {
-    /// Milliseconds from when each request was due to its answer.
-    pub(crate) async fn end(self) -> Vec<f64> {
+    pub(crate) async fn end(self, pulse: &mut Pulse, percent: usize) -> Turn {
         self.stop.store(true, Ordering::Relaxed);
-        self.task.await.unwrap()
+        let asked = self.task.await.unwrap();
+        let slow = pulse.slow();
+        let even = asked
+            .iter()
+            .filter(|asked| !slow.has(asked.due))
+            .map(|asked| asked.milliseconds)
+            .collect::<Vec<_>>();
+        let share = 1.0 - even.len() as f64 / asked.len() as f64;
+        let all = percentile(asked.iter().map(|asked| asked.milliseconds).collect(), percent);
+        let failures = asked.into_iter().filter_map(|asked| asked.failure).collect();
+        Turn { even: percentile(even, percent), all, slow: share, failures }
     }
 }
 
-/// The nearest rank; sorts what it is given.
-pub(crate) fn percentile(took: &mut [f64], percent: usize) -> f64 {
+/// By nearest rank; there is none of nothing.
+fn percentile(mut took: Vec<f64>, percent: usize) -> f64 {
     took.sort_by(f64::total_cmp);
-    took[took.len() * percent / 100]
+    took.get(took.len() * percent / 100).copied().unwrap_or(f64::NAN)
+}
+
+/// The middle one of those that are numbers: a turn in which the machine was slow all the time has none.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    percentile(values.into_iter().filter(|value| value.is_finite()).collect(), 50)
 }

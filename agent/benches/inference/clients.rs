@@ -7,9 +7,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use muster_agent::engine::Model;
 use muster_agent::oip::{NamedTensor, Tensor, Values};
 use serde_json::json;
@@ -83,7 +80,7 @@ impl Question {
             Way::Socket => {
                 Box::new(Http::new(UnixStream::connect(&house.socket).unwrap(), self.rest.clone()))
             }
-            Way::Grpc => Box::new(Grpc::new(house.server.addr, self.grpc.clone())),
+            Way::Grpc => Box::new(Grpc::new(tcp(house.server.addr), &self.grpc)),
         }
     }
 
@@ -165,58 +162,106 @@ fn whole_length(answer: &[u8]) -> Option<usize> {
     Some(head + 4 + length.trim().parse::<usize>().unwrap())
 }
 
-struct Grpc {
-    runtime: Runtime,
-    send: SendRequest<Full<Bytes>>,
-    uri: String,
-    message: Bytes,
+/// HTTP/2 by hand: a library's client has buffers, queues and tasks of its own. One stream at a time.
+struct Grpc<S> {
+    stream: S,
+    /// Frames as they are sent: leave to answer, the head, the message in pieces.
+    request: Vec<u8>,
+    /// Where in it the number of the stream stands, in each frame.
+    numbers: Vec<usize>,
+    number: u32,
+    answer: Vec<u8>,
 }
 
-impl Grpc {
-    /// What may be on its way to the client, as large as an image; libraries for gRPC grow it by themselves.
-    const WINDOW: u32 = 4 * 1024 * 1024;
-    const FRAME: u32 = 1024 * 1024;
+/// RFC 9113, section 6.
+mod frame {
+    pub(super) const DATA: u8 = 0;
+    pub(super) const HEADERS: u8 = 1;
+    pub(super) const RST_STREAM: u8 = 3;
+    pub(super) const SETTINGS: u8 = 4;
+    pub(super) const GOAWAY: u8 = 7;
+    pub(super) const WINDOW_UPDATE: u8 = 8;
+    pub(super) const END_STREAM: u8 = 1;
+    pub(super) const ACK: u8 = 1;
+    pub(super) const END_HEADERS: u8 = 4;
+    pub(super) const HEAD_BYTES: usize = 9;
 
-    fn new(server: SocketAddr, message: Bytes) -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let send = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(server).await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            let mut builder = http2::Builder::new(TokioExecutor::new());
-            builder.initial_stream_window_size(Self::WINDOW).initial_connection_window_size(Self::WINDOW);
-            builder.max_frame_size(Self::FRAME);
-            let (send, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
-            drop(tokio::task::spawn(connection));
-            send
-        });
-        Self {
-            runtime,
-            send,
-            uri: format!("http://{server}/inference.GRPCInferenceService/ModelInfer"),
-            message,
-        }
+    pub(super) fn write(kind: u8, flags: u8, payload: &[u8], out: &mut Vec<u8>) {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        out.extend_from_slice(&length[1..]);
+        out.extend_from_slice(&[kind, flags, 0, 0, 0, 0]);
+        out.extend_from_slice(payload);
     }
 }
 
-impl Client for Grpc {
+impl<S: Read + Write> Grpc<S> {
+    /// What the server takes in one frame, and what may be on its way to the client at once.
+    const FRAME: usize = 1 << 20;
+    const WINDOW: u32 = 1 << 30;
+
+    fn new(mut stream: S, message: &[u8]) -> Self {
+        let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        let initial_window = [&[0, 4][..], &Self::WINDOW.to_be_bytes()].concat();
+        let frame_max = [&[0, 5][..], &u32::try_from(Self::FRAME).unwrap().to_be_bytes()].concat();
+        frame::write(frame::SETTINGS, 0, &[initial_window, frame_max].concat(), &mut hello);
+        frame::write(frame::SETTINGS, frame::ACK, &[], &mut hello);
+        frame::write(frame::WINDOW_UPDATE, 0, &Self::WINDOW.to_be_bytes(), &mut hello);
+        stream.write_all(&hello).unwrap();
+
+        let mut request = Vec::new();
+        frame::write(frame::WINDOW_UPDATE, 0, &1_u32.to_be_bytes(), &mut request);
+        let mut numbers = vec![request.len()];
+        frame::write(frame::HEADERS, frame::END_HEADERS, &Self::head(), &mut request);
+        let mut pieces = message.chunks(Self::FRAME).peekable();
+        while let Some(piece) = pieces.next() {
+            numbers.push(request.len());
+            let flags = if pieces.peek().is_none() { frame::END_STREAM } else { 0 };
+            frame::write(frame::DATA, flags, piece, &mut request);
+        }
+        Self { stream, request, numbers, number: 1, answer: vec![0; Self::FRAME] }
+    }
+
+    /// RFC 7541: what has a number in its table by that number, nothing to be remembered, nothing compressed.
+    fn head() -> Vec<u8> {
+        let text = |text: &str| [&[u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
+        let post_over_http = vec![0x83, 0x86];
+        let path = [vec![0x04], text("/inference.GRPCInferenceService/ModelInfer")].concat();
+        let authority = [vec![0x01], text("box")].concat();
+        let content_type = [vec![0x0f, 0x10], text("application/grpc")].concat();
+        let te = [vec![0x00], text("te"), text("trailers")].concat();
+        [post_over_http, path, authority, content_type, te].concat()
+    }
+
+    fn read_frame(&mut self) -> (u8, u8, usize) {
+        let mut head = [0; frame::HEAD_BYTES];
+        self.stream.read_exact(&mut head).unwrap();
+        let [high, middle, low, kind, flags, ..] = head;
+        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+        self.stream.read_exact(&mut self.answer[..length]).unwrap();
+        (kind, flags, length)
+    }
+}
+
+impl<S: Read + Write + Send> Client for Grpc<S> {
     fn ask(&mut self) {
-        self.runtime.block_on(async {
-            let request = hyper::Request::post(&self.uri)
-                .header("content-type", "application/grpc")
-                .header("te", "trailers")
-                .body(Full::new(self.message.clone()))
-                .unwrap();
-            let mut answer = self.send.send_request(request).await.unwrap();
-            let mut bytes = 0;
-            while let Some(frame) = answer.frame().await {
-                let frame = frame.unwrap();
-                bytes += frame.data_ref().map_or(0, Bytes::len);
-                if let Some(trailers) = frame.trailers_ref() {
-                    assert_eq!(trailers["grpc-status"], "0");
-                }
+        for &at in &self.numbers {
+            self.request[at + 5..at + frame::HEAD_BYTES].copy_from_slice(&self.number.to_be_bytes());
+        }
+        self.stream.write_all(&self.request).unwrap();
+        let mut bytes = 0;
+        loop {
+            match self.read_frame() {
+                (frame::DATA, _, length) => bytes += length,
+                (frame::HEADERS, flags, _) if flags & frame::END_STREAM != 0 => break,
+                (frame::RST_STREAM | frame::GOAWAY, ..) => panic!("the server has ended the stream"),
+                _ => {}
             }
-            assert!(bytes > 9, "refused: {:?}", answer.headers());
-        });
+        }
+        // What is refused has a status and no message.
+        assert!(bytes > 9, "refused");
+        self.number += 2;
+        let leave = u32::try_from(bytes).unwrap().to_be_bytes();
+        self.request[frame::HEAD_BYTES..][..leave.len()].copy_from_slice(&leave);
     }
 }
 

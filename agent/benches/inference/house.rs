@@ -14,6 +14,9 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+/// Requests that may wait: more than a moment in which the machine stands still can leave. How many are let in is not what
+/// is measured.
+const WAITING: usize = 1 << 14;
 /// The model's name, which is its slot's.
 pub(crate) const NAME: &str = "m";
 
@@ -45,7 +48,8 @@ impl House {
 
     /// Compiles it as an activation does, and lets it answer.
     pub(crate) async fn swap_in(&self, file: &Path, version: u32) -> Model {
-        let model = self.engine.load_aside(LoadSpec::new(file, InferencePrecision::F32)).await.unwrap();
+        let spec = LoadSpec { waiting_max: WAITING, ..LoadSpec::new(file, InferencePrecision::F32) };
+        let model = self.engine.load_aside(spec).await.unwrap();
         self.slots.activate(&NAME.parse().unwrap(), served(&model, version));
         model
     }

@@ -9,6 +9,7 @@ use super::Bench;
 use super::clients::{Client, Question, Way};
 use super::goals::{Goals, Limit};
 use super::house::workspace;
+use super::pulse::Pulse;
 use super::work::median;
 
 const TURNS: usize = 20;
@@ -47,37 +48,52 @@ const CASES: [Case; 3] = [
     },
 ];
 
-/// Goals: 0.15 ms and 0.3 ms for each megabyte that is carried, at the median, over REST and gRPC.
+/// One side's questions of one turn: when each was asked, and how long it took.
+type Turn = Vec<(Instant, Duration)>;
+
+/// Goals: 0.15 ms and 0.3 ms for each megabyte that is carried, at the median, over REST and gRPC. What was asked while the
+/// machine was slow is left out.
 pub(crate) fn measure(bench: &Bench, goals: &mut Goals) {
-    println!("{:<64} {:>8} {:>8} {:>9}", "One client; milliseconds", "p50", "p95", "added");
+    let mut pulse = Pulse::start();
+    println!("{:<64} {:>8} {:>8} {:>9} {:>8}", "One client; milliseconds", "p50", "p95", "added", "even");
     for Case { name, goal, file, shape, answer_bytes } in CASES {
         let model = bench.runtime.block_on(bench.house.swap_in(&workspace().join(file), 1));
         let question = Question::new(shape);
-        let mut sides: Vec<(&str, Box<dyn Client>, Vec<Duration>)> = Way::ALL
+        let mut sides: Vec<(&str, Box<dyn Client>, Vec<Turn>)> = Way::ALL
             .map(|way| (way.name(), question.ask(way, &bench.house, &model), Vec::new()))
             .into_iter()
             .collect();
         sides.push(("the loopback alone", question.ask_nobody(answer_bytes), Vec::new()));
         for _ in 0..TURNS {
-            for (_, client, took) in &mut sides {
+            for (_, client, turns) in &mut sides {
                 // The first of a turn finds everything cold.
                 for _ in 0..ASKS / 10 {
                     client.ask();
                 }
-                took.extend((0..ASKS).map(|_| {
+                let turn = (0..ASKS).map(|_| {
                     let began = Instant::now();
                     client.ask();
-                    began.elapsed()
-                }));
+                    (began, began.elapsed())
+                });
+                turns.push(turn.collect());
             }
         }
+        let slow = pulse.slow();
+        let even = |turn: &Turn| -> Vec<Duration> {
+            turn.iter().filter(|(began, _)| !slow.has(*began)).map(|&(_, took)| took).collect()
+        };
         // Turn by turn: which core a thread is woken on is a habit that lasts, and halves or doubles what is so short.
-        let alone: Vec<f64> = sides[0].2.chunks(ASKS).map(|turn| percentile(turn, 50)).collect();
-        for (side, _, took) in sides {
+        let medians =
+            |turns: &[Turn]| -> Vec<f64> { turns.iter().map(|turn| percentile(&even(turn), 50)).collect() };
+        let alone = medians(&sides[0].2);
+        for (side, _, turns) in sides {
+            let took = turns.iter().flat_map(&even).collect::<Vec<_>>();
             let (p50, p95) = (percentile(&took, 50), percentile(&took, 95));
-            let turns = took.chunks(ASKS).map(|turn| percentile(turn, 50));
-            let added = median(turns.zip(&alone).map(|(turn, alone)| turn - alone));
-            println!("{:<64} {p50:>8.3} {p95:>8.3} {added:>9.3}", format!("{name}: {side}"));
+            let added = medians(&turns).into_iter().zip(&alone).map(|(turn, alone)| turn - alone);
+            // A turn in which the machine was slow all the time says nothing.
+            let added = median(added.filter(|added| added.is_finite()));
+            let share = 100.0 * took.len() as f64 / (TURNS * ASKS) as f64;
+            println!("{:<64} {p50:>8.3} {p95:>8.3} {added:>9.3} {share:>6.0} %", format!("{name}: {side}"));
             let megabytes = (question.bytes() + answer_bytes) as f64 / 1e6;
             let limit = Limit::AtMost(0.15 + 0.3 * megabytes);
             let short = [(Way::Rest, "rest"), (Way::Grpc, "grpc")];
@@ -86,6 +102,7 @@ pub(crate) fn measure(bench: &Bench, goals: &mut Goals) {
             }
         }
     }
+    pulse.end();
 }
 
 /// Requests of 16 MB in JSON, one after the other, and beside them one row again and again: who waits for whom.
@@ -125,9 +142,10 @@ pub(crate) fn beside_much_json(bench: &Bench, _: &mut Goals) {
     }
 }
 
-/// In milliseconds.
+/// In milliseconds; there is none of nothing.
 fn percentile(took: &[Duration], part: usize) -> f64 {
     let mut took = took.to_vec();
     took.sort_unstable();
-    took[(took.len() * part / 100).min(took.len() - 1)].as_secs_f64() * 1e3
+    let at = (took.len() * part / 100).min(took.len().saturating_sub(1));
+    took.get(at).map_or(f64::NAN, |took| took.as_secs_f64() * 1e3)
 }

@@ -6,7 +6,7 @@ use ort::value::{DynValue, Tensor as Native, TensorElementType, TensorRef};
 
 use super::model::Answer;
 use crate::measure::Spent;
-use crate::oip::{NamedTensor, Tensor, Values, each, make};
+use crate::oip::{NamedTensor, Tensor, Values, copied, each, make};
 use crate::stopwatch::Stopwatch;
 
 #[expect(
@@ -51,15 +51,19 @@ pub(super) fn run(
     let run = watch.elapsed();
     let watch = Stopwatch::start();
     let mut outputs = Vec::with_capacity(signature.outputs.len());
+    let mut not_finite = Vec::new();
     for declared in &signature.outputs {
         let name = &declared.name;
         let value = answered.get(name).ok_or_else(|| format!("the model did not answer with '{name}'"))?;
-        let tensor =
+        let (tensor, finite) =
             from_native(value, declared.datatype).map_err(|error| format!("output '{name}': {error}"))?;
+        if !finite {
+            not_finite.push(name.clone());
+        }
         outputs.push(NamedTensor { name: name.clone(), tensor });
     }
     let output = watch.elapsed();
-    Ok(Answer { outputs, spent: Spent { input, run, output, ..Spent::default() } })
+    Ok(Answer { outputs, not_finite, spent: Spent { input, run, output, ..Spent::default() } })
 }
 
 fn lend(Tensor { shape, values }: &Tensor) -> ort::Result<SessionInputValue<'_>> {
@@ -71,12 +75,18 @@ fn lend(Tensor { shape, values }: &Tensor) -> ort::Result<SessionInputValue<'_>>
     ))
 }
 
-fn from_native(value: &DynValue, datatype: Datatype) -> ort::Result<Tensor> {
+/// Copies it, and says whether it holds nothing but finite numbers.
+fn from_native(value: &DynValue, datatype: Datatype) -> ort::Result<(Tensor, bool)> {
+    let mut finite = true;
     let values: Values = make!(
         datatype,
-        value.try_extract_tensor()?.1.to_vec(),
+        {
+            let (values, all) = copied(value.try_extract_tensor()?.1);
+            finite = all;
+            values
+        },
         texts value.try_extract_strings()?.1
     );
     let shape = value.shape().iter().map(|&length| usize::try_from(length).unwrap_or(0)).collect();
-    Ok(Tensor { shape, values })
+    Ok((Tensor { shape, values }, finite))
 }

@@ -66,6 +66,8 @@ impl Waiting for Job {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub outputs: Vec<NamedTensor>,
+    /// Names of those that hold NaN or infinity.
+    pub not_finite: Vec<String>,
     pub spent: Spent,
 }
 

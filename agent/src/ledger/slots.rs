@@ -77,9 +77,10 @@ impl SlotFiles {
         Ok(all)
     }
 
-    /// Notes what is about to happen, before it does.
+    /// Notes what is about to happen, before it does. What was begun before and could not be undone is undone first.
     pub fn begin(&self, slot: &SlotName, to: &BundleRef) -> Result<(), DiskError> {
         disk::create_dir(&self.dir.join(slot.as_str()))?;
+        self.abort(slot)?;
         let SlotRecord { current, previous } = self.read(slot)?;
         disk::write_json(&self.journal(slot), &Journal { to: to.clone(), current, previous })
     }
@@ -97,9 +98,12 @@ impl SlotFiles {
         self.read(slot)
     }
 
-    /// It does not run: nothing changed.
+    /// It does not run: the slot is as it was, however far a commit came.
     pub fn abort(&self, slot: &SlotName) -> Result<(), DiskError> {
-        disk::remove(&self.journal(slot))
+        match disk::read_json(&self.journal(slot))? {
+            Some(journal) => self.undo(slot, &journal),
+            None => Ok(()),
+        }
     }
 
     /// Makes the previous bundle the current one again; without one the slot is empty.
@@ -128,7 +132,7 @@ impl SlotFiles {
 
     fn recover(&self, slot: &SlotName) -> Result<Option<Recovered>, DiskError> {
         let record = self.read(slot)?;
-        let Some(Journal { to, current, previous }) = disk::read_json(&self.journal(slot))? else {
+        let Some(journal) = disk::read_json::<Journal>(&self.journal(slot))? else {
             let same =
                 |previous: &Running| record.current.as_ref().is_none_or(|c| c.bundle == previous.bundle);
             if record.previous.as_ref().is_some_and(same) {
@@ -136,18 +140,22 @@ impl SlotFiles {
             }
             return Ok(None);
         };
-        let (slot_name, bundle) = (slot.clone(), to);
-        let committed = record.current.as_ref().is_some_and(|running| running.bundle == bundle);
-        let undone_already = current.as_ref().is_some_and(|running| running.bundle == bundle);
+        let is_new = |running: &Running| running.bundle == journal.to;
+        let committed = record.current.as_ref().is_some_and(is_new);
+        let undone_already = journal.current.as_ref().is_some_and(is_new);
         if committed && !undone_already {
             // previous.json was written before current.json.
             disk::remove(&self.journal(slot))?;
-            return Ok(Some(Recovered::Finished { slot: slot_name, bundle }));
+            return Ok(Some(Recovered::Finished { slot: slot.clone(), bundle: journal.to }));
         }
+        self.undo(slot, &journal)?;
+        Ok(Some(Recovered::Undone { slot: slot.clone(), bundle: journal.to }))
+    }
+
+    fn undo(&self, slot: &SlotName, Journal { current, previous, .. }: &Journal) -> Result<(), DiskError> {
         put(&self.previous(slot), previous.as_ref())?;
         put(&self.current(slot), current.as_ref())?;
-        disk::remove(&self.journal(slot))?;
-        Ok(Some(Recovered::Undone { slot: slot_name, bundle }))
+        disk::remove(&self.journal(slot))
     }
 
     fn read(&self, slot: &SlotName) -> Result<SlotRecord, DiskError> {
@@ -277,6 +285,25 @@ mod tests {
             assert_eq!(recovered, vec![how], "killed after step {killed_after}");
             assert_eq!(files.all().unwrap()[&slot()], wanted, "killed after step {killed_after}");
             assert_eq!(SlotFiles::open(base.path()).unwrap().1, vec![]);
+        }
+    }
+
+    /// A disk that refused one of the commit's writes: the bundle before must not become its own way back.
+    #[test]
+    fn a_commit_that_stopped_in_the_middle_is_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, _) = SlotFiles::open(dir.path()).unwrap();
+        change(&files, 1);
+        change(&files, 2);
+        type End = fn(&SlotFiles, &SlotName) -> Result<(), DiskError>;
+        let ends: [End; 2] = [SlotFiles::abort, |files, slot| files.begin(slot, &running(4).bundle)];
+        for ends_with in ends {
+            files.begin(&slot(), &running(3).bundle).unwrap();
+            fs::create_dir(files.dir.join("beds/current.json.tmp")).unwrap();
+            files.commit(&slot(), &running(3), Before::Kept).unwrap_err();
+            fs::remove_dir(files.dir.join("beds/current.json.tmp")).unwrap();
+            ends_with(&files, &slot()).unwrap();
+            assert_eq!(files.all().unwrap()[&slot()], record(Some(2), Some(1)));
         }
     }
 

@@ -61,6 +61,7 @@ pub(super) fn take(words: Words, datatype: Datatype, count: usize) -> Result<Val
     if Some(words.bytes().len()) != datatype.element_bytes().and_then(|size| count.checked_mul(size)) {
         return read(words.bytes(), datatype, count);
     }
+    let finite = words.are_finite();
     let taken = match datatype {
         Datatype::Fp32 => words.into_vec().map(Values::Fp32),
         Datatype::Int32 => words.into_vec().map(Values::Int32),
@@ -78,6 +79,8 @@ pub(super) fn take(words: Words, datatype: Datatype, count: usize) -> Result<Val
         | Datatype::Bytes => Err(words),
     };
     match taken {
+        Ok(values) if finite => Ok(values),
+        // Whole numbers may look odd as what they are not.
         Ok(values) => values.first_not_finite().map_or(Ok(values), |at| Err(Unfit::NotFinite(at))),
         Err(words) => read(words.bytes(), datatype, count),
     }
@@ -243,8 +246,18 @@ mod tests {
                 assert_eq!(take(body.tensors, datatype, count), read(bytes, datatype, count), "{datatype:?}");
             }
         }
-        let nan = [1.0, f32::NAN].map(f32::to_le_bytes).concat();
-        assert_eq!(take(Body::of(&nan, Some(0)).tensors, Datatype::Fp32, 2), Err(Unfit::NotFinite(1)));
+        for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let bytes = [1.0, odd, 2.0].map(f32::to_le_bytes).concat();
+            for cut in 1..=bytes.len() {
+                let mut body = Body::with_capacity(Some(0), bytes.len());
+                bytes.chunks(cut).for_each(|piece| body.push(piece));
+                assert_eq!(
+                    take(body.tensors, Datatype::Fp32, 3),
+                    Err(Unfit::NotFinite(1)),
+                    "{odd} cut at {cut}"
+                );
+            }
+        }
     }
 
     proptest! {

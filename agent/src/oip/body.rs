@@ -5,6 +5,8 @@
 
 use bytemuck::Pod;
 
+use super::element::Element as _;
+
 /// JSON, and the tensors behind it.
 #[derive(Debug)]
 pub struct Body {
@@ -64,13 +66,15 @@ pub(crate) struct Words {
     /// The last one may be no whole number yet; zeros stand for what is missing of it.
     words: Vec<u32>,
     bytes: usize,
+    /// One of them, as a number with a point, is NaN or infinity: most tensors are such, and this is the moment to look.
+    odd: bool,
 }
 
 const WORD: usize = size_of::<u32>();
 
 impl Words {
     fn with_capacity(bytes: usize) -> Self {
-        Self { words: Vec::with_capacity(bytes.div_ceil(WORD)), bytes: 0 }
+        Self { words: Vec::with_capacity(bytes.div_ceil(WORD)), bytes: 0, odd: false }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -85,6 +89,8 @@ impl Words {
         for (place, byte) in begun.iter_mut().skip(self.bytes).zip(first) {
             *place = *byte;
         }
+        // What is missing of a number is its exponent's upper half, without which it is finite.
+        self.odd |= self.words.last().is_some_and(|word| !f32::from_bits(*word).is_finite());
         let mut block = [0_u32; 1024];
         for part in piece.chunks(size_of_val(&block)) {
             let (filled, _) = block.split_at_mut(part.len().div_ceil(WORD));
@@ -92,17 +98,23 @@ impl Words {
                 *last = 0;
             }
             bytemuck::cast_slice_mut::<u32, u8>(filled).split_at_mut(part.len()).0.copy_from_slice(part);
+            self.odd |= !f32::are_finite(bytemuck::cast_slice(filled));
             self.words.extend_from_slice(filled);
         }
         self.bytes += first.len() + piece.len();
     }
 
+    /// Whether every one is a finite `f32`, if that is what they are.
+    pub(super) fn are_finite(&self) -> bool {
+        !self.odd
+    }
+
     /// Itself, if numbers of this type lie like its own and it holds whole ones.
     pub(super) fn into_vec<T: Pod>(self) -> Result<Vec<T>, Self> {
-        let Self { words, bytes } = self;
+        let Self { words, bytes, odd } = self;
         if bytes % WORD != 0 {
-            return Err(Self { words, bytes });
+            return Err(Self { words, bytes, odd });
         }
-        bytemuck::allocation::try_cast_vec(words).map_err(|(_, words)| Self { words, bytes })
+        bytemuck::allocation::try_cast_vec(words).map_err(|(_, words)| Self { words, bytes, odd })
     }
 }

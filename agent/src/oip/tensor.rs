@@ -184,12 +184,25 @@ impl Values {
     }
 }
 
+/// Elements that are looked at together.
+const BLOCK: usize = 1024;
+
 /// Whole blocks first: what is not there is told soonest.
 fn first_not_finite<T: Element>(values: &[T]) -> Option<usize> {
-    const BLOCK: usize = 1024;
     let start = BLOCK * values.chunks(BLOCK).position(|block| !T::are_finite(block))?;
     let within = values.iter().skip(start).position(|value| !value.is_finite())?;
     Some(start + within)
+}
+
+/// A copy, and whether all of it is finite: looked at block by block, while each is in the nearest cache.
+pub(crate) fn copied<T: Element>(values: &[T]) -> (Vec<T>, bool) {
+    let mut copy = Vec::with_capacity(values.len());
+    let mut finite = true;
+    for block in values.chunks(BLOCK) {
+        finite &= T::are_finite(block);
+        copy.extend_from_slice(block);
+    }
+    (copy, finite)
 }
 
 #[cfg(test)]
@@ -225,9 +238,11 @@ mod tests {
         fn check<T: Element>(plain: &[T; 4], odd: &[T; 3]) {
             let many: Vec<T> = plain.iter().cycle().take(3000).cloned().collect();
             assert_eq!(T::wrap(many.clone()).first_not_finite(), None);
+            assert_eq!((T::wrap(copied(&many).0), copied(&many).1), (T::wrap(many.clone()), true));
             for (at, odd) in [0, 1023, 1024, 2999].into_iter().zip(odd.iter().cycle()) {
                 let mut many = many.clone();
                 many[at] = odd.clone();
+                assert!(!copied(&many).1);
                 assert_eq!(T::wrap(many).first_not_finite(), Some(at));
             }
         }

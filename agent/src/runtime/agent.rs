@@ -93,8 +93,20 @@ pub(super) struct Agent {
 
 impl Agent {
     pub(super) fn new(parts: Parts, opened: Opened) -> Self {
-        let Opened { held, identity, enrolment, name, facts, boot, blobs: _, ledger, files, spool, trust } =
-            opened;
+        let Opened {
+            held,
+            identity,
+            enrolment,
+            name,
+            facts,
+            boot,
+            blobs: _,
+            ledger,
+            files,
+            records,
+            spool,
+            trust,
+        } = opened;
         let device = enrolment.device.clone();
         let member = Member::new(&identity, trust.versions().trusted.root, enrolment, name, facts);
         let probe = HealthProbe::new(held.path());
@@ -111,7 +123,7 @@ impl Agent {
             files,
             trust,
             probe,
-            records: BTreeMap::new(),
+            records,
             stopped: BTreeSet::new(),
             restoring: true,
             busy: None,

@@ -191,18 +191,16 @@ impl Agent {
         self.proofs.remove(&bundle.sha256);
         match error.blame() {
             Blame::Moment => self.set_back(bundle, error.code(), error.sentence()),
-            Blame::Bundle => self.condemn(bundle.sha256, error),
+            Blame::Bundle => self.condemn(bundle, error),
         }
     }
 
-    fn condemn(&mut self, bundle: Digest, error: &ActivateError) {
+    fn condemn(&mut self, bundle: &BundleRef, error: &ActivateError) {
         let asked_in = self.ledger.wish().map_or(0, |wish| wish.generation);
         let bad = Bad { asked_in, code: error.code(), sentence: error.sentence() };
-        if let Err(error) = self.ledger.condemn(bundle, bad) {
-            tracing::error!(
-                error = chain(&error),
-                "cannot note that a bundle failed here; it will be tried again"
-            );
+        if let Err(unwritten) = self.ledger.condemn(bundle.sha256, bad) {
+            tracing::error!(error = chain(&unwritten), "cannot note that a bundle failed here");
+            self.set_back(bundle, error.code(), error.sentence());
         }
     }
 
@@ -223,13 +221,6 @@ impl Agent {
 
     /// Loads what ran before the restart, in a task, so that the box is heard while that takes its time.
     pub(super) fn restore(&mut self) {
-        self.records = match self.files.all() {
-            Ok(records) => records,
-            Err(error) => {
-                tracing::error!(error = chain(&error), "cannot read what the slots ran");
-                return;
-            }
-        };
         let found = self.records.clone();
         let records: Vec<_> = found
             .iter()
@@ -304,7 +295,7 @@ impl Agent {
                     self.records.remove(slot);
                 }
                 if error.blame() == Blame::Bundle {
-                    self.condemn(running.bundle.sha256, &error);
+                    self.condemn(&running.bundle, &error);
                 }
                 let (slot, from) = (slot.clone(), running.bundle);
                 let (code, sentence) = (error.code(), error.sentence());

@@ -19,6 +19,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use prost::{Enumeration, Message};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::codec::{Codec, CompressionEncoding};
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
@@ -31,7 +32,7 @@ use super::words::{
     ConfigResponse, Index, IndexRequest, ModelMetadata, ModelName, ServerMetadata, Statistics,
 };
 use super::{infer, metadata};
-use message::{Counted, Undecoded};
+use message::{Counted, CountedMessages, Room, Undecoded};
 use tensors::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse, RequestId};
 
 /// Room for the names and shapes around the tensors.
@@ -185,7 +186,7 @@ async fn model_infer(State(app): State<Grpc>, request: axum::extract::Request) -
 async fn model_infer_compressed(app: Grpc, request: tonic::Request<Bytes>) -> Answer<ModelInferResponse> {
     let deadline = deadline(request.metadata().as_ref());
     let message = request.into_inner();
-    let held = hold(&app, &message)?;
+    let held = hold(&app, None, &message)?;
     answer_one(&app, message, held, deadline, |answer| answer).await
 }
 
@@ -193,14 +194,17 @@ async fn model_infer_compressed(app: Grpc, request: tonic::Request<Bytes>) -> An
 /// nothing.
 async fn stream_infer(State(app): State<Grpc>, request: axum::extract::Request) -> Response {
     let intake = app.intake.clone();
-    let answer = async move |(app, mut requests): (Grpc, tonic::Streaming<Bytes>)| {
+    let (parts, body) = request.into_parts();
+    let (body, room) = CountedMessages::new(body, intake.clone());
+    let request = axum::http::Request::from_parts(parts, body);
+    let answer = async move |(app, room, mut requests): (Grpc, Room, tonic::Streaming<Bytes>)| {
         let message = match requests.message().await {
             Ok(message) => message?,
-            Err(broken) => return Some((Err(broken), (app, requests))),
+            Err(broken) => return Some((Err(broken), (app, room, requests))),
         };
         let asked = message.clone();
         let answered = async {
-            let held = hold(&app, &message)?;
+            let held = hold(&app, room.take(), &message)?;
             answer_one(&app, message, held, None, |answer| answer).await
         };
         let (error_message, answer) = match answered.await {
@@ -211,18 +215,19 @@ async fn stream_infer(State(app): State<Grpc>, request: axum::extract::Request) 
             }
         };
         let answer = ModelStreamInferResponse { error_message, infer_response: Some(answer) };
-        Some((Ok(answer), (app, requests)))
+        Some((Ok(answer), (app, room, requests)))
     };
     let service = tower::service_fn(move |request: tonic::Request<tonic::Streaming<Bytes>>| {
-        let answers = futures_util::stream::unfold((app.clone(), request.into_inner()), answer);
+        let first = (app.clone(), room.clone(), request.into_inner());
+        let answers = futures_util::stream::unfold(first, answer);
         std::future::ready(Ok::<_, Status>(tonic::Response::new(answers)))
     });
     framed(&intake, Undecoded::default()).streaming(service, request).await.map(Body::new)
 }
 
-/// Room for a message that is here already, and may be larger than its tensors.
-fn hold(app: &Grpc, message: &Bytes) -> Result<Held, Refusal> {
-    let mut held = app.intake.hold(0)?;
+/// Room for a message that is here already, and may be larger than its tensors, beside what it has.
+fn hold(app: &Grpc, held: Option<OwnedSemaphorePermit>, message: &Bytes) -> Result<Held, Refusal> {
+    let mut held = held.map_or_else(|| app.intake.hold(0), Ok)?;
     app.intake.hold_more(&mut held, message.len())?;
     Ok(held.into())
 }

@@ -72,7 +72,7 @@ where
     let inputs: Arc<[NamedTensor]> = inputs.into();
     let answer = serving.model.infer_read(Arc::clone(&inputs), timeout).await;
     let answer = answer.and_then(|answer| promised(&serving, answer));
-    let Answer { outputs, mut spent } = answer.map_err(|error| {
+    let Answer { outputs, mut spent, .. } = answer.map_err(|error| {
         match &error {
             InferError::NotFinite { .. } => count_refused(&serving),
             InferError::Busy => {
@@ -122,7 +122,7 @@ fn count_refused(serving: &Serving) {
 fn promised(serving: &Serving, mut answer: Answer) -> Result<Answer, InferError> {
     let names = serving.manifest.signature.outputs.iter().map(|output| output.name.as_str());
     oip::select(&mut answer.outputs, names);
-    let not_finite = answer.outputs.iter().find(|output| output.tensor.values.first_not_finite().is_some());
+    let not_finite = answer.outputs.iter().find(|output| answer.not_finite.contains(&output.name));
     match not_finite {
         Some(output) => {
             Err(InferError::Failed(format!("output '{}' holds a number that is not finite", output.name)))

@@ -2,6 +2,7 @@
 //!
 //! Every listener speaks HTTP/1 and HTTP/2, so REST and gRPC both; which port is called what is a matter of habit.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -10,19 +11,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use http_body_util::BodyExt as _;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::seats::{Seat, Seats};
 
 /// Of all listeners, well below the files that a process may open; more wait to be accepted.
 pub(super) const CONNECTIONS_MAX: usize = 256;
+/// A connection that asked for nothing for so long makes room where there is none.
+pub(super) const IDLE_MIN: Duration = Duration::from_secs(1);
 /// From the first byte of a request's head to its last.
 const HEAD_TIME: Duration = Duration::from_secs(30);
+/// For a connection without a request to say goodbye.
+const PARTING: Duration = Duration::from_millis(100);
 /// Longest that requests in flight may hold up the end.
 const DRAIN: Duration = Duration::from_secs(30);
 /// After a failed accept, which is for want of files: others must end first.
@@ -67,25 +75,30 @@ impl Listener {
     }
 
     /// Serves until `stop`; then requests in flight are answered first.
-    pub(super) async fn serve(self, router: Router, room: Arc<Semaphore>, stop: CancellationToken) {
+    pub(super) async fn serve(self, router: Router, seats: Arc<Seats>, stop: CancellationToken) {
         let mut connections = JoinSet::new();
         loop {
             // Ended connections are taken out, or the set would grow for years.
             while connections.try_join_next().is_some() {}
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
-                permit = Arc::clone(&room).acquire_owned() => {
-                    let Ok(permit) = permit else { break };
-                    tokio::select! {
+                accepted = self.accept() => accepted,
+            };
+            let guest = match accepted {
+                Ok(stream) => {
+                    let seat = tokio::select! {
                         () = stop.cancelled() => break,
-                        accepted = self.accept(&mut connections, &router, &stop, permit) => accepted,
-                    }
+                        seat = seats.take() => seat,
+                    };
+                    Guest { seat, router: router.clone(), stop: stop.clone() }.talk(stream)
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
                 }
             };
-            if let Err(error) = accepted {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(PAUSE).await;
-            }
+            connections.spawn(guest);
         }
         let ended = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, ended).await.is_err() {
@@ -96,41 +109,92 @@ impl Listener {
         }
     }
 
-    async fn accept(
-        &self,
-        connections: &mut JoinSet<()>,
-        router: &Router,
-        stop: &CancellationToken,
-        permit: tokio::sync::OwnedSemaphorePermit,
-    ) -> io::Result<()> {
-        let (router, stop) = (router.clone(), stop.clone());
+    async fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 // Small answers must not wait for more to say.
                 stream.set_nodelay(true)?;
-                connections.spawn(async move {
-                    talk(stream, router, stop).await;
-                    drop(permit);
-                });
+                Ok(Either::Left(stream))
             }
-            Self::Unix(listener, _) => {
-                let (stream, _) = listener.accept().await?;
-                connections.spawn(async move {
-                    talk(stream, router, stop).await;
-                    drop(permit);
-                });
-            }
+            Self::Unix(listener, _) => Ok(Either::Right(listener.accept().await?.0)),
         }
-        Ok(())
     }
 }
 
-/// A client that goes away takes its requests with it: whatever still waits is given up.
-async fn talk<S>(stream: S, router: Router, stop: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+type Stream = Either<TcpStream, UnixStream>;
+
+/// A connection of an application.
+struct Guest {
+    seat: Arc<Seat>,
+    router: Router,
+    stop: CancellationToken,
+}
+
+impl Guest {
+    /// Until one of the two goes. A client that goes away takes its requests with it: whatever still waits is given up.
+    async fn talk(self, stream: Stream) {
+        if !self.speaks(&stream).await {
+            return;
+        }
+        let service = service_fn(|request| {
+            let (in_use, answer) = (self.seat.begin(), self.router.clone().oneshot(request));
+            async {
+                let answer = answer.await?;
+                // Whoever still gets an answer is not idle: it is over with its body.
+                Ok::<_, Infallible>(answer.map(|body| {
+                    body.map_err(move |error| {
+                        let _still = &in_use;
+                        error
+                    })
+                }))
+            }
+        });
+        let builder = builder();
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.dismissed() => {
+                connection.as_mut().graceful_shutdown();
+                match tokio::time::timeout(PARTING, connection.as_mut()).await {
+                    Ok(ended) => ended,
+                    // It began to ask and never went on: nobody waits for an answer.
+                    Err(_) if self.seat.is_idle() => return,
+                    Err(_) => connection.await,
+                }
+            }
+        };
+        // It is the client's own business how it ends.
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection of an application ended");
+        }
+    }
+
+    /// Whether its first byte comes in time: until then it is not known which version of HTTP it will be, and no timer of
+    /// either runs.
+    async fn speaks(&self, stream: &Stream) -> bool {
+        let first_byte = async {
+            match stream {
+                Either::Left(stream) => stream.readable().await,
+                Either::Right(stream) => stream.readable().await,
+            }
+        };
+        tokio::select! {
+            came = tokio::time::timeout(HEAD_TIME, first_byte) => matches!(came, Ok(Ok(()))),
+            () = self.dismissed() => false,
+        }
+    }
+
+    async fn dismissed(&self) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.seat.wanted() => {}
+        }
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
     builder
@@ -141,17 +205,5 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_BYTES_MAX)
         .max_send_buf_size(SEND_BYTES);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    // It is the client's own business how it ends.
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection of an application ended");
-    }
+    builder
 }

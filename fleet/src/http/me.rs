@@ -124,12 +124,17 @@ async fn set_password(
         return Err(Problem::new(Code::State, "a password is changed in a session, not with a token"));
     };
     let PasswordBody { old, new } = body;
-    let hash = people::password(&mut app.fleet.store.read().await?, &proven.name).await?;
-    if !hashed(&app, move || password::verify(&old, hash.as_deref())).await? {
+    let known = people::password(&mut app.fleet.store.read().await?, &proven.name).await?;
+    let verified = known.clone();
+    if !hashed(&app, move || password::verify(&old, verified.as_deref())).await? {
         return Err(Problem::invalid("/old", "this is not your password"));
     }
     let hash = new_password(&app, "/new", new).await?;
     let mut tx = app.fleet.store.write().await?;
+    // Hashing takes a while: an administrator may have set another password meanwhile, which is what counts.
+    if people::password(&mut tx, &proven.name).await? != known {
+        return Err(Problem::invalid("/old", "your password was changed meanwhile; log in again"));
+    }
     people::set_password(&mut tx, &proven.name, &hash).await?;
     for other in sessions::list(&mut tx, &proven.name).await? {
         if other.id != *id {

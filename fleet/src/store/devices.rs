@@ -167,6 +167,34 @@ pub async fn list(db: &mut Control, filter: &DeviceFilter, page: &Page<DeviceKey
         .collect()
 }
 
+/// Where a device is, and what it says of its slots.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Whereabouts {
+    pub id: DeviceId,
+    pub site: SiteName,
+    pub state: Option<State>,
+}
+
+const WHEREABOUTS: &str = "select id, site, state from devices where id > $1 order by id limit $2";
+
+/// Every device once, in pages by its id, which never changes: one that moves or is renamed meanwhile is not missed.
+pub async fn whereabouts(db: &mut Control, page: &Page<DeviceId>) -> Result<Vec<Whereabouts>> {
+    let rows: Vec<(String, String, Option<String>)> = sqlx::query_as(WHEREABOUTS)
+        .bind(page.after.as_ref().map_or("", DeviceId::as_str))
+        .bind(page.limit())
+        .fetch_all(db.sql())
+        .await
+        .map_err(StoreError::query("looking where devices are"))?;
+    let read = |(id, site, state): (String, String, Option<String>)| {
+        Ok(Whereabouts {
+            id: parse("device id", &id)?,
+            site: parse("device's site", &site)?,
+            state: state.as_deref().map(|text| from_json("device's state", text)).transpose()?,
+        })
+    };
+    rows.into_iter().map(read).collect()
+}
+
 /// How many devices a list by this filter has in all.
 pub async fn number(db: &mut Control, filter: &DeviceFilter) -> Result<u64> {
     let mut ask = QueryBuilder::new("select count(*) from devices where true");

@@ -69,7 +69,7 @@ type Running = BTreeMap<Digest, BTreeMap<DeviceId, SiteName>>;
 
 #[derive(Debug, Default)]
 struct Sweep {
-    after: Option<devices::DeviceKey>,
+    after: Option<DeviceId>,
     running: Running,
 }
 
@@ -299,9 +299,8 @@ fn site_of(known: &Known, seat: &Seat) -> Option<SiteName> {
 /// Asks some more boxes what they run. After a whole round, those that do not run a bundle any more say nothing of it.
 async fn sweep(tasks: &Tasks, known: &mut Known) -> Result<bool, TaskError> {
     let page = Page { after: known.sweep.after.take(), limit: SWEEP };
-    let found =
-        devices::list(&mut tasks.store.read().await?, &devices::DeviceFilter::default(), &page).await?;
-    let last = found.last().map(devices::Device::key);
+    let found = devices::whereabouts(&mut tasks.store.read().await?, &page).await?;
+    let last = found.last().map(|device| device.id.clone());
     let full = found.len() == SWEEP as usize;
     for device in found {
         let slots = device.state.iter().flat_map(|state| &state.slots).take(limits::SLOTS_MAX);

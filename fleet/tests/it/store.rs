@@ -150,6 +150,33 @@ async fn devices_are_listed_by_site_and_name_page_by_page() {
 }
 
 #[tokio::test]
+async fn a_device_that_moves_while_all_are_looked_at_is_seen_once() {
+    let (_dir, store) = open().await;
+    let ids = [1, 2, 3].map(|n| DeviceId::mint([n; 16]));
+    let greet = async |id: &DeviceId, site: &str, minute: i64| {
+        let mut tx = store.write().await.unwrap();
+        devices::hello(&mut tx, id, &hello("box", site), at(minute)).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    for id in &ids {
+        greet(id, "er-2", 1).await;
+    }
+    let mut page = Page::first(1);
+    let mut seen = Vec::new();
+    loop {
+        let part = devices::whereabouts(&mut store.read().await.unwrap(), &page).await.unwrap();
+        let Some(last) = part.last() else { break };
+        page.after = Some(last.id.clone());
+        seen.extend(part.into_iter().map(|device| (device.id, device.site.to_string())));
+        // To before all that was seen, in the order of sites and names.
+        greet(&ids[2], "er-1", 2).await;
+    }
+    let [first, second, third] = ids;
+    let there = |id, site: &str| (id, site.to_owned());
+    assert_eq!(seen, [there(first, "er-2"), there(second, "er-2"), there(third, "er-1")]);
+}
+
+#[tokio::test]
 async fn of_two_writers_who_saw_the_same_one_wins() {
     let (_dir, store) = open().await;
     let (id, device) = (RolloutId::mint([1; 16]), DeviceId::mint([1; 16]));

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
@@ -69,9 +70,7 @@ impl Counted {
             let known = if parts.is_empty() { &whole[..] } else { &parts[..] };
             let Some(length) = length(known)? else { continue };
             if length > bytes_max {
-                return Err(Status::resource_exhausted(format!(
-                    "the message is larger than the {bytes_max} bytes that this server takes; send fewer rows at once"
-                )));
+                return Err(too_large(bytes_max));
             }
             if known.len() > PREFIX + length {
                 return Err(Status::invalid_argument("one call holds one message; this one holds more"));
@@ -90,6 +89,88 @@ impl Counted {
             Some(_) | None => Err(Status::invalid_argument("the message ends before its time")),
         }
     }
+}
+
+/// A body of many messages, each counted from its first bytes on. Its reader asks for more only when every message that is
+/// whole has been taken out, so there is never more here than one that is not, and what came with its beginning.
+pub(super) struct CountedMessages {
+    body: Body,
+    intake: Intake,
+    room: Room,
+    unfinished: Unfinished,
+}
+
+/// What the message that is being read takes, for whoever answers it.
+#[derive(Clone, Default)]
+pub(super) struct Room(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Room {
+    pub(super) fn take(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put(&self, held: OwnedSemaphorePermit) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+    }
+}
+
+impl CountedMessages {
+    pub(super) fn new(body: Body, intake: Intake) -> (Self, Room) {
+        let room = Room::default();
+        (Self { body, intake, room: room.clone(), unfinished: Unfinished::default() }, room)
+    }
+
+    fn count(&mut self, came: &Bytes) -> Result<(), Status> {
+        let promised = self.unfinished.follow(came);
+        let bytes_max = self.intake.bytes_max() + FRAME_BYTES;
+        if promised > PREFIX + bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        let mut held = self.room.take().map_or_else(|| self.intake.hold(0), Ok)?;
+        self.intake.hold_more(&mut held, promised.max(came.len()))?;
+        self.room.put(held);
+        Ok(())
+    }
+}
+
+/// Where in a message the bytes end that came.
+#[derive(Default)]
+struct Unfinished {
+    prefix: Vec<u8>,
+    missing: usize,
+}
+
+impl Unfinished {
+    /// The length of the message, its prefix included, that is not whole behind these bytes; 0 if there is none.
+    fn follow(&mut self, mut came: &[u8]) -> usize {
+        loop {
+            let more = (PREFIX - self.prefix.len()).min(came.len());
+            let (prefix, rest) = came.split_at(more);
+            self.prefix.extend_from_slice(prefix);
+            let Some(&[_, length @ ..]) = self.prefix.first_chunk::<PREFIX>() else {
+                return self.prefix.len();
+            };
+            // What does not fit into memory is too large for the intake as well.
+            let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX - PREFIX);
+            if more > 0 {
+                self.missing = length;
+            }
+            let more = self.missing.min(rest.len());
+            self.missing -= more;
+            if self.missing > 0 {
+                return PREFIX + length;
+            }
+            self.prefix.clear();
+            came = rest.get(more..).unwrap_or_default();
+        }
+    }
+}
+
+fn too_large(bytes_max: usize) -> Status {
+    let sentence = format!(
+        "the message is larger than the {bytes_max} bytes that this server takes; send fewer rows at once"
+    );
+    Status::resource_exhausted(sentence)
 }
 
 /// What the message's prefix says, once it is there.
@@ -113,7 +194,7 @@ impl hyper::body::Body for Counted {
         let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)) else {
             return Poll::Ready(None);
         };
-        let frame = frame.map_err(|_| Status::cancelled("the request could not be read to its end"));
+        let frame = frame.map_err(|_| torn());
         let Self { intake, held, came, .. } = &mut *self;
         let counted = frame.and_then(|frame| {
             *came = came.saturating_add(frame.data_ref().map_or(0, Bytes::len));
@@ -126,6 +207,30 @@ impl hyper::body::Body for Counted {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+impl hyper::body::Body for CountedMessages {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)) else {
+            return Poll::Ready(None);
+        };
+        let frame = frame.map_err(|_| torn());
+        let counted = frame.and_then(|frame| {
+            frame.data_ref().map_or(Ok(()), |came| self.count(came))?;
+            Ok(frame)
+        });
+        Poll::Ready(Some(counted))
+    }
+}
+
+fn torn() -> Status {
+    Status::cancelled("the request could not be read to its end")
 }
 
 /// For the library's own way: messages as they came, because the library would read them on the thread that all requests
@@ -236,6 +341,41 @@ mod tests {
         assert_eq!(counted.message().await.unwrap_err().code(), tonic::Code::ResourceExhausted);
         drop((first, others));
         assert!(intake.hold(4096).is_ok());
+    }
+
+    #[tokio::test]
+    async fn messages_of_a_stream_take_room_one_by_one() {
+        let intake = Intake::new(4096, 8192);
+        let stream = |frames: &[&'static [u8]]| {
+            let frames = frames.iter().map(|&frame| Bytes::from_static(frame)).collect();
+            CountedMessages::new(Body::new(Pieces::new(frames, None)), intake.clone())
+        };
+        let pieces = |room: &Room| room.take().map(|held| held.num_permits());
+        let (mut body, room) = stream(&[b"\0\0\0", b"\x0f\xa0x", b"y", b"\0\0\0\0\x01z"]);
+        assert!(body.frame().await.unwrap().is_ok());
+        assert!(body.frame().await.unwrap().is_ok());
+        assert_eq!(pieces(&room), Some(4), "4,000 bytes are promised");
+        assert!(body.frame().await.unwrap().is_ok());
+        let others = intake.hold(4096).unwrap();
+        let (mut second, _) = stream(&[b"\0\0\0\x0f\xa0x"]);
+        assert_eq!(second.frame().await.unwrap().unwrap_err().code(), tonic::Code::ResourceExhausted);
+        drop((others, second));
+        let (mut large, _) = stream(&[b"\0\x01\0\0\0x"]);
+        assert_eq!(large.frame().await.unwrap().unwrap_err().code(), tonic::Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn where_a_stream_ends_within_a_message() {
+        let check = |frames: &[&[u8]], expect: &[usize]| {
+            let mut unfinished = Unfinished::default();
+            let found: Vec<usize> = frames.iter().map(|frame| unfinished.follow(frame)).collect();
+            assert_eq!(found, expect, "{frames:?}");
+        };
+        check(&[b"\0\0\0\0\x03abc", b"\0\0\0\0\x02de"], &[0, 0]);
+        check(&[b"\0\0", b"", b"\0\0\x03", b"a", b"bc"], &[2, 2, 8, 8, 0]);
+        check(&[b"\0\0\0\0\x01a\0\0\0\0\x02b", b"c\0"], &[7, 1]);
+        check(&[b"\0\0\0\0\0\0\0\0\0\0"], &[0]);
+        check(&[b"\x01\xff\xff\xff\xff"], &[PREFIX + 0xffff_ffff]);
     }
 
     #[tokio::test]

@@ -135,6 +135,36 @@ async fn broken_requests_end_and_others_go_on() {
     agent.stop().await;
 }
 
+/// Clients keep connections that they do not use, and some never say a word on theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_make_room() {
+    const CONNECTIONS: usize = 300;
+    let agent = Box::start().await;
+    agent.slots.activate(&Box::slot(), slow(8));
+    let mut idle = Vec::new();
+    let mut answered = [0; 4096];
+    for at in 0..CONNECTIONS {
+        let mut stream = TcpStream::connect(agent.server.addr).await.unwrap();
+        match at % 3 {
+            0 => {}
+            1 => stream.write_all(b"POST /v2/mod").await.unwrap(),
+            _ if at < 100 => {
+                stream.write_all(b"GET /v2/health/live HTTP/1.1\r\nHost: box\r\n\r\n").await.unwrap();
+                assert!(stream.read(&mut answered).await.unwrap() > 0);
+            }
+            // Who comes when there is no seat waits for its answer.
+            _ => stream.write_all(b"GET /v2/health/live HTTP/1.1\r\nHost: box\r\n\r\n").await.unwrap(),
+        }
+        idle.push(stream);
+    }
+    let answer = tokio::time::timeout(Duration::from_secs(20), agent.infer("", 1, &[1.0]))
+        .await
+        .expect("others hold every seat");
+    assert_eq!(answer.0, 200, "{answer:?}");
+    drop(idle);
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn a_socket_file_serves_too() {
     let agent = Box::start().await;

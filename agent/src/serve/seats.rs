@@ -1,0 +1,141 @@
+//! Seats for the connections of applications: how many there are, and who makes room.
+//!
+//! An application may keep connections open that it does not use; most libraries do, in a pool that grows with every
+//! moment in which answers were slow. Where every seat is taken and another connection comes, the one that has asked for
+//! nothing for longest is closed, as any idle connection may be. Nobody who waits for an answer is sent away.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::slots::lock;
+use crate::stopwatch::Stopwatch;
+
+/// Whoever was asked to go goes at once; if not, another is asked.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(super) struct Seats {
+    free: Arc<Semaphore>,
+    idle_min: Duration,
+    taken: Mutex<Vec<Weak<Seat>>>,
+}
+
+/// One connection's, given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    use_now: Mutex<Use>,
+    wanted: CancellationToken,
+    _free: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+struct Use {
+    requests: usize,
+    /// Runs since the last request began or ended.
+    idle: Stopwatch,
+}
+
+/// A request, from its head to the end of its answer.
+#[derive(Debug)]
+pub(super) struct InUse(Arc<Seat>);
+
+impl Seats {
+    /// Who asked for something less than `idle_min` ago is about to ask again, and stays.
+    pub(super) fn new(seats: usize, idle_min: Duration) -> Self {
+        Self { free: Arc::new(Semaphore::new(seats)), idle_min, taken: Mutex::default() }
+    }
+
+    /// Waits until one is free.
+    pub(super) async fn take(&self) -> Arc<Seat> {
+        loop {
+            if self.free.available_permits() == 0 {
+                self.make_room();
+            }
+            let free = Arc::clone(&self.free).acquire_owned();
+            if let Ok(Ok(free)) = tokio::time::timeout(LOOK_AGAIN, free).await {
+                let seat = Arc::new(Seat::new(free));
+                let mut taken = lock(&self.taken);
+                taken.retain(|seat| seat.strong_count() > 0);
+                taken.push(Arc::downgrade(&seat));
+                return seat;
+            }
+        }
+    }
+
+    fn make_room(&self) {
+        let taken = lock(&self.taken);
+        let idle = taken.iter().filter_map(Weak::upgrade).filter_map(|seat| Some((seat.idle()?, seat)));
+        let idle = idle.filter(|(idle, _)| *idle >= self.idle_min);
+        if let Some((_, longest)) = idle.max_by_key(|(idle, _)| *idle) {
+            longest.wanted.cancel();
+        }
+    }
+}
+
+impl Seat {
+    fn new(free: OwnedSemaphorePermit) -> Self {
+        let use_now = Use { requests: 0, idle: Stopwatch::start() };
+        Self { use_now: Mutex::new(use_now), wanted: CancellationToken::new(), _free: free }
+    }
+
+    /// Another connection needs it more.
+    pub(super) async fn wanted(&self) {
+        self.wanted.cancelled().await;
+    }
+
+    pub(super) fn begin(self: &Arc<Self>) -> InUse {
+        self.count(1);
+        InUse(Arc::clone(self))
+    }
+
+    fn count(&self, change: isize) {
+        let mut use_now = lock(&self.use_now);
+        use_now.requests = use_now.requests.saturating_add_signed(change);
+        use_now.idle = Stopwatch::start();
+    }
+
+    /// Nobody on it waits for an answer.
+    pub(super) fn is_idle(&self) -> bool {
+        lock(&self.use_now).requests == 0
+    }
+
+    /// How long nothing was asked of it, if it was not told to go yet.
+    fn idle(&self) -> Option<Duration> {
+        let use_now = lock(&self.use_now);
+        (use_now.requests == 0 && !self.wanted.is_cancelled()).then(|| use_now.idle.elapsed())
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.count(-1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_was_idle_for_longest_makes_room_and_nobody_else() {
+        const IDLE_MIN: Duration = Duration::from_millis(300);
+        let seats = Seats::new(3, IDLE_MIN);
+        let (busy, first, second) = (seats.take().await, seats.take().await, seats.take().await);
+        let asked = busy.begin();
+        tokio::time::sleep(IDLE_MIN).await;
+        drop(second.begin());
+        let (third, ()) = tokio::join!(seats.take(), leaves(first));
+        let waits = tokio::time::timeout(IDLE_MIN / 2, seats.take()).await;
+        assert!(waits.is_err() && !second.wanted.is_cancelled(), "who asked just now stays");
+        drop(asked);
+        let (_fourth, ()) = tokio::join!(seats.take(), leaves(second));
+        assert!(!third.wanted.is_cancelled() && !busy.wanted.is_cancelled());
+    }
+
+    async fn leaves(seat: Arc<Seat>) {
+        seat.wanted().await;
+    }
+}
