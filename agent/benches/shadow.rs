@@ -45,7 +45,7 @@ async fn main() -> ExitCode {
     let (mut ratio, mut failed) = (None, 0);
     let mut pulse = Pulse::start();
     for (name, budget) in [("a quarter of all cores", BUDGET * cores), ("everything", cores)] {
-        let (mut ratios, mut ratios_of_all) = (Vec::new(), Vec::new());
+        let (mut ratios, mut ratios_of_all, mut slow) = (Vec::new(), Vec::new(), 0.0);
         for _ in 0..TURNS {
             house.slots.shadow(&slot, None);
             let asks = camera.clone().asks(pace);
@@ -56,14 +56,16 @@ async fn main() -> ExitCode {
             tokio::time::sleep(TURN).await;
             let beside = asks.end(&mut pulse, 95).await;
             failed += alone.failures.len() + beside.failures.len();
+            slow += (alone.slow + beside.slow) / f64::from(2 * TURNS);
             ratios.push(beside.even / alone.even);
             ratios_of_all.push(beside.all / alone.all);
         }
         let median = camera::median(ratios);
         let Sums { seen, rows, spent, share, .. } = sums(&house).await;
         println!(
-            "allowed {name}: p95 {median:.2} x of that alone ({:.2} with slow moments); in the last turn {rows} of {seen} answers compared, {:.0} % of a core, share {share:.2}",
+            "allowed {name}: p95 {median:.2} x of that alone ({:.2} with the {:.0} % that were asked in slow moments); in the last turn {rows} of {seen} answers compared, {:.0} % of a core, share {share:.2}",
             camera::median(ratios_of_all),
+            100.0 * slow,
             100.0 * spent.as_secs_f64() / TURN.as_secs_f64()
         );
         ratio.get_or_insert(median);

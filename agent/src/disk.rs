@@ -109,10 +109,10 @@ pub fn remove(path: &Path) -> Result<(), DiskError> {
 
 /// Makes a folder, and those that it lies in, and makes them last.
 pub fn create_dir(path: &Path) -> Result<(), DiskError> {
-    if path.is_dir() {
+    if path.is_dir() || path.as_os_str().is_empty() {
         return Ok(());
     }
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = path.parent() {
         create_dir(parent)?;
     }
     match fs::create_dir(path) {

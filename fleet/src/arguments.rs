@@ -123,7 +123,12 @@ async fn identities(verb: Identities) -> anyhow::Result<()> {
             let config = Config::load(None, data)?;
             let clocks = Clocks::new(config.world);
             let imported = registrar::import_file(&config.data, &file, clocks).await?;
-            writeln!(out, "{} devices imported, {} were known already", imported.added, imported.known)?;
+            let registrar::Imported { added, known, changed } = imported;
+            writeln!(
+                out,
+                "{added} devices imported, {known} were known already, {changed} were known and are barred or set \
+                 apart now, as the file says"
+            )?;
         }
     }
     Ok(())

@@ -176,11 +176,12 @@ fn api() -> OpenApiRouter<App> {
         .merge(tokens::router())
         .merge(people::router())
         .merge(projects::router())
-        .layer(middleware::from_fn(guard::within));
+        .layer(middleware::from_fn_with_state(guard::ANSWER_WITHIN, guard::within));
+    let taken = trust::taking().layer(middleware::from_fn_with_state(guard::TAKEN_WITHIN, guard::within));
     // Uploads and streams last as long as they last.
     let lasting =
         OpenApiRouter::new().merge(blobs::router()).merge(datasets::content()).merge(events::router());
-    OpenApiRouter::with_openapi(Description::openapi()).nest(API, answered.merge(lasting))
+    OpenApiRouter::with_openapi(Description::openapi()).nest(API, answered.merge(taken).merge(lasting))
 }
 
 /// With what every operation has in common.

@@ -154,7 +154,9 @@ impl Orders {
             return Ok(Handed::Unchanged { version: seat.order });
         }
         let fitness = fitness(&seat.agent_version, &seat.capabilities);
-        let order = self.sign(tx, trusted, (&seat.device, fitness), (wants, captures), seat.order).await?;
+        let order = self
+            .sign(tx, trusted, (&seat.device, fitness), (wants, captures), (seat.order, &seat.wants))
+            .await?;
         let version = order.version;
         if seat.quarantined {
             return Ok(Handed::Kept { version });
@@ -163,8 +165,8 @@ impl Orders {
         Ok(Handed::Signed { version })
     }
 
-    /// Signs all orders anew that would expire before long. Returns how many. One that can no longer be signed, because its
-    /// bundle was yanked, is left to expire, and holds up none behind it: what runs goes on running.
+    /// Signs all orders anew that would expire before long. Returns how many. They say what they said before, whatever has
+    /// become of the bundles that they name: what runs goes on running.
     pub async fn resign_due(&self, store: &Store) -> Result<u32, OrderError> {
         let before = self.clocks.trust.now().plus(RENEW_BEFORE);
         let mut renewed = 0;
@@ -195,8 +197,8 @@ impl Orders {
             let known = devices::get(tx, &due.device).await?;
             let fitness = known.and_then(|device| fitness(&device.agent_version, &device.capabilities));
             let captures = captures::of_device(tx, &due.device, self.clocks.trust.now()).await?;
-            let asked = (due.wants, captures);
-            match self.sign(tx, trusted, (&due.device, fitness), asked, due.version).await {
+            let asked = (due.wants.clone(), captures);
+            match self.sign(tx, trusted, (&due.device, fitness), asked, (due.version, &due.wants)).await {
                 Ok(order) => {
                     hand(tx, order).await?;
                     renewed += 1;
@@ -216,11 +218,18 @@ impl Orders {
         trusted: &TrustedSet,
         (device, fitness): (&DeviceId, Option<Fitness>),
         (wants, captures): (Vec<Want>, Vec<CaptureRequest>),
-        last_version: u64,
+        (last_version, before): (u64, &[Want]),
     ) -> Result<StoredOrder, OrderError> {
         let now = self.clocks.trust.now();
         let (want, capture) = (wants.clone(), captures.clone());
-        let request = OrderRequest { device: device.clone(), fitness, want, capture, last_version };
+        let request = OrderRequest {
+            device: device.clone(),
+            fitness,
+            want,
+            capture,
+            last_version,
+            before: before.to_vec(),
+        };
         let signed = self.signer.order(trusted, request, now)?;
         let order = StoredOrder {
             device: device.clone(),

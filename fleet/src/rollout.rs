@@ -37,6 +37,7 @@ pub mod verbs;
 pub mod view;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use muster_protocol::ids::{DeviceId, ModelName, RolloutId, SlotName, TriggerId};
 use muster_protocol::message::up::BundleRef;
@@ -500,6 +501,23 @@ impl Rollout {
         };
         rollout.begin_if_approved(now);
         Ok(rollout)
+    }
+
+    /// Makes it newer than what was the newest of its slot: of two that want the same device the newer replaces the older, also
+    /// if the clock has been set back in between.
+    pub fn come_after(&mut self, newest: Timestamp) {
+        self.created = self.created.max(newest.plus(Duration::from_millis(1)));
+    }
+
+    /// Whether its first stage has ever been open: nobody was asked for anything before.
+    pub fn has_begun(&self) -> bool {
+        self.stages.first().is_some_and(|stage| stage.opened.is_some())
+    }
+
+    /// Since when devices may have shown anything of it. It may have begun before it was created, by a clock that was set back.
+    pub fn shown_since(&self) -> Timestamp {
+        let begun = self.stages.first().and_then(|stage| stage.opened);
+        begun.map_or(self.created, |begun| begun.min(self.created))
     }
 
     /// Replaces the plan of a proposed rollout. It starts anew: whoever changed it is its author, and nobody has approved.

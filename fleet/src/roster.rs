@@ -8,24 +8,32 @@
 //! a mistake in what was said to be touched heals by itself, a page of the fleet is read anew whenever there is nothing
 //! else to do, until all of it was.
 //!
+//! What devices show stands in the telemetry. Where that does not answer, what was known of it stays, views say so, and
+//! everything else is taken over all the same: a way back must not wait for a database that it does not need.
+//!
 //! It decides nothing: a view is what is known, for the minds to judge.
 
 mod board;
 mod load;
+mod newer;
 mod seen;
 mod shadows;
+#[cfg(test)]
+mod tests;
 mod vitals;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_protocol::ids::{DeviceId, Digest, RolloutId, SiteName, SlotName};
 use muster_protocol::trust::TrustedSet;
+use tokio::time::{Instant, timeout};
 
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clocks;
-use crate::rollout::{Freeze, Lease, Phase, Rollout, SiteView};
+use crate::rollout::{Freeze, Lease, Rollout, SiteView};
 use crate::store::bad_bundles::Bad;
 use crate::store::{Control, Page, Store, StoreError, Telemetry, Touched, Whom, rollouts, seats};
 
@@ -34,10 +42,18 @@ pub use load::{members, view};
 pub use seen::Seen;
 pub use watch::{Shared, Watch};
 
+use load::Unread;
+use newer::{Newer, Over};
 use watch::Surroundings;
 
 /// Devices read anew when there is nothing else to do.
 const SWEEP: u32 = 500;
+/// How long telemetry may take to begin to answer: everything else waits for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// And to tell what all devices have shown of one bundle.
+const READ_MAX: Duration = Duration::from_mins(5);
+/// When it is asked again after it did not answer.
+const ASKED_AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum RosterError {
@@ -57,6 +73,8 @@ pub struct Roster {
     clocks: Clocks,
     board: Board,
     known: Option<Known>,
+    /// When telemetry, which did not answer, is asked again.
+    ask_again: Option<Instant>,
 }
 
 /// What was read.
@@ -66,10 +84,15 @@ struct Known {
     grounds: Grounds,
     trusted: Option<Arc<TrustedSet>>,
     watches: BTreeMap<RolloutId, Watch>,
-    /// Rollouts that need no watching, as of this revision: all but the slot's newest that are over.
-    over: BTreeMap<RolloutId, (u64, SlotName)>,
+    /// Rollouts that need no watching.
+    over: BTreeMap<RolloutId, Over>,
     /// Where the sweep goes on.
     swept: Option<DeviceId>,
+    /// Telemetry did not answer at the last look.
+    is_unheard: bool,
+    /// What devices have shown meanwhile and was not read, and the rollouts of which nothing was.
+    unread: Touched,
+    unread_of: BTreeSet<RolloutId>,
 }
 
 /// What became of the rollouts since the last look.
@@ -93,7 +116,7 @@ struct Grounds {
 
 impl Roster {
     pub fn new(store: Store, catalogue: Catalogue, clocks: Clocks, board: Board) -> Self {
-        Self { store, catalogue, clocks, board, known: None }
+        Self { store, catalogue, clocks, board, known: None, ask_again: None }
     }
 
     /// Forgets everything, to be read again: for when it may differ from what was committed.
@@ -108,14 +131,36 @@ impl Roster {
         let touched = if self.known.is_some() { taken } else { Touched::everything() };
         // Whatever fails below, what was taken is lost: then `known` stays empty, and everything is read again.
         let mut known = self.known.take().unwrap_or_default();
+        let mut telemetry = self.telemetry(known.is_unheard).await;
         let mut control = self.store.read().await?;
-        let mut telemetry = self.store.read_telemetry().await?;
         let catalogue = self.catalogue.published(&mut control).await?;
         self.board.withdraw();
-        let is_news = known.sync(&mut control, &mut telemetry, catalogue, touched, self.clocks).await?;
+        let was_unheard = known.is_unheard;
+        let is_news = known.sync(&mut control, telemetry.as_mut(), catalogue, touched, self.clocks).await?;
+        if !known.is_unheard {
+            self.ask_again = None;
+        } else if self.ask_again.is_none_or(|at| at <= Instant::now()) {
+            self.ask_again = Some(Instant::now() + ASKED_AGAIN);
+        }
+        if was_unheard && !known.is_unheard {
+            tracing::info!("telemetry answers again; rollouts go on");
+        }
         self.board.publish(known.watches.iter());
         self.known = Some(known);
         Ok(is_news)
+    }
+
+    /// A view of the telemetry; nothing if it does not answer, or did not a moment ago.
+    async fn telemetry(&self, is_unheard: bool) -> Option<Telemetry> {
+        if self.ask_again.is_some_and(|at| Instant::now() < at) {
+            return None;
+        }
+        match timeout(PATIENCE, self.store.read_telemetry()).await {
+            Ok(Ok(telemetry)) => return Some(telemetry),
+            Ok(Err(error)) => say_unheard(is_unheard, &error),
+            Err(elapsed) => say_unheard(is_unheard, &elapsed),
+        }
+        None
     }
 
     /// Reads a few devices anew, for what no commit told of.
@@ -202,7 +247,7 @@ impl Known {
     async fn sync(
         &mut self,
         control: &mut Control,
-        telemetry: &mut Telemetry,
+        telemetry: Option<&mut Telemetry>,
         catalogue: Option<Arc<TrustedSet>>,
         touched: Touched,
         clocks: Clocks,
@@ -241,11 +286,14 @@ impl Known {
         let heads = self.watch_what_can_change(control).await?;
         is_news |= heads.is_news;
         redraw_all |= heads.redraw_all;
-        let shown = self.take_evidence(control, telemetry, &evidence, &heads.new).await?;
+        self.unread.merge(Touched { evidence, ..Touched::default() });
+        self.unread_of.extend(heads.new);
+        is_news |= telemetry.is_some() && self.is_unheard;
+        let shown = self.take_evidence(control, telemetry).await?;
         redraw_all |= shown.is_none();
         let grounds = &self.grounds;
         for watch in self.watches.values_mut() {
-            watch.stand_on(grounds, self.trusted.as_ref());
+            watch.stand_on(grounds, self.trusted.as_ref(), self.is_unheard);
         }
         if redraw_all {
             let all: BTreeSet<DeviceId> = self.seen.keys().cloned().collect();
@@ -282,7 +330,8 @@ impl Known {
 
     /// Draws these devices' lines in every view anew. Returns how many were drawn otherwise than before.
     fn redraw(&mut self, devices: &BTreeSet<DeviceId>) -> usize {
-        let surroundings = Surroundings::of(&self.watches);
+        let left = self.over.values().filter_map(Over::left);
+        let surroundings = Surroundings::of(&self.watches, left);
         let mut changed = 0;
         let drawn: Vec<_> = self
             .watches
@@ -308,26 +357,42 @@ impl Known {
         changed
     }
 
-    /// Of all devices for rollouts that are `new`, and where anybody may have shown something. Returns the devices that
-    /// have shown something new; nothing if that may be anybody.
+    /// What has not been read yet: of all devices for rollouts that are new, and where anybody may have shown something.
+    /// Returns the devices that have shown something new; nothing if that may be anybody. What cannot be read stays unread.
     async fn take_evidence(
         &mut self,
         control: &mut Control,
-        telemetry: &mut Telemetry,
-        whom: &Whom,
-        new: &BTreeSet<RolloutId>,
+        mut telemetry: Option<&mut Telemetry>,
     ) -> Result<Option<BTreeSet<DeviceId>>> {
-        let mut shown = BTreeSet::new();
+        let unread = std::mem::take(&mut self.unread);
+        let new = std::mem::take(&mut self.unread_of);
+        let (mut shown, mut anybody) = (BTreeSet::new(), false);
+        let mut is_unheard = telemetry.is_none();
         for (id, watch) in &mut self.watches {
-            let (devices, all): (Vec<&DeviceId>, bool) = match whom {
+            let Some(telemetry) = telemetry.as_deref_mut() else { break };
+            let (devices, all): (Vec<&DeviceId>, bool) = match &unread.evidence {
                 Whom::These(devices) if !new.contains(id) => {
                     (devices.iter().filter(|device| self.seen.contains_key(*device)).collect(), false)
                 }
                 Whom::These(_) | Whom::Anybody => (self.seen.keys().collect(), true),
             };
-            let mut found = load::shown(control, telemetry, watch, &devices).await?;
+            let mut found = match timeout(READ_MAX, load::shown(control, telemetry, watch, &devices)).await {
+                Ok(Ok(found)) => found,
+                Ok(Err(Unread::Control(error))) => return Err(error),
+                Ok(Err(Unread::Telemetry(error))) => {
+                    say_unheard(self.is_unheard, &error);
+                    is_unheard = true;
+                    break;
+                }
+                Err(elapsed) => {
+                    say_unheard(self.is_unheard, &elapsed);
+                    is_unheard = true;
+                    break;
+                }
+            };
             if all {
                 watch.show_all(found);
+                anybody = true;
                 continue;
             }
             for device in devices {
@@ -336,20 +401,24 @@ impl Known {
                 }
             }
         }
-        Ok(if *whom == Whom::Anybody { None } else { Some(shown) })
+        self.is_unheard = is_unheard;
+        if is_unheard {
+            self.unread = unread;
+            self.unread_of = new;
+            self.unread_of.retain(|id| self.watches.contains_key(id));
+        }
+        Ok(if anybody { None } else { Some(shown) })
     }
 
-    /// Open rollouts, and of each slot the newest one that has begun, if it completed: it still serves stragglers, and its
-    /// success can be taken back.
+    /// Open rollouts, and those that are complete and that nobody newer has the devices of: they still serve stragglers, and
+    /// their success can be taken back.
     async fn watch_what_can_change(&mut self, control: &mut Control) -> Result<Heads> {
         let mut heads = Heads::default();
-        let mut decided: BTreeSet<SlotName> = BTreeSet::new();
+        let mut newer: BTreeMap<SlotName, Newer> = BTreeMap::new();
         let mut watched = BTreeSet::new();
         for (id, revision) in rollouts::revisions(control).await? {
-            if let Some((seen, slot)) = self.over.get(&id)
-                && *seen == revision
-            {
-                decided.insert(slot.clone());
+            let over = self.over.get(&id).filter(|over| over.revision == revision);
+            if over.is_some_and(|over| over.stays(newer.get(&over.slot))) {
                 continue;
             }
             if self.watches.get(&id).is_none_or(|watch| watch.revision != revision) {
@@ -357,28 +426,29 @@ impl Known {
                 heads.is_news = true;
                 if let Some(watch) = self.watches.get_mut(&id) {
                     heads.redraw_all |= watch.follow(loaded);
-                } else if can_change(&loaded.document.phase, decided.contains(&loaded.document.slot)) {
+                } else if newer
+                    .entry(loaded.document.slot.clone())
+                    .or_default()
+                    .needs_watching(&loaded.document)
+                {
                     let watch = load::watch(control, loaded).await?;
                     self.watches.insert(id.clone(), watch);
                     heads.new.insert(id.clone());
                     heads.redraw_all = true;
                 } else {
-                    let slot = loaded.document.slot;
-                    decided.insert(slot.clone());
-                    self.over.insert(id, (revision, slot));
+                    self.over.insert(id, Over::of(loaded.revision, &loaded.document));
                     continue;
                 }
             }
             let Some(watch) = self.watches.get(&id) else { continue };
-            let slot = watch.rollout.slot.clone();
-            if can_change(&watch.rollout.phase, decided.contains(&slot)) {
+            let newer = newer.entry(watch.rollout.slot.clone()).or_default();
+            if newer.needs_watching(&watch.rollout) {
+                newer.add(&watch.rollout);
+                self.over.remove(&id);
                 watched.insert(id);
             } else {
-                self.over.insert(id, (revision, slot.clone()));
+                self.over.insert(id, Over::of(watch.revision, &watch.rollout));
                 heads.redraw_all = true;
-            }
-            if has_begun(&watch.rollout.phase) {
-                decided.insert(slot);
             }
         }
         self.watches.retain(|id, _| watched.contains(id));
@@ -396,24 +466,12 @@ impl Known {
     }
 }
 
-/// Whether the engine has anything to say of a rollout, `behind` a newer one of its slot that has begun.
-fn can_change(phase: &Phase, behind: bool) -> bool {
-    match phase {
-        // What a newer rollout handed out must not be taken back by an older one.
-        Phase::Completed { .. } => !behind,
-        Phase::Proposed { .. }
-        | Phase::Scheduled { .. }
-        | Phase::Running { .. }
-        | Phase::Paused { .. }
-        | Phase::Held { .. }
-        | Phase::RollingBack { .. }
-        | Phase::Aborting { .. }
-        | Phase::RolledBack { .. }
-        | Phase::Aborted { .. }
-        | Phase::Superseded { .. } => phase.is_open(),
+/// Said once: while it lasts there is nothing new to say.
+fn say_unheard(is_said: bool, error: &(dyn std::error::Error + 'static)) {
+    if !is_said {
+        tracing::error!(
+            error,
+            "telemetry does not answer; rollouts stand until it does, and ways back go on"
+        );
     }
-}
-
-fn has_begun(phase: &Phase) -> bool {
-    !matches!(phase, Phase::Proposed { .. } | Phase::Scheduled { .. })
 }

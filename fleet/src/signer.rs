@@ -91,6 +91,8 @@ pub struct OrderRequest {
     pub capture: Vec<CaptureRequest>,
     /// Version of the last order signed for this device; 0 if there was none.
     pub last_version: u64,
+    /// What that order wants.
+    pub before: Vec<Want>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -281,6 +283,7 @@ impl Signer {
             device: &request.device,
             fitness: request.fitness.as_ref(),
             floor: request.last_version,
+            before: &request.before,
             now,
         };
         Order::check(&bytes, &context)?;

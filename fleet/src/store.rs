@@ -78,6 +78,7 @@ use std::path::Path;
 
 use muster_protocol::ids::DeviceId;
 use sqlx::{Sqlite, SqliteConnection, Transaction};
+use tokio_util::task::TaskTracker;
 
 pub use changes::{Changes, Touched, Whom};
 pub use documents::{Saved, Versioned};
@@ -100,6 +101,8 @@ pub struct Store {
     control: Database,
     telemetry: TelemetryDatabase,
     changes: Changes,
+    /// Those under way; whoever began one may be gone.
+    commits: TaskTracker,
 }
 
 /// A consistent view of the control plane.
@@ -111,6 +114,7 @@ pub struct Control(Transaction<'static, Sqlite>);
 pub struct ControlTx {
     control: Control,
     changes: Changes,
+    commits: TaskTracker,
     logged: Option<Seen>,
     says: bool,
     touched: Touched,
@@ -125,6 +129,7 @@ pub struct Telemetry(sql::Transaction);
 pub struct TelemetryTx {
     telemetry: Telemetry,
     changes: Changes,
+    commits: TaskTracker,
     touched: Touched,
 }
 
@@ -141,7 +146,7 @@ impl Store {
             None => TelemetryDatabase::file(&dir.join("telemetry.db")).await?,
             Some(server) => TelemetryDatabase::server(server).await?,
         };
-        let store = Self { control, telemetry, changes: Changes::default() };
+        let store = Self { control, telemetry, changes: Changes::default(), commits: TaskTracker::new() };
         log::link_old(&store).await?;
         Ok(store)
     }
@@ -155,6 +160,7 @@ impl Store {
         Ok(ControlTx {
             control,
             changes: self.changes.clone(),
+            commits: self.commits.clone(),
             logged: None,
             says: false,
             touched: Touched::default(),
@@ -167,7 +173,12 @@ impl Store {
 
     pub async fn write_telemetry(&self) -> Result<TelemetryTx> {
         let telemetry = Telemetry(self.telemetry.write().await?);
-        Ok(TelemetryTx { telemetry, changes: self.changes.clone(), touched: Touched::default() })
+        Ok(TelemetryTx {
+            telemetry,
+            changes: self.changes.clone(),
+            commits: self.commits.clone(),
+            touched: Touched::default(),
+        })
     }
 
     /// Waits until a power cut cannot take back what was committed to the control plane. For what must not be undone once
@@ -183,6 +194,8 @@ impl Store {
 
     /// Waits for what is going on and closes the files.
     pub async fn close(&self) {
+        self.commits.close();
+        self.commits.wait().await;
         self.control.close().await;
         self.telemetry.close().await;
     }
@@ -190,10 +203,13 @@ impl Store {
 
 impl ControlTx {
     pub async fn commit(self) -> Result<()> {
-        let Self { control, changes, logged, says, touched } = self;
-        control.0.commit().await.map_err(StoreError::query("committing to the control plane"))?;
-        changes.committed(logged.map(|newest| newest.id), says, touched);
-        Ok(())
+        let Self { control, changes, commits, logged, says, touched } = self;
+        let commit = async move {
+            control.0.commit().await.map_err(StoreError::query("committing to the control plane"))?;
+            changes.committed(logged.map(|newest| newest.id), says, touched);
+            Ok::<(), StoreError>(())
+        };
+        to_its_end(&commits, commit).await
     }
 
     /// How often an identity was written. While this stays the same, what one writer read of identities is what the next
@@ -233,16 +249,28 @@ impl ControlTx {
 
 impl TelemetryTx {
     pub async fn commit(self) -> Result<()> {
-        let Self { telemetry, changes, touched } = self;
-        telemetry.0.commit().await.map_err(StoreError::query("committing telemetry"))?;
-        changes.committed(None, false, touched);
-        Ok(())
+        let Self { telemetry, changes, commits, touched } = self;
+        let commit = async move {
+            telemetry.0.commit().await.map_err(StoreError::query("committing telemetry"))?;
+            changes.committed(None, false, touched);
+            Ok::<(), StoreError>(())
+        };
+        to_its_end(&commits, commit).await
     }
 
     /// What the rollout engine knows that the device has shown may have changed.
     fn touch(&mut self, device: &DeviceId) {
         self.touched.evidence.add(device);
     }
+}
+
+/// A commit that has begun comes to its end, also if nobody waits for it any more: the database would end it all the same,
+/// and who must hear of it would not. Nor may they be told early: what they look at before it is over is as it was.
+async fn to_its_end(
+    commits: &TaskTracker,
+    commit: impl Future<Output = Result<()>> + Send + 'static,
+) -> Result<()> {
+    commits.spawn(commit).await.map_err(StoreError::CutOff)?
 }
 
 impl Control {

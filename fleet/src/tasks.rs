@@ -20,6 +20,7 @@ pub mod view;
 use std::time::Duration;
 
 use muster_protocol::time::Timestamp;
+use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,7 @@ use crate::store::{Store, StoreError};
 const SETTLE: Duration = Duration::from_millis(50);
 /// However quiet it is, look again.
 const IDLE: Duration = Duration::from_secs(5);
-/// After a failure, at first and at most.
+/// After failures in a row, at first and at most; doubled in between.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// The hands that tasks work with.
@@ -71,34 +72,34 @@ pub async fn run(tasks: Tasks, stop: CancellationToken) {
     let [stop_one, stop_two, stop_three, stop_four] = std::array::from_fn(|_| quit.clone());
     let drift = set.spawn(async move {
         let mut watchers = drift::Watchers::default();
-        let mut commits = one.store.changes().commits();
+        let mut pause = Pause::of("drift", &one);
         while !stop_one.is_cancelled() {
             let looked = watchers.look(&one).await;
-            rest("drift", &one.clocks, looked, &mut commits, &stop_one).await;
+            pause.after(looked, &stop_one).await;
         }
     });
     let runs = set.spawn(async move {
         let mut asker = runs::Asker::default();
-        let mut commits = two.store.changes().commits();
+        let mut pause = Pause::of("runs", &two);
         while !stop_two.is_cancelled() {
             let looked = look_at_runs(&two, &mut asker).await;
-            rest("runs", &two.clocks, looked, &mut commits, &stop_two).await;
+            pause.after(looked, &stop_two).await;
         }
     });
     let registry = set.spawn(async move {
         let mut keeper = registry::Keeper::default();
-        let mut commits = four.store.changes().commits();
+        let mut pause = Pause::of("registry", &four);
         while !stop_three.is_cancelled() {
             let looked = keeper.look(&four).await.map(|()| None);
-            rest("registry", &four.clocks, looked, &mut commits, &stop_three).await;
+            pause.after(looked, &stop_three).await;
         }
     });
     let rollouts = set.spawn(async move {
         let mut driver = rollouts::Driver::new(&three);
-        let mut commits = three.store.changes().commits();
+        let mut pause = Pause::of("rollouts", &three);
         while !stop_four.is_cancelled() {
             let looked = driver.look(&three).await;
-            rest("rollouts", &three.clocks, looked, &mut commits, &stop_four).await;
+            pause.after(looked, &stop_four).await;
         }
     });
     let names = [
@@ -140,42 +141,66 @@ async fn look_at_runs(tasks: &Tasks, asker: &mut runs::Asker) -> Result<Option<T
     Ok([due, moves].into_iter().flatten().min())
 }
 
-/// Waits until there may be something new: a commit, the world time asked for, or a while.
-async fn rest(
+/// The wait of one task between two looks.
+#[derive(Debug)]
+struct Pause {
     task: &'static str,
-    clocks: &Clocks,
-    looked: Result<Option<Timestamp>, TaskError>,
-    commits: &mut tokio::sync::watch::Receiver<u64>,
-    stop: &CancellationToken,
-) {
-    let pause = match looked {
-        Ok(look_again) => {
-            let until = look_again.map(|time| clocks.world.wall_span(time.since(clocks.world.now())));
-            until.unwrap_or(IDLE).clamp(SETTLE, IDLE)
-        }
-        Err(error) => {
-            tracing::error!(
-                task,
-                error = &error as &dyn std::error::Error,
-                "a background task failed; trying again"
-            );
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(BACK_OFF.0) => {}
+    clocks: Clocks,
+    commits: watch::Receiver<u64>,
+    /// Looks in a row that failed.
+    failures: u32,
+}
+
+impl Pause {
+    fn of(task: &'static str, tasks: &Tasks) -> Self {
+        Self { task, clocks: tasks.clocks, commits: tasks.store.changes().commits(), failures: 0 }
+    }
+
+    /// Waits until there may be something new: a commit, the world time asked for, or a while. After a failure time alone
+    /// helps: what fails and is woken by each commit would fail many times a second, and the log would tell of nothing else.
+    async fn after(&mut self, looked: Result<Option<Timestamp>, TaskError>, stop: &CancellationToken) {
+        match looked {
+            Ok(look_again) => {
+                self.failures = 0;
+                self.for_news(look_again, stop).await;
             }
-            BACK_OFF.1
-        }
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = tokio::time::sleep(pause) => {}
-        changed = commits.changed() => {
-            if changed.is_ok() {
-                tokio::time::sleep(SETTLE).await;
-                commits.mark_unchanged();
+            Err(error) => {
+                let wait = back_off(self.failures);
+                self.failures = self.failures.saturating_add(1);
+                tracing::error!(
+                    task = self.task,
+                    failures = self.failures,
+                    error = &error as &dyn std::error::Error,
+                    "a background task failed; trying again"
+                );
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(wait) => {}
+                }
             }
         }
     }
+
+    async fn for_news(&mut self, look_again: Option<Timestamp>, stop: &CancellationToken) {
+        let world = self.clocks.world;
+        let until = look_again.map(|time| world.wall_span(time.since(world.now())));
+        let pause = until.unwrap_or(IDLE).clamp(SETTLE, IDLE);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+            changed = self.commits.changed() => {
+                if changed.is_ok() {
+                    tokio::time::sleep(SETTLE).await;
+                    self.commits.mark_unchanged();
+                }
+            }
+        }
+    }
+}
+
+/// How long a task waits that failed so often before, and now once more.
+fn back_off(before: u32) -> Duration {
+    BACK_OFF.0.saturating_mul(2_u32.saturating_pow(before)).min(BACK_OFF.1)
 }
 
 #[cfg(test)]
@@ -194,5 +219,38 @@ mod tests {
             together(set, &[(short.id(), "short")], &stop, &quit).await;
             assert!(quit.is_cancelled() && !stop.is_cancelled());
         }
+    }
+
+    #[test]
+    fn failures_in_a_row_are_waited_for_longer_and_longer() {
+        let check = |before: u32, millis: u64| {
+            assert_eq!(back_off(before), Duration::from_millis(millis), "{before} failures before");
+        };
+        check(0, 200);
+        check(1, 400);
+        check(5, 6400);
+        check(6, 10_000);
+        check(u32::MAX, 10_000);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_fails_is_not_woken_by_commits_until_it_has_succeeded() {
+        let (commits, heard) = watch::channel(0_u64);
+        let mut pause = Pause { task: "test", clocks: Clocks::default(), commits: heard, failures: 0 };
+        let stop = CancellationToken::new();
+        let mut waited = async |looked: Result<Option<Timestamp>, TaskError>| {
+            commits.send_modify(|count| *count += 1);
+            let begun = tokio::time::Instant::now();
+            pause.after(looked, &stop).await;
+            (begun.elapsed(), pause.failures)
+        };
+        let damaged = || StoreError::Corrupt { what: "row", reason: "the test says so".to_owned() };
+        for before in 0..2 {
+            let (wait, failures) = waited(Err(damaged().into())).await;
+            assert!(wait >= back_off(before), "{wait:?} after {failures} failures");
+            assert_eq!(failures, before + 1);
+        }
+        let (wait, failures) = waited(Ok(None)).await;
+        assert!(wait < IDLE && failures == 0, "{wait:?}: a commit wakes it again");
     }
 }

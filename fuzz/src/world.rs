@@ -127,6 +127,7 @@ impl World {
             device: &self.device,
             fitness: Some(&self.fitness),
             floor,
+            before: &[],
             now: self.now,
         }
     }

@@ -461,7 +461,7 @@ fn order_spec() -> OrderSpec {
 fn check_order(world: &World, bytes: &[u8], floor: u64, at: Timestamp, expect: &str) {
     let trusted = world.trusted(3);
     let id = device();
-    let context = OrderContext { trusted: &trusted, device: &id, fitness: None, floor, now: at };
+    let context = OrderContext { trusted: &trusted, device: &id, fitness: None, floor, before: &[], now: at };
     let found = match Order::check(bytes, &context) {
         Ok(Verdict::Accepted(_)) => "accepted".to_owned(),
         Ok(Verdict::Unchanged) => "unchanged".to_owned(),

@@ -17,8 +17,10 @@ use tokio::time::Instant;
 const EVERY: Duration = Duration::from_millis(2);
 /// Steps that wait for each other, in registers alone: some 15 microseconds.
 const WORK: u32 = 8_000;
-/// Half an hour of them.
-const BEATS_MAX: usize = 1 << 20;
+/// Four minutes of them.
+const BEATS_MAX: usize = 1 << 17;
+/// Who asked so shortly before a slow moment may have met it in the middle.
+const BEFORE: Duration = Duration::from_millis(5);
 /// As a multiple of the shortest that was ever seen.
 const SLOW: f64 = 1.6;
 
@@ -78,6 +80,7 @@ impl Pulse {
         // At half of what can be answered, what waits is caught up in as much time as it waited at most.
         for (from, to) in &mut slow {
             *to += *to - *from;
+            *from -= BEFORE;
         }
         let last = slow.last().copied();
         slow.extend(std::mem::replace(&mut self.last, last));

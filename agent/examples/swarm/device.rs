@@ -204,6 +204,7 @@ impl Device {
             device: &self.id,
             fitness: Some(&self.fitness),
             floor: self.mind.generation(),
+            before: self.mind.wanted(),
             now,
         };
         let verdict = Order::check(&bytes, &context);

@@ -8,7 +8,7 @@ use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::message::Phase;
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
-use muster_protocol::trust::Order;
+use muster_protocol::trust::{Order, Want};
 use tokio::time::Instant;
 
 /// What the hands are at.
@@ -31,6 +31,8 @@ pub(crate) enum Happened {
 #[derive(Debug, Default)]
 pub(crate) struct Mind {
     wish: Option<Wish>,
+    /// As the order said it.
+    wanted: Vec<Want>,
     pub(crate) slots: BTreeMap<SlotName, Occupied>,
     contents: BTreeMap<Digest, Content>,
     jobs: Vec<(Instant, Job)>,
@@ -43,7 +45,12 @@ impl Mind {
         self.wish.as_ref().map_or(0, |wish| wish.generation)
     }
 
+    pub(crate) fn wanted(&self) -> &[Want] {
+        &self.wanted
+    }
+
     pub(crate) fn accept(&mut self, order: &Order) {
+        self.wanted.clone_from(&order.want);
         self.wish = Some(Wish::follow(self.wish.as_ref(), order));
         // What is not wished any more and not kept in a slot is swept, as the agent's library does.
         let wished: Vec<Digest> = order.want.iter().map(|want| want.sha256).collect();

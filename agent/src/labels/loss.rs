@@ -29,6 +29,14 @@ pub struct Scored {
     pub loss: f64,
 }
 
+impl Scored {
+    /// What cannot be summed, or compared by squares, is no contribution.
+    fn usable(self) -> Option<Self> {
+        let all = [self.label, self.prediction, self.loss];
+        all.iter().all(|value| value.abs() < SCORED_MAX).then_some(self)
+    }
+}
+
 impl Prediction {
     /// Reads one prediction a row from a model's outputs: its first floating-point output is the score. A binary model
     /// with two columns says the positive class's probability in the second, as scikit-learn does.
@@ -82,9 +90,7 @@ impl Prediction {
         match self {
             Self::Number(prediction) => {
                 let error = prediction - label;
-                let scored = Scored { given: label, label, prediction: *prediction, loss: error * error };
-                let all = [scored.label, scored.prediction, scored.loss];
-                all.iter().all(|value| value.abs() < SCORED_MAX).then_some(scored)
+                Scored { given: label, label, prediction: *prediction, loss: error * error }.usable()
             }
             Self::Classes(probabilities) => {
                 #[expect(
@@ -95,7 +101,7 @@ impl Prediction {
                 let (class, &prediction) = class?;
                 let error = |(at, p): (u16, &f64)| if at == class { p - 1.0 } else { *p };
                 let loss = (0_u16..).zip(probabilities).map(error).map(|error| error * error).sum();
-                Some(Scored { given: label, label: 1.0, prediction, loss })
+                Scored { given: label, label: 1.0, prediction, loss }.usable()
             }
         }
     }
@@ -124,6 +130,8 @@ mod tests {
         check(classes(), 1.0, Some(0.25 + 0.5625 + 0.0625));
         check(classes(), 3.0, None);
         check(classes(), 0.5, None);
+        check(Prediction::Classes(vec![f64::NAN, 0.5]), 1.0, None);
+        check(Prediction::Classes(vec![1e200, 0.5]), 1.0, None);
     }
 
     #[test]

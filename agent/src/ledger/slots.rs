@@ -5,6 +5,7 @@
 //!                                                                                      ─▶ journal removed
 //!   killed before current.json names the new bundle: everything is put back as the journal has it
 //!   killed after:                                    the rest of the commit is done
+//!   it does not load, or cannot be committed:        everything is put back as the journal has it
 //! ```
 //! Either way a slot that starts is whole: one bundle that was verified, or none.
 
@@ -118,8 +119,15 @@ impl SlotFiles {
         self.read(slot)
     }
 
+    /// For good, also if the change that is under way is undone.
     pub fn forget_previous(&self, slot: &SlotName) -> Result<(), DiskError> {
-        disk::remove(&self.previous(slot))
+        disk::remove(&self.previous(slot))?;
+        match disk::read_json::<Journal>(&self.journal(slot))? {
+            Some(journal) if journal.previous.is_some() => {
+                disk::write_json(&self.journal(slot), &Journal { previous: None, ..journal })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     pub fn clear(&self, slot: &SlotName) -> Result<(), DiskError> {
@@ -153,8 +161,14 @@ impl SlotFiles {
     }
 
     fn undo(&self, slot: &SlotName, Journal { current, previous, .. }: &Journal) -> Result<(), DiskError> {
-        put(&self.previous(slot), previous.as_ref())?;
-        put(&self.current(slot), current.as_ref())?;
+        let found = self.read(slot)?;
+        // What is as it was is not written again: on a full disk that would be refused.
+        if found.previous != *previous {
+            put(&self.previous(slot), previous.as_ref())?;
+        }
+        if found.current != *current {
+            put(&self.current(slot), current.as_ref())?;
+        }
         disk::remove(&self.journal(slot))
     }
 
@@ -286,6 +300,33 @@ mod tests {
             assert_eq!(files.all().unwrap()[&slot()], wanted, "killed after step {killed_after}");
             assert_eq!(SlotFiles::open(base.path()).unwrap().1, vec![]);
         }
+    }
+
+    #[test]
+    fn what_was_revoked_meanwhile_does_not_come_back_with_what_is_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, _) = SlotFiles::open(dir.path()).unwrap();
+        change(&files, 1);
+        change(&files, 2);
+        files.begin(&slot(), &running(3).bundle).unwrap();
+        files.forget_previous(&slot()).unwrap();
+        files.abort(&slot()).unwrap();
+        assert_eq!(files.all().unwrap()[&slot()], record(Some(2), None));
+    }
+
+    /// A disk that takes no more.
+    #[test]
+    fn undoing_what_changed_nothing_needs_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, _) = SlotFiles::open(dir.path()).unwrap();
+        change(&files, 1);
+        change(&files, 2);
+        files.begin(&slot(), &running(3).bundle).unwrap();
+        for name in ["current.json.tmp", "previous.json.tmp"] {
+            fs::create_dir(files.dir.join("beds").join(name)).unwrap();
+        }
+        files.abort(&slot()).unwrap();
+        assert_eq!(files.all().unwrap()[&slot()], record(Some(2), Some(1)));
     }
 
     /// A disk that refused one of the commit's writes: the bundle before must not become its own way back.

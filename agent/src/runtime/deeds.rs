@@ -271,7 +271,7 @@ impl Agent {
             Some(Ok(loaded)) => self.parts.slots.activate(slot, loaded.served),
             Some(Err(error)) => {
                 tracing::warn!(%slot, error = chain(&error), "what ran before cannot be loaded any more");
-                self.files.forget_previous(slot)?;
+                self.forget_previous(slot);
                 record.previous = None;
             }
             None => {}
@@ -286,13 +286,13 @@ impl Agent {
                 self.records.insert(slot.clone(), record);
             }
             Err(error) => {
+                // Whatever comes of that: this one does not run, and is begun anew if it is wanted.
+                self.records.remove(slot);
                 let record = self.files.revert(slot)?;
                 let to = record.current.as_ref().map(|running| running.bundle.clone());
                 tracing::error!(%slot, error = chain(&error), to = ?to, "what ran cannot run any more");
                 if record.current.is_some() {
                     self.records.insert(slot.clone(), record);
-                } else {
-                    self.records.remove(slot);
                 }
                 if error.blame() == Blame::Bundle {
                     self.condemn(&running.bundle, &error);

@@ -191,11 +191,11 @@ async fn model_infer_compressed(app: Grpc, request: tonic::Request<Bytes>) -> An
 }
 
 /// Requests one after the other on one call; each is answered before the next is read, and one that is refused ends
-/// nothing.
+/// nothing. Only what cannot be read to its end ends the call: too large, too late, or no room for it beside others'.
 async fn stream_infer(State(app): State<Grpc>, request: axum::extract::Request) -> Response {
     let intake = app.intake.clone();
     let (parts, body) = request.into_parts();
-    let (body, room) = CountedMessages::new(body, intake.clone());
+    let (body, room) = CountedMessages::new(body, intake.clone(), REQUEST_TIME);
     let request = axum::http::Request::from_parts(parts, body);
     let answer = async move |(app, room, mut requests): (Grpc, Room, tonic::Streaming<Bytes>)| {
         let message = match requests.message().await {

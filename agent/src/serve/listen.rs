@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use http_body_util::BodyExt as _;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -21,16 +20,14 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::seats::{Seat, Seats};
+use super::seats::{PARTING, Seat, Seats};
 
 /// Of all listeners, well below the files that a process may open; more wait to be accepted.
 pub(super) const CONNECTIONS_MAX: usize = 256;
 /// A connection that asked for nothing for so long makes room where there is none.
 pub(super) const IDLE_MIN: Duration = Duration::from_secs(1);
-/// From the first byte of a request's head to its last.
+/// From the first byte of a request's head to its last; and before the first request, and between two of HTTP/1.
 const HEAD_TIME: Duration = Duration::from_secs(30);
-/// For a connection without a request to say goodbye.
-const PARTING: Duration = Duration::from_millis(100);
 /// Longest that requests in flight may hold up the end.
 const DRAIN: Duration = Duration::from_secs(30);
 /// After a failed accept, which is for want of files: others must end first.
@@ -134,21 +131,9 @@ struct Guest {
 impl Guest {
     /// Until one of the two goes. A client that goes away takes its requests with it: whatever still waits is given up.
     async fn talk(self, stream: Stream) {
-        if !self.speaks(&stream).await {
-            return;
-        }
         let service = service_fn(|request| {
             let (in_use, answer) = (self.seat.begin(), self.router.clone().oneshot(request));
-            async {
-                let answer = answer.await?;
-                // Whoever still gets an answer is not idle: it is over with its body.
-                Ok::<_, Infallible>(answer.map(|body| {
-                    body.map_err(move |error| {
-                        let _still = &in_use;
-                        error
-                    })
-                }))
-            }
+            async move { Ok::<_, Infallible>(answer.await?.map(|body| in_use.send(body))) }
         });
         let builder = builder();
         let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -157,11 +142,13 @@ impl Guest {
             ended = connection.as_mut() => ended,
             () = self.dismissed() => {
                 connection.as_mut().graceful_shutdown();
-                match tokio::time::timeout(PARTING, connection.as_mut()).await {
-                    Ok(ended) => ended,
-                    // It began to ask and never went on: nobody waits for an answer.
-                    Err(_) if self.seat.is_idle() => return,
-                    Err(_) => connection.await,
+                loop {
+                    match tokio::time::timeout(PARTING, connection.as_mut()).await {
+                        Ok(ended) => break ended,
+                        // Nobody waits for an answer: half a head has come, or the client does not say goodbye.
+                        Err(_) if self.seat.is_idle() => return,
+                        Err(_) => {}
+                    }
                 }
             }
         };
@@ -171,25 +158,19 @@ impl Guest {
         }
     }
 
-    /// Whether its first byte comes in time: until then it is not known which version of HTTP it will be, and no timer of
-    /// either runs.
-    async fn speaks(&self, stream: &Stream) -> bool {
-        let first_byte = async {
-            match stream {
-                Either::Left(stream) => stream.readable().await,
-                Either::Right(stream) => stream.readable().await,
-            }
-        };
-        tokio::select! {
-            came = tokio::time::timeout(HEAD_TIME, first_byte) => matches!(came, Ok(Ok(()))),
-            () = self.dismissed() => false,
-        }
-    }
-
     async fn dismissed(&self) {
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = self.seat.wanted() => {}
+            () = self.never_asks() => {}
+        }
+    }
+
+    /// Before it is known which version of HTTP it will be, no timer of either runs.
+    async fn never_asks(&self) {
+        tokio::time::sleep(HEAD_TIME).await;
+        if self.seat.was_used() {
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -4,17 +4,24 @@
 //! moment in which answers were slow. Where every seat is taken and another connection comes, the one that has asked for
 //! nothing for longest is closed, as any idle connection may be. Nobody who waits for an answer is sent away.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::slots::lock;
 use crate::stopwatch::Stopwatch;
 
-/// Whoever was asked to go goes at once; if not, another is asked.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// For a connection without a request to say goodbye.
+pub(super) const PARTING: Duration = Duration::from_millis(100);
+/// Whoever was asked to go has gone by then; if not, another is asked.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(super) struct Seats {
@@ -34,13 +41,28 @@ pub(super) struct Seat {
 #[derive(Debug)]
 struct Use {
     requests: usize,
+    /// There was a first one.
+    used: bool,
     /// Runs since the last request began or ended.
     idle: Stopwatch,
 }
 
-/// A request, from its head to the end of its answer.
+/// A request, from its head until the last of its answer was handed to the socket.
 #[derive(Debug)]
 pub(super) struct InUse(Arc<Seat>);
+
+/// An answer on its way. HTTP's library lets go of a body as soon as it has taken the last piece from it, which may then wait
+/// long for a client that reads slowly: so each piece keeps its request in use.
+#[derive(Debug)]
+pub(super) struct Sending {
+    body: Body,
+    in_use: Arc<InUse>,
+}
+
+struct Piece {
+    bytes: Bytes,
+    _in_use: Arc<InUse>,
+}
 
 impl Seats {
     /// Who asked for something less than `idle_min` ago is about to ask again, and stays.
@@ -77,7 +99,7 @@ impl Seats {
 
 impl Seat {
     fn new(free: OwnedSemaphorePermit) -> Self {
-        let use_now = Use { requests: 0, idle: Stopwatch::start() };
+        let use_now = Use { requests: 0, used: false, idle: Stopwatch::start() };
         Self { use_now: Mutex::new(use_now), wanted: CancellationToken::new(), _free: free }
     }
 
@@ -94,7 +116,12 @@ impl Seat {
     fn count(&self, change: isize) {
         let mut use_now = lock(&self.use_now);
         use_now.requests = use_now.requests.saturating_add_signed(change);
+        use_now.used = true;
         use_now.idle = Stopwatch::start();
+    }
+
+    pub(super) fn was_used(&self) -> bool {
+        lock(&self.use_now).used
     }
 
     /// Nobody on it waits for an answer.
@@ -109,14 +136,50 @@ impl Seat {
     }
 }
 
+impl InUse {
+    pub(super) fn send(self, body: Body) -> Sending {
+        Sending { body, in_use: Arc::new(self) }
+    }
+}
+
 impl Drop for InUse {
     fn drop(&mut self) {
         self.0.count(-1);
     }
 }
 
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl hyper::body::Body for Sending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let piece = |bytes| Bytes::from_owner(Piece { bytes, _in_use: Arc::clone(&self.in_use) });
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -133,6 +196,21 @@ mod tests {
         drop(asked);
         let (_fourth, ()) = tokio::join!(seats.take(), leaves(second));
         assert!(!third.wanted.is_cancelled() && !busy.wanted.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_request_is_in_use_until_the_last_of_its_answer_has_gone() {
+        let seats = Seats::new(1, Duration::ZERO);
+        let seat = seats.take().await;
+        assert!(seat.is_idle() && !seat.was_used());
+        let mut sending = seat.begin().send(Body::from("answer"));
+        assert_eq!(hyper::body::Body::size_hint(&sending).exact(), Some(6));
+        let last = sending.frame().await.unwrap().unwrap().into_data().unwrap();
+        drop(sending);
+        assert!(!seat.is_idle() && seat.was_used());
+        assert_eq!(last, "answer");
+        drop(last);
+        assert!(seat.is_idle());
     }
 
     async fn leaves(seat: Arc<Seat>) {

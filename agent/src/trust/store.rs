@@ -276,6 +276,7 @@ impl TrustStore {
             device,
             fitness: Some(fitness),
             floor: self.order_floor(),
+            before: self.order.as_ref().map_or(&[], |order| &order.want),
             now: self.now(system),
         };
         let verdict = Order::check(bytes, &context)?;

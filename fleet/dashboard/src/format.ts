@@ -68,9 +68,9 @@ export function isZone(zone: string): boolean {
   }
 }
 
-export function stampDay(at: string | number | null | undefined): string {
+export function stampDay(at: string | number | null | undefined, zone = utc): string {
   const then = typeof at === "number" ? at : moment(at);
-  return then === null ? none : dayOf(new Date(then));
+  return then === null ? none : dayOf(shifted(then, zone));
 }
 
 export function stampClock(at: string | null | undefined, zone = utc): string {

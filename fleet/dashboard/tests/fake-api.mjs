@@ -87,10 +87,11 @@ export function startFake({ port = 0, devices = 6, empty = false } = {}) {
     if (path === "/sites") return page(sites);
     if (path === "/rollouts") return page(fixture.rollouts().filter(({ model, phase }) => [null, model].includes(q.get("model")) && [null, phase.is].includes(q.get("phase"))));
     if (path === "/runs") return page(fixture.runs());
-    if (path === "/drift") return send(empty ? { streams: [], windows: [] } : fixture.drift(q.get("model")));
+    if (path === "/drift") return send(empty ? { streams: [], windows: [], devices_left_out: 0 } : fixture.drift(q.get("model"), q.get("device")));
     if (path === "/drift/performance") return send(empty ? { horizon_s: 86_400, bundles: [] } : fixture.performance(q.get("model")));
     if (path === "/drift/histogram") return send(fixture.histogram(q.get("stream")));
     const [, kind, id, more] = path.split("/");
+    if (kind === "policies") return one(rules.policies.find(({ model }) => model === id));
     if (kind === "bundles") return one(fixture.bundles(null).find((bundle) => bundle.sha256 === id));
     if (kind === "devices" && more === "tags") return send(rules.tags(id));
     if (kind === "rollouts" && more === "devices") return page(fixture.rolloutDevices);

@@ -271,8 +271,8 @@ const rolloutDevices = [
 const streams = ["age", "heart_rate", "resp_rate", "spo2", "systolic_bp", "temperature", "gcs", "news2", "lactate", "wbc", "crp", "arrivals_1h", "complaint", "score"];
 const epidemic = { age: 0.35, heart_rate: 0.52, resp_rate: 0.95, spo2: -0.88, temperature: 1.22, news2: 0.81, wbc: 0.4, crp: 1.05, arrivals_1h: 1.4, complaint: 0.6 };
 
-function drift(model) {
-  if (model !== "deterioration") return { streams: [], windows: [] };
+function drift(model, only) {
+  if (model !== "deterioration") return { streams: [], windows: [], devices_left_out: 0 };
   const windows = [];
   const end = Math.floor(Date.parse(worldIso()) / day) * day;
   sites.forEach((site, s) => {
@@ -291,7 +291,7 @@ function drift(model) {
       });
     }
   });
-  return { streams, windows };
+  return { streams, windows: windows.filter((window) => [null, window.device].includes(only)), devices_left_out: 0 };
 }
 
 function performance(model) {

@@ -50,7 +50,7 @@ try {
     await dialog.waitFor({ state: "detached" });
   };
 
-  await ask("Keep every box as it is for now", async () => {
+  await ask("Let nothing new begin on any box for now", async () => {
     await click(page.getByRole("link", { name: "Settings" }).first());
     await click(page.getByRole("button", { name: "Freeze the whole fleet" }));
     await reasoned(/^Freeze/, "a first look");

@@ -59,7 +59,7 @@ Examples:
         #[arg(long)]
         reason: String,
     },
-    /// Closes it; the alarm may open a new one.
+    /// Closes it; the same change is not told again, a larger one is.
     #[command(after_help = "Example:\n  muster drift close inc-… --reason 'the sensor is repaired'")]
     Close {
         #[arg(add = completing::of(&completing::INCIDENTS))]

@@ -13,6 +13,8 @@ use super::{ANSWER_TIMEOUT, Client, ClientError};
 /// Longest trust file that is read into memory.
 const TRUST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Longest that the server reads the files of new bundles before it answers whether they are published.
+const TAKEN_WITHIN: Duration = Duration::from_mins(10);
 /// An upload that is slower is given up.
 const UPLOAD_BYTES_A_SECOND_MIN: u64 = 32 * 1024;
 
@@ -141,10 +143,25 @@ impl Client {
     }
 
     pub async fn put_trust_file(&self, name: &str, bytes: Vec<u8>) -> Result<(), ClientError> {
-        let request = self
-            .request(Method::PUT, &format!("/api/v1/trust/{name}"))
+        self.send(self.publishing(name, bytes)).await.map(drop)
+    }
+
+    fn publishing(&self, name: &str, bytes: Vec<u8>) -> reqwest::RequestBuilder {
+        self.asking(&self.sending, Method::PUT, &format!("/api/v1/trust/{name}"))
+            .timeout(TAKEN_WITHIN.saturating_add(ANSWER_TIMEOUT))
             .header(header::CONTENT_TYPE, "application/json")
-            .body(bytes);
-        self.send(request).await.map(drop)
+            .body(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publication_is_waited_for_longer_than_the_server_may_take() {
+        let client = Client::new("http://fleet.example").unwrap();
+        let request = client.publishing("targets.json", Vec::new()).build().unwrap();
+        assert!(request.timeout().is_some_and(|timeout| *timeout > TAKEN_WITHIN), "{:?}", request.timeout());
     }
 }

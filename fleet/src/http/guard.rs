@@ -18,7 +18,9 @@ use super::App;
 use super::problem::{Code, Problem};
 
 /// Longest time to an answer's first byte; blobs and the event stream are not bound by it.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// The same where all files of new bundles are read before the answer.
+pub(super) const TAKEN_WITHIN: Duration = Duration::from_mins(10);
 
 const CSP: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; \
      form-action 'self'; frame-ancestors 'none'";
@@ -64,9 +66,9 @@ pub(super) async fn origin(request: Request, next: Next) -> Response {
     Problem::new(Code::CrossSite, "the request comes from a page of another site").into_response()
 }
 
-pub(super) async fn within(request: Request, next: Next) -> Response {
-    let Ok(response) = tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await else {
-        let detail = format!("no answer within {} s", ANSWER_WITHIN.as_secs());
+pub(super) async fn within(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    let Ok(response) = tokio::time::timeout(limit, next.run(request)).await else {
+        let detail = format!("no answer within {} s", limit.as_secs());
         let problem =
             Problem::new(Code::TimedOut, detail).next("repeat in a moment; look at the server's log");
         return problem.into_response();

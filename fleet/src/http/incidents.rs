@@ -216,7 +216,7 @@ async fn acknowledge(
     act(&app, &id, Act::Acknowledge, &acting, &why).await
 }
 
-/// Ends it; the same drift may open another
+/// Ends it; the same change is not told again, a larger one is
 #[utoipa::path(post, path = "/incidents/{id}/close", tag = "drift", operation_id = "close_incident",
     params(("id" = String, Path)), request_body = WhyBody,
     responses((status = 200, body = IncidentView), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]

@@ -19,7 +19,12 @@ use crate::intake::IntakeError;
 use crate::store::trust_files;
 
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get))
+}
+
+/// Uploads, which are answered when all that they newly list was read.
+pub(super) fn taking() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(put))
 }
 
 #[derive(Serialize, ToSchema)]

@@ -8,6 +8,7 @@ use muster_protocol::ids::DeviceId;
 use muster_protocol::topic::{Down, Topic};
 
 use super::{Registrar, RegistrarError, say};
+use crate::clock::Moment;
 use crate::enrolment::{Identity, Standing, Suspicion, Verb};
 use crate::store::log::Actor;
 use crate::store::outbox::{self, Message};
@@ -43,23 +44,9 @@ impl Registrar {
         if compared.is_some_and(|typed| !Compared(typed).is(identity.key.fingerprint)) {
             return Err(RegistrarError::OtherKey { is: identity.key.fingerprint });
         }
-        let (kind, sentence) = said(&identity, &verb);
-        identity.standing = identity.standing.after(verb.clone())?;
-        identity.since = moment.at;
-        match verb {
-            Verb::Release { .. } => {
-                clear(&mut identity);
-                hand_again(&mut tx, device).await?;
-            }
-            Verb::Revoke { .. } => {
-                certificates::revoke_of_device(&mut tx, device, moment.at).await?;
-                forget_order(&mut tx, device).await?;
-                devices::gone(&mut tx, device, moment.at).await?;
-            }
-            Verb::Accept | Verb::Reject { .. } | Verb::Quarantine { .. } => {}
-        }
-        identities::save(&mut tx, &identity).await?;
-        say(&mut tx, moment, device, (kind, sentence), actor).await?;
+        let next = identity.standing.after(verb.clone())?;
+        let said = said(&identity, &verb);
+        settle(&mut tx, moment, &mut identity, (verb, next), said, actor).await?;
         tx.commit().await?;
         let may_connect = identity.standing.may_connect();
         // At once, and whatever becomes of the disk: the database bars it from here on.
@@ -112,6 +99,33 @@ impl Compared<'_> {
     }
 }
 
+/// Writes where a verb leads a device, with what follows from that in the database, and says it in the log.
+pub(super) async fn settle(
+    tx: &mut ControlTx,
+    moment: Moment,
+    identity: &mut Identity,
+    (verb, next): (Verb, Standing),
+    said: (&'static str, String),
+    actor: Actor,
+) -> Result<(), StoreError> {
+    identity.standing = next;
+    identity.since = moment.at;
+    match verb {
+        Verb::Release { .. } => {
+            clear(identity);
+            hand_again(tx, &identity.device).await?;
+        }
+        Verb::Revoke { .. } => {
+            certificates::revoke_of_device(tx, &identity.device, moment.at).await?;
+            forget_order(tx, &identity.device).await?;
+            devices::gone(tx, &identity.device, moment.at).await?;
+        }
+        Verb::Accept | Verb::Reject { .. } | Verb::Quarantine { .. } => {}
+    }
+    identities::save(tx, identity).await?;
+    say(tx, moment, &identity.device, said, actor).await
+}
+
 fn clear(identity: &mut Identity) {
     if let Some(facts) = identity.suspicion.facts.take() {
         identity.facts = facts;
@@ -135,7 +149,8 @@ async fn forget_order(tx: &mut ControlTx, device: &DeviceId) -> Result<(), Store
     Ok(())
 }
 
-fn said(identity: &Identity, verb: &Verb) -> (&'static str, String) {
+/// Kind and sentence of a decision's entry in the log.
+pub(super) fn said(identity: &Identity, verb: &Verb) -> (&'static str, String) {
     let (kind, what) = match verb {
         Verb::Accept => ("identity.accepted", "was accepted"),
         Verb::Reject { .. } => ("identity.rejected", "was rejected"),

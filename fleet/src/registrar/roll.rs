@@ -7,12 +7,13 @@ use muster_protocol::enrol::{Facts, VERSION};
 use muster_protocol::ids::{DeviceId, SiteName};
 use serde::{Deserialize, Serialize};
 
+use super::decide::{said, settle};
 use super::say;
 use crate::clock::Moment;
-use crate::enrolment::{Boots, Identity, Key, StandingName, Suspicion};
+use crate::enrolment::{Boots, Identity, Key, Standing, StandingName, Suspicion, Verb};
 use crate::pki::{CsrError, PublicKeyInfo};
 use crate::store::log::Actor;
-use crate::store::{NewestFirst, Page, Store, StoreError, identities};
+use crate::store::{ControlTx, NewestFirst, Page, Store, StoreError, identities};
 
 const STEP: u32 = 1000;
 
@@ -40,8 +41,10 @@ pub struct Line {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     pub added: usize,
-    /// Known already, with the same key.
+    /// Known already, with the same key, and left as they were.
     pub known: usize,
+    /// Known already, and barred or set apart now because the file says so.
+    pub changed: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +90,8 @@ pub async fn export(store: &Store) -> Result<Roll, StoreError> {
     }
 }
 
-/// All of it, or nothing.
+/// All of it, or nothing. Of a device that is known the stricter word holds: the database may be a backup from before it was
+/// revoked, or the file older than that, and neither may let it in again.
 pub async fn import(store: &Store, roll: &Roll, moment: Moment, actor: Actor) -> Result<Imported, RollError> {
     let mut imported = Imported::default();
     let mut tx = store.write().await?;
@@ -97,7 +101,15 @@ pub async fn import(store: &Store, roll: &Roll, moment: Moment, actor: Actor) ->
         let here = identities::get(&mut tx, &identity.device).await?;
         let owner = identities::by_key(&mut tx, identity.key.fingerprint).await?;
         match (here, owner) {
-            (Some(here), _) if here.key.fingerprint == identity.key.fingerprint => imported.known += 1,
+            (Some(here), _) if here.key.fingerprint == identity.key.fingerprint => {
+                match stricter(&here.standing, &identity.standing) {
+                    None => imported.known += 1,
+                    Some(decided) => {
+                        bar(&mut tx, moment, here, decided, actor.clone()).await?;
+                        imported.changed += 1;
+                    }
+                }
+            }
             (None, None) => {
                 identities::save(&mut tx, &identity).await?;
                 let sentence =
@@ -111,6 +123,31 @@ pub async fn import(store: &Store, roll: &Roll, moment: Moment, actor: Actor) ->
     tx.commit().await?;
     store.persist().await?;
     Ok(imported)
+}
+
+/// What must be decided about a device so that it stands no better than in the file, and where that leads.
+fn stricter(here: &Standing, file: &Standing) -> Option<(Verb, Standing)> {
+    let verb = match (here, file) {
+        (Standing::Pending, Standing::Revoked { reason }) => Verb::Reject { reason: reason.clone() },
+        (_, Standing::Revoked { reason }) => Verb::Revoke { reason: reason.clone() },
+        (_, Standing::Quarantined { reason }) => Verb::Quarantine { reason: reason.clone() },
+        (_, Standing::Pending | Standing::Active | Standing::Rejected { .. }) => return None,
+    };
+    // From where it stands as strictly already there is no such way.
+    let next = here.after(verb.clone()).ok()?;
+    Some((verb, next))
+}
+
+/// As a person would; the list of revoked certificates is written at the next start.
+async fn bar(
+    tx: &mut ControlTx,
+    moment: Moment,
+    mut here: Identity,
+    decided: (Verb, Standing),
+    actor: Actor,
+) -> Result<(), StoreError> {
+    let (kind, sentence) = said(&here, &decided.0);
+    settle(tx, moment, &mut here, decided, (kind, format!("{sentence} (as imported)")), actor).await
 }
 
 fn line(identity: Identity) -> Option<Line> {
@@ -156,4 +193,36 @@ fn identity(line: &Line, moment: Moment) -> Result<Identity, RollError> {
         boots: Boots::default(),
         suspicion: Suspicion::default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stricter_word_holds() {
+        use StandingName::{Active, Pending, Quarantined, Rejected, Revoked};
+        let check = |here: StandingName, file: StandingName, expect: Option<StandingName>| {
+            let here = here.because("here".to_owned());
+            let found = stricter(&here, &file.because("file".to_owned()));
+            if let Some((_, next)) = &found {
+                assert_eq!(next.reason(), "file");
+            }
+            assert_eq!(found.map(|(_, next)| next.name()), expect, "{here:?} and {file} in the file");
+        };
+        for file in StandingName::ALL {
+            for here in [Rejected, Revoked] {
+                check(here, file, None);
+            }
+        }
+        for here in StandingName::ALL {
+            check(here, Active, None);
+        }
+        check(Active, Quarantined, Some(Quarantined));
+        check(Active, Revoked, Some(Revoked));
+        check(Quarantined, Quarantined, None);
+        check(Quarantined, Revoked, Some(Revoked));
+        check(Pending, Quarantined, None);
+        check(Pending, Revoked, Some(Rejected));
+    }
 }

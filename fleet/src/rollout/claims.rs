@@ -12,9 +12,12 @@
 //!   on its way back     behind                                 behind
 //!   ended               free                                   free
 //! ```
+//! A newer one that was aborted, or gave way, leaves its bundle with those that run it ([`Left`]): one that is complete takes
+//! none of them back.
 
-use muster_protocol::ids::DeviceId;
+use muster_protocol::ids::{DeviceId, RolloutId, SlotName};
 use muster_protocol::message::up::BundleRef;
+use muster_protocol::time::Timestamp;
 
 use super::view::{Claim, DeviceView};
 use super::{Members, Phase, Progress, Rollout};
@@ -24,6 +27,29 @@ use super::{Members, Phase, Progress, Rollout};
 pub struct Contender<'a> {
     pub rollout: &'a Rollout,
     pub members: &'a Members,
+}
+
+/// What a rollout left behind that had begun, and that ended with whoever runs its bundle keeping it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    rollout: RolloutId,
+    slot: SlotName,
+    bundle: BundleRef,
+    created: Timestamp,
+}
+
+impl Left {
+    /// Nothing, if it never began, may still change something, or brought everybody back.
+    pub fn by(rollout: &Rollout) -> Option<Self> {
+        let keep_it = matches!(rollout.phase, Phase::Aborted { .. } | Phase::Superseded { .. });
+        let Rollout { id, slot, bundle, created, .. } = rollout;
+        (keep_it && rollout.has_begun()).then(|| Self {
+            rollout: id.clone(),
+            slot: slot.clone(),
+            bundle: bundle.clone(),
+            created: *created,
+        })
+    }
 }
 
 /// How a rollout holds the devices that it wants.
@@ -67,6 +93,19 @@ pub fn claim(ours: &Rollout, others: &[Contender<'_>], id: &DeviceId, device: &D
         }
     }
     claim
+}
+
+/// As [`claim`], where that says free: what a newer rollout has left with the device is not taken back by one that is complete
+/// and serves whoever came late.
+pub fn kept<'a>(ours: &Rollout, left: impl IntoIterator<Item = &'a Left>, device: &DeviceView) -> Claim {
+    let Some(wish) = device.wish.as_ref() else { return Claim::Free };
+    if hold(&ours.phase) != Hold::Kept || *wish == ours.bundle {
+        return Claim::Free;
+    }
+    let newer = |left: &&Left| (left.created, &left.rollout) > (ours.created, &ours.id);
+    let of_slot = left.into_iter().filter(|left| left.slot == ours.slot && left.bundle == *wish);
+    let newest = of_slot.filter(newer).max_by_key(|left| (left.created, &left.rollout));
+    newest.map_or(Claim::Free, |left| Claim::Superseded { rollout: left.rollout.clone() })
 }
 
 /// Where a way back from `ours` leads, if not to what the device runs. That may be what it has just been told to leave: a
@@ -296,5 +335,40 @@ mod tests {
                 order.iter().map(|&i| Contender { rollout: &others[i], members: &none }).collect();
             assert_eq!(claim(&ours, &others, &id, &device), expect, "{order:?}");
         }
+    }
+    #[test]
+    fn what_a_newer_one_left_with_a_device_stays_there() {
+        let (_, mut device) = device();
+        let aborted = |n| {
+            rollout(n, 500, Phase::Aborted { at: at(5), stage: 0, by: Actor::Engine, reason: String::new() })
+        };
+        let (ours, theirs) = (rollout(2, 500, Phase::Completed { at: at(4) }), aborted(3));
+        let left: Vec<Left> = [&aborted(1), &theirs].into_iter().filter_map(Left::by).collect();
+        let ask = |ours: &Rollout, device: &DeviceView| kept(ours, &left, device);
+        device.wish = Some(theirs.bundle.clone());
+        assert_eq!(ask(&ours, &device), Claim::Superseded { rollout: theirs.id.clone() });
+        assert_eq!(ask(&rollout(2, 500, running()), &device), Claim::Free, "it hands out, and is asked for");
+        assert_eq!(ask(&rollout(4, 500, ours.phase.clone()), &device), Claim::Free, "ours is the newer");
+        device.wish = Some(ours.bundle.clone());
+        assert_eq!(ask(&ours, &device), Claim::Free, "it wants ours");
+        device.wish = Some(rollout(1, 500, running()).bundle);
+        assert_eq!(ask(&ours, &device), Claim::Free, "what an older one left is what ours is for");
+        let mut never = aborted(3);
+        never.stages[0].opened = None;
+        assert_eq!(Left::by(&never), None, "it never began");
+        assert_eq!(Left::by(&rollout(3, 500, rolling_back())), None, "everybody goes back");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_nobody_older() {
+        let (older, mut newer) = (rollout(200, 500, running()), rollout(3, 500, running()));
+        assert!(is_newer(&older, &newer));
+        newer.come_after(older.created);
+        assert!(is_newer(&newer, &older));
+        assert_eq!(newer.created, older.created.plus(std::time::Duration::from_millis(1)));
+        assert_eq!(newer.shown_since(), at(3), "what is shown while the clock is behind counts too");
+        let (mut ours, created) = (rollout(5, 500, running()), at(5));
+        ours.come_after(at(4));
+        assert_eq!((ours.created, ours.shown_since()), (created, created));
     }
 }

@@ -106,9 +106,30 @@ impl Filter {
     pub fn is_everybody(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Whether it holds wherever `other` does, as far as their terms tell.
+    pub fn follows_from(&self, other: &Self) -> bool {
+        self.0.iter().all(|term| other.0.contains(term))
+    }
+
+    /// Whether no device can match both, as far as their terms tell.
+    pub fn is_apart_from(&self, other: &Self) -> bool {
+        self.0.iter().any(|term| other.0.iter().any(|theirs| term.is_apart_from(theirs)))
+    }
+
+    /// Whether no device of these sites can match it, as far as its terms tell.
+    pub fn leaves_out(&self, sites: &BTreeSet<SiteName>) -> bool {
+        let mut of_sites = self.0.iter().filter(|term| term.key == Key::Site);
+        of_sites.any(|term| sites.iter().all(|site| !term.test.of(Some(site.as_str()))))
+    }
 }
 
 impl Term {
+    fn is_apart_from(&self, other: &Self) -> bool {
+        // A box has several hardware classes: it can be of one and of the other.
+        self.key == other.key && self.key != Key::Hardware && self.test.is_apart_from(&other.test)
+    }
+
     fn holds(&self, device: &Traits<'_>) -> bool {
         if let Test::Compare(comparison, than) = &self.test {
             return device.agent.is_some_and(|agent| match comparison {
@@ -136,6 +157,18 @@ impl Term {
 }
 
 impl Test {
+    /// Whether no one value passes both.
+    fn is_apart_from(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::In(ours), Self::In(theirs)) => ours.is_disjoint(theirs),
+            (Self::In(among), Self::NotIn(none)) | (Self::NotIn(none), Self::In(among)) => {
+                among.is_subset(none)
+            }
+            (Self::Absent, Self::Exists | Self::In(_)) | (Self::Exists | Self::In(_), Self::Absent) => true,
+            (Self::Exists | Self::Absent | Self::In(_) | Self::NotIn(_) | Self::Compare(..), _) => false,
+        }
+    }
+
     fn of(&self, value: Option<&str>) -> bool {
         match self {
             Self::Exists => value.is_some(),
@@ -342,5 +375,34 @@ mod tests {
         ] {
             assert!(text.parse::<Filter>().is_err(), "{text}");
         }
+    }
+    #[test]
+    fn two_filters_beside_each_other() {
+        let filter = |text: &str| text.parse::<Filter>().unwrap();
+        let apart = |one, other, expect| {
+            let (one, other) = (filter(one), filter(other));
+            assert_eq!(one.is_apart_from(&other), expect, "{one} and {other}");
+            assert_eq!(other.is_apart_from(&one), expect, "{other} and {one}");
+        };
+        apart("ward=icu", "ward in (er, lab)", true);
+        apart("ward=icu", "ward in (icu, lab)", false);
+        apart("ward=icu, gpu", "site=er-1, ward=er", true);
+        apart("ward=icu", "ward!=icu", true);
+        apart("ward in (icu, er)", "ward!=icu", false);
+        apart("legacy", "!legacy", true);
+        apart("ward=icu", "site=icu", false);
+        apart("hardware=x86_64", "hardware=arc-gpu", false);
+        apart("", "ward=icu", false);
+        let follows = |one, from, expect| {
+            assert_eq!(filter(one).follows_from(&filter(from)), expect, "{one} from {from}");
+        };
+        follows("", "ward=icu", true);
+        follows("ward=icu", "gpu, ward=icu", true);
+        follows("ward=icu", "", false);
+        let sites: BTreeSet<SiteName> = ["er-1", "er-2"].iter().map(|site| site.parse().unwrap()).collect();
+        assert!(
+            filter("site=er-3").leaves_out(&sites) && filter("site notin (er-1, er-2)").leaves_out(&sites)
+        );
+        assert!(!filter("site=er-1").leaves_out(&sites) && !filter("ward=icu").leaves_out(&sites));
     }
 }

@@ -43,6 +43,8 @@ pub struct Change {
     pub freezes: Option<Vec<Freeze>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle: Option<BundleStanding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unheard: Option<bool>,
 }
 
 /// What each device was before an entry that changed it; none for one that joined by it.
@@ -80,6 +82,7 @@ impl Change {
             sites: difference(&before.sites, &after.sites),
             freezes: (before.freezes != after.freezes).then(|| after.freezes.clone()),
             bundle: (before.bundle != after.bundle).then(|| after.bundle.clone()),
+            unheard: (before.unheard != after.unheard).then_some(after.unheard),
         }
     }
 
@@ -91,6 +94,9 @@ impl Change {
         }
         if let Some(bundle) = &self.bundle {
             view.bundle.clone_from(bundle);
+        }
+        if let Some(unheard) = self.unheard {
+            view.unheard = unheard;
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Orders that the engine's answer demands and that could not be made when it was saved, because the catalogue had expired
 //! or did not list the bundle. What is owed shows in the view: the device's wish is still that of before.
 
+use std::ops::Bound;
+
+use muster_protocol::ids::DeviceId;
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::trust::Consent;
 
@@ -9,15 +12,24 @@ use super::{Asked, Assignment, Claim, DeviceView, FleetView, Members, Moment, Ph
 /// Orders tried in one look; the rest follow in the next.
 const TRIED_MAX: usize = 100;
 
-/// To be asked when the view is up to date: right after a save it is not.
-pub fn owed(rollout: &Rollout, members: &Members, view: &FleetView) -> Vec<Assignment> {
-    let members = members.iter().filter_map(|(id, member)| {
+/// To be asked when the view is up to date: right after a save it is not. Begins behind the device that was tried last, and
+/// goes round: those whose orders can never be made must not stand before the others for ever.
+pub fn owed(
+    rollout: &Rollout,
+    members: &Members,
+    view: &FleetView,
+    tried: Option<&DeviceId>,
+) -> Vec<Assignment> {
+    let from = tried.map_or(Bound::Unbounded, Bound::Excluded);
+    let behind = members.range::<DeviceId, (Bound<&DeviceId>, Bound<&DeviceId>)>((from, Bound::Unbounded));
+    let before = tried.into_iter().flat_map(|tried| members.range::<DeviceId, _>(..=tried));
+    let owed = behind.chain(before).filter_map(|(id, member)| {
         let device = view.devices.get(id)?;
         let (bundle, permit) = missing(rollout, &member.progress, device)?;
         // A stop is final for whom it found without an order, too.
         let is_stopped =
             !hands_out(&rollout.phase) || view.freezes.iter().any(|freeze| freeze.covers(&device.site));
-        if is_stopped && !matches!(member.progress, Progress::Returning { .. }) {
+        if is_stopped && !leads_back(&member.progress) {
             return None;
         }
         let rules = view.sites.get(&device.site).map(|site| &site.rules);
@@ -30,7 +42,22 @@ pub fn owed(rollout: &Rollout, members: &Members, view: &FleetView) -> Vec<Assig
         };
         Some(Assignment { device: id.clone(), bundle, permit, consent })
     });
-    members.take(TRIED_MAX).collect()
+    owed.take(TRIED_MAX).collect()
+}
+
+/// Whether what it may be owed is a way back: nothing that stands keeps anybody on what it has failed or must leave.
+fn leads_back(progress: &Progress) -> bool {
+    match progress {
+        Progress::Failed { .. } | Progress::Reverted { .. } | Progress::Returning { .. } => true,
+        Progress::Waiting
+        | Progress::Excluded { .. }
+        | Progress::Offered { .. }
+        | Progress::Ready { .. }
+        | Progress::Permitted { .. }
+        | Progress::Activated { .. }
+        | Progress::Baked { .. }
+        | Progress::Returned { .. } => false,
+    }
 }
 
 fn hands_out(phase: &Phase) -> bool {
@@ -50,10 +77,15 @@ fn missing(
         let target = asked.via.clone().unwrap_or_else(|| rollout.bundle.clone());
         device.is_untold(asked, &target).then_some((Some(target), permit))
     };
+    let back = |to: Option<&BundleRef>| {
+        let is_ours = device.is_still_of(rollout);
+        (is_ours && to != device.wish.as_ref()).then(|| (to.cloned(), Moment::Now))
+    };
     match progress {
-        Progress::Returning { to, .. } => {
-            let is_ours = device.is_still_of(rollout);
-            (is_ours && *to != device.wish).then(|| (to.clone(), Moment::Now))
+        Progress::Returning { to, .. } => back(to.as_ref()),
+        // Whoever ran the bundle before it was asked has nothing to go back to.
+        Progress::Failed { asked, .. } | Progress::Reverted { asked, .. } => {
+            if asked.from.as_ref() == Some(&rollout.bundle) { None } else { back(asked.from.as_ref()) }
         }
         Progress::Offered { asked: told } | Progress::Ready { asked: told, .. } => asked(told, Moment::Hold),
         Progress::Permitted { asked: told, until, .. } => {
@@ -63,17 +95,15 @@ fn missing(
         | Progress::Excluded { .. }
         | Progress::Activated { .. }
         | Progress::Baked { .. }
-        | Progress::Failed { .. }
-        | Progress::Reverted { .. }
         | Progress::Returned { .. } => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
-    use muster_protocol::ids::{DeviceId, Digest, RolloutId};
+    use muster_protocol::ids::{Digest, RolloutId};
     use muster_protocol::time::Timestamp;
 
     use super::*;
@@ -89,18 +119,27 @@ mod tests {
         Timestamp::from_seconds(seconds)
     }
 
-    /// A rollout of bundle 2 over stone 9 to one device, which runs 1 and whose order wants `wish`; what it is owed.
-    fn owes(phase: Phase, progress: Progress, wish: u8, freeze: bool) -> Option<(Option<BundleRef>, Moment)> {
+    /// A rollout of bundle 2 over stone 9.
+    fn rollout(phase: Phase) -> Rollout {
         let names = ("er-beds".parse().unwrap(), "er-beds".parse().unwrap());
         let by = (Actor::Person { name: "ada".to_owned() }, String::new());
         let mut plan = plan(&[Size::Percent(100.0)]);
         plan.stepping_stones = vec![SteppingStone { from: bundle(1).path, via: bundle(9) }];
         let begun = Rollout::start(RolloutId::mint([1; 16]), names, bundle(2), plan, by, at(0)).unwrap();
-        let rollout = Rollout { phase, ..begun };
-        let id = DeviceId::mint([1; 16]);
+        Rollout { phase, ..begun }
+    }
+
+    /// It runs 1, and its order wants `wish`.
+    fn device(wish: u8) -> DeviceView {
         let mut device = DeviceView::at("icu".parse().unwrap());
         device.current = Some(bundle(1));
         device.wish = Some(bundle(wish));
+        device
+    }
+
+    /// What one device is owed.
+    fn owes(phase: Phase, progress: Progress, wish: u8, freeze: bool) -> Option<(Option<BundleRef>, Moment)> {
+        let (rollout, id, device) = (rollout(phase), DeviceId::mint([1; 16]), device(wish));
         let freezes = if freeze {
             vec![Freeze { since: at(1), by: "ada".to_owned(), reason: "audit".to_owned(), sites: None }]
         } else {
@@ -109,7 +148,7 @@ mod tests {
         let view =
             FleetView { devices: BTreeMap::from([(id.clone(), device)]), freezes, ..FleetView::default() };
         let members = Members::from([(id, Member { stage: 0, attempts: 1, progress })]);
-        let mut owed = owed(&rollout, &members, &view);
+        let mut owed = owed(&rollout, &members, &view, None);
         owed.pop().map(|assignment| (assignment.bundle, assignment.permit))
     }
 
@@ -145,5 +184,42 @@ mod tests {
         assert_eq!(owes(rolling_back(), back(), 9, false), expect, "from a stepping stone too");
         assert_eq!(owes(rolling_back(), back(), 1, false), None, "it says so already");
         assert_eq!(owes(rolling_back(), back(), 5, false), None, "somebody else's order");
+    }
+    #[test]
+    fn whoever_failed_or_left_it_is_owed_its_way_back_too() {
+        let asked = |from: u8| Asked { at: at(1), from: Some(bundle(from)), via: None };
+        let failed = |from| Progress::Failed { asked: asked(from), at: at(2), cause: Cause::new("x", "x") };
+        let left = |from| {
+            let cause = Cause::new("x", "x");
+            Progress::Reverted { asked: asked(from), activated: at(2), at: at(3), cause }
+        };
+        let expect = Some((Some(bundle(1)), Moment::Now));
+        assert_eq!(owes(running(), failed(1), 2, false), expect);
+        assert_eq!(owes(running(), failed(1), 2, true), expect, "a freeze keeps nobody on what it failed");
+        assert_eq!(owes(running(), left(1), 2, false), expect);
+        assert_eq!(owes(running(), failed(1), 9, false), expect, "from a stepping stone too");
+        assert_eq!(owes(running(), failed(1), 1, false), None, "it says so already");
+        assert_eq!(owes(running(), failed(1), 5, false), None, "somebody else's order");
+        assert_eq!(owes(running(), failed(2), 2, false), None, "it ran it before it was asked");
+    }
+
+    #[test]
+    fn orders_that_can_never_be_made_hold_up_none_behind_them() {
+        const MANY: u8 = 150;
+        let rollout = rollout(running());
+        let asked = Asked { at: at(1), from: Some(bundle(1)), via: None };
+        let ids = || (0..MANY).map(|n| DeviceId::mint([n; 16]));
+        let member = Member { stage: 0, attempts: 1, progress: Progress::Offered { asked } };
+        let members: Members = ids().map(|id| (id, member.clone())).collect();
+        let view = FleetView { devices: ids().map(|id| (id, device(1))).collect(), ..FleetView::default() };
+        let round = |tried: Option<&DeviceId>| -> Vec<DeviceId> {
+            owed(&rollout, &members, &view, tried).into_iter().map(|owed| owed.device).collect()
+        };
+        let first = round(None);
+        let second = round(first.last());
+        assert_eq!((first.len(), second.len()), (TRIED_MAX, TRIED_MAX));
+        let tried: BTreeSet<&DeviceId> = first.iter().chain(&second).collect();
+        assert_eq!(tried.len(), usize::from(MANY), "everybody had a turn");
+        assert_eq!(second[usize::from(MANY) - TRIED_MAX], first[0], "and it goes round");
     }
 }

@@ -483,6 +483,22 @@ impl Selector {
             && self.filter.matches(device)
     }
 
+    /// Whether it matches every device that `other` does, now and later, as far as what they ask for tells.
+    pub fn covers(&self, other: &Self) -> bool {
+        is_within(other.sites.as_ref(), self.sites.as_ref())
+            && is_within(other.devices.as_ref(), self.devices.as_ref())
+            && self.filter.follows_from(&other.filter)
+    }
+
+    /// Whether no device can match both, as far as what they ask for tells.
+    pub fn is_apart_from(&self, other: &Self) -> bool {
+        are_apart(self.sites.as_ref(), other.sites.as_ref())
+            || are_apart(self.devices.as_ref(), other.devices.as_ref())
+            || self.filter.is_apart_from(&other.filter)
+            || self.sites.as_ref().is_some_and(|sites| other.filter.leaves_out(sites))
+            || other.sites.as_ref().is_some_and(|sites| self.filter.leaves_out(sites))
+    }
+
     /// Keeps to these sites, whatever else it asks for.
     #[must_use]
     pub fn only(mut self, sites: BTreeSet<SiteName>) -> Self {
@@ -498,6 +514,19 @@ impl Selector {
         self.filter = self.filter.and(&Filter::elsewhere(sites))?;
         Ok(self)
     }
+}
+
+/// Of two lists, where none is everybody.
+fn is_within<T: Ord>(part: Option<&BTreeSet<T>>, whole: Option<&BTreeSet<T>>) -> bool {
+    match (part, whole) {
+        (_, None) => true,
+        (Some(part), Some(whole)) => part.is_subset(whole),
+        (None, Some(_)) => false,
+    }
+}
+
+fn are_apart<T: Ord>(one: Option<&BTreeSet<T>>, other: Option<&BTreeSet<T>>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one.is_disjoint(other))
 }
 
 #[cfg(test)]
@@ -606,5 +635,30 @@ pub(crate) mod tests {
         shadow.stages[0].gate.shadow_disagreement_max = Some(0.02);
         let refused = shadow.check_against(&fleet).unwrap_err().to_string();
         assert!(refused.contains("needs two; widen the stage"), "{refused}");
+    }
+    #[test]
+    fn two_selectors_beside_each_other() {
+        let at = |sites: &[&str], filter: &str| Selector {
+            sites: (!sites.is_empty()).then(|| sites.iter().map(|site| site.parse().unwrap()).collect()),
+            devices: None,
+            filter: filter.parse().unwrap(),
+        };
+        let check = |one: &Selector, other: &Selector, covers: bool, apart: bool| {
+            assert_eq!(one.covers(other), covers, "{one:?} covers {other:?}");
+            assert_eq!(one.is_apart_from(other), apart, "{one:?} is apart from {other:?}");
+            assert_eq!(other.is_apart_from(one), apart, "{other:?} is apart from {one:?}");
+        };
+        let everybody = Selector::default();
+        check(&everybody, &everybody, true, false);
+        check(&everybody, &at(&["er-1"], "gpu"), true, false);
+        check(&at(&["er-1"], ""), &everybody, false, false);
+        check(&at(&["er-1", "er-2"], ""), &at(&["er-2"], "gpu"), true, false);
+        check(&at(&["er-1"], ""), &at(&["er-2"], ""), false, true);
+        check(&at(&["er-1"], ""), &at(&[], "site=er-2"), false, true);
+        check(&at(&[], "ward=icu"), &at(&[], "ward=er"), false, true);
+        check(&at(&["er-1"], "ward=icu"), &at(&["er-1"], "ward=icu"), true, false);
+        let one = |n: u8| Selector { devices: Some([DeviceId::mint([n; 16])].into()), ..Selector::default() };
+        check(&one(1), &one(2), false, true);
+        check(&everybody, &one(1), true, false);
     }
 }

@@ -9,12 +9,15 @@
 mod fleet;
 mod rules;
 
+use muster_protocol::ids::DeviceId;
 use muster_protocol::time::Timestamp;
 use proptest::prelude::*;
 
 use super::journal::{Change, Entry, Input, Replay, outcome};
+use super::owed::owed;
 use super::view::{BundleStanding, Doing};
 use super::{Actor, Members, Phase, Progress, Rollout, Verb, advance};
+use crate::gate::Layer;
 use fleet::{Fleet, Nature, Setting, Step, bundle, id, rollout, setting, step};
 
 const CASES: u32 = 48;
@@ -258,6 +261,75 @@ fn a_canary_that_cannot_install_holds_the_rollout() {
     let held = matches!(&life.rollout.phase, Phase::Held { cause, .. } if cause.code == "quorum_lost");
     assert!(held, "{:?}", life.rollout.phase);
     assert!(life.fleet.view.devices.values().all(|device| device.wish == Some(bundle("old"))));
+}
+
+#[test]
+fn a_way_back_that_cannot_be_ordered_is_owed_and_no_news() {
+    let mut life = Life::live(&Setting::plain(vec![Nature::FailsToInstall; 3]), vec![Step::Hours(2)]);
+    let failed = |life: &Life| -> Vec<DeviceId> {
+        let members = life.members.iter().filter(|(_, m)| matches!(m.progress, Progress::Failed { .. }));
+        members.map(|(id, _)| id.clone()).collect()
+    };
+    let canary = failed(&life);
+    assert_eq!(canary.len(), 1);
+    // The catalogue does not list what it ran before.
+    life.fleet.view.devices.get_mut(&canary[0]).unwrap().wish = Some(bundle("new"));
+    let answer = advance(&life.rollout, &life.members, &life.fleet.view, life.now);
+    assert_eq!(answer.assign, Vec::new());
+    assert!(!answer.is_news(&life.rollout), "nothing is saved, so that nothing is asked again at once");
+    let owed = owed(&life.rollout, &life.members, &life.fleet.view, None);
+    let owed: Vec<_> = owed.into_iter().map(|owed| (owed.device, owed.bundle)).collect();
+    assert_eq!(owed, [(canary[0].clone(), Some(bundle("old")))]);
+}
+
+#[test]
+fn while_nothing_is_heard_nothing_goes_on_and_everybody_comes_back() {
+    let mut life = Life::live(&Setting::plain(vec![Nature::Good; 3]), vec![]);
+    let live = |life: &mut Life, hours: usize| {
+        for _ in 0..hours {
+            life.fleet.live(life.now);
+            life.now = life.now.plus(std::time::Duration::from_hours(1));
+            life.look(false);
+        }
+    };
+    life.fleet.view.unheard = true;
+    live(&mut life, 200);
+    assert_eq!(life.rollout.phase.stage(), Some(0), "what is known may be old");
+    assert_eq!((life.rollout.phase.name(), life.count("done"), life.count("waiting")), ("running", 1, 2));
+    life.fleet.view.unheard = false;
+    live(&mut life, 2);
+    assert_eq!(life.rollout.phase.stage(), Some(1), "it was nobody's failure");
+    life.fleet.view.unheard = true;
+    life.act(Verb::Rollback, "op");
+    live(&mut life, 5);
+    assert_eq!(life.rollout.phase.name(), "rolled_back");
+    assert!(life.fleet.view.devices.values().all(|device| device.current == Some(bundle("old"))));
+    let mut replay = Replay::default();
+    for entry in &life.journal {
+        replay.follow(entry).unwrap();
+    }
+    assert_eq!(replay.rollout, Some(life.rollout));
+}
+
+#[test]
+fn whoever_is_set_apart_is_not_silent() {
+    let mut life = Life::live(&Setting::plain(vec![Nature::Good; 10]), vec![Step::Hours(120)]);
+    assert_eq!(life.count("done"), 10);
+    life.now = life.now.plus(std::time::Duration::from_hours(24));
+    let silent = |life: &Life| {
+        let gate = advance(&life.rollout, &life.members, &life.fleet.view, life.now).gate.unwrap();
+        let layer = gate.layers.into_iter().find(|layer| layer.layer == Layer::Silence).unwrap();
+        layer.missing.len()
+    };
+    let set_apart = |life: &mut Life, quarantined: bool| {
+        for device in life.fleet.view.devices.values_mut().take(4) {
+            (device.online, device.quarantined) = (false, quarantined);
+        }
+    };
+    set_apart(&mut life, false);
+    assert_eq!(silent(&life), 4);
+    set_apart(&mut life, true);
+    assert_eq!(silent(&life), 0, "nobody knows whether it would speak");
 }
 
 #[test]

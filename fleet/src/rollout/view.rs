@@ -29,6 +29,9 @@ pub struct FleetView {
     pub freezes: Vec<Freeze>,
     /// What the catalogue says of the rollout's bundle now.
     pub bundle: BundleStanding,
+    /// What devices show cannot be read: what is known of it may be old. Nothing goes on upon that, but every way back does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unheard: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +54,9 @@ pub struct DeviceView {
     pub hardware: Hardware,
     pub agent: Option<AgentVersion>,
     pub online: bool,
+    /// An operator has set it apart: it counts as away, and that says nothing of what it runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quarantined: bool,
     /// Since when it is there, or away.
     pub presence_since: Timestamp,
     /// What its newest order wants in the slot.
@@ -62,7 +68,7 @@ pub struct DeviceView {
     pub way_back: Option<BundleRef>,
     /// What it is doing about its wish.
     pub doing: Doing,
-    /// Why it cannot be ordered the bundle: wrong hardware, an agent too old, what another slot wants.
+    /// Why it cannot be ordered the bundle: wrong hardware, or an agent too old.
     pub unfit: Option<Box<Cause>>,
     /// The bundle failed there before, in whatever rollout.
     pub bad: Option<Box<Cause>>,
@@ -124,6 +130,7 @@ impl DeviceView {
             hardware: Hardware::default(),
             agent: None,
             online: true,
+            quarantined: false,
             presence_since: Timestamp::default(),
             wish: None,
             current: None,

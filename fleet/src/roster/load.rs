@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_protocol::drift::Phase;
-use muster_protocol::ids::DeviceId;
+use muster_protocol::ids::{DeviceId, SiteName};
 
 use super::watch::{Surroundings, Watch};
-use super::{Grounds, Result, Seen, shadows, vitals};
+use super::{Grounds, Result, RosterError, Seen, shadows, vitals};
 use crate::clock::Clocks;
 use crate::drift::{StreamWatch, Watch as Watched};
 use crate::gate::{DeviceEvidence, Inputs, PairedDay};
@@ -39,10 +39,8 @@ pub(super) async fn everybody(control: &mut Control, clocks: Clocks) -> Result<B
 /// Rules of all sites, leases and freezes, as the engine reads time.
 pub(super) async fn sites(control: &mut Control, clocks: Clocks) -> Result<Grounds> {
     let world = clocks.world.scale();
-    let mut grounds = Grounds::default();
-    for (site, rules) in store::sites::list(control, &Page::first(LIMIT_MAX)).await? {
-        grounds.sites.insert(site, SiteView { rules: rules.document, leases: Vec::new() });
-    }
+    let mut grounds = Grounds { sites: rules(control, LIMIT_MAX).await?, ..Grounds::default() };
+    // There are no more leases at a time than one page holds.
     for held in leases::list(control, clocks.trust.now(), &Page::first(LIMIT_MAX)).await? {
         let lease = Lease { owner: held.owner, reason: held.reason, until: world.world(held.expires) };
         match held.of {
@@ -59,6 +57,22 @@ pub(super) async fn sites(control: &mut Control, clocks: Clocks) -> Result<Groun
         });
     }
     Ok(grounds)
+}
+
+/// Rules of all sites, read by so many at once.
+async fn rules(control: &mut Control, at_once: u32) -> Result<BTreeMap<SiteName, SiteView>> {
+    let mut sites = BTreeMap::new();
+    let mut page = Page::first(at_once);
+    loop {
+        let found = store::sites::list(control, &page).await?;
+        let Some(last) = found.last().map(|(site, _)| site.clone()) else { return Ok(sites) };
+        let views = found.into_iter().map(|(site, rules)| {
+            let view = SiteView { rules: rules.document, leases: Vec::new() };
+            (site, view)
+        });
+        sites.extend(views);
+        page = Page::after(last, at_once);
+    }
 }
 
 /// A rollout with its members and the view that its journal ends with; nobody's line is drawn anew yet, and nobody has
@@ -118,14 +132,29 @@ pub async fn view(
     let devices: Vec<&DeviceId> = everybody.keys().collect();
     watch.show_all(shown(control, telemetry, &watch, &devices).await?);
     let grounds = sites(control, clocks).await?;
-    watch.stand_on(&grounds, None);
-    let alone = Surroundings::none();
+    watch.stand_on(&grounds, None, false);
+    let alone = Surroundings::default();
     for (id, seen) in everybody {
         let leases = grounds.leases.get(&id).map_or(&[][..], Vec::as_slice);
         let line = watch.line(&id, &seen, leases, &alone);
         watch.put(&id, Some(line));
     }
     Ok(std::sync::Arc::unwrap_or_clone(watch.view))
+}
+
+/// Which of the two databases could not tell what devices have shown.
+#[derive(Debug)]
+pub(super) enum Unread {
+    Control(RosterError),
+    Telemetry(RosterError),
+}
+
+impl From<Unread> for RosterError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Control(error) | Unread::Telemetry(error) => error,
+        }
+    }
 }
 
 /// What devices have shown of a rollout's bundle since it began: how it went, how they are, and what their inputs are like.
@@ -135,22 +164,35 @@ pub(super) async fn shown(
     telemetry: &mut Telemetry,
     watch: &Watch,
     devices: &[&DeviceId],
-) -> Result<BTreeMap<DeviceId, DeviceEvidence>> {
+) -> std::result::Result<BTreeMap<DeviceId, DeviceEvidence>, Unread> {
     let mut shown: BTreeMap<DeviceId, DeviceEvidence> = BTreeMap::new();
     for some in devices.chunks(AT_ONCE) {
-        went(telemetry, &watch.rollout, some, &mut shown).await?;
-        for (device, vitals) in vitals::vitals(telemetry, &watch.rollout, &watch.members, some).await? {
-            shown.entry(device).or_default().vitals = vitals;
-        }
-        for (device, shadow) in shadows::shadows(telemetry, &watch.rollout, &watch.members, some).await? {
-            shown.entry(device).or_default().shadow = Some(shadow);
-        }
-        for (device, inputs) in inputs(control, &watch.rollout, &watch.members, some).await? {
+        told(telemetry, watch, some, &mut shown).await.map_err(Unread::Telemetry)?;
+        let inputs = inputs(control, &watch.rollout, &watch.members, some).await.map_err(Unread::Control)?;
+        for (device, inputs) in inputs {
             shown.entry(device).or_default().inputs = inputs;
         }
     }
     shown.retain(|_, shown| *shown != DeviceEvidence::default());
     Ok(shown)
+}
+
+/// The part of it that stands in the telemetry.
+async fn told(
+    telemetry: &mut Telemetry,
+    watch: &Watch,
+    devices: &[&DeviceId],
+    shown: &mut BTreeMap<DeviceId, DeviceEvidence>,
+) -> Result<()> {
+    let (rollout, members) = (&watch.rollout, &watch.members);
+    went(telemetry, rollout, devices, shown).await?;
+    for (device, vitals) in vitals::vitals(telemetry, rollout, members, devices).await? {
+        shown.entry(device).or_default().vitals = vitals;
+    }
+    for (device, shadow) in shadows::shadows(telemetry, rollout, members, devices).await? {
+        shown.entry(device).or_default().shadow = Some(shadow);
+    }
+    Ok(())
 }
 
 /// Whether devices' inputs are still those that the bundle under test was made for, by that bundle's own reference.
@@ -193,7 +235,7 @@ async fn went(
     shown: &mut BTreeMap<DeviceId, DeviceEvidence>,
 ) -> Result<()> {
     let (bundle, slot) = (&rollout.bundle.sha256, &rollout.slot);
-    for (device, lived) in stats::exposure(telemetry, devices, (slot, bundle), rollout.created).await? {
+    for (device, lived) in stats::exposure(telemetry, devices, (slot, bundle), rollout.shown_since()).await? {
         let device = shown.entry(device).or_default();
         #[expect(clippy::cast_precision_loss, reason = "hours of a rollout")]
         let hours = |n: u64| n as f64;
@@ -201,7 +243,7 @@ async fn went(
         device.failed_hours = hours(lived.failed_hours);
         device.latency = lived.latency;
     }
-    let since = rollout.created.floor_to(Duration::from_hours(24));
+    let since = rollout.shown_since().floor_to(Duration::from_hours(24));
     let filter = labels::LabelFilter { bundle, slot, devices, since };
     let mut page = Page::first(LIMIT_MAX);
     loop {
@@ -220,6 +262,33 @@ async fn went(
         match last {
             Some(last) if full => page = Page::after(last, LIMIT_MAX),
             Some(_) | None => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::SiteRules;
+    use crate::store::{Saved, Store};
+
+    #[tokio::test]
+    async fn however_many_sites_there_are_each_has_its_rules() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        let mut tx = store.write().await.unwrap();
+        let site = |n: u32| -> SiteName { format!("er-{n}").parse().unwrap() };
+        for n in 1..=5 {
+            let allowed = SiteRules { in_flight_max: Some(n), ..SiteRules::default() };
+            let saved = store::sites::save(&mut tx, &site(n), 0, &allowed).await.unwrap();
+            assert_eq!(saved, Saved::Saved { revision: 1 });
+        }
+        tx.commit().await.unwrap();
+        let mut db = store.read().await.unwrap();
+        for at_once in 1..=6 {
+            let found = rules(&mut db, at_once).await.unwrap();
+            let caps: Vec<_> = found.values().map(|site| site.rules.in_flight_max).collect();
+            assert_eq!(caps, [1, 2, 3, 4, 5].map(Some), "{at_once} at once");
         }
     }
 }

@@ -6,7 +6,7 @@ use muster_protocol::ids::{DeviceId, HardwareClass, SiteName, SlotName};
 use muster_protocol::message::Presence;
 use muster_protocol::message::up::{BundleRef, Phase, State};
 use muster_protocol::time::Timestamp;
-use muster_protocol::trust::{AgentVersion, Fitness, TrustedSet, Want};
+use muster_protocol::trust::{AgentVersion, Fitness, Want};
 
 use crate::clock::Clocks;
 use crate::rollout::filter::{Tags, Traits};
@@ -21,6 +21,7 @@ pub struct Seen {
     /// Unknown if its agent has no plain version: it judges for itself.
     fitness: Option<Fitness>,
     online: bool,
+    quarantined: bool,
     presence_since: Timestamp,
     order: u64,
     wants: Vec<Want>,
@@ -42,6 +43,7 @@ impl Seen {
             leases: local.collect(),
             fitness: agent.map(|agent| Fitness::of(&seat.capabilities, agent)),
             online: seat.presence == Presence::Online && !seat.quarantined,
+            quarantined: seat.quarantined,
             presence_since: world.world(seat.presence_since),
             name: seat.name,
             site: seat.site,
@@ -82,6 +84,7 @@ impl Seen {
                 .unwrap_or_default(),
             agent: self.fitness.as_ref().map(|fitness| fitness.agent),
             online: self.online,
+            quarantined: self.quarantined,
             presence_since: self.presence_since,
             wish: wish.map(|want| BundleRef { path: want.bundle.clone(), sha256: want.sha256 }),
             current,
@@ -90,17 +93,6 @@ impl Seen {
             leases: leases.iter().chain(&self.leases).cloned().collect(),
             ..DeviceView::at(self.site.clone())
         }
-    }
-
-    /// Why no order can be made that is to change the slot: another slot wants what no order may name any more.
-    pub fn hindered(&self, slot: &SlotName, trusted: &TrustedSet) -> Option<Cause> {
-        self.wants.iter().filter(|want| want.slot != *slot).find_map(|want| {
-            let fitness = self.fitness.as_ref();
-            // At the beginning of time no catalogue has expired: that one has is everybody's trouble, and passes.
-            let permitted = trusted.permits(&want.bundle, &want.sha256, fitness, Timestamp::default());
-            let refused = permitted.err().filter(|refused| !refused.is_transient())?;
-            Some(Cause::new(refused.code(), format!("its slot '{}' stands in the way: {refused}", want.slot)))
-        })
     }
 
     fn switches_elsewhere(&self, slot: &SlotName) -> bool {

@@ -25,7 +25,7 @@ pub(super) async fn shadows(
         return Ok(shown);
     }
     let (slot, under_test) = (&rollout.slot, &rollout.bundle.sha256);
-    let since = rollout.created.floor_to(Duration::from_hours(24));
+    let since = rollout.shown_since().floor_to(Duration::from_hours(24));
     for (before, devices) in before(rollout, members, devices) {
         let filter = shadows::ShadowFilter { slot, bundles: (under_test, &before), devices: &devices, since };
         for (device, compared) in shadows::compared(telemetry, filter).await? {

@@ -9,10 +9,10 @@ use muster_protocol::trust::{Demands, Standing, TrustedSet, Unfit};
 
 use super::{Grounds, Seen};
 use crate::gate::DeviceEvidence;
-use crate::rollout::claims::{Contender, claim, way_back};
+use crate::rollout::claims::{Contender, Left, claim, kept, way_back};
 use crate::rollout::journal::Change;
 use crate::rollout::{
-    Advance, BundleStanding, Cause, DeviceView, FleetView, Freeze, Lease, Members, Progress, Rollout,
+    Advance, BundleStanding, Cause, Claim, DeviceView, FleetView, Freeze, Lease, Members, Progress, Rollout,
     SiteView,
 };
 use crate::store::Versioned;
@@ -44,6 +44,7 @@ struct Told {
     sites: BTreeMap<SiteName, SiteView>,
     freezes: Vec<Freeze>,
     bundle: BundleStanding,
+    unheard: bool,
 }
 
 /// A watched rollout for those who only look.
@@ -56,22 +57,21 @@ pub struct Shared {
 }
 
 /// The other rollouts, as a device's line depends on them.
-#[derive(Debug)]
-pub(super) struct Surroundings<'a>(Vec<Contender<'a>>);
+#[derive(Debug, Default)]
+pub(super) struct Surroundings<'a> {
+    contenders: Vec<Contender<'a>>,
+    left: Vec<&'a Left>,
+}
 
 impl<'a> Surroundings<'a> {
-    pub(super) fn of(watches: &'a BTreeMap<RolloutId, Watch>) -> Self {
+    pub(super) fn of(watches: &'a BTreeMap<RolloutId, Watch>, left: impl Iterator<Item = &'a Left>) -> Self {
         let contenders =
             watches.values().map(|watch| Contender { rollout: &watch.rollout, members: &watch.members });
-        Self(contenders.collect())
-    }
-
-    pub(super) fn none() -> Self {
-        Self(Vec::new())
+        Self { contenders: contenders.collect(), left: left.collect() }
     }
 
     fn interrupted_elsewhere(&self, ours: &Rollout, id: &DeviceId) -> bool {
-        self.0.iter().filter(|other| other.rollout.slot != ours.slot).any(|other| {
+        self.contenders.iter().filter(|other| other.rollout.slot != ours.slot).any(|other| {
             let member = other.members.get(id);
             member.is_some_and(|member| matches!(member.progress, Progress::Permitted { .. }))
         })
@@ -92,6 +92,7 @@ impl Watch {
             sites: view.sites.clone(),
             freezes: view.freezes.clone(),
             bundle: view.bundle.clone(),
+            unheard: view.unheard,
         });
         Self {
             revision: loaded.revision,
@@ -132,6 +133,7 @@ impl Watch {
             journal.sites.clone_from(&self.view.sites);
             journal.freezes.clone_from(&self.view.freezes);
             journal.bundle.clone_from(&self.view.bundle);
+            journal.unheard = self.view.unheard;
         }
     }
 
@@ -148,12 +150,14 @@ impl Watch {
             sites: told.sites.clone(),
             freezes: told.freezes.clone(),
             bundle: told.bundle.clone(),
+            unheard: told.unheard,
         };
         let after = FleetView {
             devices: BTreeMap::new(),
             sites: self.view.sites.clone(),
             freezes: self.view.freezes.clone(),
             bundle: self.view.bundle.clone(),
+            unheard: self.view.unheard,
         };
         let mut change = Change::between(&before, &after);
         for (id, told) in &told.devices {
@@ -186,8 +190,8 @@ impl Watch {
         self.bad.contains_key(device)
     }
 
-    /// Rules, leases and freezes of sites, and what the catalogue says of the bundle.
-    pub(super) fn stand_on(&mut self, grounds: &Grounds, trusted: Option<&Arc<TrustedSet>>) {
+    /// Rules, leases and freezes of sites, what the catalogue says of the bundle, and whether what devices show is heard.
+    pub(super) fn stand_on(&mut self, grounds: &Grounds, trusted: Option<&Arc<TrustedSet>>, unheard: bool) {
         self.trusted = trusted.cloned();
         let bundle = trusted.map_or(BundleStanding::Catalogued, |trusted| self.standing(trusted));
         self.demands = trusted
@@ -195,7 +199,8 @@ impl Watch {
             .map_or(Ok(Demands::default()), |target| Demands::of(&target.custom));
         let same = self.view.sites == grounds.sites
             && self.view.freezes == grounds.freezes
-            && self.view.bundle == bundle;
+            && self.view.bundle == bundle
+            && self.view.unheard == unheard;
         if same {
             return;
         }
@@ -203,6 +208,7 @@ impl Watch {
         view.sites.clone_from(&grounds.sites);
         view.freezes.clone_from(&grounds.freezes);
         view.bundle = bundle;
+        view.unheard = unheard;
         self.is_due = true;
     }
 
@@ -225,8 +231,7 @@ impl Watch {
         around: &Surroundings<'_>,
     ) -> DeviceView {
         let mut line = seen.line(&self.rollout.slot, leases);
-        let hindered = || seen.hindered(&self.rollout.slot, self.trusted.as_ref()?);
-        line.unfit = self.unfit(seen).or_else(hindered).map(Box::new);
+        line.unfit = self.unfit(seen).map(Box::new);
         // A retry forgives what failed before it.
         let forgiven = self.rollout.retried;
         let bad = self.bad.get(id).filter(|bad| forgiven.is_none_or(|retried| bad.at >= retried));
@@ -235,8 +240,11 @@ impl Watch {
         if let Some(shown) = self.evidence.get(id) {
             line.evidence = Box::new(shown.clone());
         }
-        line.claim = claim(&self.rollout, &around.0, id, &line);
-        line.way_back = way_back(&self.rollout, &around.0, id, &line);
+        line.claim = claim(&self.rollout, &around.contenders, id, &line);
+        if line.claim == Claim::Free {
+            line.claim = kept(&self.rollout, around.left.iter().copied(), &line);
+        }
+        line.way_back = way_back(&self.rollout, &around.contenders, id, &line);
         line
     }
 

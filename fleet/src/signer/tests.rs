@@ -143,9 +143,17 @@ fn from_keys_to_an_order_that_a_device_accepts() {
         want: vec![want(AUTO)],
         capture: Vec::new(),
         last_version: 0,
+        before: Vec::new(),
     };
     let order = office.signer.order(&second.trusted, request, now()).unwrap();
-    let context = OrderContext { trusted: &device_set, device: &device, fitness: None, floor: 0, now: now() };
+    let context = OrderContext {
+        trusted: &device_set,
+        device: &device,
+        fitness: None,
+        floor: 0,
+        before: &[],
+        now: now(),
+    };
     assert!(matches!(Order::check(&order.bytes, &context), Ok(Verdict::Accepted(_))));
     assert_eq!(order.version, 1_795_485_600);
 
@@ -206,6 +214,7 @@ fn what_devices_would_refuse_is_not_published() {
         want: vec![want(AUTO)],
         capture: Vec::new(),
         last_version: 0,
+        before: Vec::new(),
     };
     assert_eq!(office.signer.order(&newer, request, now()).unwrap_err().code(), "bundle_uncatalogued");
 }
@@ -328,6 +337,7 @@ fn what_a_known_box_would_refuse_is_not_signed_for_it() {
             want: vec![want(HUMAN)],
             capture: Vec::new(),
             last_version: 0,
+            before: Vec::new(),
         };
         let signed = office.signer.order(&index.trusted, request, now()).map(drop);
         assert_eq!(signed.map_err(|error| error.code()), expect);

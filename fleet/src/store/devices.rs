@@ -175,9 +175,13 @@ pub struct Whereabouts {
     pub state: Option<State>,
 }
 
-const WHEREABOUTS: &str = "select id, site, state from devices where id > $1 order by id limit $2";
+const WHEREABOUTS: &str = "select devices.id, devices.site, devices.state \
+     from devices left join identities on identities.device = devices.id \
+     where devices.id > $1 and (identities.state is null or identities.state in ('active', 'quarantined')) \
+     order by devices.id limit $2";
 
-/// Every device once, in pages by its id, which never changes: one that moves or is renamed meanwhile is not missed.
+/// Every device once, in pages by its id, which never changes: one that moves or is renamed meanwhile is not missed. Not
+/// those that were revoked: what they said last stands there for ever, and tells nothing of what they run.
 pub async fn whereabouts(db: &mut Control, page: &Page<DeviceId>) -> Result<Vec<Whereabouts>> {
     let rows: Vec<(String, String, Option<String>)> = sqlx::query_as(WHEREABOUTS)
         .bind(page.after.as_ref().map_or("", DeviceId::as_str))

@@ -32,6 +32,8 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    #[error("a commit was cut off; see what became of it")]
+    CutOff(#[source] tokio::task::JoinError),
     #[error("what was committed cannot be brought to the disk through {}; check the disk", path.display())]
     Persist {
         path: PathBuf,
@@ -60,6 +62,7 @@ impl StoreError {
             Self::Open { .. }
             | Self::Connect { .. }
             | Self::Migrate { .. }
+            | Self::CutOff(_)
             | Self::Persist { .. }
             | Self::Corrupt { .. }
             | Self::Encode { .. } => false,

@@ -5,7 +5,7 @@ use muster_protocol::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::convert::{column, count, from_json, parse, to_json};
+use super::convert::{column, count, from_json, parse, time, to_json};
 use super::documents::{DocumentRow, read_all};
 use super::{Control, ControlTx, LIMIT_MAX, NewestFirst, Page, Result, Saved, StoreError, Versioned};
 
@@ -160,16 +160,52 @@ pub async fn device<T: DeserializeOwned>(
     row.map(|(document,)| from_json("rollout's device", &document)).transpose()
 }
 
-const REVISIONS: &str = "select id, revision from rollouts order by created desc, id desc limit $1";
+const CREATED_SINCE: &str =
+    "select revision, document from rollouts where created >= $1 order by created desc, id desc limit $2";
 
-/// Every rollout's revision, the newest first: what must be read again.
-pub async fn revisions(db: &mut Control) -> Result<Vec<(RolloutId, u64)>> {
-    let rows: Vec<(String, i64)> = sqlx::query_as(REVISIONS)
+/// Those that were created at this moment or later, the newest first.
+pub async fn created_since<T: DeserializeOwned>(
+    db: &mut Control,
+    since: Timestamp,
+) -> Result<Vec<Versioned<T>>> {
+    let rows = sqlx::query_as::<_, DocumentRow>(CREATED_SINCE)
+        .bind(since.as_millis())
         .bind(i64::from(LIMIT_MAX))
         .fetch_all(db.sql())
         .await
-        .map_err(StoreError::query("listing the rollouts' revisions"))?;
-    rows.iter().map(|(id, revision)| Ok((parse("rollout id", id)?, count(*revision)))).collect()
+        .map_err(StoreError::query("listing the newest rollouts"))?;
+    read_all(WHAT, &rows)
+}
+
+const REVISIONS: &str = "select id, revision, created from rollouts \
+     where created < $1 or (created = $1 and id < $2) order by created desc, id desc limit $3";
+
+/// Every rollout's revision, the newest first: what must be read again.
+pub async fn revisions(db: &mut Control) -> Result<Vec<(RolloutId, u64)>> {
+    revisions_by(db, LIMIT_MAX).await
+}
+
+/// All of them, read by so many at once.
+async fn revisions_by(db: &mut Control, at_once: u32) -> Result<Vec<(RolloutId, u64)>> {
+    let mut all = Vec::new();
+    let mut page = Page::<NewestFirst>::first(at_once);
+    loop {
+        let (at, id) = page.bound();
+        let rows: Vec<(String, i64, i64)> = sqlx::query_as(REVISIONS)
+            .bind(at)
+            .bind(id)
+            .bind(page.limit())
+            .fetch_all(db.sql())
+            .await
+            .map_err(StoreError::query("listing the rollouts' revisions"))?;
+        for (id, revision, _) in &rows {
+            all.push((parse("rollout id", id)?, count(*revision)));
+        }
+        match rows.into_iter().nth(at_once as usize - 1) {
+            Some((id, _, created)) => page = Page::after(NewestFirst { at: time(created), id }, at_once),
+            None => return Ok(all),
+        }
+    }
 }
 
 const DEVICES: &str = "select device, document from rollout_devices where rollout = $1 and device > $2 order by device limit $3";
@@ -190,4 +226,50 @@ pub async fn devices<T: DeserializeOwned>(
     rows.iter()
         .map(|(device, document)| Ok((parse("device id", device)?, from_json("rollout's device", document)?)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Store;
+    use super::*;
+
+    fn id(n: u8) -> RolloutId {
+        RolloutId::mint([n; 16])
+    }
+
+    /// Created at `created`, in seconds; their ids are counted from 1.
+    async fn store(dir: &std::path::Path, created: &[i64]) -> Store {
+        let store = Store::open(dir).await.unwrap();
+        let mut tx = store.write().await.unwrap();
+        for (n, created) in (1..).zip(created) {
+            let model: ModelName = "er-beds".parse().unwrap();
+            let at = Timestamp::from_seconds(*created);
+            create(&mut tx, &id(n), &model, "running", at, &n).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        store
+    }
+
+    #[tokio::test]
+    async fn however_many_there_are_each_is_told_of_once_and_the_newest_first() {
+        let dir = tempfile::tempdir().unwrap();
+        // Two of one moment: the id decides.
+        let store = store(dir.path(), &[50, 20, 30, 30, 40]).await;
+        let mut db = store.read().await.unwrap();
+        let all = revisions(&mut db).await.unwrap();
+        let ids: Vec<&RolloutId> = all.iter().map(|(id, _)| id).collect();
+        assert_eq!((ids.len(), ids[0], ids[4]), (5, &id(1), &id(2)));
+        for at_once in 1..=6 {
+            assert_eq!(revisions_by(&mut db, at_once).await.unwrap(), all, "{at_once} at once");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_clock_that_was_set_back_left_in_the_future_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path(), &[10, 30, 20]).await;
+        let mut db = store.read().await.unwrap();
+        let found = created_since::<u8>(&mut db, Timestamp::from_seconds(20)).await.unwrap();
+        assert_eq!(found.into_iter().map(|found| found.document).collect::<Vec<_>>(), [2, 3]);
+    }
 }

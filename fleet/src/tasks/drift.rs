@@ -24,7 +24,7 @@ use super::{TaskError, Tasks};
 use crate::drift::{Baseline, Difference, Finding, References, Site, Stand, Watch};
 use crate::store::heads::{self, Head};
 use crate::store::watches::{self, Seat};
-use crate::store::{LIMIT_MAX, Page, bundles, devices, meta};
+use crate::store::{LIMIT_MAX, Page, bundles, devices, identities, meta};
 
 /// References kept in memory.
 const REFERENCES_MAX: usize = 64;
@@ -211,8 +211,15 @@ impl Watchers {
 
     async fn note(&mut self, tasks: &Tasks, known: &mut Known, head: &Head) -> Result<(), TaskError> {
         let Some(monitored) = self.monitored(tasks, &head.seat.bundle).await? else { return Ok(()) };
+        let place = (head.seat.device.clone(), head.seat.slot.clone());
+        let group = known.groups.get(&head.seat.bundle);
+        let is_held = group.is_some_and(|group| group.seats.contains_key(&place));
+        // What a box said before it was revoked is looked at again, and must not bring it back.
+        if !is_held && !is_listened_to(tasks, &place.0).await? {
+            return Ok(());
+        }
         let group = known.groups.entry(head.seat.bundle).or_default();
-        let held = group.seats.entry((head.seat.device.clone(), head.seat.slot.clone())).or_default();
+        let held = group.seats.entry(place).or_default();
         let begun = head.from > held.newest;
         held.newest = held.newest.max(head.from);
         let unread = head.from >= held.read_until;
@@ -294,6 +301,12 @@ impl Watchers {
 
 fn site_of(known: &Known, seat: &Seat) -> Option<SiteName> {
     known.running.as_ref()?.get(&seat.bundle)?.get(&seat.device).cloned()
+}
+
+/// Whether what it says counts. A stranger's does: who is let in is not decided here.
+async fn is_listened_to(tasks: &Tasks, device: &DeviceId) -> Result<bool, TaskError> {
+    let standing = identities::standing(&mut tasks.store.read().await?, device).await?;
+    Ok(standing.is_none_or(|standing| standing.may_connect()))
 }
 
 /// Asks some more boxes what they run. After a whole round, those that do not run a bundle any more say nothing of it.

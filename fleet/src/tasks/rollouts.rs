@@ -11,14 +11,16 @@
 mod said;
 mod save;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_protocol::ids::RolloutId;
+use muster_protocol::ids::{DeviceId, RolloutId};
 use muster_protocol::time::Timestamp;
 
 use super::{TaskError, Tasks};
-use crate::rollout::{advance, owed::owed};
+use crate::rollout::{Rollout, advance, owed::owed};
 use crate::roster::Roster;
+use crate::store::{Control, rollouts};
 
 use save::Outcome;
 
@@ -34,6 +36,19 @@ pub struct Driver {
     told: save::Told,
     /// When what is owed was tried last, real time.
     paid: Timestamp,
+    /// The device that was tried last, of rollouts that owe anything.
+    tried: BTreeMap<RolloutId, DeviceId>,
+}
+
+/// Makes a new rollout the newest of its slot, in the transaction that writes it.
+pub async fn newest_of_slot(control: &mut Control, rollout: &mut Rollout) -> Result<(), TaskError> {
+    // Only a clock that has been set back finds any.
+    let later = rollouts::created_since::<Rollout>(control, rollout.created).await?;
+    let of_slot = later.into_iter().map(|other| other.document).filter(|other| other.slot == rollout.slot);
+    if let Some(newest) = of_slot.map(|other| other.created).max() {
+        rollout.come_after(newest);
+    }
+    Ok(())
 }
 
 impl Driver {
@@ -44,7 +59,7 @@ impl Driver {
             tasks.clocks,
             tasks.board.clone(),
         );
-        Self { roster, told: save::Told::default(), paid: Timestamp::default() }
+        Self { roster, told: save::Told::default(), paid: Timestamp::default(), tried: BTreeMap::new() }
     }
 
     /// Looks at all rollouts once; answers when time alone may change something.
@@ -87,9 +102,12 @@ impl Driver {
 
     /// Makes orders that could not be made before.
     async fn pay(&mut self, tasks: &Tasks) -> Result<(), TaskError> {
+        let before = std::mem::take(&mut self.tried);
         for watch in self.roster.watches() {
             let moment = tasks.clocks.moment();
-            let owed = owed(&watch.rollout, &watch.members, &watch.view);
+            let id = &watch.rollout.id;
+            let owed = owed(&watch.rollout, &watch.members, &watch.view, before.get(id));
+            self.tried.extend(owed.last().map(|last| (id.clone(), last.device.clone())));
             save::pay(tasks, watch, &owed, moment, &mut self.told).await?;
         }
         Ok(())
@@ -118,5 +136,46 @@ impl Driver {
             watch.is_due = false;
         });
         Ok(look_again)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_protocol::ids::{Digest, SlotName};
+    use muster_protocol::message::up::BundleRef;
+
+    use super::*;
+    use crate::rollout::Actor;
+    use crate::rollout::plan::{Size, tests::plan};
+    use crate::store::Store;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    fn rollout(n: u8, slot: &str, created: i64) -> Rollout {
+        let path = format!("bundles/er-beds/{n}.json").parse().unwrap();
+        let bundle = BundleRef { path, sha256: Digest::of(&[n]) };
+        let slot: SlotName = slot.parse().unwrap();
+        let (names, by) = (("er-beds".parse().unwrap(), slot), (Actor::Engine, String::new()));
+        let plan = plan(&[Size::Percent(100.0)]);
+        Rollout::start(RolloutId::mint([n; 16]), names, bundle, plan, by, at(created)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_new_rollout_is_the_newest_of_its_slot_whatever_the_clock_has_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        let mut tx = store.write().await.unwrap();
+        for (n, slot, created) in [(1, "er-beds", 100), (2, "er-beds", 300), (3, "other", 900)] {
+            let rollout = rollout(n, slot, created);
+            let (model, phase) = (&rollout.model, rollout.phase.name());
+            rollouts::create(&mut tx, &rollout.id, model, phase, rollout.created, &rollout).await.unwrap();
+        }
+        for (now, expect) in [(200, at(300).plus(Duration::from_millis(1))), (400, at(400))] {
+            let mut new = rollout(4, "er-beds", now);
+            newest_of_slot(&mut tx, &mut new).await.unwrap();
+            assert_eq!(new.created, expect, "created at {now}");
+        }
     }
 }

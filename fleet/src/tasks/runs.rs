@@ -10,6 +10,7 @@ use muster_protocol::ids::{ModelName, RolloutId, SlotName};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 
+use super::rollouts::newest_of_slot;
 use super::{TaskError, Tasks};
 use crate::retrain::{self, Policy, RolloutPolicy, Run, RunState};
 use crate::rollout::filter::FilterError;
@@ -18,7 +19,8 @@ use crate::rollout::{Actor as Starter, Members, Plan, Rollout, Verb};
 use crate::store::log::{Actor, Moment, NewEntry};
 use crate::store::projects::{self, Of};
 use crate::store::{
-    Control, ControlTx, LIMIT_MAX, Page, Saved, StoreError, Versioned, journal, log, policies, rollouts, runs,
+    Control, ControlTx, LIMIT_MAX, Page, Saved, StoreError, Versioned, journal, log, meta, policies,
+    rollouts, runs,
 };
 
 pub use ask::Asker;
@@ -94,7 +96,7 @@ async fn step(tasks: &Tasks, loaded: Versioned<Run>) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Starts the rollout that the policy asks for, unless one is open in the slot; then it waits for that.
+/// Starts the rollout that the policy asks for. While one is open in the slot, or the policy is disabled, it waits.
 async fn roll_out(
     tasks: &Tasks,
     revision: u64,
@@ -104,7 +106,9 @@ async fn roll_out(
 ) -> Result<(), TaskError> {
     let mut tx = tasks.store.write().await?;
     let policy = policies::get::<Policy>(&mut tx, &run.model).await?.map(|loaded| loaded.document);
-    let Some(Policy { rollout: RolloutPolicy::Automatic { plan }, .. }) = policy else { return Ok(()) };
+    let Some(Policy { enabled, rollout: RolloutPolicy::Automatic { plan }, .. }) = policy else {
+        return Ok(());
+    };
     let Ok(slot) = run.model.as_str().parse::<SlotName>() else { return Ok(()) };
     if open_in_slot(&mut tx, &slot).await?.is_some() {
         return Ok(());
@@ -115,19 +119,42 @@ async fn roll_out(
     if newest.iter().any(|newest| newest.document.created >= published) {
         return Ok(());
     }
+    if !enabled {
+        return say_disabled(tx, &run, moment).await;
+    }
     let id = RolloutId::mint(crate::mint::random()?);
     let by = Starter::Policy { trigger: Some(run.trigger.clone()) };
     let reason = format!("retrained by {} because of {}", run.id, run.trigger);
     let Ok(plan) = confined(&mut tx, &run.model, plan).await? else { return Ok(()) };
     // The policy's plan was checked when it was saved.
-    let Ok(rollout) =
+    let Ok(mut rollout) =
         Rollout::start(id, (run.model.clone(), slot), bundle, plan, (by, reason), moment.world_at)
     else {
         return Ok(());
     };
+    newest_of_slot(&mut tx, &mut rollout).await?;
     create(&mut tx, &rollout, Actor::Policy(run.model.clone()), moment).await?;
     run.rollout = Some(rollout.id.clone());
     save(&mut tx, revision, &run, None, moment).await?.commit(tx).await
+}
+
+/// Says why a run's bundle goes nowhere. Once: it is looked at after each commit.
+async fn say_disabled(mut tx: ControlTx, run: &Run, moment: Moment) -> Result<(), TaskError> {
+    let key = format!("disabled.{}", run.model);
+    if meta::get(&mut tx, &key).await?.as_deref() == Some(run.id.as_str()) {
+        return Ok(());
+    }
+    meta::set(&mut tx, &key, run.id.as_str()).await?;
+    let entry = NewEntry {
+        when: moment,
+        kind: "run.waits",
+        subject: run.id.to_string(),
+        sentence: format!("{}: no rollout follows the run while its policy is disabled", run.model).into(),
+        actor: Actor::Fleet,
+    };
+    log::append(&mut tx, &entry).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// Notes in the model's newest published run that this rollout brings its bundle: it waits for none any more.

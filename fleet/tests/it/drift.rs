@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_fleet::drift::{Incident, Kind, Site, Watch};
+use muster_fleet::enrolment::Verb;
 use muster_fleet::fleet::Fleet;
 use muster_fleet::retrain::{Approval, Guards, LabelPolicy, Policy, RolloutPolicy};
 use muster_fleet::store::watches::{self, Seat};
@@ -21,7 +22,7 @@ use serde_json::json;
 
 use crate::device::Device;
 use crate::member::enrolled;
-use crate::publisher::{Bundle, Publisher, age_reference, model};
+use crate::publisher::{Bundle, Publisher, age_reference, model, person};
 use crate::server::Server;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -325,6 +326,16 @@ async fn drift_of_one_box_is_its_own_incident_and_trains_nothing() {
     assert!(fault.reason.contains("2 other sites are calm"), "{}", fault.reason);
     assert_eq!(incidents_in(&server.fleet, "open").await.len(), 1);
     assert_eq!(said(&server.fleet, "trigger.accepted").await, 0);
+
+    // It is taken out of service, and what it said last holds back no retraining.
+    let verb = Verb::Revoke { reason: "its sensor is broken".to_owned() };
+    let device = &wards[1].device.id;
+    server.fleet.registrar.decide(device, verb, None, person()).await.unwrap();
+    let closed = async |fleet: &Fleet| incidents_in(fleet, "open").await.is_empty().then_some(());
+    server.until("nothing is open of a box that is gone", closed).await;
+    wards[0].live(14, 0.0).await;
+    wards[0].read(&server, 14).await;
+    assert_eq!(wards[1].watch(&server.fleet).await, None, "what it said before brings it back");
     server.stop().await;
 }
 

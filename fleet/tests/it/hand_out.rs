@@ -6,12 +6,13 @@ use std::path::Path;
 use muster_fleet::clock::Moment;
 use muster_fleet::fleet::Fleet;
 use muster_fleet::gate::GateLimits;
+use muster_fleet::orders::Handed;
 use muster_fleet::rollout::journal::{Input, Replay};
 use muster_fleet::rollout::{Actor, Member, Phase, Plan, Progress, Rollout, Selector, Size, StagePlan, Verb};
 use muster_fleet::store::leases::{self, HeldLease, Scope};
 use muster_fleet::store::{Page, Saved, devices, journal, log, orders, rollouts};
 use muster_fleet::tasks::runs;
-use muster_protocol::ids::{BootId, DeviceId, LeaseId, RolloutId};
+use muster_protocol::ids::{BootId, DeviceId, LeaseId, RolloutId, SlotName};
 use muster_protocol::message::up::{
     BundleRef, Phase as BoxPhase, Provider, ProviderUse, Running, SlotState, Status,
 };
@@ -335,7 +336,7 @@ async fn a_box_whose_other_slot_wants_what_no_order_may_name_is_left_out_and_not
 }
 
 #[tokio::test]
-async fn orders_that_cannot_be_renewed_hold_up_none_behind_them() {
+async fn orders_are_renewed_whatever_became_of_their_bundles() {
     const MANY: u8 = 101;
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path()).await;
@@ -344,7 +345,8 @@ async fn orders_that_cannot_be_renewed_hold_up_none_behind_them() {
     let soon = |n: u8| now.plus(std::time::Duration::from_mins(u64::from(n)));
     for n in 1..=MANY {
         let device = enrol(&server.fleet, n, None).await;
-        let BundleRef { path, sha256 } = named(&if n == MANY { old() } else { new() });
+        // None of them is in the catalogue any more.
+        let BundleRef { path, sha256 } = named(&new());
         let order = orders::StoredOrder {
             device,
             version: 1,
@@ -360,8 +362,21 @@ async fn orders_that_cannot_be_renewed_hold_up_none_behind_them() {
     }
     server.fleet.orders.resign_due(&server.fleet.store).await.unwrap();
     let mut db = server.fleet.store.read().await.unwrap();
-    let last = orders::get(&mut db, &DeviceId::mint([MANY; 16])).await.unwrap().unwrap();
-    assert!(last.expires > soon(MANY), "{last:?}");
+    for n in 1..=MANY {
+        let renewed = orders::get(&mut db, &DeviceId::mint([n; 16])).await.unwrap().unwrap();
+        assert!(renewed.expires > soon(MANY), "{renewed:?}");
+    }
     drop(db);
+    // Nor does it keep another slot from being changed.
+    let mut tx = server.fleet.store.write().await.unwrap();
+    let trusted = server.fleet.orders.published(&mut tx).await.unwrap();
+    let (device, slot): (_, SlotName) = (DeviceId::mint([1; 16]), "er-los".parse().unwrap());
+    let mut order = async |bundle: BundleRef| {
+        let want = Want::now(slot.clone(), bundle.path, bundle.sha256);
+        server.fleet.orders.set_slot(&mut tx, &trusted, &device, &slot, Some(want)).await
+    };
+    assert!(order(named(&new())).await.is_err(), "what is new must be in the catalogue");
+    assert!(matches!(order(named(&old())).await, Ok(Handed::Signed { .. })));
+    tx.commit().await.unwrap();
     server.stop().await;
 }

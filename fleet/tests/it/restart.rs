@@ -55,7 +55,7 @@ async fn everything_is_retained(door: &Door) {
     let now = muster_fleet::clock::TrustClock.now();
     let mut trusted = TrustedSet::from_root(&files["1.root.json"]).unwrap();
     trusted.refresh(&files, now).unwrap();
-    let context = OrderContext { trusted: &trusted, device: &id, fitness: None, floor: 0, now };
+    let context = OrderContext { trusted: &trusted, device: &id, fitness: None, floor: 0, before: &[], now };
     assert!(matches!(Order::check(&order, &context), Ok(Verdict::Accepted(order)) if order.want.len() == 1));
 }
 

@@ -1,5 +1,6 @@
 //! The store's conformance: what every database under it must do. Run here on SQLite.
 
+use futures_util::FutureExt as _;
 use muster_fleet::clock::Moment;
 use muster_fleet::enrolment::{Approval, Boots, Enrolment, Identity, Key, Standing, StandingName, Suspicion};
 use muster_fleet::rollout::filter::{Filter, Tags};
@@ -26,6 +27,9 @@ use muster_protocol::message::{Capabilities, Hello, Presence, VERSION};
 use muster_protocol::time::Timestamp;
 use muster_protocol::topic::Topic;
 use serde_json::{Value, json};
+
+use crate::member::written;
+use crate::server::PATIENCE;
 
 async fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -89,6 +93,21 @@ async fn what_is_not_committed_never_was() {
     commits.changed().await.unwrap();
     let told = log::after(&mut store.read().await.unwrap(), None, &Page::after(id - 1, 9)).await.unwrap();
     assert_eq!((told.len(), told[0].subject.as_str(), told[0].when.world_at), (1, "b", at(2)));
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_waits_for_is_told_of_and_not_before_it_is_over() {
+    let (_dir, store) = open().await;
+    let mut commits = store.changes().commits();
+    let site: SiteName = "er-2".parse().unwrap();
+    let mut tx = store.write().await.unwrap();
+    let rules = SiteRules { in_flight_max: Some(3), ..SiteRules::default() };
+    assert_eq!(sites::save(&mut tx, &site, 0, &rules).await.unwrap(), Saved::Saved { revision: 1 });
+    assert!(tx.commit().now_or_never().is_none(), "it has only begun, and the client goes away");
+    tokio::time::timeout(PATIENCE, commits.changed()).await.expect("nobody is told").unwrap();
+    assert!(store.changes().take_touched().sites);
+    let found = sites::get(&mut store.read().await.unwrap(), &site).await.unwrap();
+    assert_eq!(found.map(|found| found.document), Some(rules));
 }
 
 #[tokio::test]
@@ -174,6 +193,31 @@ async fn a_device_that_moves_while_all_are_looked_at_is_seen_once() {
     let [first, second, third] = ids;
     let there = |id, site: &str| (id, site.to_owned());
     assert_eq!(seen, [there(first, "er-2"), there(second, "er-2"), there(third, "er-1")]);
+}
+
+#[tokio::test]
+async fn whoever_was_revoked_is_nowhere_and_runs_nothing() {
+    let (_dir, store) = open().await;
+    let ids = [1, 2, 3, 4].map(|n| DeviceId::mint([n; 16]));
+    let [stranger, active, apart, gone] = &ids;
+    for id in [active, apart, gone] {
+        written(&store, at(1), id, ("box", "er-2")).await;
+    }
+    let mut tx = store.write().await.unwrap();
+    for id in &ids {
+        devices::hello(&mut tx, id, &hello("box", "er-2"), at(1)).await.unwrap();
+    }
+    let reason = || "a test".to_owned();
+    for (id, standing) in
+        [(apart, Standing::Quarantined { reason: reason() }), (gone, Standing::Revoked { reason: reason() })]
+    {
+        let mut identity = identities::get(&mut tx, id).await.unwrap().unwrap();
+        identity.standing = standing;
+        identities::save(&mut tx, &identity).await.unwrap();
+    }
+    let found = devices::whereabouts(&mut tx, &Page::first(9)).await.unwrap();
+    let found: Vec<DeviceId> = found.into_iter().map(|device| device.id).collect();
+    assert_eq!(found, [stranger.clone(), active.clone(), apart.clone()]);
 }
 
 #[tokio::test]

@@ -253,6 +253,7 @@ impl Fleet {
                 hardware: BTreeSet::from([known.hardware.clone()]).into(),
                 agent: None,
                 online: known.online,
+                quarantined: false,
                 presence_since: known.presence_since,
                 wish,
                 current,
@@ -280,6 +281,7 @@ impl Fleet {
             sites: self.sites.iter().map(|(name, site)| (name.clone(), live(site))).collect(),
             freezes: self.freezes.clone(),
             bundle: self.standing(&rollout.bundle),
+            unheard: false,
         }
     }
 
@@ -350,7 +352,7 @@ impl Fleet {
     /// Makes the orders that could not be made before; says whose are new.
     pub(crate) fn pay(&mut self, index: usize, view: &FleetView, now: Timestamp) -> Vec<DeviceId> {
         let saved = &self.rollouts[index];
-        let owed = owed(&saved.rollout, &saved.members, view);
+        let owed = owed(&saved.rollout, &saved.members, view, None);
         self.make(index, &owed, now)
     }
 

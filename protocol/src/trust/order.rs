@@ -71,6 +71,11 @@ impl Want {
     pub fn now(slot: SlotName, bundle: BundlePath, sha256: Digest) -> Self {
         Self { slot, bundle, sha256, activate: Permit::Now, consent: Consent::NotNeeded }
     }
+
+    /// The same bundle in the same slot, whenever it may be activated.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.slot == other.slot && self.bundle == other.bundle && self.sha256 == other.sha256
+    }
 }
 
 impl Permit {
@@ -102,6 +107,9 @@ pub struct OrderContext<'a> {
     pub fitness: Option<&'a Fitness>,
     /// Version of the newest order accepted; 0 if there was none.
     pub floor: u64,
+    /// What that order wants: an order may go on wanting it whatever has become of it, or a revoked bundle in one slot would
+    /// keep every other slot from being changed. It is asked before every step towards a bundle whether the step is permitted.
+    pub before: &'a [Want],
     pub now: Timestamp,
 }
 
@@ -218,7 +226,8 @@ impl Order {
         if have.is_none_or(|have| order.catalogue > have) {
             return Err(OrderRefusal::FutureCatalogue { needed: order.catalogue, have });
         }
-        for want in &order.want {
+        let is_new = |want: &&Want| !context.before.iter().any(|before| before.is_same(want));
+        for want in order.want.iter().filter(is_new) {
             context.trusted.permits(&want.bundle, &want.sha256, context.fitness, context.now)?;
         }
         Ok(Verdict::Accepted(order))

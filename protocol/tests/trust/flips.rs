@@ -75,8 +75,14 @@ fn every_flipped_byte_of_an_order_is_refused() {
     let trusted = world.trusted(3);
     let bytes = world.order(|_| {});
     let (id, fitness) = (device(), super::order::fitness());
-    let context =
-        OrderContext { trusted: &trusted, device: &id, fitness: Some(&fitness), floor: 0, now: now() };
+    let context = OrderContext {
+        trusted: &trusted,
+        device: &id,
+        fitness: Some(&fitness),
+        floor: 0,
+        before: &[],
+        now: now(),
+    };
     assert!(matches!(Order::check(&bytes, &context), Ok(Verdict::Accepted(_))));
     for at in 0..bytes.len() {
         for bit in bits(&bytes) {

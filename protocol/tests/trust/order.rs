@@ -2,7 +2,7 @@
 
 use muster_protocol::ids::SlotName;
 use muster_protocol::limits::{ORDER_BYTES_MAX, SLOTS_MAX};
-use muster_protocol::trust::{Fitness, Revocation, RevocationAction};
+use muster_protocol::trust::{Fitness, Permit, Revocation, RevocationAction};
 use serde_json::json;
 
 use super::*;
@@ -39,8 +39,13 @@ fn catalogue(world: &World) -> TrustedSet {
 }
 
 fn judge(trusted: &TrustedSet, bytes: &[u8], at: Timestamp) -> (String, String) {
+    judge_after(&[], trusted, bytes, at)
+}
+
+fn judge_after(before: &[Want], trusted: &TrustedSet, bytes: &[u8], at: Timestamp) -> (String, String) {
     let (id, fitness) = (device(), fitness());
-    let context = OrderContext { trusted, device: &id, fitness: Some(&fitness), floor: FLOOR, now: at };
+    let context =
+        OrderContext { trusted, device: &id, fitness: Some(&fitness), floor: FLOOR, before, now: at };
     match Order::check(bytes, &context) {
         Ok(Verdict::Accepted(_)) => ("accepted".to_owned(), String::new()),
         Ok(Verdict::Unchanged) => ("unchanged".to_owned(), String::new()),
@@ -103,6 +108,23 @@ fn the_order_table() {
     let full =
         world.order(|o| o.want = (0..SLOTS_MAX).map(|n| Want { slot: slot(n), ..want(HUMAN) }).collect());
     assert_eq!(judge(&trusted, &full, now()).0, "accepted");
+}
+
+/// A revoked bundle in one slot keeps no other slot from being changed.
+#[test]
+fn what_was_wanted_before_may_be_wanted_still() {
+    let world = World::new();
+    let trusted = catalogue(&world);
+    let slot = |name: &str| name.parse::<SlotName>().unwrap();
+    let in_slot = |name: &str, bundle: &str| Want { slot: slot(name), ..want(bundle) };
+    let before = [REVOKED, GPU, "bundles/er-beds/9.json"].map(|bundle| in_slot("other", bundle));
+    for known in &before {
+        let order = |also: Want| world.order(|o| o.want = vec![in_slot("beds", HUMAN), also.clone()]);
+        let judged = |also: Want| judge_after(std::slice::from_ref(known), &trusted, &order(also), now()).0;
+        assert_eq!(judged(Want { activate: Permit::Hold, ..known.clone() }), "accepted", "{known:?}");
+        assert_ne!(judged(Want { slot: slot("third"), ..known.clone() }), "accepted", "{known:?}");
+        assert_ne!(judged(Want { sha256: Digest::of(b"other"), ..known.clone() }), "accepted", "{known:?}");
+    }
 }
 
 #[test]

@@ -92,7 +92,7 @@ proptest! {
             // An order is never accepted below one accepted before.
             let (id, version) = (device(), (n as u64 * 7) % 11 + 1);
             let bytes = world.order(|o| { o.version = version; o.catalogue = 1; });
-            let context = OrderContext { trusted: &trusted, device: &id, fitness: None, floor: order_floor, now: now() };
+            let context = OrderContext { trusted: &trusted, device: &id, fitness: None, floor: order_floor, before: &[], now: now() };
             if let Ok(Verdict::Accepted(order)) = Order::check(&bytes, &context) {
                 prop_assert!(order.version > order_floor);
                 order_floor = order.version;

@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -22,6 +23,7 @@ use hyper::body::{Frame, SizeHint};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic::metadata::GRPC_CONTENT_TYPE;
@@ -98,9 +100,14 @@ pub(super) struct CountedMessages {
     intake: Intake,
     room: Room,
     unfinished: Unfinished,
+    /// From the first byte of a message to its last.
+    within: Duration,
+    /// Ends when the message that is not whole has had its time.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
-/// What the message that is being read takes, for whoever answers it.
+/// What the message that is being read takes: filled as it comes, and emptied by whoever answers it. Where two came together,
+/// the first takes the room of both.
 #[derive(Clone, Default)]
 pub(super) struct Room(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
 
@@ -115,9 +122,10 @@ impl Room {
 }
 
 impl CountedMessages {
-    pub(super) fn new(body: Body, intake: Intake) -> (Self, Room) {
+    pub(super) fn new(body: Body, intake: Intake, within: Duration) -> (Self, Room) {
         let room = Room::default();
-        (Self { body, intake, room: room.clone(), unfinished: Unfinished::default() }, room)
+        let unfinished = Unfinished::default();
+        (Self { body, intake, room: room.clone(), unfinished, within, patience: None }, room)
     }
 
     fn count(&mut self, came: &Bytes) -> Result<(), Status> {
@@ -129,39 +137,44 @@ impl CountedMessages {
         let mut held = self.room.take().map_or_else(|| self.intake.hold(0), Ok)?;
         self.intake.hold_more(&mut held, promised.max(came.len()))?;
         self.room.put(held);
+        match promised {
+            0 => self.patience = None,
+            _ => _ = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.within))),
+        }
         Ok(())
+    }
+
+    /// What is promised and does not come keeps its room from others.
+    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
+        self.patience.as_mut().is_some_and(|patience| patience.as_mut().poll(context).is_ready())
     }
 }
 
-/// Where in a message the bytes end that came.
+/// The message that is not whole: as much of its prefix as came, and how much came of what stands behind that.
 #[derive(Default)]
 struct Unfinished {
     prefix: Vec<u8>,
-    missing: usize,
+    came: usize,
 }
 
 impl Unfinished {
     /// The length of the message, its prefix included, that is not whole behind these bytes; 0 if there is none.
-    fn follow(&mut self, mut came: &[u8]) -> usize {
+    fn follow(&mut self, mut bytes: &[u8]) -> usize {
         loop {
-            let more = (PREFIX - self.prefix.len()).min(came.len());
-            let (prefix, rest) = came.split_at(more);
+            let (prefix, behind) = bytes.split_at((PREFIX - self.prefix.len()).min(bytes.len()));
             self.prefix.extend_from_slice(prefix);
             let Some(&[_, length @ ..]) = self.prefix.first_chunk::<PREFIX>() else {
                 return self.prefix.len();
             };
             // What does not fit into memory is too large for the intake as well.
             let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX - PREFIX);
-            if more > 0 {
-                self.missing = length;
-            }
-            let more = self.missing.min(rest.len());
-            self.missing -= more;
-            if self.missing > 0 {
+            let missing = length - self.came;
+            let Some((_, next)) = behind.split_at_checked(missing) else {
+                self.came += behind.len();
                 return PREFIX + length;
-            }
-            self.prefix.clear();
-            came = rest.get(more..).unwrap_or_default();
+            };
+            *self = Self::default();
+            bytes = next;
         }
     }
 }
@@ -217,10 +230,14 @@ impl hyper::body::Body for CountedMessages {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)) else {
-            return Poll::Ready(None);
+        let frame = match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(Some(frame)) => frame.map_err(|_| torn()),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending if self.is_late(context) => {
+                Err(Status::deadline_exceeded("the message did not come in time"))
+            }
+            Poll::Pending => return Poll::Pending,
         };
-        let frame = frame.map_err(|_| torn());
         let counted = frame.and_then(|frame| {
             frame.data_ref().map_or(Ok(()), |came| self.count(came))?;
             Ok(frame)
@@ -348,7 +365,7 @@ mod tests {
         let intake = Intake::new(4096, 8192);
         let stream = |frames: &[&'static [u8]]| {
             let frames = frames.iter().map(|&frame| Bytes::from_static(frame)).collect();
-            CountedMessages::new(Body::new(Pieces::new(frames, None)), intake.clone())
+            CountedMessages::new(Body::new(Pieces::new(frames, None)), intake.clone(), Duration::MAX)
         };
         let pieces = |room: &Room| room.take().map(|held| held.num_permits());
         let (mut body, room) = stream(&[b"\0\0\0", b"\x0f\xa0x", b"y", b"\0\0\0\0\x01z"]);
@@ -364,6 +381,19 @@ mod tests {
         assert_eq!(large.frame().await.unwrap().unwrap_err().code(), tonic::Code::ResourceExhausted);
     }
 
+    #[tokio::test]
+    async fn a_message_of_a_stream_that_stops_coming_gives_its_room_back() {
+        let intake = Intake::new(4096, 4096);
+        let (mut sender, receiver) = tokio::io::duplex(64);
+        let body = Body::from_stream(tokio_util::io::ReaderStream::new(receiver));
+        let (mut body, room) = CountedMessages::new(body, intake.clone(), Duration::from_millis(20));
+        tokio::io::AsyncWriteExt::write_all(&mut sender, b"\0\0\0\x0f\xa0x").await.unwrap();
+        assert!(body.frame().await.unwrap().is_ok());
+        assert_eq!(body.frame().await.unwrap().unwrap_err().code(), tonic::Code::DeadlineExceeded);
+        drop((body, room));
+        assert!(intake.hold(4096).is_ok());
+    }
+
     #[test]
     fn where_a_stream_ends_within_a_message() {
         let check = |frames: &[&[u8]], expect: &[usize]| {
@@ -374,6 +404,7 @@ mod tests {
         check(&[b"\0\0\0\0\x03abc", b"\0\0\0\0\x02de"], &[0, 0]);
         check(&[b"\0\0", b"", b"\0\0\x03", b"a", b"bc"], &[2, 2, 8, 8, 0]);
         check(&[b"\0\0\0\0\x01a\0\0\0\0\x02b", b"c\0"], &[7, 1]);
+        check(&[b"\0\0\0\0\x03a\0", b"c\0\0\0\0\0"], &[8, 0]);
         check(&[b"\0\0\0\0\0\0\0\0\0\0"], &[0]);
         check(&[b"\x01\xff\xff\xff\xff"], &[PREFIX + 0xffff_ffff]);
     }

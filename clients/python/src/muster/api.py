@@ -383,7 +383,7 @@ class Operations(Connection):
         return self._send("POST", f"/api/v1/incidents/{_quote(id)}/acknowledge", json=body, read="json")
 
     def close_incident(self, id: str, body: types.WhyBody) -> types.Incident:
-        """Ends it; the same drift may open another."""
+        """Ends it; the same change is not told again, a larger one is."""
         return self._send("POST", f"/api/v1/incidents/{_quote(id)}/close", json=body, read="json")
 
     def list_leases(self, *, limit: int | None = None, cursor: str | None = None) -> types.ListLease:

@@ -66,7 +66,19 @@ export async function put<P extends Taking<"put">>(path: P, body: Body<P, "put">
 /** Pages for those who are not logged in. */
 const outside = ["/login", "/setup"];
 
+/** With the tag under which the server has it, to be sent as `if-match`. */
+export async function getTagged<P extends Taking<"get">>(path: P, given: Given<Operation<P, "get">>): Promise<{ answer: Answer<P, "get">; tag: string | null }> {
+  const response = await ask(path, "GET", given);
+  return { answer: (await response.json()) as Answer<P, "get">, tag: response.headers.get("etag") };
+}
+
 async function send<T>(path: string, method: string, given: Loose, body?: unknown): Promise<T> {
+  const response = await ask(path, method, given, body);
+  if (response.status === 204) return undefined as T;
+  return (await response.json()) as T;
+}
+
+async function ask(path: string, method: string, given: Loose, body?: unknown): Promise<Response> {
   const headers = { accept: "application/json", ...(body === undefined ? {} : { "content-type": "application/json" }), ...given.headers };
   let response: Response;
   try {
@@ -77,8 +89,7 @@ async function send<T>(path: string, method: string, given: Loose, body?: unknow
   }
   if (response.status === 401 && !outside.includes(location.pathname)) location.assign("/login");
   if (!response.ok) throw await problem(response);
-  if (response.status === 204) return undefined as T;
-  return (await response.json()) as T;
+  return response;
 }
 
 /** Reads problem+json; what is no problem document still becomes a sentence with the status in it. */

@@ -33,7 +33,9 @@ describe("what an event makes stale", () => {
 
   test("by kind and by subject", () => {
     check("rollout_held", "{}", "rollouts", true);
-    check("rollout_held", "{}", "bundles", false);
+    check("rollout_held", "{}", "bundles", true);
+    check("device.event.activated", "{}", "bundles", true);
+    check("incident.opened", "{}", "bundles", false);
     check("changed", '{"subject":"run-7zzz"}', "runs", true);
     check("changed", '{"subject":"inc-7zzz"}', "drift", true);
     check("device.online", "{}", "devices", true);

@@ -62,8 +62,9 @@ export function topicsOf(event: Pick<LiveEvent, "kind" | "data">): Topic[] {
   const words = `${event.kind} ${subjectOf(event.data)}`.toLowerCase();
   const touches: [RegExp, Topic[]][] = [
     [/\b(fleet\.(frozen|thawed)|site\.set)/, ["freezes", "sites", "rollouts", "devices"]],
-    [/\b(rollout|ro-|gate|stage)/, ["rollouts", "devices"]],
-    [/\b(device|presence|order|activat|revert|d-)/, ["devices", "rollouts"]],
+    [/\b(rollout|ro-|gate|stage)/, ["rollouts", "devices", "bundles"]],
+    // A bundle says on how many devices it runs.
+    [/\b(device|presence|order|activat|revert|d-)/, ["devices", "rollouts", "bundles"]],
     [/\b(incident|inc-|drift|window|pane)/, ["incidents", "drift"]],
     [/\b(run\b|run[-_.]|retrain|trigger|trg-|policy|builder)/, ["runs"]],
     [/\b(bundle|trust|release|catalogue|registry|blob)/, ["bundles"]],

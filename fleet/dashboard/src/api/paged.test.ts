@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { pageRows, pagesAround, withNext } from "./paged";
+import { pageRows, pagesAround, standing, withNext } from "./paged";
 
 test.each([
   [0, 10, 1, [0]],
@@ -21,4 +21,11 @@ test("where pages begin is learnt from the page before, and forgotten when a pag
   expect(withNext(two, [0, "a2"])).toEqual([undefined, "a2", "b"]);
   expect(withNext(two, [1, null])).toEqual([undefined, "a"]);
   expect(withNext(two, [7, "z"])).toBe(two);
+});
+
+test("a page that fails is told, with the age of the oldest that came", () => {
+  const [came, older, failed] = [{ error: null, dataUpdatedAt: 9 }, { error: null, dataUpdatedAt: 4 }, { error: new Error("away"), dataUpdatedAt: 0 }];
+  expect(standing([came, older])).toEqual({ error: null, dataUpdatedAt: 4 });
+  expect(standing([came, failed, older])).toEqual({ error: failed.error, dataUpdatedAt: 4 });
+  expect(standing([failed])).toEqual({ error: failed.error, dataUpdatedAt: 0 });
 });

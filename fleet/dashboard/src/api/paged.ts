@@ -17,6 +17,8 @@ export interface Paged<T> {
   /** To be told which rows are looked at. */
   see: (first: number, last: number) => void;
   error: Error | null;
+  /** When the oldest of what is looked at came. */
+  dataUpdatedAt: number;
   pending: boolean;
   refetch: () => unknown;
 }
@@ -57,10 +59,16 @@ export function usePaged<T>(key: readonly unknown[], ask: Ask<T>): Paged<T> {
     whole: last !== undefined && last.next == null,
     at: (row) => (shown ?? loaded.get(Math.floor(row / pageRows)))?.items[row % pageRows],
     see: (from, to) => setSeen((before) => (before.first === from && before.last === to ? before : { first: from, last: to })),
-    error: first.data === undefined ? first.error : null,
+    ...standing([first, ...others]),
     pending: first.data === undefined,
-    refetch: first.refetch,
+    refetch: () => Promise.all([first, ...others].map((page) => page.refetch())),
   };
+}
+
+/** What went wrong with one of the pages, and when the oldest of those that came did. */
+export function standing(pages: readonly { error: Error | null; dataUpdatedAt: number }[]): { error: Error | null; dataUpdatedAt: number } {
+  const came = pages.map(({ dataUpdatedAt }) => dataUpdatedAt).filter((at) => at > 0);
+  return { error: pages.find(({ error }) => error !== null)?.error ?? null, dataUpdatedAt: came.length === 0 ? 0 : Math.min(...came) };
 }
 
 /** The pages that hold the rows, with one more on either side. */

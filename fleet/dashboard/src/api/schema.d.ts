@@ -758,7 +758,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Ends it; the same drift may open another */
+        /** Ends it; the same change is not told again, a larger one is */
         post: operations["close_incident"];
         delete?: never;
         options?: never;

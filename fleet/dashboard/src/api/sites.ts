@@ -3,10 +3,10 @@ import { useQuery, type UseQueryResult } from "@tanstack/react-query";
 import { deviceSitesQuery, sitesQuery } from "./queries";
 import type { Site } from "./types";
 
-export function useSites(): Pick<UseQueryResult<Site[]>, "data" | "error" | "refetch"> {
-  const { data, error, refetch } = useQuery(sitesQuery);
+export function useSites(): Pick<UseQueryResult<Site[]>, "data" | "error" | "dataUpdatedAt" | "refetch"> {
+  const { data, error, dataUpdatedAt, refetch } = useQuery(sitesQuery);
   const { data: others = [] } = useQuery(deviceSitesQuery);
-  return { data: data === undefined ? undefined : withOthers(data, others), error, refetch };
+  return { data: data === undefined ? undefined : withOthers(data, others), error, dataUpdatedAt, refetch };
 }
 
 /** What a site without rules of its own allows: everything. */

@@ -4,12 +4,14 @@ import { useEffect, useRef } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { seriesColour, seriesDash } from "../palette";
-import { stamp, stampDay } from "../format";
+import { stamp, utc } from "../format";
 import { text } from "../strings";
+import { tick } from "./ticks";
 
 export interface Line {
   label: string;
-  values: (number | null)[];
+  /** Null breaks the line; undefined is a moment that only other lines have. */
+  values: (number | null | undefined)[];
 }
 
 interface SeriesProps {
@@ -29,9 +31,9 @@ interface SeriesProps {
   spread?: (line: number, index: number) => [number, number] | null;
   /** What happened, in the seconds of `x`. */
   events?: { at: number; label: string }[];
+  /** What times are written in; UTC without it. */
+  zone?: string;
 }
-
-const dayS = 86_400;
 
 export default function Series(props: SeriesProps) {
   const place = useRef<HTMLDivElement>(null);
@@ -41,10 +43,10 @@ export default function Series(props: SeriesProps) {
   useEffect(() => {
     latest.current = props;
   });
-  const { x, lines, height } = props;
-  const shape = `${scheme} ${height} ${lines.map((line) => line.label).join("|")}`;
+  const { x, lines, height, zone = utc } = props;
+  const shape = `${scheme} ${height} ${zone} ${lines.map((line) => line.label).join("|")}`;
 
-  // A new chart for new lines or colours; new figures only move the old one.
+  // A new chart for new lines, colours or another zone; new figures only move the old one.
   // oxlint-disable-next-line react/exhaustive-deps
   useEffect(() => {
     const node = place.current;
@@ -72,7 +74,7 @@ function dataOf({ x, lines }: SeriesProps): uPlot.AlignedData {
 }
 
 function optionsFor(latest: React.RefObject<SeriesProps>, node: HTMLElement): uPlot.Options {
-  const { lines, height, sync, fromZero, band } = latest.current;
+  const { lines, height, sync, fromZero, band, zone = utc } = latest.current;
   const style = getComputedStyle(node);
   const value = (name: string): string => style.getPropertyValue(name.replace(/^var\((.*)\)$/, "$1")).trim();
   const axis = {
@@ -84,7 +86,7 @@ function optionsFor(latest: React.RefObject<SeriesProps>, node: HTMLElement): uP
   return {
     width: Math.max(node.clientWidth, 120),
     height,
-    tzDate: (s) => uPlot.tzDate(new Date(s * 1_000), "Etc/UTC"),
+    tzDate: (s) => uPlot.tzDate(new Date(s * 1_000), zone),
     cursor: { ...(sync === undefined ? {} : { sync: { key: sync } }), drag: { x: false, y: false } },
     legend: { show: lines.length > 1, live: lines.length <= 3 },
     scales: {
@@ -94,11 +96,11 @@ function optionsFor(latest: React.RefObject<SeriesProps>, node: HTMLElement): uP
       },
     },
     axes: [
-      { ...axis, size: 30, values: (_, ticks) => ticks.map((s) => tick(s, ticks)).map((said, i, all) => (said === all[i - 1] ? "" : said)) },
+      { ...axis, size: 30, values: (_, ticks) => ticks.map((s) => tick(s, ticks, zone)).map((said, i, all) => (said === all[i - 1] ? "" : said)) },
       { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => latest.current.print(v)) },
     ],
     series: [
-      { label: text.when, value: (_, s) => (s == null ? "" : stamp(s * 1_000)) },
+      { label: text.when, value: (_, s) => (s == null ? "" : stamp(s * 1_000, zone)) },
       ...lines.map((line, index): uPlot.Series => {
         const stroke = value(seriesColour(index));
         return {
@@ -107,8 +109,9 @@ function optionsFor(latest: React.RefObject<SeriesProps>, node: HTMLElement): uP
           width: 1.6,
           dash: seriesDash(index),
           spanGaps: false,
-          points: { show: false },
-          value: (_, v) => latest.current.print(v),
+          // A line of one point would not be seen.
+          points: { show: () => latest.current.lines[index]?.values.filter((y) => y != null).length === 1, size: 5 },
+          value: (_, v: number | null | undefined) => latest.current.print(v ?? null),
         };
       }),
     ],
@@ -137,14 +140,6 @@ function range(low: number | null, high: number | null, fromZero: boolean, band:
   const top = Math.max(high ?? 1, least, fromZero ? Number.MIN_VALUE : bottom);
   const room = (top - bottom) * 0.1 || 1;
   return [fromZero ? 0 : bottom - room, top + room];
-}
-
-function tick(s: number, ticks: number[]): string {
-  const wide = (ticks.at(-1) ?? 0) - (ticks[0] ?? 0) >= 2 * dayS;
-  if (wide) return stampDay(s * 1_000);
-  const step = (ticks[1] ?? 0) - (ticks[0] ?? 0);
-  const clock = new Date(s * 1_000).toISOString();
-  return step < 60 ? clock.slice(11, 19) : clock.slice(11, 16);
 }
 
 function drawBand(u: uPlot, band: number | undefined, colour: string): void {
@@ -205,7 +200,7 @@ function drawMarks(u: uPlot, { x, lines, marked }: SeriesProps, colour: (line: n
   u.ctx.save();
   lines.forEach((line, l) => {
     line.values.forEach((y, i) => {
-      if (y === null || !marked(l, i)) return;
+      if (y == null || !marked(l, i)) return;
       const [px, py] = [u.valToPos(x[i] ?? 0, "x", true), u.valToPos(y, "y", true)];
       u.ctx.fillStyle = colour(l);
       u.ctx.strokeStyle = ground;

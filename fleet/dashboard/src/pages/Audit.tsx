@@ -6,7 +6,7 @@ import { auditQuery, logQuery } from "../api/queries";
 import type { LogEntry } from "../api/types";
 import { short, stamp, stampClock, words, worldDiffers } from "../format";
 import { Act } from "../parts/Act";
-import { Answer } from "../parts/Answer";
+import { Answer, Problem } from "../parts/Answer";
 import { csv } from "../parts/csv";
 import { Empty } from "../parts/Empty";
 import { Subject } from "../parts/Log";
@@ -17,11 +17,11 @@ import { VirtualTable, type VirtualColumn } from "../parts/VirtualTable";
 import type { AuditSearch } from "../search";
 import { useZone } from "../shell/zone";
 import { text } from "../strings";
+import { wantsMore } from "./ahead";
 
 const say = text.audit;
 /** Twenty pages of the server's largest: about a day of a busy fleet of 10,000. */
 const entriesMax = 10_000;
-const rowsAhead = 40;
 
 export function Audit() {
   const { zone: _, ...search } = useSearch({ from: "/audit" });
@@ -33,9 +33,9 @@ export function Audit() {
   const shown = loaded.filter((entry) => matches(entry, search));
   const bounded = loaded.length >= entriesMax;
   const more = asked.hasNextPage && !bounded;
-  const { fetchNextPage, isFetchingNextPage } = asked;
+  const { fetchNextPage, isFetchingNextPage, isFetchNextPageError } = asked;
   const see = (_first: number, last: number): void => {
-    if (more && !isFetchingNextPage && last >= shown.length - rowsAhead) void fetchNextPage();
+    if (wantsMore({ more, isFetchingNextPage, isFetchNextPageError }, last, shown.length)) void fetchNextPage();
   };
   const set = (change: AuditSearch): void => void navigate({ to: "/audit", search: { ...search, ...change }, replace: true });
   const newer = search.subject === undefined && newest !== undefined && loaded[0] !== undefined && newest > loaded[0].id;
@@ -58,7 +58,8 @@ export function Audit() {
           {asked.data !== undefined && (isFetchingNextPage ? say.searching : say.shown(shown.length, loaded.length, !asked.hasNextPage))}
         </span>
       </div>
-      <Answer of={asked} rows={8}>
+      {isFetchNextPageError && <Problem error={asked.error} title={say.noFurther} retry={() => void fetchNextPage()} />}
+      <Answer of={{ data: asked.data, error: isFetchNextPageError ? null : asked.error, dataUpdatedAt: asked.dataUpdatedAt, refetch: asked.refetch }} rows={8}>
         {() => {
           if (loaded.length === 0) return search.subject === undefined ? <Empty title={say.empty} why={say.emptyWhy} /> : <p className="soft">{say.none}</p>;
           return (

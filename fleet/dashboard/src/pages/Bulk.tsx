@@ -1,5 +1,6 @@
 // Acts on everything that the list's filter matches: the server resolves it, and says beforehand whom it would touch.
-import { Button, Modal, TextInput } from "@mantine/core";
+import { Button, TextInput } from "@mantine/core";
+import { useDebouncedValue } from "@mantine/hooks";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
@@ -8,11 +9,12 @@ import type { Paged } from "../api/paged";
 import { cohortsQuery, tagRehearsalQuery } from "../api/queries";
 import type { Device } from "../api/types";
 import { Act } from "../parts/Act";
-import { Typed } from "../parts/Typed";
+import { Dialog } from "../parts/Dialog";
+import { typingMs } from "../parts/Typed";
 import type { DevicesSearch } from "../search";
 import { text } from "../strings";
 import { namedMax, selectorOf, type Selected } from "./selector";
-import { tagsOf } from "./tags";
+import { settledTags } from "./tags";
 
 const say = text.bulk;
 
@@ -54,7 +56,8 @@ function Tagging({ selected, onClose }: { selected: Selected; onClose: () => voi
   const [failure, setFailure] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
   const cache = useQueryClient();
-  const tags = tagsOf(line);
+  const [asked] = useDebouncedValue(line, typingMs);
+  const tags = settledTags(line, asked);
   const body = typeof tags === "string" ? null : { filter: selected.filter, ...tags };
   const rehearsal = useQuery({ ...tagRehearsalQuery(body ?? { filter: "" }), enabled: body !== null });
   const changed = body === null ? undefined : rehearsal.data;
@@ -71,7 +74,7 @@ function Tagging({ selected, onClose }: { selected: Selected; onClose: () => voi
     }
   };
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{say.tag}</span>}>
+    <Dialog onClose={onClose} title={say.tag}>
       <form
         className="dialog"
         onSubmit={(event) => {
@@ -80,15 +83,14 @@ function Tagging({ selected, onClose }: { selected: Selected; onClose: () => voi
         }}
       >
         <Whom selected={selected} />
-        <Typed
-          size="sm"
+        <TextInput
           label={say.tags}
           description={say.tagsHint}
           placeholder="ward=icu, -legacy"
           value={line}
           maxLength={512}
-          change={(next) => setLine(next ?? "")}
-          error={line !== "" && typeof tags === "string" ? tags : rehearsal.error?.message}
+          onChange={(event) => setLine(event.currentTarget.value)}
+          error={line.trim() !== "" && line === asked && typeof tags === "string" ? tags : rehearsal.error?.message}
           data-autofocus
         />
         <p role="status" aria-live="polite">
@@ -105,7 +107,7 @@ function Tagging({ selected, onClose }: { selected: Selected; onClose: () => voi
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }
 
@@ -126,7 +128,7 @@ function Saving({ selected, onClose }: { selected: Selected; onClose: () => void
     }
   };
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{say.cohort}</span>}>
+    <Dialog onClose={onClose} title={say.cohort}>
       <form
         className="dialog"
         onSubmit={(event) => {
@@ -155,6 +157,6 @@ function Saving({ selected, onClose }: { selected: Selected; onClose: () => void
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }

@@ -1,5 +1,5 @@
 // What a box is sorted by, and what was compared beside what it runs.
-import { Button, Modal, TextInput } from "@mantine/core";
+import { Button, TextInput } from "@mantine/core";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
@@ -8,6 +8,7 @@ import { deviceTagsQuery } from "../api/queries";
 import type { DeviceDetail, DeviceTags, ShadowDay } from "../api/types";
 import { count, percent, short, stampDay } from "../format";
 import { Act } from "../parts/Act";
+import { Dialog } from "../parts/Dialog";
 import { Note, Panel } from "../parts/Panel";
 import { Table } from "../parts/Table";
 import { text } from "../strings";
@@ -55,7 +56,7 @@ function Editing({ known, onClose }: { known: DeviceTags; onClose: () => void })
     }
   };
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{text.settings.editOf(say.tags)}</span>}>
+    <Dialog onClose={onClose} title={text.settings.editOf(say.tags)}>
       <form
         className="dialog"
         onSubmit={(event) => {
@@ -73,7 +74,7 @@ function Editing({ known, onClose }: { known: DeviceTags; onClose: () => void })
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }
 

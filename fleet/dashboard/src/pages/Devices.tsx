@@ -43,7 +43,7 @@ export function Devices() {
           {!rows.pending && say.shown(rows.count, rows.whole ? rows.count : counted.data)}
         </span>
       </Filter>
-      <Answer of={{ data: rows.pending ? undefined : rows, error: rows.error, refetch: rows.refetch }}>
+      <Answer of={{ ...rows, data: rows.pending ? undefined : rows }}>
         {({ count, whole, at, see }) => {
           if (count > 0) {
             return (

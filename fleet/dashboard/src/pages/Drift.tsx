@@ -10,6 +10,7 @@ import { versionMarks, type VersionMark } from "../charts/versions";
 import { Answer } from "../parts/Answer";
 import { Empty } from "../parts/Empty";
 import { Note, PageHead, Panel } from "../parts/Panel";
+import { Typed } from "../parts/Typed";
 import { spans, type DriftSearch, type Span } from "../search";
 import { text } from "../strings";
 import { Incidents } from "./Incidents";
@@ -58,24 +59,36 @@ interface StreamsProps {
   set: (change: DriftSearch) => void;
 }
 
+/** A device that was chosen is asked for by itself: the answer for all may have left it out. */
 function Streams({ model, models, search, set }: StreamsProps) {
-  const asked = useQuery(driftQuery(model));
+  const { device } = search;
+  // Beside one device, the others are only what else can be chosen.
+  const all = useQuery({ ...driftQuery(model), ...(device === undefined ? {} : { refetchInterval: false as const }) });
+  const asked = useQuery({ ...driftQuery(model, device), placeholderData: device === undefined ? undefined : of(device, all.data) });
   const rollouts = useQuery(rolloutsQuery).data ?? [];
+  const marks = versionMarks(all.data ?? nothing, model, rollouts);
   return (
-    <Answer of={asked} rows={8}>
-      {(drift) => (
-        <>
-          <Filter model={model} models={models} drift={drift} search={search} set={set} />
-          {drift.windows.length === 0 ? (
-            <Empty title={say.empty} why={say.emptyWhy} />
-          ) : (
-            <Pictures model={model} drift={drift} marks={versionMarks(drift, model, rollouts)} search={search} set={set} />
-          )}
-          <Performance model={model} marks={versionMarks(drift, model, rollouts)} />
-        </>
-      )}
-    </Answer>
+    <>
+      <Filter model={model} models={models} all={all.data} search={search} set={set} />
+      <Answer of={asked} rows={8}>
+        {(drift) => (
+          <>
+            {drift.windows.length > 0 && <Pictures model={model} drift={drift} marks={marks} search={search} set={set} />}
+            {drift.windows.length === 0 && (device === undefined ? <Empty title={say.empty} why={say.emptyWhy} /> : <Note>{say.noneForDevice}</Note>)}
+            <Performance model={model} marks={marks} />
+          </>
+        )}
+      </Answer>
+    </>
   );
+}
+
+const nothing: Drift = { streams: [], windows: [], devices_left_out: 0 };
+
+/** What is known of one device already, while it is asked for. */
+function of(device: string, all: Drift | undefined): Drift | undefined {
+  const windows = all?.windows.filter((window) => window.device === device) ?? [];
+  return all === undefined || windows.length === 0 ? undefined : { ...all, windows };
 }
 
 interface PicturesProps {
@@ -87,13 +100,11 @@ interface PicturesProps {
 }
 
 function Pictures({ model, drift, marks: all, search, set }: PicturesProps) {
-  const chosen = search.device === undefined ? drift : { ...drift, windows: drift.windows.filter((w) => w.device === search.device) };
-  const columns = columnsOf(chosen, Number(search.span ?? defaultSpan));
+  const columns = columnsOf(drift, Number(search.span ?? defaultSpan));
   const stream = search.stream !== undefined && drift.streams.includes(search.stream) ? search.stream : worstStream(columns, drift.streams);
   const first = columns[0]?.from;
   const marks = all.filter((mark) => first !== undefined && Date.parse(mark.from) >= Date.parse(first));
-  const shown = { ...chosen, windows: chosen.windows.filter((w) => first !== undefined && Date.parse(w.from) >= Date.parse(first)) };
-  if (columns.length === 0) return <Note>{say.noneForDevice}</Note>;
+  const shown = { ...drift, windows: drift.windows.filter((w) => first !== undefined && Date.parse(w.from) >= Date.parse(first)) };
   return (
     <>
       <Panel title={say.heat} aside={say.heatHint}>
@@ -110,8 +121,9 @@ function Pictures({ model, drift, marks: all, search, set }: PicturesProps) {
   );
 }
 
-function Filter({ model, models, drift, search, set }: StreamsProps & { drift: Drift }) {
-  const devices = new Map(drift.windows.map((window) => [window.device, window.site]));
+function Filter({ model, models, all = nothing, search, set }: StreamsProps & { all: Drift | undefined }) {
+  const sites = new Map(all.windows.map((window) => [window.device, window.site]));
+  const devices = new Set([...sites.keys(), ...(search.device === undefined ? [] : [search.device])]);
   return (
     <div className="filters" style={{ marginBottom: 0 }}>
       <NativeSelect size="xs" label={say.model} value={model} data={[...new Set([model, ...models])]} onChange={(event) => set({ model: event.currentTarget.value, stream: undefined, device: undefined, at: undefined })} />
@@ -119,15 +131,19 @@ function Filter({ model, models, drift, search, set }: StreamsProps & { drift: D
         size="xs"
         label={say.device}
         value={search.device ?? ""}
-        data={[{ value: "", label: say.allDevices }, ...[...devices].map(([value, site]) => ({ value, label: `${site} · ${value.slice(0, 8)}` }))]}
+        data={[{ value: "", label: say.allDevices }, ...[...devices].map((value) => ({ value, label: [sites.get(value) ?? [], value.slice(0, 8)].flat().join(" · ") }))]}
         onChange={(event) => set({ device: event.currentTarget.value || undefined, at: undefined })}
       />
+      {all.devices_left_out > 0 && (
+        <Typed label={say.otherDevice} placeholder={say.otherDeviceHint} value={search.device !== undefined && !sites.has(search.device) ? search.device : undefined} change={(device) => set({ device, at: undefined })} />
+      )}
       <div>
         <div className="small strong" id="span" style={{ marginBottom: 3 }}>
           {say.windows}
         </div>
         <SegmentedControl size="xs" aria-labelledby="span" data={[...spans]} value={search.span ?? defaultSpan} onChange={(span) => set({ span: span as Span })} />
       </div>
+      {all.devices_left_out > 0 && <span className="soft small">{say.leftOut(all.devices_left_out)}</span>}
     </div>
   );
 }

@@ -3,12 +3,14 @@ import { lazy, Suspense } from "react";
 import type { TelemetryPoint } from "../api/types";
 import { bytes, count, milliseconds, moment, percent, stampClock } from "../format";
 import { Figures } from "../parts/Table";
+import { useZone } from "../shell/zone";
 import { text } from "../strings";
 
 const Series = lazy(() => import("../charts/Series"));
 const say = text.device;
 
 export function HealthCharts({ telemetry }: { telemetry: TelemetryPoint[] }) {
+  const zone = useZone();
   const points = telemetry.toSorted((a, b) => (moment(a.at) ?? 0) - (moment(b.at) ?? 0));
   const x = points.map((point) => (moment(point.at) ?? 0) / 1_000);
   const charts = [
@@ -28,7 +30,7 @@ export function HealthCharts({ telemetry }: { telemetry: TelemetryPoint[] }) {
           <figure key={chart.title} style={{ margin: 0 }}>
             <figcaption className="chart-title">{chart.title}</figcaption>
             <Suspense fallback={<div style={{ height: 150 }} />}>
-              <Series x={x} lines={chart.lines} print={chart.print} height={150} label={chart.title} sync="health" fromZero />
+              <Series x={x} lines={chart.lines} print={chart.print} height={150} label={chart.title} sync="health" fromZero zone={zone} />
             </Suspense>
           </figure>
         ))}
@@ -39,7 +41,7 @@ export function HealthCharts({ telemetry }: { telemetry: TelemetryPoint[] }) {
         rows={points.toReversed()}
         rowKey={(point, i) => `${point.at} ${i}`}
         columns={[
-          { head: text.rollout.real, cell: (point) => stampClock(point.at) },
+          { head: text.rollout.real, cell: (point) => stampClock(point.at, zone) },
           { head: say.cpu, right: true, cell: (point) => percent(point.cpu_percent) },
           { head: say.rss, right: true, cell: (point) => bytes(point.agent_rss_bytes) },
           { head: text.deviceLines.requests, right: true, cell: (point) => count(point.requests) },

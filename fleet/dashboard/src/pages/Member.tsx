@@ -1,5 +1,5 @@
 // Who is a member of the fleet, and what a person may decide about it: each act says its effect in numbers first.
-import { Button, Modal } from "@mantine/core";
+import { Button } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { post } from "../api/client";
@@ -7,6 +7,7 @@ import type { DeviceDetail, Need, DeviceStanding } from "../api/types";
 import { none } from "../format";
 import type { Tone } from "../palette";
 import { Act } from "../parts/Act";
+import { Dialog } from "../parts/Dialog";
 import { Note, Panel } from "../parts/Panel";
 import { ReasonDialog } from "../parts/ReasonDialog";
 import { State } from "../parts/State";
@@ -62,7 +63,7 @@ function Accept({ need, onClose }: { need: Need; onClose: () => void }) {
     }
   };
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{say.acceptTitle(need.title)}</span>}>
+    <Dialog onClose={onClose} title={say.acceptTitle(need.title)}>
       <div className="dialog">
         <p>{say.acceptEffect}</p>
         <p className="mono strong">{need.fingerprint ?? none}</p>
@@ -76,7 +77,7 @@ function Accept({ need, onClose }: { need: Need; onClose: () => void }) {
           </Button>
         </div>
       </div>
-    </Modal>
+    </Dialog>
   );
 }
 

@@ -5,14 +5,14 @@ import { lazy, Suspense } from "react";
 import { performanceQuery } from "../api/queries";
 import type { BundlePerformance } from "../api/types";
 import type { VersionMark } from "../charts/versions";
-import { count, duration, figure, moment, percent, signed, stampDay } from "../format";
+import { count, duration, figure, percent, signed, stampDay } from "../format";
 import { Answer } from "../parts/Answer";
 import { Note, Panel } from "../parts/Panel";
 import { State } from "../parts/State";
 import { Figures } from "../parts/Table";
 import { Stamp } from "../parts/Time";
 import { text } from "../strings";
-import { daysOf, eventsOf, type Day } from "./performance";
+import { daysOf, eventsOf, linesOf, type Day } from "./performance";
 
 const Series = lazy(() => import("../charts/Series"));
 const say = text.performance;
@@ -60,28 +60,23 @@ function Matured({ model, bundle }: { model: string; bundle: BundlePerformance }
 }
 
 function Picture({ days, marks }: { days: Day[]; marks: VersionMark[] }) {
-  const lines = [
-    { label: say.measured, values: days.map((day) => day.measured?.loss ?? null) },
-    { label: say.estimated, values: days.map((day) => day.estimated?.loss.value ?? null) },
-    { label: say.holdout, values: days.map((day) => day.measured?.holdout_loss ?? null) },
-  ];
-  const drawn = lines.filter((line) => line.values.some((value) => value !== null));
+  const { x, lines } = linesOf(days);
   return (
     <div>
-      {drawn.length > 0 && (
+      {lines.length > 0 && (
         <>
           <Suspense fallback={<div style={{ height: 200 }} />}>
             <Series
-              x={days.map((day) => (moment(day.from) ?? 0) / 1_000)}
-              lines={drawn}
+              x={x}
+              lines={lines}
               print={(value) => figure(value)}
               height={200}
               label={say.title}
               fromZero
               events={eventsOf(marks, days)}
-              marked={(line, i) => drawn[line]?.label === say.measured && days[i]?.measured?.state === "drift"}
+              marked={(line, i) => lines[line]?.figure === "measured" && lines[line].days[i]?.measured?.state === "drift"}
               spread={(line, i) => {
-                const loss = drawn[line]?.label === say.estimated ? days[i]?.estimated?.loss : undefined;
+                const loss = lines[line]?.figure === "estimated" ? lines[line].days[i]?.estimated?.loss : undefined;
                 return loss === undefined ? null : [loss.low, loss.high];
               }}
             />

@@ -93,12 +93,12 @@ function Why({ rollout: { phase } }: { rollout: Rollout }) {
 }
 
 function Actions({ rollout }: { rollout: Rollout }) {
-  const [asking, setAsking] = useState<RolloutAction | null>(null);
+  // As it stood at the click: what is read in the dialog is what is sent, however far the rollout moves meanwhile.
+  const [asking, setAsking] = useState<{ action: RolloutAction; seen: Rollout } | null>(null);
   const cache = useQueryClient();
-  const { done, left } = moved(rollout);
-  const act = async (action: RolloutAction, reason: string): Promise<void> => {
-    const now = await actOn(rollout, action, reason);
-    if (now !== undefined) cache.setQueryData(rolloutQuery(rollout.id).queryKey, now);
+  const act = async (action: RolloutAction, seen: Rollout, reason: string): Promise<void> => {
+    const now = await actOn(seen, action, reason);
+    if (now !== undefined) cache.setQueryData(rolloutQuery(seen.id).queryKey, now);
     await cache.invalidateQueries({ queryKey: ["rollouts"] });
   };
   return (
@@ -109,20 +109,32 @@ function Actions({ rollout }: { rollout: Rollout }) {
           label={text.actions[action]}
           whyNot={whyNot(action, rollout)}
           danger={action === "abort" || action === "rollback"}
-          onClick={() => setAsking(action)}
+          onClick={() => setAsking({ action, seen: rollout })}
         />
       ))}
-      {asking !== null && (
-        <ReasonDialog
-          title={`${text.actions[asking]}: ${rollout.model} ${versionOf(rollout.bundle)}`}
-          effect={text.actions.effects[asking](done, left)}
-          confirm={text.actions[asking]}
-          danger={asking === "abort" || asking === "rollback"}
-          act={(reason) => act(asking, reason)}
-          onClose={() => setAsking(null)}
-        />
-      )}
+      {asking !== null && <Asking {...asking} act={act} onClose={() => setAsking(null)} />}
     </>
+  );
+}
+
+interface AskingProps {
+  action: RolloutAction;
+  seen: Rollout;
+  act: (action: RolloutAction, seen: Rollout, reason: string) => Promise<void>;
+  onClose: () => void;
+}
+
+function Asking({ action, seen, act, onClose }: AskingProps) {
+  const { done, left } = moved(seen);
+  return (
+    <ReasonDialog
+      title={text.actions.title(text.actions[action], `${seen.model} ${versionOf(seen.bundle)}`, seen.phase.stage)}
+      effect={text.actions.effects[action](done, left)}
+      confirm={text.actions[action]}
+      danger={action === "abort" || action === "rollback"}
+      act={(reason) => act(action, seen, reason)}
+      onClose={onClose}
+    />
   );
 }
 

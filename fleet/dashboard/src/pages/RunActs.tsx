@@ -1,5 +1,5 @@
 // What a person may do about retraining: ask for one, and end one.
-import { Button, Modal, NativeSelect, Textarea } from "@mantine/core";
+import { Button, NativeSelect, Textarea } from "@mantine/core";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
@@ -8,6 +8,7 @@ import { bundlesQuery, runQuery } from "../api/queries";
 import type { Run } from "../api/types";
 import { words } from "../format";
 import { Act } from "../parts/Act";
+import { Dialog } from "../parts/Dialog";
 import { ReasonDialog, reasonMax, reasonMin } from "../parts/ReasonDialog";
 import { text } from "../strings";
 
@@ -42,7 +43,7 @@ function Starting({ models, onClose }: { models: string[]; onClose: () => void }
     }
   };
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{say.start}</span>}>
+    <Dialog onClose={onClose} title={say.start}>
       <form
         className="dialog"
         onSubmit={(event) => {
@@ -71,7 +72,7 @@ function Starting({ models, onClose }: { models: string[]; onClose: () => void }
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }
 

@@ -1,35 +1,25 @@
 // One stream's shift over the windows, a line for each device, with the band in which nothing can alarm.
 import { lazy, Suspense } from "react";
 import type { Drift } from "../api/types";
-import { bandSd, betweenOf, effectOf } from "../charts/heat";
+import { bandSd } from "../charts/heat";
 import type { VersionMark } from "../charts/versions";
 import { count, figure, moment, signed, stamp } from "../format";
 import { Panel } from "../parts/Panel";
 import { State } from "../parts/State";
 import { Figures } from "../parts/Table";
 import { text } from "../strings";
+import { devicesOf, pointsOf, type Point } from "./effects";
 import { eventsOf } from "./performance";
 
 const Series = lazy(() => import("../charts/Series"));
 const say = text.drift;
 const linesMax = 14;
 
-interface Point {
-  device: string;
-  site: string;
-  from: string;
-  to: string;
-  n: number;
-  state: string;
-  effect: number | null;
-  b: number | null | undefined;
-  between: [number, number] | null;
-}
-
 export function StreamEffect({ drift, stream, marks }: { drift: Drift; stream: string; marks: VersionMark[] }) {
   const points = pointsOf(drift, stream);
   const times = [...new Set(points.map((point) => point.from))].toSorted((a, b) => (moment(a) ?? 0) - (moment(b) ?? 0));
-  const devices = [...new Map(points.map((point) => [point.device, point.site]))].slice(0, linesMax);
+  const all = devicesOf(points);
+  const devices = all.slice(0, linesMax);
   const at = new Map(points.map((point) => [`${point.device} ${point.from}`, point]));
   const found = (device: string, time: string): Point | undefined => at.get(`${device} ${time}`);
   return (
@@ -38,26 +28,27 @@ export function StreamEffect({ drift, stream, marks }: { drift: Drift; stream: s
         <Suspense fallback={<div style={{ height: 230 }} />}>
           <Series
             x={times.map((time) => (moment(time) ?? 0) / 1_000)}
-            lines={devices.map(([device, site]) => ({ label: site, values: times.map((time) => found(device, time)?.effect ?? null) }))}
+            lines={devices.map(({ device, site }) => ({ label: site, values: times.map((time) => found(device, time)?.effect ?? null) }))}
             print={(value) => signed(value)}
             height={230}
             label={say.chart(stream)}
             band={bandSd}
             events={eventsOf(marks, points)}
             spread={(line, index) => {
-              const [device, time] = [devices[line]?.[0], times[index]];
+              const [device, time] = [devices[line]?.device, times[index]];
               const point = device === undefined || time === undefined ? undefined : found(device, time);
               // Of many lines only the alarms': more bars than that hide each other.
               return point === undefined || (devices.length > 1 && point.state !== "drift") ? null : point.between;
             }}
             marked={(line, index) => {
-              const [device, time] = [devices[line]?.[0], times[index]];
+              const [device, time] = [devices[line]?.device, times[index]];
               return device !== undefined && time !== undefined && found(device, time)?.state === "drift";
             }}
           />
         </Suspense>
         <p className="soft small" style={{ marginTop: 4 }}>
           {say.band} {say.bars(devices.length)}
+          {all.length > devices.length && ` ${say.notDrawn(all.length - devices.length)}`}
         </p>
         <Figures<Point>
           summary={text.showTable}
@@ -77,15 +68,4 @@ export function StreamEffect({ drift, stream, marks }: { drift: Drift; stream: s
       </div>
     </Panel>
   );
-}
-
-function pointsOf(drift: Drift, name: string): Point[] {
-  return drift.windows
-    .flatMap((window) => {
-      const stream = window.streams.find((one) => one.name === name);
-      if (stream === undefined) return [];
-      const { device, site, from, to, n } = window;
-      return [{ device, site, from, to, n, state: stream.state, effect: effectOf(stream), b: stream.b, between: betweenOf(stream) }];
-    })
-    .toSorted((a, b) => (moment(a.from) ?? 0) - (moment(b.from) ?? 0));
 }

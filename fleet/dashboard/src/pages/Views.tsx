@@ -1,10 +1,11 @@
 // Named filters of the device list: choose one, keep the one that is shown, forget one.
-import { Button, Modal, NativeSelect, TextInput } from "@mantine/core";
+import { Button, NativeSelect, TextInput } from "@mantine/core";
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import type { DevicesSearch } from "../search";
 import { text } from "../strings";
 import { loadViews, sameView, storeViews, withView, type SavedView } from "./views";
+import { Dialog } from "../parts/Dialog";
 
 const say = text.views;
 
@@ -50,7 +51,7 @@ export function Views({ search }: { search: DevicesSearch }) {
 function Naming({ save, onClose }: { save: (name: string) => void; onClose: () => void }) {
   const [name, setName] = useState("");
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{say.save}</span>}>
+    <Dialog onClose={onClose} title={say.save}>
       <form
         className="dialog"
         onSubmit={(event) => {
@@ -67,6 +68,6 @@ function Naming({ save, onClose }: { save: (name: string) => void; onClose: () =
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }

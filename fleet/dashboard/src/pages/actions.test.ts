@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { RolloutAction, Stage } from "../api/types";
 import { actions, moved, whyNot } from "./actions";
+import { text } from "../strings";
 import { metricsOf } from "./metrics";
 
 const stage = (target_devices: number, handed: number, activated: number): Stage => ({ name: "s", target_devices, handed, permitted: activated, activated, baked: 0, failed: 0, returned: 0, pending: 0, state: "baking" });
@@ -11,7 +12,7 @@ describe("acts", () => {
     ["proposed", ["approve", "abort"]],
     ["scheduled", ["abort"]],
     ["aborting", ["rollback"]],
-    ["superseded", []],
+    ["superseded", ["rollback"]],
     ["running", ["pause", "promote", "abort", "rollback"]],
     ["paused", ["resume", "promote", "abort", "rollback"]],
     ["held", ["resume", "promote", "abort", "rollback"]],
@@ -32,6 +33,15 @@ describe("acts", () => {
     const failed = { ...stage(2, 2, 1), failed: 1 };
     expect(whyNot("retry", rollout("held", [failed]))).toBeNull();
     expect(whyNot("retry", rollout("held"))).toBe("No install has failed");
+    expect(whyNot("retry", rollout("completed", [failed]))).toBeNull();
+    expect(whyNot("retry", rollout("superseded", [failed]))).toContain("ended");
+    const held = { is: "held", since: "", reason: { code: "quorum_lost", sentence: "" } };
+    expect(whyNot("retry", { phase: held, stages: [stage(2, 2, 1)] })).toBeNull();
+  });
+
+  test("the dialog names the stage that is acted on, where there is one", () => {
+    expect(text.actions.title("Promote", "beds 2", "canary")).toBe("Promote: beds 2, stage 'canary'");
+    expect(text.actions.title("Abort", "beds 2", null)).toBe("Abort: beds 2");
   });
 
   test("a failing gate is not promoted over", () => {

@@ -17,14 +17,17 @@ export function moved(rollout: Pick<Rollout, "stages">): { done: number; left: n
 /** Null where the act is possible. */
 export function whyNot(action: RolloutAction, { phase, stages }: Pick<Rollout, "phase" | "stages">): string | null {
   if (action === "approve") return phase.is === "proposed" ? null : why.notProposed;
-  if (action === "retry" && !stages.some((stage) => stage.failed > 0)) return why.noneFailed;
+  // That too few could run it was why it stood; asked anew, they may.
+  const tooFew = phase.is === "held" && phase.reason?.code === "quorum_lost";
+  if (action === "retry" && !tooFew && !stages.some((stage) => stage.failed > 0)) return why.noneFailed;
   switch (phase.is) {
     case "completed":
+      if (action === "retry") return null;
+      return action === "rollback" ? nothingMoved(stages) : why.ended(words(phase.is));
     case "aborted":
+    case "superseded":
       return action === "rollback" ? nothingMoved(stages) : why.ended(words(phase.is));
     case "rolled_back":
-      return why.ended(words(phase.is));
-    case "superseded":
       return why.ended(words(phase.is));
     case "aborting":
       return action === "rollback" ? nothingMoved(stages) : why.aborting;

@@ -14,8 +14,8 @@ export interface Selected {
 
 /** What only the list can be asked for is named box by box, as long as all are known and not too many; or else why not. */
 export function selectorOf(search: DevicesSearch, devices: readonly (Device | undefined)[], whole: boolean): Selected | string {
-  const { q, presence, phase, model } = search;
-  if ([q, presence, phase, model].every((part) => part === undefined)) {
+  const { q, presence, phase, model, bundle } = search;
+  if ([q, presence, phase, model, bundle].every((part) => part === undefined)) {
     return { filter: search.site === undefined ? "" : `site=${search.site}`, follows: true };
   }
   const ids = devices.flatMap((device) => device?.id ?? []);

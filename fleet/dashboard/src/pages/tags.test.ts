@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { tagsOf } from "./tags";
+import { settledTags, tagsOf } from "./tags";
 
 test.each([
   ["ward=icu", { set: { ward: "icu" }, remove: [] }],
@@ -11,4 +11,9 @@ test.each([
 
 test.each(["", " , ", "ward", "-", "=x", "-a=b"])("%j is none, and says so", (line) => {
   expect(typeof tagsOf(line)).toBe("string");
+});
+
+test("what is still typed is not sent as what stood there before", () => {
+  expect(typeof settledTags("ward=icu", "ward=ic")).toBe("string");
+  expect(settledTags("ward=icu", "ward=icu")).toEqual(tagsOf("ward=icu"));
 });

@@ -6,6 +6,11 @@ export interface TagChange {
   remove: string[];
 }
 
+/** Of what stands in the field, once it is the line that the server is asked about: Enter never sends an earlier one. */
+export function settledTags(typed: string, asked: string): TagChange | string {
+  return typed === asked ? tagsOf(asked) : text.bulk.typeTags;
+}
+
 /** Or what is wrong with it. */
 export function tagsOf(line: string): TagChange | string {
   const change: TagChange = { set: {}, remove: [] };

@@ -31,5 +31,10 @@ export function Act({ label, describe, whyNot, danger = false, main = false, onC
       {label}
     </Button>
   );
-  return whyNot === null ? button : <Tooltip label={whyNot}>{button}</Tooltip>;
+  // Always within it, so that the button stays the same one, with its focus, when its reason comes or goes.
+  return (
+    <Tooltip label={whyNot ?? ""} disabled={whyNot === null}>
+      {button}
+    </Tooltip>
+  );
 }

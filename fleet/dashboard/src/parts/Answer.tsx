@@ -1,11 +1,14 @@
-// What stands where an answer of the server will stand: still loading, failed, or there.
+// What stands where an answer of the server will stand: still loading, failed, or there, and old where asking again failed.
 import { Button, Skeleton } from "@mantine/core";
 import { ApiError } from "../api/client";
 import { text } from "../strings";
+import { Stamp } from "./Time";
 
 interface Asked<T> {
   data: T | undefined;
   error: Error | null;
+  /** When `data` came, in milliseconds since 1970. */
+  dataUpdatedAt: number;
   refetch: () => unknown;
 }
 
@@ -15,9 +18,16 @@ interface AnswerProps<T> {
   children: (data: T) => React.ReactNode;
 }
 
-/** Once there is an answer it stays, even when the next one fails: old figures beat none, and the badge says so. */
+/** Once there is an answer it stays, even when the next one fails: old figures beat none, as long as they say how old they are. */
 export function Answer<T>({ of, rows = 4, children }: AnswerProps<T>) {
-  if (of.data !== undefined) return <>{children(of.data)}</>;
+  if (of.data !== undefined) {
+    return (
+      <>
+        {of.error !== null && <Old at={of.dataUpdatedAt} error={of.error} retry={() => void of.refetch()} />}
+        {children(of.data)}
+      </>
+    );
+  }
   if (of.error !== null) return <Problem error={of.error} retry={() => void of.refetch()} />;
   return (
     <div className="body stack" role="status" aria-label={text.loading}>
@@ -25,6 +35,19 @@ export function Answer<T>({ of, rows = 4, children }: AnswerProps<T>) {
         <Skeleton key={i} height={16} width={`${92 - i * 13}%`} />
       ))}
     </div>
+  );
+}
+
+function Old({ at, error, retry }: { at: number; error: Error; retry: () => void }) {
+  return (
+    <p className="old small" role="status">
+      <span>
+        {text.old} <Stamp at={new Date(at).toISOString()} />: {error.message}
+      </span>
+      <Button size="compact-xs" variant="default" onClick={retry}>
+        {text.retry}
+      </Button>
+    </p>
   );
 }
 

@@ -1,7 +1,8 @@
 // Before an act that the API takes without a reason: its effect, then yes or no.
-import { Button, Modal } from "@mantine/core";
+import { Button } from "@mantine/core";
 import { useState } from "react";
 import { text } from "../strings";
+import { Dialog } from "./Dialog";
 
 interface ConfirmationProps {
   title: string;
@@ -26,7 +27,7 @@ export function Confirmation({ title, effect, confirm, act, onClose }: Confirmat
     }
   };
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{title}</span>}>
+    <Dialog onClose={onClose} title={title}>
       <div className="dialog">
         <p>{effect}</p>
         {failure !== null && <p role="alert">{failure}</p>}
@@ -39,6 +40,6 @@ export function Confirmation({ title, effect, confirm, act, onClose }: Confirmat
           </Button>
         </div>
       </div>
-    </Modal>
+    </Dialog>
   );
 }

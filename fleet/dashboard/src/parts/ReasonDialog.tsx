@@ -1,7 +1,8 @@
 // Before an act: its effect in numbers, and a reason that the audit log keeps.
-import { Button, Modal, Textarea } from "@mantine/core";
+import { Button, Textarea } from "@mantine/core";
 import { useState } from "react";
 import { text } from "../strings";
+import { Dialog } from "./Dialog";
 
 interface ReasonDialogProps {
   title: string;
@@ -34,7 +35,7 @@ export function ReasonDialog({ title, effect, confirm, danger = false, act, onCl
   };
 
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{title}</span>}>
+    <Dialog onClose={onClose} title={title}>
       <form
         className="dialog"
         onSubmit={(event) => {
@@ -64,6 +65,6 @@ export function ReasonDialog({ title, effect, confirm, danger = false, act, onCl
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }

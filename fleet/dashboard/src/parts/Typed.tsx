@@ -3,7 +3,7 @@ import { TextInput, type TextInputProps } from "@mantine/core";
 import { useDebouncedCallback } from "@mantine/hooks";
 import { useEffect, useRef, useState } from "react";
 
-const typingMs = 250;
+export const typingMs = 250;
 
 interface TypedProps extends Omit<TextInputProps, "value" | "onChange"> {
   value?: string | undefined;

@@ -10,6 +10,7 @@ import { ReasonDialog } from "../parts/ReasonDialog";
 import { State } from "../parts/State";
 import { Ago, Stamp } from "../parts/Time";
 import { text } from "../strings";
+import { effectOf } from "./thaw";
 
 const say = text.freeze;
 
@@ -19,13 +20,13 @@ export function Freezes() {
   return (
     <section className="freezes" aria-label={say.label}>
       {data.map((freeze) => (
-        <Frozen key={freeze.site ?? ""} freeze={freeze} />
+        <Frozen key={freeze.site ?? ""} freeze={freeze} all={data} />
       ))}
     </section>
   );
 }
 
-function Frozen({ freeze }: { freeze: Freeze }) {
+function Frozen({ freeze, all }: { freeze: Freeze; all: Freeze[] }) {
   const [asking, setAsking] = useState(false);
   const cache = useQueryClient();
   const { site } = freeze;
@@ -54,7 +55,7 @@ function Frozen({ freeze }: { freeze: Freeze }) {
       {asking && (
         <ReasonDialog
           title={`${say.thaw}: ${site ?? say.theFleet}`}
-          effect={say.effect(site ?? say.theFleet)}
+          effect={effectOf(freeze, all)}
           confirm={say.thaw}
           act={thaw}
           onClose={() => setAsking(false)}

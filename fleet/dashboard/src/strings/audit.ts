@@ -23,6 +23,7 @@ export const audit = {
   empty: "Nothing has happened yet",
   emptyWhy: "Each act of a person, each decision of the engine and what devices report of importance is written here and never changed.",
   searching: "Looking further back",
+  noFurther: "What came before could not be loaded",
   shown: (shown: number, loaded: number, whole: boolean) =>
     whole ? `${plural(shown, "entry", "entries")} of ${count(loaded)}` : `${plural(shown, "entry", "entries")} among the newest ${count(loaded)}`,
   bound: (max: number) => `Looks at the newest ${count(max)} entries at most. Give a subject to look further back: the server searches that.`,

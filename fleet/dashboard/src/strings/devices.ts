@@ -16,7 +16,7 @@ export const bulk = {
   rollOut: "Roll out to these",
   none: "No device matches.",
   tooMany: (max: number) =>
-    `The server's filter knows sites, names, tags and hardware, not presence, phase or model: such devices are named one by one, at most ${max}, once all of them are shown. Narrow the filter or scroll to its end.`,
+    `The server's filter knows sites, names, tags and hardware, not presence, phase, model or version: such devices are named one by one, at most ${max}, once all of them are shown. Narrow the filter or scroll to its end.`,
   everybody: "A cohort of everybody needs no name: choose a filter first",
   whomAll: "Every device.",
   fixed: "These devices by name, as they are now: what begins to match later is not meant.",

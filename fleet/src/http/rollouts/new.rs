@@ -27,6 +27,7 @@ use crate::rollout::{Actor, FleetView, Plan, Rollout};
 use crate::store::bundles::Bundle;
 use crate::store::log::NewEntry;
 use crate::store::{Control, aliases, bundles, forecasts, log};
+use crate::tasks::rollouts::newest_of_slot;
 use crate::tasks::runs as task;
 use crate::tasks::view::fleet_view;
 
@@ -140,7 +141,7 @@ pub(super) async fn create(
     let mut db = app.fleet.store.read().await?;
     let checked = check(&mut db, body, &acting).await?;
     let moment = app.fleet.clocks.moment();
-    let rollout = checked.begin(RolloutId::mint(mint::random()?), moment.world_at)?;
+    let mut rollout = checked.begin(RolloutId::mint(mint::random()?), moment.world_at)?;
     let mut telemetry = app.fleet.store.read_telemetry().await?;
     let view = fleet_view(&mut db, &mut telemetry, &rollout, app.fleet.clocks).await?;
     drop(telemetry);
@@ -171,6 +172,7 @@ pub(super) async fn create(
     let mut tx = app.fleet.store.write().await?;
     // Somebody may have begun it since we looked; nothing else that we checked can become dangerous.
     is_new(&mut tx, &checked.slot, &checked.bundle).await?;
+    newest_of_slot(&mut tx, &mut rollout).await?;
     let actor = match &rollout.started_by {
         Actor::Policy { .. } => log::Actor::Policy(rollout.model.clone()),
         Actor::Person { .. } | Actor::Engine => acting.for_log(),

@@ -87,7 +87,10 @@ impl Look<'_> {
         }
         // Who waits for the exposure budget alone is asked after the gate: passing is what refunds it.
         let everybody_asked = tally.waiting_online == 0 || facts.is_spent();
-        if tally.asked > 0 && tally.baked >= quorum && everybody_asked && report.verdict == Verdict::Pass {
+        // What is known may be old: that it fails is true, that it passes is not.
+        let is_known = !self.view.unheard;
+        let passes = report.verdict == Verdict::Pass && is_known;
+        if tally.asked > 0 && tally.baked >= quorum && everybody_asked && passes {
             let is_last = open + 1 == self.rollout.plan.stages.len();
             self.out.transition = Some(if is_last {
                 Transition::Complete { at: now }
@@ -98,7 +101,7 @@ impl Look<'_> {
             return true;
         }
         let frozen = matches!(self.out.clock, Some(super::ClockChange::Stops { .. }));
-        if !frozen && self.is_overdue(open) {
+        if is_known && !frozen && self.is_overdue(open) {
             let cause = Code::Undecided.cause(undecided(plan, report, &tally, quorum));
             self.out.transition = Some(Transition::Hold { at: now, cause });
             self.decided(evidence, report);

@@ -85,8 +85,12 @@ impl Look<'_> {
         }
     }
 
-    /// How long it could have been heard since `from`, and how long it has not been.
+    /// How long it could have been heard since `from`, and how long it has not been. Of one that a person has set apart neither
+    /// is known: it may speak, and is not listened to.
     fn silence(&self, device: Option<&DeviceView>, from: Timestamp) -> Silence {
+        if device.is_some_and(|device| device.quarantined) {
+            return Silence::default();
+        }
         let since = device.map_or(from, |device| device.presence_since.max(from));
         let is_silent = device.is_none_or(|device| !device.online);
         Silence {

@@ -219,6 +219,9 @@ impl<'a> Facts<'a> {
             }
             Phase::Superseded { by, .. } => return Some(Hindrance::SupersededRollout { by }),
         }
+        if self.view.unheard {
+            return Some(Hindrance::Unheard);
+        }
         match &self.view.bundle {
             BundleStanding::Catalogued => None,
             BundleStanding::Yanked => Some(Hindrance::Yanked),

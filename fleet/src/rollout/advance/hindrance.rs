@@ -19,6 +19,7 @@ pub(in crate::rollout) enum Hindrance<'a> {
     Held { cause: &'a Cause },
     Stopped { how: &'static str },
     SupersededRollout { by: &'a RolloutId },
+    Unheard,
     Yanked,
     Revoked { reason: &'a str },
     LaterStage { own: &'a str, open: &'a str },
@@ -73,6 +74,7 @@ impl Hindrance<'_> {
             Self::Held { .. } => Code::Held,
             Self::Stopped { .. } => Code::Stopped,
             Self::SupersededRollout { .. } => Code::Superseded,
+            Self::Unheard => Code::Evidence,
             Self::Yanked => Code::BundleYanked,
             Self::Revoked { .. } => Code::BundleRevoked,
             Self::LaterStage { .. } => Code::LaterStage,
@@ -101,6 +103,9 @@ impl Hindrance<'_> {
             Self::Held { cause } => format!("the rollout is held: {}", cause.sentence),
             Self::Stopped { how } => format!("the rollout was {how} before its turn"),
             Self::SupersededRollout { by } => format!("{by} took the rollout's place"),
+            Self::Unheard => {
+                "telemetry cannot be read, so a gate would not see what the bundle does".to_owned()
+            }
             Self::Yanked => "the catalogue no longer lists the bundle".to_owned(),
             Self::Revoked { reason } => format!("the bundle is revoked: {reason}"),
             Self::LaterStage { own, open } => {
@@ -142,6 +147,7 @@ impl Hindrance<'_> {
             Self::Paused { .. } => "resume the rollout",
             Self::Held { .. } => "decide on the rollout: resume, promote, abort or roll back",
             Self::Stopped { .. } | Self::SupersededRollout { .. } => "nothing",
+            Self::Unheard => "goes on when the telemetry database answers",
             Self::Yanked => "publish the bundle again, or abort",
             Self::Revoked { .. } => "is left alone; start a rollout of another bundle",
             Self::Frozen { .. } => "goes on when the freeze is lifted",
@@ -172,6 +178,7 @@ impl Hindrance<'_> {
             | Self::Held { .. }
             | Self::Stopped { .. }
             | Self::SupersededRollout { .. }
+            | Self::Unheard
             | Self::Yanked
             | Self::Revoked { .. }
             | Self::LaterStage { .. }

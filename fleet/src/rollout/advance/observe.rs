@@ -23,8 +23,6 @@ enum Step {
     Becomes(Progress),
     /// It becomes that, and its order goes back to what it ran before.
     GoesBack(Asked, Progress),
-    /// Its order goes back once more.
-    StaysBack(Asked),
     /// It was never told what it was asked.
     Untold,
 }
@@ -43,7 +41,6 @@ impl Look<'_> {
                     self.rows[i].become_(progress);
                     self.tell_to_go_back(i, &asked);
                 }
-                Step::StaysBack(asked) => self.tell_to_go_back(i, &asked),
                 Step::Untold => self.wait_as_before(i),
             }
         }
@@ -95,27 +92,16 @@ impl Look<'_> {
                 Some(device) => self.left_it(device, asked, *activated).unwrap_or(Step::Stays),
                 None => Step::Stays,
             },
-            Progress::Failed { asked, at, .. } => {
+            Progress::Failed { at, .. } => {
                 let again = self.rollout.retried.is_some_and(|retried| *at < retried);
                 if again && member.attempts < self.rollout.plan.attempts_max {
                     Step::Becomes(Progress::Waiting)
                 } else {
-                    self.stays_back(row, asked)
+                    Step::Stays
                 }
             }
-            Progress::Reverted { asked, .. } => self.stays_back(row, asked),
-            Progress::Returning { .. } | Progress::Returned { .. } => Step::Stays,
-        }
-    }
-
-    fn stays_back(&self, row: &Row<'_>, asked: &Asked) -> Step {
-        let kept_it = asked.from.as_ref() == Some(&self.rollout.bundle);
-        // A newer rollout may try what failed here.
-        let is_taken = row.device.is_some_and(|device| matches!(device.claim, Claim::Superseded { .. }));
-        if !kept_it && !is_taken && row.wishes(&self.rollout.bundle, Some(asked)) {
-            Step::StaysBack(asked.clone())
-        } else {
-            Step::Stays
+            // Where the order back could not be made, it is owed: said here, it would be news in every look.
+            Progress::Reverted { .. } | Progress::Returning { .. } | Progress::Returned { .. } => Step::Stays,
         }
     }
 

@@ -62,6 +62,7 @@ impl Sample {
             sites: intent.view.sites.clone(),
             freezes: intent.view.freezes.clone(),
             bundle: intent.view.bundle.clone(),
+            unheard: false,
         };
         Self { cohort, view, plan, weights, sites }
     }

@@ -1,30 +1,43 @@
 //! What the engine said, in sentences.
 
-use crate::rollout::{Advance, Phase, Rollout, Transition};
+use std::collections::BTreeSet;
 
-/// The answer as log entries for people.
-pub(super) fn said(rollout: &Rollout, answer: &Advance) -> Vec<(&'static str, String)> {
+use muster_protocol::ids::DeviceId;
+
+use crate::rollout::{Advance, Assignment, Phase, Rollout, Transition};
+
+/// The answer as log entries for people. What it assigns is said of those alone whose orders were made.
+pub(super) fn said(
+    rollout: &Rollout,
+    answer: &Advance,
+    made: &BTreeSet<&DeviceId>,
+) -> Vec<(&'static str, String)> {
     let version = rollout.bundle.path.version();
     let stage_name = |stage: usize| rollout.plan.stages.get(stage).map_or("", |stage| stage.name.as_str());
+    let ways_back = match rollout.phase {
+        Phase::Aborting { .. } | Phase::Aborted { .. } => Some("told to stay"),
+        Phase::RollingBack { .. } | Phase::RolledBack { .. } => Some("told to go back"),
+        Phase::Proposed { .. }
+        | Phase::Scheduled { .. }
+        | Phase::Running { .. }
+        | Phase::Paused { .. }
+        | Phase::Held { .. }
+        | Phase::Superseded { .. }
+        | Phase::Completed { .. } => None,
+    };
+    let ordered = answer.assign.iter().filter(|assignment| made.contains(&assignment.device));
+    let (given, back): (Vec<&Assignment>, Vec<&Assignment>) = ordered.partition(|assignment| {
+        ways_back.is_none() && assignment.bundle.as_ref().is_some_and(|to| rollout.leads_over(to))
+    });
     let mut said = Vec::new();
-    if !answer.assign.is_empty() {
-        let devices = crate::gate::devices(answer.assign.len());
-        let sentence = match rollout.phase {
-            Phase::RollingBack { .. } | Phase::RolledBack { .. } => {
-                format!("{} {version}: {devices} told to go back", rollout.model)
-            }
-            Phase::Aborting { .. } | Phase::Aborted { .. } => {
-                format!("{} {version}: {devices} told to stay", rollout.model)
-            }
-            Phase::Proposed { .. }
-            | Phase::Scheduled { .. }
-            | Phase::Running { .. }
-            | Phase::Paused { .. }
-            | Phase::Held { .. }
-            | Phase::Superseded { .. }
-            | Phase::Completed { .. } => format!("{} {version}: handed to {devices}", rollout.model),
-        };
-        said.push(("rollout.handed_out", sentence));
+    if !given.is_empty() {
+        let devices = crate::gate::devices(given.len());
+        said.push(("rollout.handed_out", format!("{} {version}: handed to {devices}", rollout.model)));
+    }
+    if !back.is_empty() {
+        let devices = crate::gate::devices(back.len());
+        let told = ways_back.unwrap_or("told to go back");
+        said.push(("rollout.handed_out", format!("{} {version}: {devices} {told}", rollout.model)));
     }
     match &answer.transition {
         None => {}
@@ -70,4 +83,48 @@ pub(super) fn said(rollout: &Rollout, answer: &Advance) -> Vec<(&'static str, St
         }
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_protocol::ids::{Digest, RolloutId};
+    use muster_protocol::message::up::BundleRef;
+    use muster_protocol::time::Timestamp;
+    use muster_protocol::trust::Consent;
+
+    use super::*;
+    use crate::rollout::plan::{Size, tests::plan};
+    use crate::rollout::{Actor, Moment};
+
+    fn bundle(n: u8) -> BundleRef {
+        let path = format!("bundles/er-beds/{n}.json").parse().unwrap();
+        BundleRef { path, sha256: Digest::of(&[n]) }
+    }
+
+    fn device(n: u8) -> DeviceId {
+        DeviceId::mint([n; 16])
+    }
+
+    #[test]
+    fn who_could_not_be_ordered_was_told_nothing() {
+        let names = ("er-beds".parse().unwrap(), "er-beds".parse().unwrap());
+        let (by, at) = ((Actor::Engine, String::new()), Timestamp::default());
+        let plan = plan(&[Size::Percent(100.0)]);
+        let rollout = Rollout::start(RolloutId::mint([1; 16]), names, bundle(2), plan, by, at).unwrap();
+        let assign = |n: u8, to: u8| {
+            let (permit, consent) = (Moment::Now, Consent::NotNeeded);
+            Assignment { device: device(n), bundle: Some(bundle(to)), permit, consent }
+        };
+        let assign = vec![assign(1, 2), assign(2, 2), assign(3, 1), assign(4, 1)];
+        let answer = Advance { assign, ..Advance::default() };
+        let check = |made: &[u8], expect: &[&str]| {
+            let made: Vec<DeviceId> = made.iter().copied().map(device).collect();
+            let said = said(&rollout, &answer, &made.iter().collect());
+            let sentences: Vec<&str> = said.iter().map(|(_, sentence)| sentence.as_str()).collect();
+            assert_eq!(sentences, expect);
+        };
+        check(&[], &[]);
+        check(&[1], &["er-beds 2: handed to 1 device"]);
+        check(&[1, 2, 3], &["er-beds 2: handed to 2 devices", "er-beds 2: 1 device told to go back"]);
+    }
 }

@@ -29,6 +29,14 @@ pub(super) enum Outcome {
 /// Which orders were told of as impossible, with the code.
 pub(super) type Told = BTreeMap<RolloutId, BTreeSet<&'static str>>;
 
+/// What became of assignments.
+#[derive(Debug, Default)]
+struct Ordered<'a> {
+    /// Their orders say so now.
+    made: BTreeSet<&'a DeviceId>,
+    refused: Vec<(DeviceId, OrderError)>,
+}
+
 pub(super) async fn save(
     tasks: &Tasks,
     roster: &mut Roster,
@@ -52,7 +60,7 @@ pub(super) async fn save(
         Saved::Stale => return Ok(Outcome::Stale),
     };
     rollouts::put_devices(&mut tx, id, &answer.members).await?;
-    let refused = hand_out(tasks, &mut tx, &rollout, &answer.assign).await?;
+    let ordered = hand_out(tasks, &mut tx, &rollout, &answer.assign).await?;
     for (device, bad) in &bad {
         match bad {
             Some(bad) => bad_bundles::put(&mut tx, device, &rollout.bundle.sha256, bad).await?,
@@ -63,8 +71,8 @@ pub(super) async fn save(
         Some(entry) => !journal::append(&mut tx, id, entry).await?.truncated,
         None => true,
     };
-    let mut sentences = said(&rollout, answer);
-    sentences.extend(refusals(&rollout, &refused, told));
+    let mut sentences = said(&rollout, answer, &ordered.made);
+    sentences.extend(refusals(&rollout, &ordered.refused, told));
     say(&mut tx, id, sentences, moment).await?;
     // From the commit on nobody is shown what was before it.
     roster.take_down();
@@ -99,9 +107,10 @@ pub(super) async fn pay(
     if now.is_none_or(|now| now.revision != watch.revision) {
         return Ok(());
     }
-    let refused = hand_out(tasks, &mut tx, rollout, owed).await?;
-    let sentences = refusals(rollout, &refused, told);
-    if refused.len() == owed.len() && sentences.is_empty() {
+    let ordered = hand_out(tasks, &mut tx, rollout, owed).await?;
+    let sentences = refusals(rollout, &ordered.refused, told);
+    // A commit that says nothing would wake everybody to no purpose, us too.
+    if ordered.made.is_empty() && sentences.is_empty() {
         return Ok(());
     }
     say(&mut tx, &rollout.id, sentences, moment).await?;
@@ -155,39 +164,42 @@ fn bad(
     bad
 }
 
-/// Puts what is assigned into the devices' orders. Returns what could not be ordered.
-async fn hand_out(
+/// Puts what is assigned into the devices' orders.
+async fn hand_out<'a>(
     tasks: &Tasks,
     tx: &mut ControlTx,
     rollout: &Rollout,
-    assignments: &[Assignment],
-) -> Result<Vec<(DeviceId, OrderError)>, TaskError> {
-    let mut refused = Vec::new();
+    assignments: &'a [Assignment],
+) -> Result<Ordered<'a>, TaskError> {
+    let mut ordered = Ordered::default();
     if assignments.is_empty() {
-        return Ok(refused);
+        return Ok(ordered);
     }
     let trusted = match tasks.orders.published(tx).await {
         Ok(trusted) => trusted,
+        // Said of the first, it is said of all.
         Err(error @ OrderError::NoCatalogue) => {
-            refused.extend(assignments.first().map(|first| (first.device.clone(), error)));
-            return Ok(refused);
+            ordered.refused.extend(assignments.first().map(|first| (first.device.clone(), error)));
+            return Ok(ordered);
         }
         Err(error) => return Err(error.into()),
     };
     for assignment in assignments {
         match assign(tasks, tx, &trusted, rollout, assignment).await {
-            Ok(()) => {}
+            Ok(()) => {
+                ordered.made.insert(&assignment.device);
+            }
             // It left the fleet between the look and the deed; the next look does not see it.
             Err(OrderError::NotAMember { device }) => {
                 tracing::info!(device.id = %device, rollout.id = %rollout.id, "not ordered: it is no member any more");
             }
             Err(error @ (OrderError::Sign(_) | OrderError::NoCatalogue)) => {
-                refused.push((assignment.device.clone(), error));
+                ordered.refused.push((assignment.device.clone(), error));
             }
             Err(error @ (OrderError::Catalogue(_) | OrderError::Store(_))) => return Err(error.into()),
         }
     }
-    Ok(refused)
+    Ok(ordered)
 }
 
 /// Puts the bundle into the device's order, beside what its other slots want.

@@ -10,9 +10,9 @@ use muster_fleet::pki::certificate::Certificate;
 use muster_fleet::pki::{PublicKeyInfo, csr};
 use muster_fleet::registrar::{export_file, import_file};
 use muster_fleet::store::log::Actor;
-use muster_fleet::store::{certificates, identities};
+use muster_fleet::store::{Page, certificates, identities, log};
 use muster_protocol::enrol::{CertificateRequest, EnrolmentFile, Fingerprint, RENEW_PATH, VERSION};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ward::{Newcomer, Ward, certificate, chain, knock, roots, tls};
 use crate::server::{Server, eventually};
@@ -307,6 +307,49 @@ async fn boxes_survive_the_loss_of_the_database() {
     let Ward { server, data } = ward;
     server.stop().await;
     import_file(data.path(), &wrong, clocks).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn whom_a_backup_does_not_know_to_be_barred_the_file_bars_again() {
+    let ward = Ward::open().await;
+    let [kept, copied, stolen] = ["er-2-1", "er-2-2", "er-2-3"].map(Newcomer::new);
+    let (kept_is, copied_is) = (ward.member(&kept).await.device, ward.member(&copied).await.device);
+    let stolen_is = ward.member(&stolen).await;
+    let older = ward.data.path().join("older.json");
+    assert_eq!(export_file(ward.data.path(), &older).await.unwrap(), 3);
+    // Exported after somebody had looked; the database is from before that.
+    let mut roll: Value = serde_json::from_slice(&std::fs::read(&older).unwrap()).unwrap();
+    for line in roll["identities"].as_array_mut().unwrap() {
+        let (state, reason) = match line["device"].as_str().unwrap() {
+            device if device == copied_is.as_str() => ("quarantined", "its disk may have been copied"),
+            device if device == stolen_is.device.as_str() => ("revoked", "stolen"),
+            _ => continue,
+        };
+        line["state"] = json!(state);
+        line["reason"] = json!(reason);
+    }
+    let newer = data_file(&ward, "newer.json", &roll.to_string());
+
+    let Ward { server, data } = ward;
+    server.stop().await;
+    for (file, expect) in [(&newer, (0, 1, 2)), (&newer, (0, 3, 0)), (&older, (0, 3, 0))] {
+        let imported = import_file(data.path(), file, Clocks::default()).await.unwrap();
+        assert_eq!((imported.added, imported.known, imported.changed), expect, "{}", file.display());
+    }
+    let ward = Ward { server: Server::start(data.path()).await, data };
+    kept.renew(&ward).await.enrolled(200);
+    copied.renew(&ward).await.is_problem(403, "quarantined");
+    stolen.renew(&ward).await.is_problem(403, "revoked");
+    let admission = &ward.server.fleet.admission;
+    let admitted = [&kept_is, &copied_is, &stolen_is.device].map(|device| admission.admits(device));
+    assert_eq!(admitted, [true, true, false], "whoever is set apart still shows that it is there");
+    assert!(is_listed(&ward, &serial(&certificate(&stolen_is))));
+    let mut db = ward.server.read().await;
+    let told = log::after(&mut db, Some(stolen_is.device.as_str()), &Page::first(100)).await.unwrap();
+    drop(db);
+    let revoked = told.iter().find(|entry| entry.kind == "identity.revoked").unwrap();
+    assert_eq!(revoked.sentence, "er-2-3 was revoked, for good: stolen (as imported)");
+    ward.close().await;
 }
 
 fn data_file(ward: &Ward, name: &str, text: &str) -> std::path::PathBuf {

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{Method, header};
 use muster_fleet::fleet::Fleet;
+use muster_fleet::store::{Page, log};
 use muster_fleet::tasks::{Tasks, runs};
 use muster_protocol::ids::{Digest, SlotName};
 use muster_protocol::message::up::BundleRef;
@@ -274,5 +275,33 @@ async fn a_policy_that_becomes_automatic_rolls_out_nothing_of_before() {
     let rollouts = rollouts_after_a_look(&api).await;
     assert_eq!(rollouts.len(), 2);
     assert_eq!(rollouts[0]["bundle"]["sha256"], json!(four.sha256()));
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_that_was_disabled_meanwhile_rolls_out_nothing_and_says_so_once() {
+    let (api, publisher, _) = fleet().await;
+    let set = async |enabled: bool| {
+        let policy = json!({"model": "er-beds", "enabled": enabled,
+            "trigger": {"drift": {"share_of_streams": 0.2}}, "cooldown_s": 86400, "min_data_s": 0,
+            "max_runs_per_week": 7, "rollout": {"automatic": true}});
+        let set = api.json(Method::PUT, "/api/v1/policies/er-beds", &policy).await;
+        assert_eq!(set.status, 200, "{}", set.text());
+    };
+    set(true).await;
+    let claim = claimed(&api).await;
+    set(false).await;
+    let made = Bundle::make("bundles/er-beds/auto/2.json", b"2");
+    publish(&api, &claim, publisher.auto(1, &[&made]), &made).await;
+    let run = claim["run"]["id"].as_str().unwrap();
+    for _ in 0..2 {
+        assert!(rollouts_after_a_look(&api).await.is_empty());
+        let told = log::after(&mut api.server.read().await, Some(run), &Page::first(100)).await.unwrap();
+        assert_eq!(told.iter().filter(|entry| entry.kind == "run.waits").count(), 1, "{told:?}");
+    }
+    set(true).await;
+    let rollouts = rollouts_after_a_look(&api).await;
+    assert_eq!(rollouts.len(), 1);
+    assert_eq!(rollouts[0]["bundle"]["sha256"], json!(made.sha256()));
     api.stop().await;
 }

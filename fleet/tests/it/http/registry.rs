@@ -1,5 +1,7 @@
 //! Blobs, trust files and bundles: what is checked before it is kept.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{Method, header};
 use muster_protocol::ids::Digest;
@@ -42,6 +44,21 @@ async fn an_altered_blob_leaves_nothing() {
     api.send(broken).await.is_problem(400, "bad_body");
     api.get(&path).await.is_problem(404, "not_found");
     api.put_bytes("/api/v1/blobs/abc", Vec::new()).await.is_problem(400, "bad_path");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn what_takes_longer_than_other_answers_is_published_all_the_same() {
+    let api = Api::start().await;
+    let root = Publisher::new(api.fleet()).root_file(api.fleet());
+    // Nobody else can write meanwhile: it comes as late as a bundle of many gigabytes does, which is read first.
+    let busy = api.fleet().store.write().await.unwrap();
+    let later = async {
+        tokio::time::sleep(Duration::from_secs(22)).await;
+        drop(busy);
+    };
+    let (published, ()) = tokio::join!(api.put_bytes("/api/v1/trust/1.root.json", root), later);
+    assert_eq!(published.status, 200, "{}", published.text());
     api.stop().await;
 }
 

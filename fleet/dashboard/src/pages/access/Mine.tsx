@@ -1,9 +1,10 @@
 // Oneself: what one is here, and another password.
-import { Button, Modal, TextInput } from "@mantine/core";
+import { Button, TextInput } from "@mantine/core";
 import { useState } from "react";
 import { put } from "../../api/client";
 import type { Me } from "../../api/types";
 import { Act } from "../../parts/Act";
+import { Dialog } from "../../parts/Dialog";
 import { Panel } from "../../parts/Panel";
 import { Stamp } from "../../parts/Time";
 import { text } from "../../strings";
@@ -43,7 +44,7 @@ function Changing({ onClose }: { onClose: () => void }) {
   const [fresh, setFresh] = useState("");
   const { busy, failure, submit } = useSending(() => put("/api/v1/me/password", { old, new: fresh }, {}), onClose);
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{say.password}</span>}>
+    <Dialog onClose={onClose} title={say.password}>
       <form className="dialog" onSubmit={submit}>
         <TextInput label={say.old} type="password" autoComplete="current-password" value={old} onChange={(event) => setOld(event.currentTarget.value)} maxLength={passwordMax} required data-autofocus />
         <TextInput
@@ -67,6 +68,6 @@ function Changing({ onClose }: { onClose: () => void }) {
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }

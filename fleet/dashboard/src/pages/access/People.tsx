@@ -1,5 +1,5 @@
 // Who has an account, what they are in which project, and shutting somebody out.
-import { Button, Checkbox, Modal, Textarea, TextInput } from "@mantine/core";
+import { Button, Checkbox, Textarea, TextInput } from "@mantine/core";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { post, put } from "../../api/client";
@@ -7,11 +7,12 @@ import { peopleQuery } from "../../api/queries";
 import type { Person } from "../../api/types";
 import { Act } from "../../parts/Act";
 import { Answer } from "../../parts/Answer";
+import { Dialog } from "../../parts/Dialog";
 import { Panel } from "../../parts/Panel";
 import { State } from "../../parts/State";
 import { Table } from "../../parts/Table";
 import { text } from "../../strings";
-import { passwordMax, passwordMin, rolesLines, rolesOf, useSending } from "./sending";
+import { changeOf, passwordMax, passwordMin, rolesLines, rolesOf, useSending } from "./sending";
 
 const say = text.access.people;
 
@@ -57,7 +58,7 @@ function Making({ onClose }: { onClose: () => void }) {
   const { busy, failure, submit } = useSending(send, onClose);
   const whole = name.trim() !== "" && display.trim() !== "" && typeof roles !== "string" && (password === "" || password.length >= passwordMin);
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{say.make}</span>}>
+    <Dialog onClose={onClose} title={say.make}>
       <form className="dialog" onSubmit={submit}>
         <TextInput label={say.name} value={name} onChange={(event) => setName(event.currentTarget.value)} maxLength={64} required error={failure} data-autofocus />
         <TextInput label={say.display} value={display} onChange={(event) => setDisplay(event.currentTarget.value)} maxLength={120} required />
@@ -72,7 +73,7 @@ function Making({ onClose }: { onClose: () => void }) {
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }
 
@@ -83,16 +84,15 @@ function Editing({ person, onClose }: { person: Person; onClose: () => void }) {
   const cache = useQueryClient();
   const roles = rolesOf(lines);
   const send = async (): Promise<void> => {
-    if (typeof roles === "string") return;
-    // What is left out stays.
-    const change = { disabled: !letIn, ...(person.provided ? {} : { roles }), ...(password === "" ? {} : { password }) };
+    const change = changeOf(person, { lines, letIn, password });
+    if (typeof change === "string") return;
     await put("/api/v1/people/{name}", change, { path: { name: person.name } });
     await cache.invalidateQueries({ queryKey: ["people"] });
   };
   const { busy, failure, submit } = useSending(send, onClose);
   const whole = typeof roles !== "string" && (password === "" || password.length >= passwordMin);
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{say.editOf(person.name)}</span>}>
+    <Dialog onClose={onClose} title={say.editOf(person.name)}>
       <form className="dialog" onSubmit={submit}>
         {person.provided ? <p className="soft small">{say.providedHint}</p> : <Roles lines={lines} change={setLines} />}
         {!person.provided && (
@@ -109,7 +109,7 @@ function Editing({ person, onClose }: { person: Person; onClose: () => void }) {
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }
 

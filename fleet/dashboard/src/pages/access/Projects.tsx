@@ -1,5 +1,5 @@
 // Whose sites, models and datasets are whose.
-import { Button, Modal, TextInput } from "@mantine/core";
+import { Button, TextInput } from "@mantine/core";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { post } from "../../api/client";
@@ -7,6 +7,7 @@ import { projectsQuery } from "../../api/queries";
 import type { Project } from "../../api/types";
 import { Act } from "../../parts/Act";
 import { Answer } from "../../parts/Answer";
+import { Dialog } from "../../parts/Dialog";
 import { Panel } from "../../parts/Panel";
 import { Table } from "../../parts/Table";
 import { text } from "../../strings";
@@ -56,7 +57,7 @@ function Making({ onClose }: { onClose: () => void }) {
   };
   const { busy, failure, submit } = useSending(send, onClose);
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{say.make}</span>}>
+    <Dialog onClose={onClose} title={say.make}>
       <form className="dialog" onSubmit={submit}>
         <TextInput label={say.name} description={say.makeHint} value={name} onChange={(event) => setName(event.currentTarget.value)} maxLength={64} required error={failure} data-autofocus />
         <div className="row" style={{ justifyContent: "flex-end" }}>
@@ -68,7 +69,7 @@ function Making({ onClose }: { onClose: () => void }) {
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }
 
@@ -86,7 +87,7 @@ function Assigning({ project, onClose }: { project: string; onClose: () => void 
   };
   const { busy, failure, submit } = useSending(send, onClose);
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{say.assignOf(project)}</span>}>
+    <Dialog onClose={onClose} title={say.assignOf(project)}>
       <form className="dialog" onSubmit={submit}>
         <p className="soft small">{say.assignHint}</p>
         <TextInput label={say.sites} value={sites} onChange={(event) => setSites(event.currentTarget.value)} data-autofocus />
@@ -103,6 +104,6 @@ function Assigning({ project, onClose }: { project: string; onClose: () => void 
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }

@@ -1,5 +1,5 @@
 // Tokens of programs: what each may and until when, making one, and taking one back.
-import { Button, Checkbox, Modal, NativeSelect, NumberInput, TextInput } from "@mantine/core";
+import { Button, Checkbox, NativeSelect, TextInput } from "@mantine/core";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { post } from "../../api/client";
@@ -8,7 +8,9 @@ import type { Me, Token, TokenRole } from "../../api/types";
 import { Act } from "../../parts/Act";
 import { Answer } from "../../parts/Answer";
 import { Confirmation } from "../../parts/Confirmation";
+import { Dialog } from "../../parts/Dialog";
 import { Command } from "../../parts/Empty";
+import { NumberField } from "../../parts/NumberField";
 import { Note, Panel } from "../../parts/Panel";
 import { State } from "../../parts/State";
 import { Table } from "../../parts/Table";
@@ -102,7 +104,7 @@ function Making({ onClose }: { onClose: () => void }) {
   const { busy, failure, submit } = useSending(send, () => undefined);
   if (secret !== null) {
     return (
-      <Modal opened onClose={onClose} closeOnClickOutside={false} title={<span className="strong">{label}</span>}>
+      <Dialog onClose={onClose} closeOnClickOutside={false} title={label}>
         <div className="dialog">
           <p>{say.made}</p>
           <Command line={secret} />
@@ -110,17 +112,17 @@ function Making({ onClose }: { onClose: () => void }) {
             <Button onClick={onClose}>{say.done}</Button>
           </div>
         </div>
-      </Modal>
+      </Dialog>
     );
   }
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{say.make}</span>}>
+    <Dialog onClose={onClose} title={say.make}>
       <form className="dialog" onSubmit={submit}>
         <TextInput label={say.label} description={say.labelHint} value={label} onChange={(event) => setLabel(event.currentTarget.value)} maxLength={120} required error={failure} data-autofocus />
         <NativeSelect label={say.role} value={role} data={Object.entries(say.roles).map(([value, word]) => ({ value, label: word }))} onChange={(event) => setRole(event.currentTarget.value as TokenRole)} />
         <TextInput label={say.project} description={say.projectHint} value={project} onChange={(event) => setProject(event.currentTarget.value)} maxLength={64} />
         {role === "builder" && <TextInput label={say.models} description={say.modelsHint} value={models} onChange={(event) => setModels(event.currentTarget.value)} />}
-        <NumberInput label={say.days} value={days} min={1} max={daysMax} hideControls onChange={(next) => setDays(typeof next === "number" ? next : 90)} />
+        <NumberField label={say.days} value={days} min={1} max={daysMax} change={setDays} />
         <div className="row" style={{ justifyContent: "flex-end" }}>
           <Button variant="default" onClick={onClose}>
             {text.actions.cancel}
@@ -130,6 +132,6 @@ function Making({ onClose }: { onClose: () => void }) {
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }

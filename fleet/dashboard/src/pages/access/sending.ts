@@ -1,5 +1,6 @@
 // What the forms of this page have in common: sent once, closed when it is done, and a refusal in words.
 import { useState, type FormEvent } from "react";
+import type { Person, PersonChange } from "../../api/types";
 
 export const passwordMin = 12;
 export const passwordMax = 256;
@@ -52,4 +53,21 @@ export function rolesOf(lines: string): Record<string, string> | string {
 /** As `rolesOf` reads them. */
 export function rolesLines(roles: Record<string, string>): string {
   return Object.entries(roles).map(([project, role]) => `${project}: ${role}`).join("\n");
+}
+
+interface Edited {
+  lines: string;
+  letIn: boolean;
+  password: string;
+}
+
+/** Only what was changed here: what is left out stays, also where somebody else has changed it since. */
+export function changeOf({ roles: before, disabled }: Pick<Person, "roles" | "disabled">, { lines, letIn, password }: Edited): PersonChange | string {
+  const roles = rolesOf(lines);
+  if (typeof roles === "string") return roles;
+  return {
+    ...(lines === rolesLines(before) ? {} : { roles }),
+    ...(letIn === !disabled ? {} : { disabled: !letIn }),
+    ...(password === "" ? {} : { password }),
+  };
 }

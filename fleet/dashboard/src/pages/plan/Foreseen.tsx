@@ -11,7 +11,7 @@ import { span } from "../span";
 const say = text.plan.foresee;
 
 interface ForeseenProps {
-  rehearsal: { data: RolloutRehearsal | undefined; error: Error | null; refetch: () => unknown };
+  rehearsal: { data: RolloutRehearsal | undefined; error: Error | null; dataUpdatedAt: number; refetch: () => unknown };
   /** The server gave up: the fleet is too large or the server too slow for this plan. */
   tooLong: boolean;
 }

@@ -1,7 +1,8 @@
 // Step three: in which stages, with which gates, and what the plan is as a file.
-import { Button, NativeSelect, NumberInput } from "@mantine/core";
+import { Button, NativeSelect } from "@mantine/core";
 import type { Bundle, StagePlan } from "../../api/types";
 import { Command } from "../../parts/Empty";
+import { NumberField } from "../../parts/NumberField";
 import { save } from "../../parts/save";
 import { Panel } from "../../parts/Panel";
 import type { NewRolloutSearch } from "../../search";
@@ -13,6 +14,7 @@ import { planFile } from "./yaml";
 const say = text.plan.stages;
 /** What the server takes where a plan says nothing. */
 const installUsualS = 6 * 3_600;
+const whole = { size: "xs", w: 140, placeholder: say.unlimited, allowDecimal: false } as const;
 
 interface PlanFormProps {
   search: NewRolloutSearch;
@@ -49,11 +51,11 @@ export function PlanForm({ search, bundle, draft, set }: PlanFormProps) {
           <div className="filters" style={{ marginBottom: 0 }}>
             <NativeSelect size="xs" label={say.onFailure} value={draft.on_failure} data={choices(say.onFailures)} onChange={(event) => change({ on_failure: event.currentTarget.value as Draft["on_failure"] })} />
             <NativeSelect size="xs" label={say.windows} value={draft.timing} data={choices(say.windowsOf)} onChange={(event) => change({ timing: event.currentTarget.value as Draft["timing"] })} />
-            <Whole label={say.approvals} value={draft.approvals_min} change={(n) => change({ approvals_min: n ?? 0 })} />
-            <Whole label={say.atOnce} value={draft.in_flight_max} change={(n) => change({ in_flight_max: n })} />
-            <Whole label={say.perSite} value={draft.in_flight_per_site_max} change={(n) => change({ in_flight_per_site_max: n })} />
+            <NumberField {...whole} label={say.approvals} value={draft.approvals_min} change={(n) => change({ approvals_min: n })} />
+            <NumberField {...whole} label={say.atOnce} value={draft.in_flight_max} change={(n) => change({ in_flight_max: n })} clear={() => change({ in_flight_max: undefined })} />
+            <NumberField {...whole} label={say.perSite} value={draft.in_flight_per_site_max} change={(n) => change({ in_flight_per_site_max: n })} clear={() => change({ in_flight_per_site_max: undefined })} />
             <Span label={say.install} seconds={draft.install_deadline_s ?? installUsualS} change={(seconds) => change({ install_deadline_s: seconds === installUsualS ? undefined : seconds })} />
-            <Whole label={say.rate} value={draft.rate_per_hour_max} change={(n) => change({ rate_per_hour_max: n })} />
+            <NumberField {...whole} label={say.rate} value={draft.rate_per_hour_max} change={(n) => change({ rate_per_hour_max: n })} clear={() => change({ rate_per_hour_max: undefined })} />
           </div>
         </div>
       </Panel>
@@ -94,20 +96,4 @@ function Presets({ draft, pick }: { draft: Draft; pick: (preset: Preset) => void
 
 function choices(of: Record<string, string>): { value: string; label: string }[] {
   return Object.entries(of).map(([value, label]) => ({ value, label }));
-}
-
-function Whole({ label, value, change }: { label: string; value: number | undefined; change: (n: number | undefined) => void }) {
-  return (
-    <NumberInput
-      size="xs"
-      w={140}
-      label={label}
-      placeholder={say.unlimited}
-      value={value ?? ""}
-      min={0}
-      allowDecimal={false}
-      hideControls
-      onChange={(next) => change(typeof next === "number" ? next : undefined)}
-    />
-  );
 }

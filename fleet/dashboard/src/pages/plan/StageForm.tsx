@@ -1,8 +1,9 @@
 // One stage of a plan: how many, how long, and what its gate asks for.
-import { NativeSelect, NumberInput, TextInput } from "@mantine/core";
+import { NativeSelect, TextInput } from "@mantine/core";
 import { useState } from "react";
 import type { GateLimits, StagePlan } from "../../api/types";
 import { Act } from "../../parts/Act";
+import { NumberField } from "../../parts/NumberField";
 import { Typed } from "../../parts/Typed";
 import { text } from "../../strings";
 import { parseSpan, printSpan } from "./spans";
@@ -22,7 +23,7 @@ export function StageForm({ stage, change, remove }: StageFormProps) {
       <div className="filters" style={{ marginBottom: 0 }}>
         <Typed label={say.name} value={stage.name} w={120} maxLength={40} change={(name) => change({ ...stage, name: name ?? "" })} />
         <Size size={stage.size} change={(size) => change({ ...stage, size })} />
-        <Figure label={say.quorum} value={stage.quorum_percent ?? 100} max={100} change={(quorum) => change({ ...stage, quorum_percent: quorum ?? 100 })} />
+        <NumberField size="xs" w={90} label={say.quorum} value={stage.quorum_percent ?? 100} max={100} change={(quorum_percent) => change({ ...stage, quorum_percent })} />
         <Span label={say.bake} seconds={stage.bake_s} change={(bake_s) => change({ ...stage, bake_s })} />
         <Span label={say.deadline} wide seconds={stage.deadline_s} change={(deadline_s) => change({ ...stage, deadline_s })} />
         {remove !== undefined && <Act label={say.remove} describe={say.removeOf(stage.name)} whyNot={null} onClick={remove} />}
@@ -32,18 +33,16 @@ export function StageForm({ stage, change, remove }: StageFormProps) {
           {say.gateOf(stage.name)}: {limits.length === 0 ? say.gateUsual.toLowerCase() : say.gateOwn(limits.length)}
         </summary>
         <div className="filters" style={{ margin: "8px 0 0" }}>
-          {Object.entries(text.plan.limits).map(([limit, label]) => (
-            <Figure
+          {(Object.entries(text.plan.limits) as [keyof GateLimits, string][]).map(([limit, label]) => (
+            <NumberField
               key={limit}
+              size="xs"
+              w={210}
               label={label}
-              wide
-              value={(stage.gate as Record<string, number | null | undefined> | undefined)?.[limit] ?? undefined}
-              change={(value) => {
-                const { [limit as keyof GateLimits]: _, ...others } = stage.gate ?? {};
-                const gate = value === undefined ? others : { ...others, [limit]: value };
-                const { gate: __, ...bare } = stage;
-                change(Object.keys(gate).length === 0 ? bare : { ...bare, gate });
-              }}
+              placeholder={say.unlimited}
+              value={stage.gate?.[limit] ?? undefined}
+              change={(value) => change({ ...stage, gate: { ...stage.gate, [limit]: value } })}
+              clear={() => change(without(stage, limit))}
             />
           ))}
         </div>
@@ -52,13 +51,18 @@ export function StageForm({ stage, change, remove }: StageFormProps) {
   );
 }
 
+function without(stage: StagePlan, limit: keyof GateLimits): StagePlan {
+  const { gate: { [limit]: _, ...gate } = {}, ...bare } = stage;
+  return Object.keys(gate).length === 0 ? bare : { ...bare, gate };
+}
+
 function Size({ size, change }: { size: StagePlan["size"]; change: (size: StagePlan["size"]) => void }) {
   const unit = Object.keys(size)[0] as keyof typeof say.units;
   const editable = unit !== "devices";
   return (
     <>
-      {"count" in size && <Figure label={say.size} value={size.count} change={(count) => change({ count: Math.round(count ?? 1) })} />}
-      {"percent" in size && <Figure label={say.size} value={size.percent} max={100} change={(percent) => change({ percent: percent ?? 100 })} />}
+      {"count" in size && <NumberField size="xs" w={90} label={say.size} value={size.count} allowDecimal={false} change={(count) => change({ count })} />}
+      {"percent" in size && <NumberField size="xs" w={90} label={say.size} value={size.percent} max={100} change={(percent) => change({ percent })} />}
       {"matching" in size && <Typed label={say.size} value={size.matching} maxLength={512} change={(matching) => change({ matching: matching ?? "" })} />}
       {"devices" in size && <TextInput size="xs" w={90} label={say.size} value={size.devices.length} readOnly />}
       <NativeSelect
@@ -75,22 +79,6 @@ function Size({ size, change }: { size: StagePlan["size"]; change: (size: StageP
         }}
       />
     </>
-  );
-}
-
-function Figure({ label, value, max, wide = false, change }: { label: string; value: number | undefined; max?: number; wide?: boolean; change: (n: number | undefined) => void }) {
-  return (
-    <NumberInput
-      size="xs"
-      w={wide ? 210 : 90}
-      label={label}
-      placeholder={say.unlimited}
-      value={value ?? ""}
-      min={0}
-      {...(max === undefined ? {} : { max })}
-      hideControls
-      onChange={(next) => change(typeof next === "number" ? next : undefined)}
-    />
   );
 }
 

@@ -1,5 +1,5 @@
 // Files with which new boxes join: who made them, how many may still use them, and making one.
-import { Button, Modal, NativeSelect, NumberInput, TextInput } from "@mantine/core";
+import { Button, NativeSelect, TextInput } from "@mantine/core";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { post } from "../../api/client";
@@ -9,7 +9,9 @@ import { words } from "../../format";
 import type { Tone } from "../../palette";
 import { Act } from "../../parts/Act";
 import { Answer } from "../../parts/Answer";
+import { Dialog } from "../../parts/Dialog";
 import { Command } from "../../parts/Empty";
+import { NumberField } from "../../parts/NumberField";
 import { Note, Panel } from "../../parts/Panel";
 import { ReasonDialog } from "../../parts/ReasonDialog";
 import { save } from "../../parts/save";
@@ -93,7 +95,7 @@ function Making({ onClose }: { onClose: () => void }) {
     }
   };
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{say.make}</span>}>
+    <Dialog onClose={onClose} title={say.make}>
       <form
         className="dialog"
         onSubmit={(event) => {
@@ -103,8 +105,8 @@ function Making({ onClose }: { onClose: () => void }) {
       >
         <p>{say.makeEffect}</p>
         <TextInput label={say.site} value={site} onChange={(event) => setSite(event.currentTarget.value)} maxLength={64} required error={failure} data-autofocus />
-        <NumberInput label={say.count} value={count} min={1} allowDecimal={false} hideControls onChange={(next) => setCount(typeof next === "number" ? next : 1)} />
-        <NumberInput label={say.days} value={days} min={1} hideControls onChange={(next) => setDays(typeof next === "number" ? next : 7)} />
+        <NumberField label={say.count} value={count} min={1} allowDecimal={false} change={setCount} />
+        <NumberField label={say.days} value={days} min={1} change={setDays} />
         <NativeSelect
           label={say.approve}
           value={approve}
@@ -122,6 +124,6 @@ function Making({ onClose }: { onClose: () => void }) {
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }

@@ -2,7 +2,6 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
-import { put } from "../../api/client";
 import { policiesQuery } from "../../api/queries";
 import type { Policy } from "../../api/types";
 import { percent } from "../../format";
@@ -14,6 +13,7 @@ import { State } from "../../parts/State";
 import { Table } from "../../parts/Table";
 import { text } from "../../strings";
 import { span } from "../span";
+import { turn } from "./turn";
 
 const say = text.settings.policies;
 
@@ -21,10 +21,6 @@ export function Policies() {
   const asked = useQuery(policiesQuery);
   const [asking, setAsking] = useState<Policy | null>(null);
   const cache = useQueryClient();
-  const turn = async (policy: Policy): Promise<void> => {
-    await put("/api/v1/policies/{model}", { ...policy, enabled: !policy.enabled }, { path: { model: policy.model } });
-    await cache.invalidateQueries({ queryKey: ["runs"] });
-  };
   return (
     <Panel title={say.title}>
       <Answer of={asked}>
@@ -55,7 +51,10 @@ export function Policies() {
           title={`${asking.enabled ? say.turnOff : say.turnOn}: ${asking.model}`}
           effect={asking.enabled ? say.effectOff(asking.model) : say.effectOn(asking.model)}
           confirm={asking.enabled ? say.turnOff : say.turnOn}
-          act={() => turn(asking)}
+          act={async () => {
+            await turn(asking.model, !asking.enabled);
+            await cache.invalidateQueries({ queryKey: ["runs"] });
+          }}
           onClose={() => setAsking(null)}
         />
       )}

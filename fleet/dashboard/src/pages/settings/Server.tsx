@@ -1,7 +1,7 @@
 // What was published, what is kept, and which server this is.
 import { useQuery } from "@tanstack/react-query";
 import { base } from "../../api/client";
-import { keptQuery, serverQuery, trustQuery } from "../../api/queries";
+import { keptQuery, meQuery, serverQuery, trustQuery } from "../../api/queries";
 import type { KeptTelemetry, TrustFile } from "../../api/types";
 import { bytes, count } from "../../format";
 import { Answer } from "../../parts/Answer";
@@ -98,6 +98,7 @@ function Room({ bytes: used, bytes_max, dropped_early_rows }: KeptTelemetry) {
 
 export function Server() {
   const asked = useQuery(serverQuery);
+  const { data: me } = useQuery(meQuery);
   return (
     <Panel title={say.server.title}>
       <Answer of={asked} rows={2}>
@@ -124,7 +125,7 @@ export function Server() {
           </dl>
         )}
       </Answer>
-      <Note>{say.asOperator}</Note>
+      {me?.mode === "open" && <Note>{say.asOperator}</Note>}
     </Panel>
   );
 }

@@ -1,5 +1,5 @@
 // What each site allows, and freezing one of them.
-import { Button, Modal, NativeSelect, NumberInput, Textarea, TextInput } from "@mantine/core";
+import { Button, NativeSelect, Textarea, TextInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
@@ -9,7 +9,9 @@ import type { Site, SiteHours } from "../../api/types";
 import { stamp } from "../../format";
 import { Act } from "../../parts/Act";
 import { Answer } from "../../parts/Answer";
+import { Dialog } from "../../parts/Dialog";
 import { FreezeSite } from "../../parts/Freeze";
+import { NumberField } from "../../parts/NumberField";
 import { Note, Panel } from "../../parts/Panel";
 import { Table } from "../../parts/Table";
 import { useNow } from "../../shell/now";
@@ -93,7 +95,7 @@ function Rules({ site, onClose }: { site: Site; onClose: () => void }) {
     }
   };
   return (
-    <Modal opened onClose={onClose} title={<span className="strong">{text.settings.editOf(site.site)}</span>}>
+    <Dialog onClose={onClose} title={text.settings.editOf(site.site)}>
       <form
         className="dialog"
         onSubmit={(event) => {
@@ -110,7 +112,7 @@ function Rules({ site, onClose }: { site: Site; onClose: () => void }) {
           data={Object.entries(say.consents).map(([value, label]) => ({ value, label }))}
           onChange={(event) => setConsent(event.currentTarget.value as typeof consent)}
         />
-        <NumberInput label={say.inFlight} placeholder={say.unlimited} value={atOnce ?? ""} min={1} allowDecimal={false} hideControls onChange={(next) => setAtOnce(typeof next === "number" ? next : undefined)} />
+        <NumberField label={say.inFlight} placeholder={say.unlimited} value={atOnce} min={1} allowDecimal={false} change={setAtOnce} clear={() => setAtOnce(undefined)} />
         <p className="soft small">{say.effect(site.site)}</p>
         {failure !== null && <p role="alert">{failure}</p>}
         <div className="row" style={{ justifyContent: "flex-end" }}>
@@ -122,7 +124,7 @@ function Rules({ site, onClose }: { site: Site; onClose: () => void }) {
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }
 
