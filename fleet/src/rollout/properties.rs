@@ -292,6 +292,7 @@ fn while_nothing_is_heard_nothing_goes_on_and_everybody_comes_back() {
             life.look(false);
         }
     };
+    live(&mut life, 2);
     life.fleet.view.unheard = true;
     live(&mut life, 200);
     assert_eq!(life.rollout.phase.stage(), Some(0), "what is known may be old");

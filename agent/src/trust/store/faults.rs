@@ -10,8 +10,8 @@ use muster_protocol::trust::{Revocation, RevocationAction, SecretKey};
 use tempfile::TempDir;
 
 use super::tests::{
-    BUNDLE, device, files, files_by, fitness, indexed, later, now, offline, online, open, order, permits,
-    root, root_by, take,
+    BUNDLE, device, files, files_by, fitness, indexed, later, now, offline, online, open, order, order_for,
+    permits, root, root_by, take,
 };
 use super::*;
 
@@ -241,9 +241,10 @@ fn the_clock_table() {
         assert_eq!(codes, says.into_iter().collect::<Vec<_>>(), "{context}: {notices:?}");
         assert_eq!(store.order().map(|order| order.version), Some(10), "{context}: what runs goes on");
         assert!(store.trusted().find_target(&BUNDLE.parse().unwrap()).is_some(), "{context}");
-        // And an order of that day is judged by the same time.
+        // And an order of that day that wants something new is judged by the same time.
         let mut store = store;
-        let accepted = store.accept_order(&order(11, &online()), &device(), &fitness(), clock.now());
+        let accepted =
+            store.accept_order(&order_for("another", 11, &online()), &device(), &fitness(), clock.now());
         assert_eq!(accepted.is_ok(), activates, "{context}: {accepted:?}");
     };
     let none = Timestamp::default();

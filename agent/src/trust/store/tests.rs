@@ -93,7 +93,11 @@ pub(super) fn indexed(version: u64, targets: Vec<u8>, online: &SecretKey) -> Fil
 }
 
 pub(super) fn order(version: u64, signer: &SecretKey) -> Vec<u8> {
-    let want = Want::now("er".parse().unwrap(), BUNDLE.parse().unwrap(), Digest::of(b"manifest"));
+    order_for("er", version, signer)
+}
+
+pub(super) fn order_for(slot: &str, version: u64, signer: &SecretKey) -> Vec<u8> {
+    let want = Want::now(slot.parse().unwrap(), BUNDLE.parse().unwrap(), Digest::of(b"manifest"));
     let spec = OrderSpec {
         device: device(),
         version,

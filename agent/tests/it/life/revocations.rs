@@ -185,9 +185,15 @@ async fn what_the_publisher_did_not_mean_for_this_box_is_refused_by_name() {
         fleet.event(code, refused).await;
         agent.scores(ROW, SCORE).await;
     }
-    // The publisher asks for something else of the box that runs it: nothing changes under a running model.
+    // The publisher asks for something else of the box that runs it: nothing changes under a running model, and what it was
+    // ordered before it may be ordered still.
     fleet.demand(&fits, json!({ "min_agent": "99.0.0" }));
     fleet.order(&device, 4, &[("m", &fits)]);
+    let follows = || (fleet.inner().states.last()?.observed_generation == 4).then_some(());
+    until("the order is followed", follows).await;
+    agent.scores(ROW, SCORE).await;
+    // In another slot it would be new.
+    fleet.order(&device, 5, &[("m", &fits), ("n", &fits)]);
     let refused = |kind: &EventKind| {
         matches!(kind, EventKind::OrderRefused { code, sentence }
             if code == "bundle_agent_too_old" && sentence.as_str().contains("1.json"))
