@@ -253,8 +253,7 @@ impl<S: Read + Write + Send> Client for Grpc<S> {
             match self.read_frame() {
                 (frame::DATA, _, length) => bytes += length,
                 (frame::HEADERS, flags, _) if flags & frame::END_STREAM != 0 => break,
-                (frame::RST_STREAM | frame::GOAWAY, ..) => panic!("the server has ended the stream"),
-                _ => {}
+                (kind, ..) => assert!(!matches!(kind, frame::RST_STREAM | frame::GOAWAY), "it was ended"),
             }
         }
         // What is refused has a status and no message.

@@ -332,11 +332,11 @@ mod tests {
     /// A disk that refused one of the commit's writes: the bundle before must not become its own way back.
     #[test]
     fn a_commit_that_stopped_in_the_middle_is_undone() {
+        type End = fn(&SlotFiles, &SlotName) -> Result<(), DiskError>;
         let dir = tempfile::tempdir().unwrap();
         let (files, _) = SlotFiles::open(dir.path()).unwrap();
         change(&files, 1);
         change(&files, 2);
-        type End = fn(&SlotFiles, &SlotName) -> Result<(), DiskError>;
         let ends: [End; 2] = [SlotFiles::abort, |files, slot| files.begin(slot, &running(4).bundle)];
         for ends_with in ends {
             files.begin(&slot(), &running(3).bundle).unwrap();

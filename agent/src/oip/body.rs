@@ -64,7 +64,7 @@ fn json_bytes(header: Option<u64>) -> usize {
 #[derive(Debug, Default)]
 pub(crate) struct Words {
     /// The last one may be no whole number yet; zeros stand for what is missing of it.
-    words: Vec<u32>,
+    numbers: Vec<u32>,
     bytes: usize,
     /// One of them, as a number with a point, is NaN or infinity: most tensors are such, and this is the moment to look.
     odd: bool,
@@ -74,23 +74,23 @@ const WORD: usize = size_of::<u32>();
 
 impl Words {
     fn with_capacity(bytes: usize) -> Self {
-        Self { words: Vec::with_capacity(bytes.div_ceil(WORD)), bytes: 0, odd: false }
+        Self { numbers: Vec::with_capacity(bytes.div_ceil(WORD)), bytes: 0, odd: false }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.words).split_at(self.bytes).0
+        bytemuck::cast_slice(&self.numbers).split_at(self.bytes).0
     }
 
     /// By way of a small block that stays in the nearest cache: room to copy into would have to be filled with zeros first.
     fn push(&mut self, piece: &[u8]) {
-        let missing = self.words.len() * WORD - self.bytes;
+        let missing = self.numbers.len() * WORD - self.bytes;
         let (first, piece) = piece.split_at(missing.min(piece.len()));
-        let begun: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
+        let begun: &mut [u8] = bytemuck::cast_slice_mut(&mut self.numbers);
         for (place, byte) in begun.iter_mut().skip(self.bytes).zip(first) {
             *place = *byte;
         }
         // What is missing of a number is its exponent's upper half, without which it is finite.
-        self.odd |= self.words.last().is_some_and(|word| !f32::from_bits(*word).is_finite());
+        self.odd |= self.numbers.last().is_some_and(|word| !f32::from_bits(*word).is_finite());
         let mut block = [0_u32; 1024];
         for part in piece.chunks(size_of_val(&block)) {
             let (filled, _) = block.split_at_mut(part.len().div_ceil(WORD));
@@ -99,7 +99,7 @@ impl Words {
             }
             bytemuck::cast_slice_mut::<u32, u8>(filled).split_at_mut(part.len()).0.copy_from_slice(part);
             self.odd |= !f32::are_finite(bytemuck::cast_slice(filled));
-            self.words.extend_from_slice(filled);
+            self.numbers.extend_from_slice(filled);
         }
         self.bytes += first.len() + piece.len();
     }
@@ -111,10 +111,10 @@ impl Words {
 
     /// Itself, if numbers of this type lie like its own and it holds whole ones.
     pub(super) fn into_vec<T: Pod>(self) -> Result<Vec<T>, Self> {
-        let Self { words, bytes, odd } = self;
+        let Self { numbers, bytes, odd } = self;
         if bytes % WORD != 0 {
-            return Err(Self { words, bytes, odd });
+            return Err(Self { numbers, bytes, odd });
         }
-        bytemuck::allocation::try_cast_vec(words).map_err(|(_, words)| Self { words, bytes, odd })
+        bytemuck::allocation::try_cast_vec(numbers).map_err(|(_, numbers)| Self { numbers, bytes, odd })
     }
 }
