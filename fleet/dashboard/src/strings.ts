@@ -476,6 +476,7 @@ export const text = {
     unknownWish: "as it runs",
     health: "Health",
     healthNone: "Waiting for the first report. It comes after the first reporting interval (agent.toml, [report] every_s).",
+    chartNone: "No figures in this time.",
     cpu: "CPU",
     rss: "Agent memory",
     requests: "Requests and failures per report",

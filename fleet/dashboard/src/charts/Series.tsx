@@ -23,6 +23,8 @@ interface SeriesProps {
   label: string;
   sync?: string;
   fromZero?: boolean;
+  /** Figures are counts: there is nothing between one and two. */
+  whole?: boolean;
   /** Inside this distance from zero nothing can alarm. */
   band?: number;
   /** Points that stand out: alarms. */
@@ -69,12 +71,15 @@ export default function Series(props: SeriesProps) {
   return <div className="chart" ref={place} role="img" aria-label={props.label} />;
 }
 
+/** Between two lines of the grid: 1, 2, 5, 10 and so on. */
+const wholeSteps = Array.from({ length: 36 }, (_, i) => ([1, 2, 5][i % 3] ?? 1) * 10 ** Math.floor(i / 3));
+
 function dataOf({ x, lines }: SeriesProps): uPlot.AlignedData {
   return [x, ...lines.map((line) => line.values)];
 }
 
 function optionsFor(latest: React.RefObject<SeriesProps>, node: HTMLElement): uPlot.Options {
-  const { lines, height, sync, fromZero, band, zone = utc } = latest.current;
+  const { lines, height, sync, fromZero, whole, band, zone = utc } = latest.current;
   const style = getComputedStyle(node);
   const value = (name: string): string => style.getPropertyValue(name.replace(/^var\((.*)\)$/, "$1")).trim();
   const axis = {
@@ -97,7 +102,7 @@ function optionsFor(latest: React.RefObject<SeriesProps>, node: HTMLElement): uP
     },
     axes: [
       { ...axis, size: 30, values: (_, ticks) => ticks.map((s) => tick(s, ticks, zone)).map((said, i, all) => (said === all[i - 1] ? "" : said)) },
-      { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => latest.current.print(v)) },
+      { ...axis, size: 62, ...(whole === true ? { incrs: wholeSteps } : {}), values: (_, ticks) => ticks.map((v) => latest.current.print(v)) },
     ],
     series: [
       { label: text.when, value: (_, s) => (s == null ? "" : stamp(s * 1_000, zone)) },

@@ -53,15 +53,11 @@ export function Device() {
             <Waiting device={device} />
             <Slots slots={device.slots} />
             <div className="cols-wide">
-              <Panel title={say.health} aside={device.health == null ? undefined : <Ago at={device.health.at} />}>
-                {device.health != null && <Now health={device.health} />}
-                {device.telemetry.length === 0 ? <Note>{say.healthNone}</Note> : <HealthCharts telemetry={device.telemetry} />}
-              </Panel>
               <div className="stack">
-                <Identity device={device} />
-                <Tags device={device} />
-                <Shadows device={device} />
-                <Membership device={device} />
+                <Panel title={say.health} aside={device.health == null ? undefined : <Ago at={device.health.at} />}>
+                  {device.health != null && <Now health={device.health} />}
+                  {device.telemetry.length === 0 ? <Note>{say.healthNone}</Note> : <HealthCharts telemetry={device.telemetry} />}
+                </Panel>
                 <Panel title={say.events}>
                   {device.recent_events.length === 0 ? (
                     <Note>{say.eventsNone}</Note>
@@ -69,6 +65,12 @@ export function Device() {
                     <Log lines={newestFirst(device.recent_events).map((event, i) => ({ ...event, key: `${event.at} ${i}` }))} />
                   )}
                 </Panel>
+              </div>
+              <div className="stack">
+                <Identity device={device} />
+                <Tags device={device} />
+                <Shadows device={device} />
+                <Membership device={device} />
               </div>
             </div>
           </div>

@@ -20,18 +20,34 @@ export function HealthCharts({ telemetry }: { telemetry: TelemetryPoint[] }) {
       title: say.requests,
       lines: [line(text.deviceLines.requests, points, (p) => p.requests), line(text.deviceLines.failures, points, (p) => p.failures)],
       print: count,
+      whole: true,
     },
     { title: say.latency, lines: [line(say.latency, points, (p) => p.p95_us)], print: milliseconds },
   ];
+  const isEmpty = (lines: { values: (number | null)[] }[]) => lines.every(({ values }) => values.every((value) => value === null));
   return (
     <div className="body">
       <div className="cols" style={{ gridTemplateColumns: "repeat(auto-fit, minmax(min(100%, 300px), 1fr))" }}>
         {charts.map((chart) => (
           <figure key={chart.title} style={{ margin: 0 }}>
             <figcaption className="chart-title">{chart.title}</figcaption>
-            <Suspense fallback={<div style={{ height: 150 }} />}>
-              <Series x={x} lines={chart.lines} print={chart.print} height={150} label={chart.title} sync="health" fromZero zone={zone} />
-            </Suspense>
+            {isEmpty(chart.lines) ? (
+              <p className="soft small">{say.chartNone}</p>
+            ) : (
+              <Suspense fallback={<div style={{ height: 150 }} />}>
+                <Series
+                  x={x}
+                  lines={chart.lines}
+                  print={chart.print}
+                  height={150}
+                  label={chart.title}
+                  sync="health"
+                  fromZero
+                  whole={chart.whole === true}
+                  zone={zone}
+                />
+              </Suspense>
+            )}
           </figure>
         ))}
       </div>
