@@ -8,6 +8,7 @@ use muster_protocol::manifest::Datatype;
 
 use super::body::Words;
 use super::element::Element;
+use super::tensor::BLOCK;
 use super::{Values, each};
 
 // Elements are copied as they lie in memory: every machine that an agent is built for is little-endian.
@@ -113,19 +114,17 @@ impl<T: NoUninit> AsRef<[u8]> for Elements<T> {
     }
 }
 
-/// Whatever the alignment of `bytes`. They go by way of a small block that stays in the nearest cache, where they are looked
-/// at too: a vector to copy into would have to be filled with zeros first, which costs as much as the copy.
-fn elements<T: Element + AnyBitPattern + NoUninit>(bytes: &[u8]) -> Result<Vec<T>, Unfit> {
-    let mut block = [T::zeroed(); 1024];
-    let mut elements = Vec::with_capacity(bytes.len() / size_of::<T>());
-    for part in bytes.chunks(size_of_val(&block)) {
-        let (filled, _) = block.split_at_mut(part.len() / size_of::<T>());
-        bytemuck::cast_slice_mut(filled).copy_from_slice(part);
-        if !T::are_finite(filled) {
-            let within = filled.iter().position(|value| !value.is_finite()).unwrap_or_default();
-            return Err(Unfit::NotFinite(elements.len() + within));
+/// Whatever the alignment of `bytes`. Block by block, and each is looked at while it is in the nearest cache.
+fn elements<T: Element + AnyBitPattern>(bytes: &[u8]) -> Result<Vec<T>, Unfit> {
+    let mut elements: Vec<T> = Vec::with_capacity(bytes.len() / size_of::<T>());
+    for block in bytes.chunks(BLOCK * size_of::<T>()) {
+        let start = elements.len();
+        elements.extend(block.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned::<T>));
+        let (_, read) = elements.split_at(start);
+        if !T::are_finite(read) {
+            let within = read.iter().position(|value| !value.is_finite()).unwrap_or_default();
+            return Err(Unfit::NotFinite(start + within));
         }
-        elements.extend_from_slice(filled);
     }
     Ok(elements)
 }

@@ -6,6 +6,7 @@
 use bytemuck::Pod;
 
 use super::element::Element as _;
+use super::tensor::BLOCK;
 
 /// JSON, and the tensors behind it.
 #[derive(Debug)]
@@ -81,7 +82,6 @@ impl Words {
         bytemuck::cast_slice(&self.numbers).split_at(self.bytes).0
     }
 
-    /// By way of a small block that stays in the nearest cache: room to copy into would have to be filled with zeros first.
     fn push(&mut self, piece: &[u8]) {
         let missing = self.numbers.len() * WORD - self.bytes;
         let (first, piece) = piece.split_at(missing.min(piece.len()));
@@ -89,17 +89,20 @@ impl Words {
         for (place, byte) in begun.iter_mut().skip(self.bytes).zip(first) {
             *place = *byte;
         }
-        // What is missing of a number is its exponent's upper half, without which it is finite.
+        // What is missing of a number is its exponent's upper half (it is little-endian), without which it is finite.
         self.odd |= self.numbers.last().is_some_and(|word| !f32::from_bits(*word).is_finite());
-        let mut block = [0_u32; 1024];
-        for part in piece.chunks(size_of_val(&block)) {
-            let (filled, _) = block.split_at_mut(part.len().div_ceil(WORD));
-            if let Some(last) = filled.last_mut() {
-                *last = 0;
+        for block in piece.chunks(BLOCK * WORD) {
+            let start = self.numbers.len();
+            let whole = block.chunks_exact(WORD);
+            let rest = whole.remainder();
+            self.numbers.extend(whole.map(bytemuck::pod_read_unaligned::<u32>));
+            if !rest.is_empty() {
+                let mut begun = [0; WORD];
+                begun.iter_mut().zip(rest).for_each(|(place, byte)| *place = *byte);
+                self.numbers.push(u32::from_le_bytes(begun));
             }
-            bytemuck::cast_slice_mut::<u32, u8>(filled).split_at_mut(part.len()).0.copy_from_slice(part);
-            self.odd |= !f32::are_finite(bytemuck::cast_slice(filled));
-            self.numbers.extend_from_slice(filled);
+            let (_, came) = self.numbers.split_at(start);
+            self.odd |= !f32::are_finite(bytemuck::cast_slice(came));
         }
         self.bytes += first.len() + piece.len();
     }

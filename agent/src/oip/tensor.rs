@@ -185,7 +185,7 @@ impl Values {
 }
 
 /// Elements that are looked at together.
-const BLOCK: usize = 1024;
+pub(super) const BLOCK: usize = 1024;
 
 /// Whole blocks first: what is not there is told soonest.
 fn first_not_finite<T: Element>(values: &[T]) -> Option<usize> {
