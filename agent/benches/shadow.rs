@@ -60,11 +60,11 @@ async fn main() -> ExitCode {
             ratios.push(beside.even / alone.even);
             ratios_of_all.push(beside.all / alone.all);
         }
-        let median = camera::median(ratios);
+        let median = pulse::median(ratios);
         let Sums { seen, rows, spent, share, .. } = sums(&house).await;
         println!(
             "allowed {name}: p95 {median:.2} x of that alone ({:.2} with the {:.0} % that were asked in slow moments); in the last turn {rows} of {seen} answers compared, {:.0} % of a core, share {share:.2}",
-            camera::median(ratios_of_all),
+            pulse::median(ratios_of_all),
             100.0 * slow,
             100.0 * spent.as_secs_f64() / TURN.as_secs_f64()
         );

@@ -22,9 +22,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use camera::{Camera, Turn, median};
+use camera::{Camera, Turn};
 use house::{House, workspace};
-use pulse::Pulse;
+use pulse::{Pulse, median};
 use tokio::time::Instant;
 
 /// Swaps of one turn. A quiet time of the same length follows: what else the machine does, now and then, falls on both alike;

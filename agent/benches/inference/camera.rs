@@ -136,8 +136,3 @@ fn percentile(mut took: Vec<f64>, percent: usize) -> f64 {
     took.sort_by(f64::total_cmp);
     took.get(took.len() * percent / 100).copied().unwrap_or(f64::NAN)
 }
-
-/// The middle one of those that are numbers: a turn in which the machine was slow all the time has none.
-pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    percentile(values.into_iter().filter(|value| value.is_finite()).collect(), 50)
-}

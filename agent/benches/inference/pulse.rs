@@ -99,6 +99,13 @@ impl Slow {
     }
 }
 
+/// The middle one of turns' figures that are numbers: a turn in which the machine was slow all the time has none.
+pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.into_iter().filter(|figure| figure.is_finite()).collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// Numbers that look random (Marsaglia, "Xorshift RNGs", 2003): no compiler can take a short cut.
 fn work(mut x: u64) -> u64 {
     for _ in 0..WORK {

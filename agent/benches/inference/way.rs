@@ -9,8 +9,7 @@ use super::Bench;
 use super::clients::{Client, Question, Way};
 use super::goals::{Goals, Limit};
 use super::house::workspace;
-use super::pulse::Pulse;
-use super::work::median;
+use super::pulse::{Pulse, median};
 
 const TURNS: usize = 20;
 const ASKS: usize = 50;
@@ -90,8 +89,7 @@ pub(crate) fn measure(bench: &Bench, goals: &mut Goals) {
             let took = turns.iter().flat_map(&even).collect::<Vec<_>>();
             let (p50, p95) = (percentile(&took, 50), percentile(&took, 95));
             let added = medians(&turns).into_iter().zip(&alone).map(|(turn, alone)| turn - alone);
-            // A turn in which the machine was slow all the time says nothing.
-            let added = median(added.filter(|added| added.is_finite()));
+            let added = median(added);
             let share = 100.0 * took.len() as f64 / (TURNS * ASKS) as f64;
             println!("{:<64} {p50:>8.3} {p95:>8.3} {added:>9.3} {share:>6.0} %", format!("{name}: {side}"));
             let megabytes = (question.bytes() + answer_bytes) as f64 / 1e6;

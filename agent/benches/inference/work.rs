@@ -10,6 +10,7 @@ use super::clients::{Client, Question, Way};
 use super::goals::{Goals, Limit};
 use super::house::workspace;
 use super::peers::{MlServer, benchmark_app};
+use super::pulse::median;
 
 struct Work {
     model: &'static str,
@@ -47,7 +48,7 @@ pub(crate) fn beside_the_limit(bench: &Bench, goals: &mut Goals) {
                 rates.push((rate, rate / limit));
             }
         }
-        println!("{:<64} {:>10.1}", format!("{name}: benchmark_app"), median(limits.into_iter()));
+        println!("{:<64} {:>10.1}", format!("{name}: benchmark_app"), median(limits));
         for (way, _, rates) in sides {
             let rate = median(rates.iter().map(|turn| turn.0));
             let ratio = median(rates.iter().map(|turn| turn.1));
@@ -107,10 +108,4 @@ fn rate(clients: &mut [Box<dyn Client>], span: Duration) -> f64 {
         asking.into_iter().map(|one| one.join().unwrap()).sum()
     });
     answered as f64 / began.elapsed().as_secs_f64()
-}
-
-pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

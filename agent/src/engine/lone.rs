@@ -27,11 +27,16 @@ impl Lone {
         &self.signature
     }
 
-    /// Runs once, on the calling thread, and says what that took of the processor.
+    /// Runs once, on the calling thread, and says what that took of the processor. As with what answers: a number that is not
+    /// finite is no answer.
     pub fn run(&mut self, inputs: &[NamedTensor]) -> (Result<Vec<NamedTensor>, InferError>, Duration) {
         let before = processor_time(ClockId::ThreadCPUTime);
         let answer = convert::run(&mut self.session, inputs, &self.signature);
         let spent = processor_time(ClockId::ThreadCPUTime).saturating_sub(before);
-        (answer.map(|answer| answer.outputs).map_err(InferError::Failed), spent)
+        let answer = answer.map_err(InferError::Failed).and_then(|answer| match answer.not_finite.first() {
+            Some(name) => Err(InferError::not_finite_output(name)),
+            None => Ok(answer.outputs),
+        });
+        (answer, spent)
     }
 }

@@ -85,6 +85,13 @@ pub enum InferError {
     Stopped,
 }
 
+impl InferError {
+    /// JSON has no NaN, and no application should get one.
+    pub(crate) fn not_finite_output(name: &str) -> Self {
+        Self::Failed(format!("output '{name}' holds a number that is not finite"))
+    }
+}
+
 impl Model {
     pub(super) fn new(
         library: &Arc<Library>,

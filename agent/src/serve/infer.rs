@@ -118,15 +118,13 @@ fn count_refused(serving: &Serving) {
     serving.stats().record(Outcome::Refused);
 }
 
-/// The outputs that the manifest promises, in its order. JSON has no NaN, and an application should not get one.
+/// The outputs that the manifest promises, in its order, if all of their numbers are finite.
 fn promised(serving: &Serving, mut answer: Answer) -> Result<Answer, InferError> {
     let names = serving.manifest.signature.outputs.iter().map(|output| output.name.as_str());
     oip::select(&mut answer.outputs, names);
     let not_finite = answer.outputs.iter().find(|output| answer.not_finite.contains(&output.name));
     match not_finite {
-        Some(output) => {
-            Err(InferError::Failed(format!("output '{}' holds a number that is not finite", output.name)))
-        }
+        Some(output) => Err(InferError::not_finite_output(&output.name)),
         None => Ok(answer),
     }
 }
