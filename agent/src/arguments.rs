@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -86,16 +85,16 @@ Examples:
     Version,
 }
 
-/// Does what was typed.
-pub fn main() -> ExitCode {
+/// Does what was typed; the exit code.
+pub fn main() -> u8 {
     match Cli::parse().command {
         Command::Eval(args) => eval::run(&args),
         Command::Version => match writeln!(io::stdout(), "muster-agent {}", env!("CARGO_PKG_VERSION")) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
+            Ok(()) => 0,
+            Err(_) => 1,
         },
         Command::Run { config } => ended(runtime::run(&config), runtime::RunError::exit_code),
-        Command::Doctor(args) => ExitCode::from(doctor::run(&args).exit_code()),
+        Command::Doctor(args) => doctor::run(&args).exit_code(),
         Command::Enrol(args) => ended(enrol::run(&args), CommandError::exit_code),
         Command::Identity(args) => ended(identity::run(&args), CommandError::exit_code),
         Command::Trust(command) => ended(trust_command::run(command), TrustCommandError::exit_code),
@@ -106,12 +105,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn ended<E: Error>(result: Result<(), E>, code: fn(&E) -> u8) -> ExitCode {
+fn ended<E: Error>(result: Result<(), E>, code: fn(&E) -> u8) -> u8 {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             writeln!(io::stderr(), "muster-agent: {}", chain(&error)).unwrap_or(());
-            ExitCode::from(code(&error))
+            code(&error)
         }
     }
 }

@@ -13,7 +13,6 @@
 
 use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use muster_protocol::manifest::InferencePrecision;
 use muster_protocol::message::{Provider, Sentence};
@@ -138,17 +137,17 @@ pub(crate) fn known_code(code: &str) -> &'static str {
 }
 
 /// Runs the subcommand from limits to exit code; call it before any other thread is started.
-pub fn run(args: &EvalArgs) -> ExitCode {
+pub fn run(args: &EvalArgs) -> u8 {
     let answer = || answer(args, io::stdin().lock(), io::stdout().lock());
     let outcome = limit(args).and_then(|beat| match beat {
         Some(beat) => beat.during(answer),
         None => answer(),
     });
     let (line, code) = match outcome {
-        Ok(summary) => (serde_json::to_string(&summary), ExitCode::SUCCESS),
+        Ok(summary) => (serde_json::to_string(&summary), 0),
         Err(error) => {
             let refusal = EvalRefusal { error: error.to_string(), code: error.code().to_owned() };
-            (serde_json::to_string(&refusal), ExitCode::from(REFUSED))
+            (serde_json::to_string(&refusal), REFUSED)
         }
     };
     // Without a reader on standard error nobody would learn more from another message.

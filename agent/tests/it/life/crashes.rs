@@ -67,6 +67,21 @@ async fn killed_while_activating_the_slot_is_whole_and_the_order_is_carried_out(
 }
 
 #[tokio::test]
+async fn stopped_while_a_model_is_loaded_it_ends_well() {
+    let broker = Broker::start().await;
+    let fleet = Fleet::start(broker.address);
+    let dir = tempfile::tempdir().unwrap();
+    set_up(dir.path(), &broker);
+    let agent = Agent::start(dir.path());
+    let device = agent.device().await;
+    let bundle = logistic("1");
+    fleet.publish(&[&bundle]);
+    fleet.order(&device, 1, &[("m", &bundle)]);
+    until("the load", || agent.log().contains("doing=Activating").then_some(())).await;
+    assert_eq!(agent.terminate().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn content_that_rotted_at_rest_is_not_loaded_and_is_fetched_again() {
     let broker = Broker::start().await;
     let fleet = Fleet::start(broker.address);
