@@ -15,6 +15,7 @@ mod tensor;
 
 pub(crate) use binary::write as binary_form;
 pub use body::Body;
+pub(crate) use body::Words;
 pub use malformed::Malformed;
 pub use request::{Form, ID_BYTES_MAX, Request, Wanted};
 pub(crate) use request::{Offered, OfferedRequest, Payload};

@@ -22,6 +22,7 @@ mod routes;
 mod seats;
 mod serving;
 mod slots;
+mod turns;
 mod words;
 
 use std::net::SocketAddr;

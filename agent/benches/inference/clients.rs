@@ -1,7 +1,7 @@
 //! Applications that ask: in the process, over HTTP/1 on a TCP or Unix socket, over gRPC. Each is one connection that
 //! waits for its answer, and as lean as a client can be, because its own part is in all that is measured.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -164,7 +164,8 @@ fn whole_length(answer: &[u8]) -> Option<usize> {
 
 /// HTTP/2 by hand: a library's client has buffers, queues and tasks of its own. One stream at a time.
 struct Grpc<S> {
-    stream: S,
+    /// Heads of frames are read together, what is much at once.
+    stream: BufReader<S>,
     /// Frames as they are sent: leave to answer, the head, the message in pieces.
     request: Vec<u8>,
     /// Where in it the number of the stream stands, in each frame.
@@ -195,8 +196,9 @@ mod frame {
 }
 
 impl<S: Read + Write> Grpc<S> {
-    /// What the server takes in one frame, and what may be on its way to the client at once.
+    /// What this client takes in one frame, what the server does, and what may be on its way to the client at once.
     const FRAME: usize = 1 << 20;
+    const SERVER_FRAME: usize = 192 << 10;
     const WINDOW: u32 = 1 << 30;
 
     fn new(mut stream: S, message: &[u8]) -> Self {
@@ -212,13 +214,14 @@ impl<S: Read + Write> Grpc<S> {
         frame::write(frame::WINDOW_UPDATE, 0, &1_u32.to_be_bytes(), &mut request);
         let mut numbers = vec![request.len()];
         frame::write(frame::HEADERS, frame::END_HEADERS, &Self::head(), &mut request);
-        let mut pieces = message.chunks(Self::FRAME).peekable();
+        let mut pieces = message.chunks(Self::SERVER_FRAME).peekable();
         while let Some(piece) = pieces.next() {
             numbers.push(request.len());
             let flags = if pieces.peek().is_none() { frame::END_STREAM } else { 0 };
             frame::write(frame::DATA, flags, piece, &mut request);
         }
-        Self { stream, request, numbers, number: 1, answer: vec![0; Self::FRAME] }
+        let answer = vec![0; Self::FRAME];
+        Self { stream: BufReader::new(stream), request, numbers, number: 1, answer }
     }
 
     /// RFC 7541: what has a number in its table by that number, nothing to be remembered, nothing compressed.
@@ -247,7 +250,7 @@ impl<S: Read + Write + Send> Client for Grpc<S> {
         for &at in &self.numbers {
             self.request[at + 5..at + frame::HEAD_BYTES].copy_from_slice(&self.number.to_be_bytes());
         }
-        self.stream.write_all(&self.request).unwrap();
+        self.stream.get_mut().write_all(&self.request).unwrap();
         let mut bytes = 0;
         loop {
             match self.read_frame() {

@@ -74,15 +74,15 @@ pub(crate) struct Words {
 const WORD: usize = size_of::<u32>();
 
 impl Words {
-    fn with_capacity(bytes: usize) -> Self {
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self { numbers: Vec::with_capacity(bytes.div_ceil(WORD)), bytes: 0, odd: false }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         bytemuck::cast_slice(&self.numbers).split_at(self.bytes).0
     }
 
-    fn push(&mut self, piece: &[u8]) {
+    pub(crate) fn push(&mut self, piece: &[u8]) {
         let missing = self.numbers.len() * WORD - self.bytes;
         let (first, piece) = piece.split_at(missing.min(piece.len()));
         let begun: &mut [u8] = bytemuck::cast_slice_mut(&mut self.numbers);

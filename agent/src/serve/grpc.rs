@@ -32,7 +32,7 @@ use super::words::{
     ConfigResponse, Index, IndexRequest, ModelMetadata, ModelName, ServerMetadata, Statistics,
 };
 use super::{infer, metadata};
-use message::{Counted, CountedMessages, Room, Undecoded};
+use message::{Arrived, Counted, CountedMessages, Room, Undecoded};
 use tensors::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse, RequestId};
 
 /// Room for the names and shapes around the tensors.
@@ -173,8 +173,8 @@ async fn model_infer(State(app): State<Grpc>, request: axum::extract::Request) -
     }
     let deadline = deadline(request.headers());
     let answered = async {
-        let (message, held) = Counted::new(request.into_body(), app.intake.clone())?.message().await?;
-        answer_one(&app, message, held.into(), deadline, message::reply).await
+        let (arrived, held) = Counted::new(request.into_body(), app.intake.clone())?.message().await?;
+        answer_one(&app, arrived, held.into(), deadline, message::reply).await
     };
     match tokio::time::timeout(REQUEST_TIME, answered).await {
         Ok(Ok(answer)) => answer,
@@ -187,7 +187,7 @@ async fn model_infer_compressed(app: Grpc, request: tonic::Request<Bytes>) -> An
     let deadline = deadline(request.metadata().as_ref());
     let message = request.into_inner();
     let held = hold(&app, None, &message)?;
-    answer_one(&app, message, held, deadline, |answer| answer).await
+    answer_one(&app, message.into(), held, deadline, |answer| answer).await
 }
 
 /// Requests one after the other on one call; each is answered before the next is read, and one that is refused ends
@@ -205,7 +205,7 @@ async fn stream_infer(State(app): State<Grpc>, request: axum::extract::Request) 
         let asked = message.clone();
         let answered = async {
             let held = hold(&app, room.take(), &message)?;
-            answer_one(&app, message, held, None, |answer| answer).await
+            answer_one(&app, message.into(), held, None, |answer| answer).await
         };
         let (error_message, answer) = match answered.await {
             Ok(answer) => (String::new(), answer),
@@ -235,7 +235,7 @@ fn hold(app: &Grpc, held: Option<OwnedSemaphorePermit>, message: &Bytes) -> Resu
 /// Answers one message; `finish` makes of the answer what goes out. What is much is read and written aside.
 async fn answer_one<T: Send + 'static>(
     app: &Grpc,
-    message: Bytes,
+    Arrived { message, tensor }: Arrived,
     held: Held,
     deadline: Option<Duration>,
     finish: impl FnOnce(ModelInferResponse) -> T + Send + 'static,
@@ -247,7 +247,7 @@ async fn answer_one<T: Send + 'static>(
     let (name, version) = (request.model_name.clone(), request.model_version.clone());
     let version = Some(version.as_str()).filter(|version| !version.is_empty());
     let read = async |serving: Arc<super::serving::Serving>| {
-        Ok(body::aside_if(much, &held, move || request.read(&serving.manifest.signature)).await??)
+        Ok(body::aside_if(much, &held, move || request.read(tensor, &serving.manifest.signature)).await??)
     };
     let answered = infer::infer(&app.slots, &name, version, deadline, read).await?;
     let much = body::is_much(&answered);

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::seats::{PARTING, Seat, Seats};
+use super::turns::{InTurns, TURN_BYTES};
 
 /// Of all listeners, well below the files that a process may open; more wait to be accepted.
 pub(super) const CONNECTIONS_MAX: usize = 256;
@@ -38,8 +39,8 @@ const STREAMS_MAX: u32 = 128;
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 /// And on its connection: one stream that nobody reads holds up no other.
 const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
-/// An image comes in one frame, which is then its message: nothing has to be put together.
-const FRAME_BYTES_MAX: u32 = 1024 * 1024;
+/// A message that is more comes in several frames, so that its tensor is read while the rest is on its way.
+const FRAME_BYTES_MAX: u32 = TURN_BYTES;
 /// Of an answer, how much is handed to the socket at once.
 const SEND_BYTES: usize = 1024 * 1024;
 
@@ -136,7 +137,7 @@ impl Guest {
             async move { Ok::<_, Infallible>(answer.await?.map(|body| in_use.send(body))) }
         });
         let builder = builder();
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection = builder.serve_connection(TokioIo::new(InTurns::new(stream)), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

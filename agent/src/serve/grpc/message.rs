@@ -1,8 +1,8 @@
 //! One message in, one message out, for the call that carries tensors: read where it lies, and written around them.
 //!
 //! ```text
-//!   in     flag, length (5 bytes) ‖ message          nothing is copied where one frame of HTTP/2 holds it all
-//!   out    flag, length ‖ message ‖ tensor ‖ tensor    tensors go out as they lie in memory; the status follows
+//!   in     flag, length (5 bytes) ‖ message ‖ its last tensor    which becomes its vector while the rest is on its way
+//!   out    flag, length ‖ message ‖ tensor ‖ tensor               tensors go out as they lie in memory; the status follows
 //! ```
 //!
 //! The library's own way copies both once more. It still serves every other call, and whoever compresses.
@@ -32,7 +32,8 @@ use tonic_prost::ProstEncoder;
 use super::super::body::{Intake, Pieces};
 use super::super::error::Refusal;
 use super::FRAME_BYTES;
-use super::tensors::ModelInferResponse;
+use super::tensors::{ModelInferResponse, last_tensor};
+use crate::oip::Words;
 
 /// A flag, and the message's length.
 const PREFIX: usize = 5;
@@ -56,40 +57,100 @@ impl Counted {
     }
 
     /// The one message that it holds, and its room.
-    pub(super) async fn message(mut self) -> Result<(Bytes, OwnedSemaphorePermit), Status> {
+    pub(super) async fn message(mut self) -> Result<(Arrived, OwnedSemaphorePermit), Status> {
         let bytes_max = self.intake.bytes_max() + FRAME_BYTES;
         let mut body = Pin::new(&mut self);
-        let mut whole = Bytes::new();
-        let mut parts = BytesMut::new();
+        let mut coming = Coming::default();
+        let mut promised = None;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
-            if whole.is_empty() && parts.is_empty() {
-                whole = data;
-            } else {
-                parts.put(std::mem::take(&mut whole));
-                parts.put(data);
+            coming.push(data);
+            if promised.is_none() {
+                promised = length(coming.known())?;
             }
-            let known = if parts.is_empty() { &whole[..] } else { &parts[..] };
-            let Some(length) = length(known)? else { continue };
+            let Some(length) = promised else { continue };
             if length > bytes_max {
                 return Err(too_large(bytes_max));
             }
-            if known.len() > PREFIX + length {
+            if body.came > PREFIX + length {
                 return Err(Status::invalid_argument("one call holds one message; this one holds more"));
             }
-            if known.len() < PREFIX + length {
+            if body.came < PREFIX + length {
                 // What is promised takes its place before there is any.
                 let Self { intake, held, .. } = &mut *body;
                 intake.hold_more(held, PREFIX + length)?;
-                // Once, and so much that it never has to move.
-                parts.reserve(PREFIX + length - parts.len());
+                coming.make_room(PREFIX + length);
             }
         }
-        let mut whole = if parts.is_empty() { whole } else { parts.freeze() };
-        match length(&whole)? {
-            Some(length) if whole.len() == PREFIX + length => Ok((whole.split_off(PREFIX), self.held)),
+        match promised {
+            Some(length) if self.came == PREFIX + length => Ok((coming.into_arrived(), self.held)),
             Some(_) | None => Err(Status::invalid_argument("the message ends before its time")),
         }
+    }
+}
+
+/// A message that is whole.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    /// Without its last field, if that is in `tensor`.
+    pub(super) message: Bytes,
+    /// The content of a raw tensor that came in pieces.
+    pub(super) tensor: Option<Words>,
+}
+
+impl From<Bytes> for Arrived {
+    fn from(message: Bytes) -> Self {
+        Self { message, tensor: None }
+    }
+}
+
+/// A message on its way, behind its prefix. What one frame of HTTP/2 holds is not copied.
+#[derive(Debug, Default)]
+struct Coming {
+    /// The first frame, while it is alone.
+    first: Bytes,
+    parts: BytesMut,
+    tensor: Option<Words>,
+}
+
+impl Coming {
+    fn push(&mut self, data: Bytes) {
+        if let Some(tensor) = &mut self.tensor {
+            tensor.push(&data);
+        } else if self.known().is_empty() {
+            self.first = data;
+        } else {
+            self.parts.put(std::mem::take(&mut self.first));
+            self.parts.put(data);
+        }
+    }
+
+    /// All of it that does not belong to `tensor`.
+    fn known(&self) -> &[u8] {
+        if self.parts.is_empty() { &self.first } else { &self.parts }
+    }
+
+    /// For what is missing of `bytes`: once, and so much that nothing has to move.
+    fn make_room(&mut self, bytes: usize) {
+        if self.tensor.is_some() {
+            return;
+        }
+        let message = self.known().get(PREFIX..).unwrap_or_default();
+        let Some((begins, at)) = last_tensor(message, bytes - PREFIX) else {
+            self.parts.reserve(bytes - self.parts.len());
+            return;
+        };
+        let mut tensor = Words::with_capacity(bytes - PREFIX - at);
+        tensor.push(message.get(at..).unwrap_or_default());
+        self.tensor = Some(tensor);
+        self.first.truncate(PREFIX + begins);
+        self.parts.truncate(PREFIX + begins);
+    }
+
+    fn into_arrived(self) -> Arrived {
+        let Self { first, parts, tensor } = self;
+        let mut message = if parts.is_empty() { first } else { parts.freeze() };
+        Arrived { message: message.split_off(PREFIX), tensor }
     }
 }
 
@@ -325,17 +386,13 @@ pub(super) fn reply(mut answer: ModelInferResponse) -> Response {
 mod tests {
     use prost::Message as _;
 
+    use super::super::tensors::ModelInferRequest;
     use super::*;
 
-    async fn read(frames: &[&'static [u8]]) -> Result<Bytes, i32> {
-        read_into(&Intake::new(4096, 4096), frames).await
-    }
-
-    async fn read_into(intake: &Intake, frames: &[&'static [u8]]) -> Result<Bytes, i32> {
-        let frames = frames.iter().map(|&frame| Bytes::from_static(frame)).collect();
-        let counted = Counted::new(Body::new(Pieces::new(frames, None)), intake.clone()).unwrap();
-        let read = counted.message().await;
-        read.map(|(message, _)| message).map_err(|status| status.code().into())
+    async fn read(frames: impl IntoIterator<Item = Bytes>) -> Result<Arrived, i32> {
+        let body = Body::new(Pieces::new(frames.into_iter().collect(), None));
+        let read = Counted::new(body, Intake::new(4096, 4096)).unwrap().message().await;
+        read.map(|(arrived, _)| arrived).map_err(|status| status.code().into())
     }
 
     #[tokio::test]
@@ -413,7 +470,9 @@ mod tests {
     async fn a_message_is_whole_however_it_is_cut() {
         let (invalid, internal, exhausted) = (Err(3), Err(13), Err(8));
         let check = async |frames: &[&'static [u8]], expect: Result<&'static [u8], i32>| {
-            assert_eq!(read(frames).await, expect.map(Bytes::from_static), "{frames:?}");
+            let read = read(frames.iter().map(|&frame| Bytes::from_static(frame))).await;
+            assert!(read.as_ref().is_ok_and(|arrived| arrived.tensor.is_none()) || read.is_err());
+            assert_eq!(read.map(|arrived| arrived.message), expect.map(Bytes::from_static), "{frames:?}");
         };
         check(&[b"\0\0\0\0\x03abc"], Ok(b"abc")).await;
         check(&[b"\0\0", b"\0\0\x03a", b"", b"b", b"c"], Ok(b"abc")).await;
@@ -425,6 +484,35 @@ mod tests {
         check(&[b"\0\0\0\0\x03", b"abcd"], invalid).await;
         check(&[b"\x01\0\0\0\x03abc"], internal).await;
         check(&[b"\0\xff\xff\xff\xffabc"], exhausted).await;
+    }
+
+    #[tokio::test]
+    async fn the_last_raw_tensor_is_taken_out_as_it_comes() {
+        let (first, last) = (Bytes::from_static(&[7; 9]), Bytes::from_iter(0..200));
+        let raw_input_contents = vec![first, last.clone()];
+        let request = ModelInferRequest {
+            model_name: "m".to_owned(),
+            raw_input_contents,
+            ..ModelInferRequest::default()
+        };
+        let message = request.encode_to_vec();
+        let prefix = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes()].concat();
+        let all = Bytes::from([prefix, message].concat());
+        let before = all.len() - last.len();
+        for cut in 1..=all.len() {
+            let frames = all.chunks(cut).map(Bytes::copy_from_slice);
+            let Arrived { message, tensor } = read(frames.clone()).await.unwrap();
+            // As soon as it is known where it begins, unless it is all there by then.
+            assert_eq!(tensor.is_some(), (before..all.len()).any(|came| came % cut == 0), "cut at {cut}");
+            let mut found = ModelInferRequest::decode(message).unwrap();
+            found.raw_input_contents.extend(tensor.map(|tensor| Bytes::copy_from_slice(tensor.bytes())));
+            assert_eq!(found, request, "cut at {cut}");
+            let more = frames.clone().chain([Bytes::from_static(b"x")]);
+            assert_eq!(read(more).await.unwrap_err(), 3, "cut at {cut}");
+            let less = frames
+                .map(|frame| if frame.ends_with(&[199]) { frame.slice(..frame.len() - 1) } else { frame });
+            assert_eq!(read(less).await.unwrap_err(), 3, "cut at {cut}");
+        }
     }
 
     #[tokio::test]

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_protocol::manifest::{Datatype, Signature};
-use prost::encoding::{DecodeContext, decode_key, skip_field};
+use prost::encoding::{DecodeContext, decode_key, decode_varint, skip_field};
 use prost::{Message, Oneof};
 
 use super::super::body::BYTES_AT_ONCE;
 use crate::oip::{
-    Form, Malformed, NamedTensor, Offered, OfferedRequest, Payload, Request, Values, Wanted, binary_form,
+    Form, Malformed, NamedTensor, Offered, OfferedRequest, Payload, Request, Values, Wanted, Words,
+    binary_form,
 };
 
 /// The field of the raw tensors.
@@ -167,11 +168,32 @@ pub(super) fn is_much(message: &[u8]) -> bool {
     false
 }
 
+/// Where a request of `length` bytes, of which these came, has its last field, if that is a raw tensor: where the field
+/// begins, and where its content does.
+pub(super) fn last_tensor(came: &[u8], length: usize) -> Option<(usize, usize)> {
+    let mut rest = came;
+    for _ in 0..FIELDS_AT_ONCE {
+        let begins = came.len() - rest.len();
+        let (tag, wire_type) = decode_key(&mut rest).ok()?;
+        if tag == RAW_INPUT_CONTENTS {
+            let mut content = rest;
+            let bytes = usize::try_from(decode_varint(&mut content).ok()?).ok()?;
+            let at = came.len() - content.len();
+            if at.checked_add(bytes)? == length {
+                return Some((begins, at));
+            }
+        }
+        skip_field(wire_type, tag, &mut rest, DecodeContext::default()).ok()?;
+    }
+    None
+}
+
 impl ModelInferRequest {
-    /// Checks it against the model that shall answer it.
-    pub(super) fn read(self, signature: &Signature) -> Result<Request, Malformed> {
+    /// Checks it against the model that shall answer it. `last` is the content of a raw tensor behind those that it has.
+    pub(super) fn read(self, last: Option<Words>, signature: &Signature) -> Result<Request, Malformed> {
         let Self { id, parameters, inputs, outputs, raw_input_contents: raw, .. } = self;
-        let form = if raw.is_empty() { Form::Json } else { Form::Binary };
+        let raws = raw.len() + usize::from(last.is_some());
+        let form = if raws == 0 { Form::Json } else { Form::Binary };
         let in_shared_memory =
             |parameters: &BTreeMap<String, InferParameter>| parameters.contains_key("shared_memory_region");
         if inputs.iter().any(|input| in_shared_memory(&input.parameters))
@@ -179,17 +201,17 @@ impl ModelInferRequest {
         {
             return Err(Malformed::SharedMemory);
         }
-        if form == Form::Binary && raw.len() != inputs.len() {
-            return Err(Malformed::RawCount { found: raw.len(), expected: inputs.len() });
+        if form == Form::Binary && raws != inputs.len() {
+            return Err(Malformed::RawCount { found: raws, expected: inputs.len() });
         }
         let mut offered = Vec::with_capacity(inputs.len());
-        let mut bytes = raw.iter();
+        let mut raw = raw.iter().map(|bytes| Payload::Binary(bytes)).chain(last.map(Payload::Whole));
         for InferInputTensor { name, datatype, shape, contents, .. } in inputs {
-            let payload = match (bytes.next(), contents) {
+            let payload = match (raw.next(), contents) {
                 (Some(_), Some(contents)) if contents != InferTensorContents::default() => {
                     return Err(Malformed::TwiceData { name });
                 }
-                (Some(bytes), _) => Payload::Binary(bytes),
+                (Some(raw), _) => raw,
                 (None, Some(contents)) => {
                     declared(signature, &name).map_or(Payload::None, |datatype| typed(contents, datatype))
                 }
@@ -343,7 +365,7 @@ mod tests {
             let sent = request(datatype.as_str(), Some(contents(values.clone())), &[]);
             // As it comes off the wire.
             let sent = ModelInferRequest::decode(sent.encode_to_vec().as_slice()).unwrap();
-            let read = sent.read(&signature(datatype)).unwrap();
+            let read = sent.read(None, &signature(datatype)).unwrap();
             assert_eq!((&read.inputs[0].tensor.values, read.outputs[0].form), (&values, Form::Json));
         };
         check(Values::Bool(vec![true, false]));
@@ -376,9 +398,39 @@ mod tests {
     }
 
     #[test]
+    fn the_last_tensor_is_the_one_that_ends_the_message() {
+        let check = |came: &[u8], length, expect| assert_eq!(last_tensor(came, length), expect, "{came:?}");
+        check(b"\x0a\x01m\x3a\x02", 7, Some((3, 5)));
+        check(b"\x0a\x01m\x3a\x02ab", 7, Some((3, 5)));
+        check(b"\x0a\x01m\x3a\x02ab\x3a\x01", 10, Some((7, 9)));
+        check(b"\x3a\x80\x80\x04", 65_540, Some((0, 4)));
+        // Another field follows, or has not come yet.
+        check(b"\x3a\x02ab\x0a\x01m", 7, None);
+        check(b"\x3a\x02", 7, None);
+        check(b"\x0a\x05m", 7, None);
+        check(b"\x3a\x80", 65_540, None);
+        check(b"", 7, None);
+        check(b"\xff\xff", 7, None);
+        check(b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11, None);
+        check(&b"\x3a\x00".repeat(FIELDS_AT_ONCE + 1), 2 * FIELDS_AT_ONCE + 2, None);
+    }
+
+    #[test]
+    fn a_tensor_that_came_in_pieces_is_read_as_one_that_did_not() {
+        let bytes: &'static [u8] = &[0, 0, 128, 63, 0, 0, 0, 64];
+        let mut last = Words::with_capacity(bytes.len());
+        bytes.chunks(3).for_each(|piece| last.push(piece));
+        let signature = signature(Datatype::Fp32);
+        let whole = request("FP32", None, &[bytes]).read(None, &signature).unwrap();
+        assert_eq!(request("FP32", None, &[]).read(Some(last), &signature).unwrap(), whole);
+        let too_many = request("FP32", None, &[bytes]).read(Some(Words::default()), &signature);
+        assert!(matches!(too_many, Err(Malformed::RawCount { found: 2, expected: 1 })));
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         let check = |request: ModelInferRequest, datatype, expect: &str| {
-            let error = request.read(&signature(datatype)).unwrap_err().to_string();
+            let error = request.read(None, &signature(datatype)).unwrap_err().to_string();
             assert!(error.contains(expect), "{error}");
         };
         let ints = |values: &[i32]| {
