@@ -52,7 +52,7 @@ pub use plan::{
 };
 pub use site::{Freeze, Lease, SiteRules, SiteView};
 pub use verbs::{Refused, Verb};
-pub use view::{BundleStanding, Claim, DeviceView, Doing, FleetView};
+pub use view::{Beside, BundleStanding, Claim, DeviceView, Doing, FleetView};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rollout {

@@ -67,6 +67,17 @@ impl Intake {
         Ok(())
     }
 
+    /// Room for `bytes` in all, of which so much is held.
+    pub(super) fn hold_in_all(
+        &self,
+        held: Option<OwnedSemaphorePermit>,
+        bytes: usize,
+    ) -> Result<OwnedSemaphorePermit, Refusal> {
+        let mut held = held.map_or_else(|| self.hold(0), Ok)?;
+        self.hold_more(&mut held, bytes)?;
+        Ok(held)
+    }
+
     fn room(&self, pieces: usize) -> Result<OwnedSemaphorePermit, Refusal> {
         let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
         Arc::clone(&self.pieces).try_acquire_many_owned(pieces).map_err(|_| {

@@ -19,7 +19,6 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use prost::{Enumeration, Message};
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::codec::{Codec, CompressionEncoding};
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
@@ -186,7 +185,8 @@ async fn model_infer(State(app): State<Grpc>, request: axum::extract::Request) -
 async fn model_infer_compressed(app: Grpc, request: tonic::Request<Bytes>) -> Answer<ModelInferResponse> {
     let deadline = deadline(request.metadata().as_ref());
     let message = request.into_inner();
-    let held = hold(&app, None, &message)?;
+    // It came compressed, and may be larger than what was counted.
+    let held = app.intake.hold_in_all(None, message.len())?.into();
     answer_one(&app, message.into(), held, deadline, |answer| answer).await
 }
 
@@ -204,7 +204,7 @@ async fn stream_infer(State(app): State<Grpc>, request: axum::extract::Request) 
         };
         let asked = message.clone();
         let answered = async {
-            let held = hold(&app, room.take(), &message)?;
+            let held = app.intake.hold_in_all(room.take(), message.len())?.into();
             answer_one(&app, message.into(), held, None, |answer| answer).await
         };
         let (error_message, answer) = match answered.await {
@@ -223,13 +223,6 @@ async fn stream_infer(State(app): State<Grpc>, request: axum::extract::Request) 
         std::future::ready(Ok::<_, Status>(tonic::Response::new(answers)))
     });
     framed(&intake, Undecoded::default()).streaming(service, request).await.map(Body::new)
-}
-
-/// Room for a message that is here already, and may be larger than its tensors, beside what it has.
-fn hold(app: &Grpc, held: Option<OwnedSemaphorePermit>, message: &Bytes) -> Result<Held, Refusal> {
-    let mut held = held.map_or_else(|| app.intake.hold(0), Ok)?;
-    app.intake.hold_more(&mut held, message.len())?;
-    Ok(held.into())
 }
 
 /// Answers one message; `finish` makes of the answer what goes out. What is much is read and written aside.

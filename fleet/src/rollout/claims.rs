@@ -19,7 +19,7 @@ use muster_protocol::ids::{DeviceId, RolloutId, SlotName};
 use muster_protocol::message::up::BundleRef;
 use muster_protocol::time::Timestamp;
 
-use super::view::{Claim, DeviceView};
+use super::view::{Beside, Claim, DeviceView};
 use super::{Members, Phase, Progress, Rollout};
 
 /// A rollout of the slot, with its members.
@@ -106,6 +106,29 @@ pub fn kept<'a>(ours: &Rollout, left: impl IntoIterator<Item = &'a Left>, device
     let of_slot = left.into_iter().filter(|left| left.slot == ours.slot && left.bundle == *wish);
     let newest = of_slot.filter(newer).max_by_key(|left| (left.created, &left.rollout));
     newest.map_or(Claim::Free, |left| Claim::Superseded { rollout: left.rollout.clone() })
+}
+
+/// How far the one among the other rollouts of the slot that has come furthest is with the device: its partners and its site
+/// depend on that, whoever of them asks.
+pub fn beside(ours: &Rollout, others: &[Contender<'_>], id: &DeviceId) -> Beside {
+    let others = others.iter().filter(|other| other.rollout.id != ours.id && other.rollout.slot == ours.slot);
+    let member = |other: &Contender<'_>| match other.members.get(id).map(|member| &member.progress) {
+        Some(Progress::Offered { .. }) => Beside::Offered,
+        Some(Progress::Ready { .. }) => Beside::Ready,
+        Some(Progress::Permitted { .. }) => Beside::Permitted,
+        Some(Progress::Activated { .. }) => Beside::Activated,
+        Some(
+            Progress::Waiting
+            | Progress::Excluded { .. }
+            | Progress::Baked { .. }
+            | Progress::Failed { .. }
+            | Progress::Reverted { .. }
+            | Progress::Returning { .. }
+            | Progress::Returned { .. },
+        )
+        | None => Beside::Nothing,
+    };
+    others.map(member).max().unwrap_or_default()
 }
 
 /// Where a way back from `ours` leads, if not to what the device runs. That may be what it has just been told to leave: a
@@ -240,6 +263,30 @@ mod tests {
     }
 
     #[test]
+    fn beside_is_whoever_of_the_others_has_come_furthest() {
+        let (id, _) = device();
+        let asked = || Asked { at: at(1), from: None, via: None };
+        let member = |progress| Members::from([(id.clone(), Member { stage: 0, attempts: 1, progress })]);
+        let (offered, permitted) = (
+            member(Progress::Offered { asked: asked() }),
+            member(Progress::Permitted { asked: asked(), since: at(2), until: None }),
+        );
+        let waiting = member(Progress::Waiting);
+        let (ours, second, third) =
+            (rollout(1, 500, running()), rollout(2, 500, running()), rollout(3, 500, running()));
+        let elsewhere = Rollout { slot: "triage".parse().unwrap(), ..third.clone() };
+        let check = |others: &[(&Rollout, &Members)], expect| {
+            let others: Vec<Contender<'_>> =
+                others.iter().map(|&(rollout, members)| Contender { rollout, members }).collect();
+            assert_eq!(beside(&ours, &others, &id), expect);
+        };
+        check(&[(&ours, &permitted), (&second, &waiting), (&elsewhere, &permitted)], Beside::Nothing);
+        check(&[(&second, &offered), (&third, &waiting)], Beside::Offered);
+        check(&[(&second, &permitted), (&third, &offered)], Beside::Permitted);
+        check(&[(&second, &Members::new())], Beside::Nothing);
+    }
+
+    #[test]
     fn the_table() {
         let done = || Phase::Completed { at: at(5) };
         let proposed = || Phase::Proposed { since: at(1) };
@@ -336,6 +383,7 @@ mod tests {
             assert_eq!(claim(&ours, &others, &id, &device), expect, "{order:?}");
         }
     }
+
     #[test]
     fn what_a_newer_one_left_with_a_device_stays_there() {
         let (_, mut device) = device();

@@ -185,6 +185,7 @@ mod tests {
         assert_eq!(owes(rolling_back(), back(), 1, false), None, "it says so already");
         assert_eq!(owes(rolling_back(), back(), 5, false), None, "somebody else's order");
     }
+
     #[test]
     fn whoever_failed_or_left_it_is_owed_its_way_back_too() {
         let asked = |from: u8| Asked { at: at(1), from: Some(bundle(from)), via: None };

@@ -636,6 +636,7 @@ pub(crate) mod tests {
         let refused = shadow.check_against(&fleet).unwrap_err().to_string();
         assert!(refused.contains("needs two; widen the stage"), "{refused}");
     }
+
     #[test]
     fn two_selectors_beside_each_other() {
         let at = |sites: &[&str], filter: &str| Selector {

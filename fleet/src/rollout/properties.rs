@@ -80,6 +80,7 @@ impl Life {
             | Step::Lease(..)
             | Step::LeaseOfSite(_)
             | Step::Busy(_)
+            | Step::Beside(..)
             | Step::Claim(..)
             | Step::OptOut(_)
             | Step::ListAsBad(_)

@@ -75,6 +75,9 @@ pub struct DeviceView {
     pub claim: Claim,
     /// It is being interrupted for another slot.
     pub busy_elsewhere: bool,
+    /// How far another rollout of the slot has come with it.
+    #[serde(default, skip_serializing_if = "Beside::is_nothing")]
+    pub beside: Beside,
     /// Leases on this box alone, its own application's among them.
     pub leases: Vec<Lease>,
     /// What it has shown of the bundle under test, or, before it has it, of itself.
@@ -92,6 +95,19 @@ pub enum Claim {
     Behind { rollout: RolloutId },
     /// A newer one of the same priority or a higher has it: what that hands out must not be taken back by us.
     Superseded { rollout: RolloutId },
+}
+
+/// Where a device stands in another rollout of the slot, as far as its partners and its site are concerned. The order is
+/// that of [`Progress`](super::Progress).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Beside {
+    #[default]
+    Nothing,
+    Offered,
+    Ready,
+    Permitted,
+    Activated,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -140,6 +156,7 @@ impl DeviceView {
             bad: None,
             claim: Claim::Free,
             busy_elsewhere: false,
+            beside: Beside::Nothing,
             leases: Vec::new(),
             evidence: Box::default(),
         }
@@ -181,6 +198,27 @@ impl DeviceView {
     /// The redundancy group it belongs to.
     pub fn group(&self) -> Option<&TagValue> {
         self.tags.iter().find(|(name, _)| name.as_str() == GROUP_TAG).map(|(_, value)| value)
+    }
+}
+
+impl Beside {
+    fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
+
+    /// As [`Progress::is_in_flight`](super::Progress::is_in_flight).
+    pub fn is_in_flight(self) -> bool {
+        matches!(self, Self::Offered | Self::Permitted)
+    }
+
+    /// It was told to wait.
+    pub fn waits(self) -> bool {
+        matches!(self, Self::Offered | Self::Ready)
+    }
+
+    /// It may switch, or has done so and is not proven yet.
+    pub fn changes(self) -> bool {
+        matches!(self, Self::Permitted | Self::Activated)
     }
 }
 

@@ -9,7 +9,7 @@ use muster_protocol::trust::{Demands, Standing, TrustedSet, Unfit};
 
 use super::{Grounds, Seen};
 use crate::gate::DeviceEvidence;
-use crate::rollout::claims::{Contender, Left, claim, kept, way_back};
+use crate::rollout::claims::{Contender, Left, beside, claim, kept, way_back};
 use crate::rollout::journal::Change;
 use crate::rollout::{
     Advance, BundleStanding, Cause, Claim, DeviceView, FleetView, Freeze, Lease, Members, Progress, Rollout,
@@ -240,6 +240,7 @@ impl Watch {
         if let Some(shown) = self.evidence.get(id) {
             line.evidence = Box::new(shown.clone());
         }
+        line.beside = beside(&self.rollout, &around.contenders, id);
         line.claim = claim(&self.rollout, &around.contenders, id, &line);
         if line.claim == Claim::Free {
             line.claim = kept(&self.rollout, around.left.iter().copied(), &line);

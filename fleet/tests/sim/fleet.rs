@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muster_fleet::gate::{DeviceEvidence, Inputs, PairedDay, Shadow, Shift, Silence, Vitals};
-use muster_fleet::rollout::claims::{Contender, claim, way_back};
+use muster_fleet::rollout::claims::{Contender, beside, claim, way_back};
 use muster_fleet::rollout::filter::Tags;
 use muster_fleet::rollout::journal::{Change, Entry, Input, outcome};
 use muster_fleet::rollout::owed::owed;
@@ -264,6 +264,7 @@ impl Fleet {
                 bad: None,
                 claim: Claim::Free,
                 busy_elsewhere: self.is_busy_elsewhere(&rollout.slot, id),
+                beside: beside(rollout, &contenders, id),
                 leases: known.leases.iter().filter(|lease| lease.until > now).cloned().collect(),
                 evidence: Box::new(evidence),
             };

@@ -143,7 +143,12 @@ fn in_flight_within_caps(look: &Look<'_>) -> Holds {
     let plan = &look.before.plan;
     let cap = plan.in_flight_max as usize;
     hold(!grew || all <= cap, "in_flight_within_caps", || format!("{all} in flight, {cap} allowed"))?;
-    for (site, (count, grew)) in sites {
+    for (site, (mut count, grew)) in sites {
+        // Those of other rollouts of the slot take places of the site too.
+        let theirs =
+            look.view.devices.iter().filter(|(_, view)| *view.site == *site && view.beside.is_in_flight());
+        count +=
+            theirs.filter(|(id, _)| !look.members.get(id).is_some_and(|m| m.progress.is_in_flight())).count();
         let own = look.view.sites.get(site).and_then(|view| view.rules.in_flight_max);
         let Some(cap) = own.into_iter().chain(plan.in_flight_per_site_max).min() else { continue };
         hold(!grew || count <= cap as usize, "in_flight_within_caps", || {
@@ -171,7 +176,7 @@ fn one_of_a_redundancy_group(look: &Look<'_>) -> Holds {
             let interrupted = look.members.get(other).is_some_and(|member| {
                 matches!(member.progress, Progress::Permitted { .. } | Progress::Activated { .. })
             });
-            let down = !view.online || view.busy_elsewhere;
+            let down = !view.online || view.busy_elsewhere || view.beside.changes();
             hold(!interrupted && !down, "one_of_a_redundancy_group", || {
                 format!("{} may switch while its partner {} is interrupted or away", device.name, view.name)
             })?;

@@ -195,9 +195,7 @@ impl CountedMessages {
         if promised > PREFIX + bytes_max {
             return Err(too_large(bytes_max));
         }
-        let mut held = self.room.take().map_or_else(|| self.intake.hold(0), Ok)?;
-        self.intake.hold_more(&mut held, promised.max(came.len()))?;
-        self.room.put(held);
+        self.room.put(self.intake.hold_in_all(self.room.take(), promised.max(came.len()))?);
         match promised {
             0 => self.patience = None,
             _ => _ = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.within))),

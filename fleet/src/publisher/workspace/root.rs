@@ -252,9 +252,10 @@ fn role_of(root: &TrustedSet, envelope: &Envelope, role: Role) -> Keys {
 }
 
 fn tls_roots(mut roots: Vec<String>, change: &RootChange) -> Result<Vec<String>, PublisherError> {
+    let has = |pem: &str, fingerprint| TlsRoot::parse(pem).is_ok_and(|root| root.fingerprint == fingerprint);
     for fingerprint in &change.remove_tls {
         let kept = roots.len();
-        roots.retain(|pem| !TlsRoot::parse(pem).is_ok_and(|root| root.fingerprint == *fingerprint));
+        roots.retain(|pem| !has(pem, *fingerprint));
         if roots.len() == kept {
             return Err(PublisherError::TlsNotThere(fingerprint.to_string()));
         }
@@ -262,8 +263,7 @@ fn tls_roots(mut roots: Vec<String>, change: &RootChange) -> Result<Vec<String>,
     // A server's file names all its authorities, those of now too; a file that names no other is a slip.
     let before = roots.len();
     for new in &change.add_tls {
-        if !roots.iter().any(|pem| TlsRoot::parse(pem).is_ok_and(|root| root.fingerprint == new.fingerprint))
-        {
+        if !roots.iter().any(|pem| has(pem, new.fingerprint)) {
             roots.push(new.pem.clone());
         }
     }

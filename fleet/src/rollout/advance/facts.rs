@@ -12,7 +12,7 @@ use super::hindrance::Hindrance;
 use super::look::{Part, Row, hours};
 use crate::rollout::calendar::{Hours, Zone};
 use crate::rollout::mark::MarkedSite;
-use crate::rollout::view::{BundleStanding, Claim, Doing, FleetView};
+use crate::rollout::view::{BundleStanding, Claim, DeviceView, Doing, FleetView};
 use crate::rollout::{Freeze, Lease, Phase, Progress, Rollout, SiteRules, SiteView, StagePlan, Timing};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -28,7 +28,7 @@ pub(in crate::rollout) struct Facts<'a> {
     plain: Site<'a>,
     in_flight: usize,
     in_flight_at: BTreeMap<&'a MarkedSite, usize>,
-    /// Boxes of a site that are interrupted for another slot: they take its places too.
+    /// Boxes of a site that another rollout has in flight, or that are interrupted for another slot: they take its places too.
     busy_at: BTreeMap<&'a MarkedSite, usize>,
     /// Of each redundancy group, who keeps its partners waiting.
     groups: BTreeMap<&'a TagValue, Vec<Trouble<'a>>>,
@@ -91,12 +91,14 @@ impl<'a> Facts<'a> {
 
     fn count(&mut self, row: &Row<'a>) {
         if let Some(device) = row.device {
-            if device.busy_elsewhere && self.site_cap(&device.site).is_some() {
+            let ours = row.part() == Some(Part::InFlight);
+            let is_busy = device.busy_elsewhere || (device.beside.is_in_flight() && !ours);
+            if is_busy && self.site_cap(&device.site).is_some() {
                 *self.busy_at.entry(&device.site).or_default() += 1;
             }
             if let Some(group) = device.group() {
                 let name = if device.name.is_empty() { row.id.as_str() } else { device.name.as_str() };
-                let trouble = trouble(row);
+                let trouble = trouble(row, device);
                 self.groups.entry(group).or_default().extend(trouble.map(|why| Trouble {
                     device: row.id,
                     name,
@@ -359,12 +361,12 @@ fn budget(rollout: &Rollout, open: usize) -> Option<f64> {
 }
 
 /// Why a device keeps its partners waiting.
-fn trouble(row: &Row<'_>) -> Option<&'static str> {
+fn trouble(row: &Row<'_>, device: &DeviceView) -> Option<&'static str> {
     let progress = row.member().map(|member| &member.progress);
-    if matches!(progress, Some(Progress::Permitted { .. } | Progress::Activated { .. })) {
+    let changes = matches!(progress, Some(Progress::Permitted { .. } | Progress::Activated { .. }));
+    if changes || device.beside.changes() {
         return Some(CHANGING);
     }
-    let device = row.device?;
     if !device.online {
         return Some("is offline");
     }
@@ -373,7 +375,7 @@ fn trouble(row: &Row<'_>) -> Option<&'static str> {
     }
     // Whoever was told to wait has not been interrupted; whoever is on its way to anything else is.
     let waits = matches!(progress, Some(Progress::Offered { .. } | Progress::Ready { .. }));
-    if !waits && device.wish.is_some() && device.current != device.wish {
+    if !waits && !device.beside.waits() && device.wish.is_some() && device.current != device.wish {
         return Some(CHANGING);
     }
     match &device.doing {

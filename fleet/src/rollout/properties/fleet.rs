@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::gate::PairedDay;
 use crate::rollout::plan::tests::plan;
-use crate::rollout::view::{Claim, DeviceView, Doing, FleetView};
+use crate::rollout::view::{Beside, Claim, DeviceView, Doing, FleetView};
 use crate::rollout::{
     Actor, Advance, Assignment, Cause, Freeze, Lease, Moment, OnFailure, Rollout, SiteRules, SiteView, Size,
     Verb,
@@ -36,6 +36,7 @@ pub(super) enum Step {
     Lease(usize, u8),
     LeaseOfSite(u8),
     Busy(usize),
+    Beside(usize, Beside),
     Claim(usize, bool),
     OptOut(usize),
     ListAsBad(usize),
@@ -235,6 +236,11 @@ impl Fleet {
                     device.busy_elsewhere = !device.busy_elsewhere;
                 }
             }
+            Step::Beside(n, beside) => {
+                if let Some(device) = view.devices.get_mut(&id(n % count)) {
+                    device.beside = *beside;
+                }
+            }
             Step::Claim(n, newer) => {
                 if let Some(device) = view.devices.get_mut(&id(n % count)) {
                     device.claim = match (&device.claim, newer) {
@@ -353,6 +359,13 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => Just(Verb::Abort),
         1 => Just(Verb::Rollback)
     ];
+    let beside = prop::sample::select(vec![
+        Beside::Nothing,
+        Beside::Offered,
+        Beside::Ready,
+        Beside::Permitted,
+        Beside::Activated,
+    ]);
     prop_oneof![
         12 => (1_u8..30).prop_map(Step::Hours),
         5 => (0_usize..12).prop_map(Step::Toggle),
@@ -362,6 +375,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => ((0_usize..12), (1_u8..9)).prop_map(|(n, hours)| Step::Lease(n, hours)),
         1 => (1_u8..9).prop_map(Step::LeaseOfSite),
         1 => (0_usize..12).prop_map(Step::Busy),
+        1 => ((0_usize..12), beside).prop_map(|(n, beside)| Step::Beside(n, beside)),
         1 => ((0_usize..12), any::<bool>()).prop_map(|(n, newer)| Step::Claim(n, newer)),
         1 => (0_usize..12).prop_map(Step::OptOut),
         1 => (0_usize..12).prop_map(Step::ListAsBad),
