@@ -202,6 +202,7 @@ impl DeviceView {
 }
 
 impl Beside {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_nothing(&self) -> bool {
         *self == Self::Nothing
     }

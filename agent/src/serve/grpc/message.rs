@@ -486,7 +486,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_raw_tensor_is_taken_out_as_it_comes() {
-        let (first, last) = (Bytes::from_static(&[7; 9]), Bytes::from_iter(0..200));
+        let (first, last) = (Bytes::from_static(&[7; 9]), (0..200).collect::<Bytes>());
         let raw_input_contents = vec![first, last.clone()];
         let request = ModelInferRequest {
             model_name: "m".to_owned(),
