@@ -233,12 +233,15 @@ async fn retrained(db: &mut Control, world: WorldClock, sight: &Sight) -> Result
         }
         let (kind, mark, title, detail) = match &run.state {
             RunState::Published { bundle, .. } if run.rollout.is_none() => {
-                let policy =
-                    policies::get::<Policy>(db, &run.model).await?.map(|policy| policy.document.rollout);
-                if matches!(policy, Some(RolloutPolicy::Automatic { .. })) {
-                    continue;
-                }
-                let detail = format!("{} was published; its policy leaves the rollout to you", bundle.path);
+                let policy = policies::get::<Policy>(db, &run.model).await?.map(|policy| policy.document);
+                let why = match policy {
+                    Some(Policy { enabled: true, rollout: RolloutPolicy::Automatic { .. }, .. }) => continue,
+                    Some(Policy { rollout: RolloutPolicy::Automatic { .. }, .. }) => {
+                        "no rollout follows while its policy is disabled"
+                    }
+                    Some(_) | None => "its policy leaves the rollout to you",
+                };
+                let detail = format!("{} was published; {why}", bundle.path);
                 let title = format!("A retrained {} waits for its rollout", run.model);
                 (Kind::Approval, "rollout", title, Detail::Ours(detail))
             }

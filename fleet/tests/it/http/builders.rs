@@ -299,6 +299,9 @@ async fn a_policy_that_was_disabled_meanwhile_rolls_out_nothing_and_says_so_once
         let told = log::after(&mut api.server.read().await, Some(run), &Page::first(100)).await.unwrap();
         assert_eq!(told.iter().filter(|entry| entry.kind == "run.waits").count(), 1, "{told:?}");
     }
+    let needs = api.see("/api/v1/overview").await["needs_you"].clone();
+    let need = needs.as_array().unwrap().iter().find(|need| need["kind"] == "approval").unwrap();
+    assert!(need["detail"].as_str().unwrap().contains("while its policy is disabled"), "{need}");
     set(true).await;
     let rollouts = rollouts_after_a_look(&api).await;
     assert_eq!(rollouts.len(), 1);
