@@ -76,6 +76,7 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::fleet::Fleet;
+use crate::intake::TAKEN_WITHIN;
 use problem::{Code, Problem};
 
 const API: &str = "/api/v1";
@@ -177,7 +178,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(people::router())
         .merge(projects::router())
         .layer(middleware::from_fn_with_state(guard::ANSWER_WITHIN, guard::within));
-    let taken = trust::taking().layer(middleware::from_fn_with_state(guard::TAKEN_WITHIN, guard::within));
+    let taken = trust::taking().layer(middleware::from_fn_with_state(TAKEN_WITHIN, guard::within));
     // Uploads and streams last as long as they last.
     let lasting =
         OpenApiRouter::new().merge(blobs::router()).merge(datasets::content()).merge(events::router());

@@ -9,12 +9,11 @@ use reqwest::{Method, StatusCode, header};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{ANSWER_TIMEOUT, Client, ClientError};
+use crate::intake::TAKEN_WITHIN;
 
 /// Longest trust file that is read into memory.
 const TRUST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Longest that the server reads the files of new bundles before it answers whether they are published.
-const TAKEN_WITHIN: Duration = Duration::from_mins(10);
 /// An upload that is slower is given up.
 const UPLOAD_BYTES_A_SECOND_MIN: u64 = 32 * 1024;
 

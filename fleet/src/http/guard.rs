@@ -19,8 +19,6 @@ use super::problem::{Code, Problem};
 
 /// Longest time to an answer's first byte; blobs and the event stream are not bound by it.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-/// The same where all files of new bundles are read before the answer.
-pub(super) const TAKEN_WITHIN: Duration = Duration::from_mins(10);
 
 const CSP: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; \
      form-action 'self'; frame-ancestors 'none'";
