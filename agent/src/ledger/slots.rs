@@ -240,6 +240,15 @@ mod tests {
         files.commit(&slot(), &running(i), Before::Kept).unwrap();
     }
 
+    /// The second bundle of a slot, and the first before it.
+    fn second() -> (tempfile::TempDir, SlotFiles) {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, _) = SlotFiles::open(dir.path()).unwrap();
+        change(&files, 1);
+        change(&files, 2);
+        (dir, files)
+    }
+
     #[test]
     fn the_bundle_before_is_kept_and_can_come_back() {
         let dir = tempfile::tempdir().unwrap();
@@ -266,10 +275,7 @@ mod tests {
     /// A copy of the folder after each single change to it, as a killed process would leave it.
     #[test]
     fn killed_between_any_two_writes_the_slot_is_whole() {
-        let base = tempfile::tempdir().unwrap();
-        let (files, _) = SlotFiles::open(base.path()).unwrap();
-        change(&files, 1);
-        change(&files, 2);
+        let (base, _) = second();
         let document = |value: &Running| serde_json::to_vec(value).unwrap();
         let journal = serde_json::to_vec(&Journal {
             to: running(3).bundle,
@@ -304,10 +310,7 @@ mod tests {
 
     #[test]
     fn what_was_revoked_meanwhile_does_not_come_back_with_what_is_undone() {
-        let dir = tempfile::tempdir().unwrap();
-        let (files, _) = SlotFiles::open(dir.path()).unwrap();
-        change(&files, 1);
-        change(&files, 2);
+        let (_dir, files) = second();
         files.begin(&slot(), &running(3).bundle).unwrap();
         files.forget_previous(&slot()).unwrap();
         files.abort(&slot()).unwrap();
@@ -317,10 +320,7 @@ mod tests {
     /// A disk that takes no more.
     #[test]
     fn undoing_what_changed_nothing_needs_no_room() {
-        let dir = tempfile::tempdir().unwrap();
-        let (files, _) = SlotFiles::open(dir.path()).unwrap();
-        change(&files, 1);
-        change(&files, 2);
+        let (_dir, files) = second();
         files.begin(&slot(), &running(3).bundle).unwrap();
         for name in ["current.json.tmp", "previous.json.tmp"] {
             fs::create_dir(files.dir.join("beds").join(name)).unwrap();
@@ -333,10 +333,7 @@ mod tests {
     #[test]
     fn a_commit_that_stopped_in_the_middle_is_undone() {
         type End = fn(&SlotFiles, &SlotName) -> Result<(), DiskError>;
-        let dir = tempfile::tempdir().unwrap();
-        let (files, _) = SlotFiles::open(dir.path()).unwrap();
-        change(&files, 1);
-        change(&files, 2);
+        let (_dir, files) = second();
         let ends: [End; 2] = [SlotFiles::abort, |files, slot| files.begin(slot, &running(4).bundle)];
         for ends_with in ends {
             files.begin(&slot(), &running(3).bundle).unwrap();
@@ -360,10 +357,7 @@ mod tests {
 
     #[test]
     fn a_revert_that_was_cut_short_is_finished() {
-        let dir = tempfile::tempdir().unwrap();
-        let (files, _) = SlotFiles::open(dir.path()).unwrap();
-        change(&files, 1);
-        change(&files, 2);
+        let (dir, files) = second();
         disk::write_json(&files.current(&slot()), &running(1)).unwrap();
         let (files, _) = SlotFiles::open(dir.path()).unwrap();
         assert_eq!(files.all().unwrap()[&slot()], record(Some(1), None));

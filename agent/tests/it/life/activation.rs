@@ -2,10 +2,9 @@
 
 use muster_protocol::message::{EventKind, Phase, Presence, Provider};
 
-use super::broker::Broker;
 use super::bundle::{build, fixture, logistic, logistic_b};
-use super::fleet::{Fleet, slot};
-use super::process::{Agent, set_up};
+use super::fleet::slot;
+use super::process::{Agent, member};
 use super::until;
 
 /// The two answers to the same row that tell the two models apart.
@@ -15,12 +14,7 @@ pub(super) const SCORE_B: f64 = 0.450_166;
 
 #[tokio::test]
 async fn a_first_order_activates_and_serves_on_openvino() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, _dir, agent, device) = member().await;
     let hello = until("the hello", || fleet.inner().hellos.first().cloned()).await;
     assert_eq!((hello.name.as_str(), hello.connection, hello.order_version), ("box", 1, 0));
     assert!(
@@ -77,12 +71,7 @@ async fn a_first_order_activates_and_serves_on_openvino() {
 
 #[tokio::test]
 async fn a_newer_order_changes_the_model_and_an_empty_one_clears_the_slot() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, _dir, agent, device) = member().await;
     let (a, b) = (logistic("1"), logistic_b("2"));
     fleet.publish(&[&a, &b]);
     fleet.order(&device, 1, &[("m", &a)]);
@@ -108,12 +97,7 @@ async fn a_newer_order_changes_the_model_and_an_empty_one_clears_the_slot() {
 
 #[tokio::test]
 async fn an_order_may_come_before_its_catalogue() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, _dir, _agent, device) = member().await;
     until("the hello", || fleet.inner().hellos.first().cloned()).await;
     let bundle = logistic("1");
     let files = fleet.catalogue_with(&[&bundle]);
@@ -135,12 +119,7 @@ async fn an_order_may_come_before_its_catalogue() {
 
 #[tokio::test]
 async fn a_bundle_that_fails_is_refused_once_and_what_ran_goes_on() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, dir, agent, device) = member().await;
     let good = logistic("1");
     let golden = [0.524_979_19, 0.586_617_6];
     let bad = [

@@ -8,10 +8,8 @@ use muster_protocol::message::{EventKind, Phase};
 use serde_json::{Value, json};
 
 use super::activation::{ROW, SCORE};
-use super::broker::Broker;
 use super::bundle::{Bundle, build, fixture, logistic};
-use super::fleet::Fleet;
-use super::process::{Agent, set_up};
+use super::process::{Agent, member};
 use super::until;
 
 /// A bundle of the logistic model's promises around whatever lies in a folder of the corpus.
@@ -34,12 +32,7 @@ fn bundle_of(folder: &Path, version: &str) -> Bundle {
 
 #[tokio::test]
 async fn no_model_of_the_corpus_runs_or_hurts_the_box() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, _dir, agent, device) = member().await;
     let good = logistic("1");
     fleet.publish(&[&good]);
     fleet.order(&device, 1, &[("m", &good)]);
@@ -100,12 +93,7 @@ fn with_a_better_but_wrong_variant(version: &str, edit: impl FnOnce(&mut Value))
 
 #[tokio::test]
 async fn the_next_variant_runs_where_a_better_one_fails_and_still_does_after_a_restart() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, dir, agent, device) = member().await;
     let bundle = with_a_better_but_wrong_variant("1", |_| ());
     fleet.publish(&[&bundle]);
     fleet.order(&device, 1, &[("m", &bundle)]);
@@ -157,12 +145,7 @@ async fn the_next_variant_runs_where_a_better_one_fails_and_still_does_after_a_r
 
 #[tokio::test]
 async fn a_model_in_openvinos_own_format_serves() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, _dir, agent, device) = member().await;
     let extra = ["model.xml", "model.bin"].map(|name| (name.to_owned(), fixture(&format!("ir/{name}"))));
     let bundle = super::bundle::build_of("1", fixture("ir/model.onnx"), &extra, |manifest| {
         manifest["variants"][0]["beside"] = json!(["model.xml", "model.bin"]);

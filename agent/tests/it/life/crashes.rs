@@ -9,10 +9,8 @@ use muster_protocol::message::EventKind;
 use muster_protocol::message::up::Running;
 
 use super::activation::{ROW, SCORE, SCORE_B};
-use super::broker::Broker;
 use super::bundle::{logistic, logistic_b};
-use super::fleet::Fleet;
-use super::process::{Agent, set_up};
+use super::process::{Agent, member};
 use super::until;
 
 /// The digest that a slot's document names, which must be whole whenever somebody looks.
@@ -24,12 +22,7 @@ fn document(dir: &Path, name: &str) -> Option<Digest> {
 
 #[tokio::test]
 async fn killed_while_activating_the_slot_is_whole_and_the_order_is_carried_out() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, dir, agent, device) = member().await;
     let (a, b) = (logistic("1"), logistic_b("2"));
     fleet.publish(&[&a, &b]);
     fleet.order(&device, 1, &[("m", &a)]);
@@ -68,12 +61,7 @@ async fn killed_while_activating_the_slot_is_whole_and_the_order_is_carried_out(
 
 #[tokio::test]
 async fn stopped_while_a_model_is_loaded_it_ends_well() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, _dir, agent, device) = member().await;
     let bundle = logistic("1");
     fleet.publish(&[&bundle]);
     fleet.order(&device, 1, &[("m", &bundle)]);
@@ -83,12 +71,7 @@ async fn stopped_while_a_model_is_loaded_it_ends_well() {
 
 #[tokio::test]
 async fn content_that_rotted_at_rest_is_not_loaded_and_is_fetched_again() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, dir, agent, device) = member().await;
     let (a, b) = (logistic("1"), logistic_b("2"));
     fleet.publish(&[&a, &b]);
     fleet.order(&device, 1, &[("m", &a)]);

@@ -12,7 +12,7 @@ use super::activation::{ROW, SCORE};
 use super::broker::Broker;
 use super::bundle::{build, fixture, heavy, logistic};
 use super::fleet::{Fleet, slot};
-use super::process::{Agent, set_up};
+use super::process::{Agent, member, set_up};
 use super::until;
 
 fn ballast(chunks: usize) -> Vec<u8> {
@@ -72,12 +72,7 @@ async fn a_broker_killed_in_the_middle_of_a_download_costs_no_chunk_that_was_rec
 
 #[tokio::test]
 async fn an_agent_killed_in_the_middle_of_a_download_goes_on_where_it_was() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, dir, agent, device) = member().await;
     let bundle = heavy("1", &ballast(12));
     fleet.publish(&[&bundle]);
     fleet.inner().chunks_left = Some(4 + 7);
@@ -99,12 +94,7 @@ async fn an_agent_killed_in_the_middle_of_a_download_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn altered_and_missing_content_is_named_and_had_when_it_is_repaired() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, _dir, agent, device) = member().await;
     let good = logistic("1");
     let altered = build("2", fixture("logistic_b.onnx"), &[0.450_166, 0.645_656_3], b"altered", |_| ());
     let missing = build("3", fixture("logistic.onnx"), &[0.524_979_19, 0.586_617_6], b"missing", |_| ());

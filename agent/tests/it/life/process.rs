@@ -11,10 +11,11 @@ use muster_agent::identity::{Enrolling, Enrolment, Identity, KeyChoice, StateDir
 use muster_protocol::ids::DeviceId;
 use muster_protocol::time::Timestamp;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::broker::Broker;
-use super::fleet::root;
+use super::fleet::{Fleet, root};
 use super::pki::pki;
 use super::{HOUR, until};
 
@@ -28,6 +29,18 @@ pub(super) struct Agent {
 /// The folder of one box, enrolled.
 pub(super) fn set_up(dir: &Path, broker: &Broker) -> DeviceId {
     Setup::new(&broker.mqtts()).write(dir)
+}
+
+/// A box that is a member of a fleet and runs, with the broker between them: in the order in which they begin, so that they end
+/// in the other.
+pub(super) async fn member() -> (Broker, Fleet, TempDir, Agent, DeviceId) {
+    let broker = Broker::start().await;
+    let fleet = Fleet::start(broker.address);
+    let dir = tempfile::tempdir().unwrap();
+    set_up(dir.path(), &broker);
+    let agent = Agent::start(dir.path());
+    let device = agent.device().await;
+    (broker, fleet, dir, agent, device)
 }
 
 /// One box to be.

@@ -6,20 +6,13 @@ use muster_protocol::topic::{Down, Topic};
 use muster_protocol::trust::SecretKey;
 
 use super::activation::{ROW, SCORE};
-use super::broker::Broker;
 use super::bundle::{logistic, logistic_b};
-use super::fleet::Fleet;
-use super::process::{Agent, set_up};
+use super::process::member;
 use super::until;
 
 #[tokio::test]
 async fn orders_that_are_not_for_this_box_are_refused_with_their_code() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, _dir, agent, device) = member().await;
     let (a, b) = (logistic("1"), logistic_b("2"));
     let unlisted = logistic_b("3");
     fleet.publish(&[&a, &b]);
@@ -60,12 +53,7 @@ async fn orders_that_are_not_for_this_box_are_refused_with_their_code() {
 
 #[tokio::test]
 async fn garbage_is_counted_and_named_and_never_fatal() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, _dir, agent, device) = member().await;
     until("the hello", || fleet.inner().hellos.first().cloned()).await;
     let down = |kind| Topic::Down(device.clone(), kind).to_string();
     fleet.say(&down(Down::Ack), b"\xff\xfe not json");

@@ -5,10 +5,9 @@ use muster_protocol::trust::{Revocation, RevocationAction};
 use serde_json::json;
 
 use super::activation::{ROW, SCORE, SCORE_B};
-use super::broker::Broker;
 use super::bundle::{Bundle, logistic, logistic_b};
 use super::fleet::Fleet;
-use super::process::{Agent, set_up};
+use super::process::{Agent, member};
 use super::until;
 
 fn revoke(fleet: &Fleet, bundle: &Bundle, action: RevocationAction) {
@@ -42,12 +41,7 @@ async fn refuses(agent: &Agent) {
 
 #[tokio::test]
 async fn a_revoked_bundle_stops_with_its_reason_and_stays_stopped_until_it_is_listed_again() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, dir, agent, device) = member().await;
     let a = logistic("1");
     fleet.publish(&[&a]);
     fleet.order(&device, 1, &[("m", &a)]);
@@ -86,12 +80,7 @@ async fn a_revoked_bundle_stops_with_its_reason_and_stays_stopped_until_it_is_li
 
 #[tokio::test]
 async fn a_revoked_way_back_is_forgotten_and_another_bundle_replaces_a_stopped_one() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, dir, agent, device) = member().await;
     let (a, b, c) = (logistic("1"), logistic_b("2"), logistic("3"));
     fleet.publish(&[&a, &b, &c]);
     fleet.order(&device, 1, &[("m", &a)]);
@@ -124,12 +113,7 @@ async fn a_revoked_way_back_is_forgotten_and_another_bundle_replaces_a_stopped_o
 
 #[tokio::test]
 async fn what_is_yanked_or_retained_runs_on_and_is_told() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, dir, agent, device) = member().await;
     let (a, b) = (logistic("1"), logistic_b("2"));
     fleet.publish(&[&a, &b]);
     fleet.order(&device, 1, &[("m", &b)]);
@@ -164,12 +148,7 @@ async fn what_is_yanked_or_retained_runs_on_and_is_told() {
 
 #[tokio::test]
 async fn what_the_publisher_did_not_mean_for_this_box_is_refused_by_name() {
-    let broker = Broker::start().await;
-    let fleet = Fleet::start(broker.address);
-    let dir = tempfile::tempdir().unwrap();
-    set_up(dir.path(), &broker);
-    let agent = Agent::start(dir.path());
-    let device = agent.device().await;
+    let (_broker, fleet, _dir, agent, device) = member().await;
     let (fits, other, newer) = (logistic("1"), logistic_b("2"), logistic_b("3"));
     fleet.publish(&[&fits, &other, &newer]);
     let arch = std::env::consts::ARCH;
