@@ -76,7 +76,7 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::fleet::Fleet;
-use crate::intake::TAKEN_WITHIN;
+use crate::registry::TAKEN_WITHIN;
 use problem::{Code, Problem};
 
 const API: &str = "/api/v1";

@@ -36,8 +36,6 @@ use difference::Difference;
 use fault::Faults;
 pub use fault::{FAULTS_MAX, Fault};
 
-/// Longest that what is published may take: all files of new bundles are read before the answer.
-pub(crate) const TAKEN_WITHIN: Duration = Duration::from_mins(10);
 /// The index is signed anew when the timestamp is older than a day.
 const RENEW_BEFORE: Duration = TIMESTAMP_LIFE.saturating_sub(TIMESTAMP_PERIOD);
 

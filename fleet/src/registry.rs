@@ -6,6 +6,8 @@
 //! ```
 //! Everything else that a version is called is people's. Pure: no clock, no database, no network, no log.
 
+use std::time::Duration;
+
 use muster_protocol::ids::{AliasName, Digest, RolloutId};
 use muster_protocol::time::Timestamp;
 
@@ -15,6 +17,8 @@ pub const CHAMPION: &str = "champion";
 pub const CHALLENGER: &str = "challenger";
 /// Names that people may give to the versions of one model.
 pub const ALIASES_MAX: usize = 32;
+/// Longest that what is published may take: all files of new bundles are read before the answer.
+pub(crate) const TAKEN_WITHIN: Duration = Duration::from_mins(10);
 
 /// A version as far as a name asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

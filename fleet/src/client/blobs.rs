@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode, header};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{ANSWER_TIMEOUT, Client, ClientError};
-use crate::intake::TAKEN_WITHIN;
+use crate::registry::TAKEN_WITHIN;
 
 /// Longest trust file that is read into memory.
 const TRUST_BYTES_MAX: usize = 4 * 1024 * 1024;
