@@ -20,7 +20,7 @@ use super::problem::{Answer, Code, Problem, ProblemBody};
 use super::sight::Sight;
 use super::time::Time;
 use crate::mint;
-use crate::store::freezes::{self, HeldFreeze};
+use crate::store::freezes::{self, FREEZES_MAX, Frozen, HeldFreeze};
 use crate::store::leases::{self, HeldLease, LEASES_MAX, Scope, Taken};
 use crate::store::{ControlTx, devices, projects};
 
@@ -221,7 +221,8 @@ async fn list_freezes(State(app): State<App>, sight: Sight) -> Answer<Json<List<
 
 /// Freezes a site or the whole fleet: nothing is handed out or permitted there until it is thawed
 #[utoipa::path(post, path = "/freezes", tag = "sites", operation_id = "freeze", request_body = FreezeBody,
-    responses((status = 200, body = List<FreezeView>), (status = 422, body = ProblemBody)))]
+    responses((status = 200, body = List<FreezeView>),
+        (status = 409, description = "Too many sites are frozen", body = ProblemBody), (status = 422, body = ProblemBody)))]
 async fn freeze(
     State(app): State<App>,
     sight: Sight,
@@ -232,7 +233,13 @@ async fn freeze(
     let since: Timestamp = app.fleet.clocks.trust.now();
     let new = HeldFreeze { site: body.site, since, by: acting.0.clone(), reason };
     let mut tx = app.fleet.store.write().await?;
-    freezes::freeze(&mut tx, &new).await?;
+    match freezes::freeze(&mut tx, &new).await? {
+        Frozen::Frozen => {}
+        Frozen::TooMany => {
+            let detail = format!("{FREEZES_MAX} sites are frozen already");
+            return Err(Problem::new(Code::State, detail).next("freeze the whole fleet: muster freeze"));
+        }
+    }
     let sentence = format!("froze {}: {}", scope(new.site.as_ref()), new.reason);
     append(&app, &mut tx, "fleet.frozen", scope(new.site.as_ref()), sentence, &acting).await?;
     tx.commit().await?;

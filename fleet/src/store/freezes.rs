@@ -4,7 +4,10 @@ use muster_protocol::ids::SiteName;
 use muster_protocol::time::Timestamp;
 
 use super::convert::{parse, time};
-use super::{Control, ControlTx, LIMIT_MAX, Result, StoreError};
+use super::{Control, ControlTx, Result, StoreError};
+
+/// Sites that are frozen at the same time. More would be the whole fleet, which can be frozen at once.
+pub const FREEZES_MAX: i64 = 100_000;
 
 /// Since when, in real time, by whom and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,21 +19,37 @@ pub struct HeldFreeze {
     pub reason: String,
 }
 
+/// What became of a wish to freeze.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Frozen {
+    Frozen,
+    /// There are [`FREEZES_MAX`] sites already.
+    TooMany,
+}
+
+const COUNT: &str = "select count(*) from freezes where site <> '' and site <> $1";
 const FREEZE: &str = "insert into freezes (site, since, actor, reason) values ($1, $2, $3, $4) \
      on conflict (site) do update set actor = excluded.actor, reason = excluded.reason";
 
-/// Freezes a scope; one that is frozen already keeps its `since`.
-pub async fn freeze(tx: &mut ControlTx, freeze: &HeldFreeze) -> Result<()> {
+/// Freezes a scope; one that is frozen already keeps its `since`. There is always room for the whole fleet.
+pub async fn freeze(tx: &mut ControlTx, freeze: &HeldFreeze) -> Result<Frozen> {
+    let failed = StoreError::query("freezing");
+    let site = key(freeze.site.as_ref());
+    let (others,): (i64,) = sqlx::query_as(COUNT).bind(site).fetch_one(tx.sql()).await.map_err(&failed)?;
+    if freeze.site.is_some() && others >= FREEZES_MAX {
+        return Ok(Frozen::TooMany);
+    }
     sqlx::query(FREEZE)
-        .bind(key(freeze.site.as_ref()))
+        .bind(site)
         .bind(freeze.since.as_millis())
         .bind(&freeze.by)
         .bind(&freeze.reason)
         .execute(tx.sql())
         .await
-        .map_err(StoreError::query("freezing"))?;
+        .map_err(&failed)?;
     tx.touch_sites();
-    Ok(())
+    Ok(Frozen::Frozen)
 }
 
 const THAW: &str = "delete from freezes where site = $1";
@@ -43,15 +62,12 @@ pub async fn thaw(tx: &mut ControlTx, site: Option<&SiteName>) -> Result<bool> {
     Ok(done.rows_affected() == 1)
 }
 
-const LIST: &str = "select site, since, actor, reason from freezes order by site limit $1";
+const LIST: &str = "select site, since, actor, reason from freezes order by site";
 
-/// The whole fleet's first, then by site. There is one a site at most, so this is all of them.
+/// The whole fleet's first, then by site: all of them, because one that is left out would be handed out to.
 pub async fn all(db: &mut Control) -> Result<Vec<HeldFreeze>> {
-    let rows: Vec<(String, i64, String, String)> = sqlx::query_as(LIST)
-        .bind(i64::from(LIMIT_MAX))
-        .fetch_all(db.sql())
-        .await
-        .map_err(StoreError::query("listing freezes"))?;
+    let rows: Vec<(String, i64, String, String)> =
+        sqlx::query_as(LIST).fetch_all(db.sql()).await.map_err(StoreError::query("listing freezes"))?;
     rows.into_iter()
         .map(|(site, since, by, reason)| {
             let site = if site.is_empty() { None } else { Some(parse("frozen site", &site)?) };

@@ -325,7 +325,8 @@ async fn commit(store: &Store, clocks: Clocks, deed: &Deed) {
             let site = (*n > 0).then(|| site(*n));
             if !freezes::thaw(&mut tx, site.as_ref()).await.unwrap() {
                 let (by, reason) = ("ada".to_owned(), "test".to_owned());
-                freezes::freeze(&mut tx, &HeldFreeze { site, since: at(1), by, reason }).await.unwrap();
+                let freeze = HeldFreeze { site, since: at(1), by, reason };
+                assert_eq!(freezes::freeze(&mut tx, &freeze).await.unwrap(), freezes::Frozen::Frozen);
             }
         }
         Deed::Begin(n) => begin(&mut tx, *n, moment).await,

@@ -8,6 +8,7 @@ use muster_fleet::rollout::{Cause, SiteRules};
 use muster_fleet::store::bad_bundles::Bad;
 use muster_fleet::store::certificates::Certificate;
 use muster_fleet::store::devices::{DeviceFilter, Greeting};
+use muster_fleet::store::freezes::{self, Frozen, HeldFreeze};
 use muster_fleet::store::identities::IdentityFilter;
 use muster_fleet::store::leases::{HeldLease, Scope};
 use muster_fleet::store::log::{Actor, NewEntry};
@@ -513,6 +514,19 @@ async fn leases_end_by_themselves_and_are_counted() {
         Some(lease(1, device, 20))
     );
     assert_eq!(leases::get(&mut db, &LeaseId::mint([1; 16]), at(20)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn no_frozen_site_is_left_out_however_many_there_are() {
+    let (_dir, store) = open().await;
+    let count = store::LIMIT_MAX as usize + 1;
+    let mut tx = store.write().await.unwrap();
+    for n in 0..count {
+        let (by, reason) = ("ada".to_owned(), "works on the network".to_owned());
+        let freeze = HeldFreeze { site: Some(format!("s{n}").parse().unwrap()), since: at(1), by, reason };
+        assert_eq!(freezes::freeze(&mut tx, &freeze).await.unwrap(), Frozen::Frozen);
+    }
+    assert_eq!(freezes::all(&mut tx).await.unwrap().len(), count);
 }
 
 #[tokio::test]
