@@ -123,12 +123,19 @@ async fn identities(verb: Identities) -> anyhow::Result<()> {
             let config = Config::load(None, data)?;
             let clocks = Clocks::new(config.world);
             let imported = registrar::import_file(&config.data, &file, clocks).await?;
-            let registrar::Imported { added, known, changed } = imported;
+            let registrar::Imported { added, known, changed, other_key } = imported;
             writeln!(
                 out,
                 "{added} devices imported, {known} were known already, {changed} were known and are barred or set \
                  apart now, as the file says"
             )?;
+            for name in other_key {
+                writeln!(
+                    out,
+                    "{name} has another key in the file, and keeps the database's; if it is refused from now on, \
+                     enrol it again: muster-agent enrol FILE --again"
+                )?;
+            }
         }
     }
     Ok(())

@@ -38,13 +38,15 @@ pub struct Line {
     pub facts: Facts,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     pub added: usize,
-    /// Known already, with the same key, and left as they were.
+    /// Known already, and left as they were.
     pub known: usize,
     /// Known already, and barred or set apart now because the file says so.
     pub changed: usize,
+    /// Names of those of the known that have another key in the file: the database's stays.
+    pub other_key: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +63,8 @@ pub enum RollError {
         #[source]
         source: CsrError,
     },
-    #[error("the database has another key for {device}, or its key under another name; nothing was imported")]
-    Conflict { device: DeviceId },
+    #[error("the key of {device} belongs to {owner} in the database; nothing was imported")]
+    Conflict { device: DeviceId, owner: DeviceId },
     #[error("the database failed")]
     Store(#[from] StoreError),
 }
@@ -91,17 +93,22 @@ pub async fn export(store: &Store) -> Result<Roll, StoreError> {
 }
 
 /// All of it, or nothing. Of a device that is known the stricter word holds: the database may be a backup from before it was
-/// revoked, or the file older than that, and neither may let it in again.
+/// revoked, or the file older than that, and neither may let it in again. Nor does a file bring a key back: a box that changed
+/// it since may have done so because somebody had copied the old one.
 pub async fn import(store: &Store, roll: &Roll, moment: Moment, actor: Actor) -> Result<Imported, RollError> {
     let mut imported = Imported::default();
     let mut tx = store.write().await?;
     for line in &roll.identities {
         let identity = identity(line, moment)?;
-        let conflict = || RollError::Conflict { device: line.device.clone() };
-        let here = identities::get(&mut tx, &identity.device).await?;
         let owner = identities::by_key(&mut tx, identity.key.fingerprint).await?;
-        match (here, owner) {
-            (Some(here), _) if here.key.fingerprint == identity.key.fingerprint => {
+        if let Some(owner) = owner.filter(|owner| owner.device != identity.device) {
+            return Err(RollError::Conflict { device: identity.device, owner: owner.device });
+        }
+        match identities::get(&mut tx, &identity.device).await? {
+            Some(here) => {
+                if here.key.fingerprint != identity.key.fingerprint {
+                    imported.other_key.push(here.name.clone());
+                }
                 match stricter(&here.standing, &identity.standing) {
                     None => imported.known += 1,
                     Some(decided) => {
@@ -110,14 +117,13 @@ pub async fn import(store: &Store, roll: &Roll, moment: Moment, actor: Actor) ->
                     }
                 }
             }
-            (None, None) => {
+            None => {
                 identities::save(&mut tx, &identity).await?;
                 let sentence =
                     format!("{} was imported with the key {}", line.name, identity.key.fingerprint);
                 say(&mut tx, moment, &line.device, ("identity.imported", sentence), actor.clone()).await?;
                 imported.added += 1;
             }
-            (Some(_) | None, _) => return Err(conflict()),
         }
     }
     tx.commit().await?;

@@ -7,11 +7,12 @@ use futures_util::FutureExt as _;
 use muster_fleet::clock::Clocks;
 use muster_fleet::enrolment::Verb;
 use muster_fleet::pki::certificate::Certificate;
-use muster_fleet::pki::{PublicKeyInfo, csr};
-use muster_fleet::registrar::{export_file, import_file};
+use muster_fleet::pki::csr;
+use muster_fleet::registrar::{OfflineError, RollError, export_file, import_file};
 use muster_fleet::store::log::Actor;
 use muster_fleet::store::{Page, certificates, identities, log};
 use muster_protocol::enrol::{CertificateRequest, EnrolmentFile, Fingerprint, RENEW_PATH, VERSION};
+use muster_protocol::ids::DeviceId;
 use serde_json::{Value, json};
 
 use super::ward::{Newcomer, Ward, certificate, chain, knock, roots, tls};
@@ -299,14 +300,17 @@ async fn boxes_survive_the_loss_of_the_database() {
     assert_eq!((identity.name.as_str(), identity.site.as_str()), ("er-2-1", "er-2"));
     assert_eq!(identity.facts, kept.facts);
 
-    // A roll that contradicts the database changes nothing.
+    // A roll that gives a box's key to another one changes nothing.
     let text = std::fs::read_to_string(&roll).unwrap();
-    let other = PublicKeyInfo::from_spki(&csr(&Newcomer::new("x").csr()).unwrap().spki_der).unwrap();
-    let altered = text.replacen(&hex::encode(&identity.key.spki), &hex::encode(&other.spki_der), 1);
+    let altered = text.replace(member.device.as_str(), DeviceId::mint([9; 16]).as_str());
     let wrong = data_file(&ward, "wrong.json", &altered);
     let Ward { server, data } = ward;
     server.stop().await;
-    import_file(data.path(), &wrong, clocks).await.unwrap_err();
+    let refused = import_file(data.path(), &wrong, clocks).await.unwrap_err();
+    let OfflineError::Roll { source: RollError::Conflict { owner, .. }, .. } = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(owner, member.device);
 }
 
 #[tokio::test]
@@ -317,11 +321,14 @@ async fn whom_a_backup_does_not_know_to_be_barred_the_file_bars_again() {
     let stolen_is = ward.member(&stolen).await;
     let older = ward.data.path().join("older.json");
     assert_eq!(export_file(ward.data.path(), &older).await.unwrap(), 3);
-    // Exported after somebody had looked; the database is from before that.
+    // Exported after somebody had looked; the database is from before that, and from before one had changed its key.
     let mut roll: Value = serde_json::from_slice(&std::fs::read(&older).unwrap()).unwrap();
     for line in roll["identities"].as_array_mut().unwrap() {
         let (state, reason) = match line["device"].as_str().unwrap() {
-            device if device == copied_is.as_str() => ("quarantined", "its disk may have been copied"),
+            device if device == copied_is.as_str() => {
+                line["spki"] = json!(hex::encode(csr(&Newcomer::new("x").csr()).unwrap().spki_der));
+                ("quarantined", "its disk may have been copied")
+            }
             device if device == stolen_is.device.as_str() => ("revoked", "stolen"),
             _ => continue,
         };
@@ -332,9 +339,12 @@ async fn whom_a_backup_does_not_know_to_be_barred_the_file_bars_again() {
 
     let Ward { server, data } = ward;
     server.stop().await;
-    for (file, expect) in [(&newer, (0, 1, 2)), (&newer, (0, 3, 0)), (&older, (0, 3, 0))] {
+    for (file, expect, other_key) in
+        [(&newer, (0, 1, 2), &["er-2-2"][..]), (&newer, (0, 3, 0), &["er-2-2"]), (&older, (0, 3, 0), &[])]
+    {
         let imported = import_file(data.path(), file, Clocks::default()).await.unwrap();
         assert_eq!((imported.added, imported.known, imported.changed), expect, "{}", file.display());
+        assert_eq!(imported.other_key, other_key, "{}", file.display());
     }
     let ward = Ward { server: Server::start(data.path()).await, data };
     kept.renew(&ward).await.enrolled(200);
