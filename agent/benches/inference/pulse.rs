@@ -26,6 +26,7 @@ const SLOW: f64 = 1.6;
 
 pub(crate) struct Pulse {
     beats: Receiver<Beat>,
+    /// By the clock on the wall: what a host has taken away is counted off a thread's time, now and then too much of it.
     best: f64,
     /// The last time of those that were told: it may not be over.
     last: Option<(Instant, Instant)>,
@@ -63,7 +64,8 @@ impl Pulse {
     /// Of the time since this was asked last.
     pub(crate) fn slow(&mut self) -> Slow {
         let beats: Vec<Beat> = self.beats.try_iter().collect();
-        self.best = beats.iter().map(|beat| beat.seconds).fold(self.best, f64::min);
+        let took = |beat: &Beat| (beat.ended - beat.began).as_secs_f64();
+        self.best = beats.iter().map(took).fold(self.best, f64::min);
         let mut slow: Vec<(Instant, Instant)> = Vec::new();
         let mut before = None;
         for Beat { began, ended, seconds } in beats {
