@@ -10,6 +10,8 @@
 
 #[path = "inference/camera.rs"]
 mod camera;
+#[path = "inference/goals.rs"]
+mod goals;
 #[path = "inference/house.rs"]
 mod house;
 #[path = "inference/pulse.rs"]
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camera::Camera;
+use goals::Goals;
 use house::{House, bundle, workspace};
 use muster_agent::engine::LoadSpec;
 use muster_agent::shadow::{Shadow, Sums};
@@ -72,17 +75,10 @@ async fn main() -> ExitCode {
     }
     pulse.end();
     house.close().await;
-    let mut all = true;
-    let goals = [
-        ("shadow_failed_requests", failed as f64, "requests", 0.0),
-        ("shadow_p95", ratio.unwrap_or(f64::NAN), "x of alone", 1.1),
-    ];
-    for (name, value, unit, limit) in goals {
-        let met = value <= limit;
-        all &= met;
-        println!("goal {name}: {value:.2} {unit}, wanted <= {limit}: {}", if met { "met" } else { "missed" });
-    }
-    if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let mut goals = Goals::default();
+    goals.add("shadow_failed_requests", failed as f64, "requests", ..=0.0);
+    goals.add("shadow_p95", ratio.unwrap_or(f64::NAN), "x of alone", ..=1.1);
+    goals.tell()
 }
 
 /// The same model as another bundle.

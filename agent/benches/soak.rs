@@ -13,6 +13,8 @@
 
 #[path = "inference/camera.rs"]
 mod camera;
+#[path = "inference/goals.rs"]
+mod goals;
 #[path = "inference/house.rs"]
 mod house;
 #[path = "inference/pulse.rs"]
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camera::{Camera, Turn};
+use goals::Goals;
 use house::{House, workspace};
 use pulse::{Pulse, median};
 use tokio::time::Instant;
@@ -86,18 +89,11 @@ async fn main() -> ExitCode {
     let (slope, error) = trend(settled);
     println!("memory grows by {slope:.2} KiB a swap, give or take {:.2}", 2.0 * error);
     house.close().await;
-    let goals = [
-        ("swap_failed_requests", failures.len() as f64, "requests", 0.0),
-        ("swap_p99", median(ratios), "x of quiet", 1.5),
-        ("swap_memory_at_least", slope - 2.0 * error, "KiB a swap", 1.0),
-    ];
-    let mut all = true;
-    for (name, value, unit, limit) in goals {
-        let met = value <= limit;
-        all &= met;
-        println!("goal {name}: {value:.2} {unit}, wanted <= {limit}: {}", if met { "met" } else { "missed" });
-    }
-    if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let mut goals = Goals::default();
+    goals.add("swap_failed_requests", failures.len() as f64, "requests", ..=0.0);
+    goals.add("swap_p99", median(ratios), "x of quiet", ..=1.5);
+    goals.add("swap_memory_at_least", slope - 2.0 * error, "KiB a swap", ..=1.0);
+    goals.tell()
 }
 
 fn resident_kb() -> f64 {

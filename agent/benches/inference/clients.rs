@@ -89,6 +89,11 @@ impl Question {
         Box::new(Http::new(tcp(server), self.json.clone()))
     }
 
+    /// The same, over so many connections that one thread cares for.
+    pub(crate) fn ask_json_together(&self, server: SocketAddr, count: usize) -> Box<dyn Client> {
+        Box::new(Crowd((0..count).map(|_| Http::new(tcp(server), self.json.clone())).collect()))
+    }
+
     /// The same request, to a server that knows how long it is, looks at nothing, and answers with `answer_bytes`: what
     /// the loopback and this client cost.
     pub(crate) fn ask_nobody(&self, answer_bytes: usize) -> Box<dyn Client> {
@@ -136,9 +141,12 @@ impl<S> Http<S> {
     }
 }
 
-impl<S: Read + Write + Send> Client for Http<S> {
-    fn ask(&mut self) {
+impl<S: Read + Write> Http<S> {
+    fn send(&mut self) {
         self.stream.write_all(&self.request).unwrap();
+    }
+
+    fn receive(&mut self) {
         let mut read = 0;
         let whole = loop {
             read += self.stream.read(&mut self.answer[read..]).unwrap();
@@ -150,6 +158,23 @@ impl<S: Read + Write + Send> Client for Http<S> {
             self.answer.resize(whole, 0);
         }
         self.stream.read_exact(&mut self.answer[read..whole]).unwrap();
+    }
+}
+
+impl<S: Read + Write + Send> Client for Http<S> {
+    fn ask(&mut self) {
+        self.send();
+        self.receive();
+    }
+}
+
+/// Many that are asked for at once: a thread for each would spend more of the machine than the servers are given.
+struct Crowd<S>(Vec<Http<S>>);
+
+impl<S: Read + Write + Send> Client for Crowd<S> {
+    fn ask(&mut self) {
+        self.0.iter_mut().for_each(Http::send);
+        self.0.iter_mut().for_each(Http::receive);
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Bench;
 use super::clients::{Client, Question, Way};
-use super::goals::{Goals, Limit};
+use super::goals::Goals;
 use super::house::workspace;
 use super::pulse::{Pulse, median};
 
@@ -93,10 +93,10 @@ pub(crate) fn measure(bench: &Bench, goals: &mut Goals) {
             let share = 100.0 * took.len() as f64 / (TURNS * ASKS) as f64;
             println!("{:<64} {p50:>8.3} {p95:>8.3} {added:>9.3} {share:>6.0} %", format!("{name}: {side}"));
             let megabytes = (question.bytes() + answer_bytes) as f64 / 1e6;
-            let limit = Limit::AtMost(0.15 + 0.3 * megabytes);
+            let wanted = ..=0.15 + 0.3 * megabytes;
             let short = [(Way::Rest, "rest"), (Way::Grpc, "grpc")];
             if let Some((_, way)) = short.into_iter().find(|(way, _)| way.name() == side) {
-                goals.add(&format!("added_{goal}_{way}"), added, "ms", limit);
+                goals.add(&format!("added_{goal}_{way}"), added, "ms", wanted);
             }
         }
     }

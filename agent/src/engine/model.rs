@@ -60,6 +60,10 @@ impl Waiting for Job {
     fn is_given_up(&self) -> bool {
         self.answer.is_closed()
     }
+
+    fn size(&self) -> usize {
+        self.inputs.iter().map(|input| input.tensor.values.size_bytes()).sum()
+    }
 }
 
 /// Every output of the signature, in its order, and what they took.
@@ -116,7 +120,7 @@ impl Model {
                 (Arc::clone(&queue), Arc::clone(&running), inner.signature.clone());
             let library = Arc::clone(library);
             let work = move || {
-                while let Some(Job { inputs, waits, answer }) = queue.pop() {
+                for Job { inputs, waits, answer } in queue.worker() {
                     let queue = waits.elapsed();
                     running.fetch_add(1, Ordering::Relaxed);
                     let ran = convert::run(&mut session, &inputs, &signature);

@@ -1,12 +1,43 @@
 //! Requests that wait for a session: first come, first served, never more than so many, and none that was given up.
+//!
+//! To wake a sleeping thread takes longer than a small model does. So what waits is left to the threads that are awake, where
+//! they are about to come back: what they do is no larger than what was done in a moment before.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::stopwatch::Stopwatch;
+
+/// What waking a thread costs.
+const MOMENT: Duration = Duration::from_micros(20);
+/// So many may wait for a thread that comes back in a moment.
+const LEFT_TO_ONE: usize = 4;
+/// Whoever was to come back in a moment and is away for so long is not waited for.
+const OVERDUE: Duration = Duration::from_millis(1);
 
 /// Something that waits.
 pub(super) trait Waiting {
     /// Nobody waits for it any more.
     fn is_given_up(&self) -> bool;
+
+    /// Bytes to be worked on.
+    fn size(&self) -> usize;
+}
+
+/// A thread's place at the queue: it takes one after the other, and is back from one when it asks for the next.
+#[derive(Debug)]
+pub(super) struct Worker<'a, T: Waiting> {
+    queue: &'a Queue<T>,
+    taken: Option<Taken>,
+}
+
+/// What a worker is not back from.
+#[derive(Debug)]
+struct Taken {
+    size: usize,
+    is_brief: bool,
+    watch: Stopwatch,
 }
 
 #[derive(Debug)]
@@ -21,6 +52,12 @@ struct State<T> {
     waiting: VecDeque<T>,
     /// Threads that sleep until something waits: waking nobody costs a call to the kernel too.
     idle: usize,
+    /// Threads that were woken and are not here yet, those that come back in a moment, and when the last of both went.
+    woken: usize,
+    brief: usize,
+    went: Option<Stopwatch>,
+    /// What is no larger takes a moment.
+    brief_bytes: usize,
     closed: bool,
 }
 
@@ -30,7 +67,15 @@ pub(super) struct Full;
 
 impl<T: Waiting> Queue<T> {
     pub(super) fn new(max: usize) -> Self {
-        let state = State { waiting: VecDeque::new(), idle: 0, closed: false };
+        let state = State {
+            waiting: VecDeque::new(),
+            idle: 0,
+            woken: 0,
+            brief: 0,
+            went: None,
+            brief_bytes: 0,
+            closed: false,
+        };
         Self { max, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -43,8 +88,14 @@ impl<T: Waiting> Queue<T> {
         if state.waiting.len() >= self.max {
             return Err(Full);
         }
+        let size = job.size();
         state.waiting.push_back(job);
-        let wake = state.idle > 0;
+        let wake = state.idle > 0 && state.needs_another(size, state.went.map(Stopwatch::elapsed));
+        if wake {
+            state.idle -= 1;
+            state.woken += 1;
+            state.went = Some(Stopwatch::start());
+        }
         drop(state);
         if wake {
             self.changed.notify_one();
@@ -52,21 +103,8 @@ impl<T: Waiting> Queue<T> {
         Ok(())
     }
 
-    /// Waits for the next; None once the queue is closed and empty.
-    pub(super) fn pop(&self) -> Option<T> {
-        let mut state = self.lock();
-        loop {
-            match state.waiting.pop_front() {
-                Some(job) if job.is_given_up() => {}
-                Some(job) => return Some(job),
-                None if state.closed => return None,
-                None => {
-                    state.idle += 1;
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                    state.idle -= 1;
-                }
-            }
-        }
+    pub(super) fn worker(&self) -> Worker<'_, T> {
+        Worker { queue: self, taken: None }
     }
 
     /// No more will come; what waits is still served.
@@ -85,6 +123,75 @@ impl<T: Waiting> Queue<T> {
     }
 }
 
+impl<T: Waiting> Iterator for Worker<'_, T> {
+    type Item = T;
+
+    /// Waits for the next; None once the queue is closed and empty.
+    fn next(&mut self) -> Option<T> {
+        let mut state = self.queue.lock();
+        state.came_back(self.taken.take());
+        loop {
+            match state.waiting.pop_front() {
+                Some(job) if job.is_given_up() => {}
+                Some(job) => {
+                    self.taken = Some(state.taken(job.size()));
+                    return Some(job);
+                }
+                None if state.closed => return None,
+                None => {
+                    state.idle += 1;
+                    state = self.queue.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    // Whoever woke one has counted it; without that it woke by itself.
+                    match state.woken.checked_sub(1) {
+                        Some(others) => state.woken = others,
+                        None => state.idle -= 1,
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T: Waiting> Drop for Worker<'_, T> {
+    fn drop(&mut self) {
+        self.queue.lock().came_back(self.taken.take());
+    }
+}
+
+impl<T> State<T> {
+    /// Whether one that sleeps must be woken, the last that waits being of that size. `away` is how long ago a thread went
+    /// that was to be here in a moment.
+    fn needs_another(&self, size: usize, away: Option<Duration>) -> bool {
+        let left_to_woken = if size <= self.brief_bytes { LEFT_TO_ONE } else { 1 };
+        self.waiting.len() > LEFT_TO_ONE * self.brief + left_to_woken * self.woken
+            || away.is_none_or(|away| away > OVERDUE)
+    }
+
+    fn taken(&mut self, size: usize) -> Taken {
+        let watch = Stopwatch::start();
+        let is_brief = size <= self.brief_bytes;
+        if is_brief {
+            self.brief += 1;
+            self.went = Some(watch);
+        }
+        Taken { size, is_brief, watch }
+    }
+
+    fn came_back(&mut self, taken: Option<Taken>) {
+        let Some(Taken { size, is_brief, watch }) = taken else { return };
+        self.brief -= usize::from(is_brief);
+        self.learn(size, watch.elapsed());
+    }
+
+    fn learn(&mut self, size: usize, took: Duration) {
+        self.brief_bytes = if took <= MOMENT {
+            self.brief_bytes.max(size)
+        } else {
+            self.brief_bytes.min(size.saturating_sub(1))
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +203,10 @@ mod tests {
         fn is_given_up(&self) -> bool {
             self.1
         }
+
+        fn size(&self) -> usize {
+            self.0 as usize
+        }
     }
 
     #[test]
@@ -104,10 +215,11 @@ mod tests {
         assert_eq!(queue.push(Job(1, false)), Ok(()));
         assert_eq!(queue.push(Job(2, false)), Ok(()));
         assert_eq!((queue.push(Job(3, false)), queue.len()), (Err(Full), 2));
-        assert_eq!(queue.pop(), Some(Job(1, false)));
+        let mut worker = queue.worker();
+        assert_eq!(worker.next(), Some(Job(1, false)));
         assert_eq!(queue.push(Job(4, false)), Ok(()));
         queue.close();
-        assert_eq!((queue.pop(), queue.pop(), queue.pop()), (Some(Job(2, false)), Some(Job(4, false)), None));
+        assert_eq!(worker.collect::<Vec<_>>(), [Job(2, false), Job(4, false)]);
     }
 
     #[test]
@@ -117,9 +229,45 @@ mod tests {
         assert_eq!(queue.push(Job(2, true)), Ok(()));
         assert_eq!((queue.len(), queue.push(Job(3, false))), (0, Ok(())));
         assert_eq!(queue.push(Job(4, true)), Ok(()));
-        assert_eq!(queue.pop(), Some(Job(3, false)));
         queue.close();
-        assert_eq!(queue.pop(), None);
+        assert_eq!(queue.worker().collect::<Vec<_>>(), [Job(3, false)]);
+    }
+
+    #[test]
+    fn what_takes_a_moment_wakes_nobody_else() {
+        let queue = Queue::new(16);
+        let mut state = queue.lock();
+        let needs_another = |state: &mut State<Job>, waiting: usize, away: Duration| {
+            state.waiting = (0..waiting).map(|_| Job(8, false)).collect();
+            state.needs_another(8, Some(away))
+        };
+        assert!(state.needs_another(8, None), "nobody ever went");
+        state.woken = 1;
+        assert!(!needs_another(&mut state, 1, MOMENT), "it comes");
+        assert!(needs_another(&mut state, 2, MOMENT), "it may not be back soon");
+        state.learn(8, MOMENT);
+        assert!(!needs_another(&mut state, LEFT_TO_ONE, MOMENT));
+        state.woken = 0;
+        assert!(needs_another(&mut state, 1, MOMENT), "nobody comes");
+        assert!(state.taken(8).is_brief && !state.taken(9).is_brief && state.went.is_some());
+        assert!(!needs_another(&mut state, LEFT_TO_ONE, OVERDUE));
+        assert!(needs_another(&mut state, LEFT_TO_ONE + 1, OVERDUE), "too much for one");
+        assert!(needs_another(&mut state, 1, 2 * OVERDUE), "it does not come back");
+        state.learn(9, 2 * MOMENT);
+        assert!(state.taken(8).is_brief, "what was larger says nothing of it");
+        state.learn(8, 2 * MOMENT);
+        assert!(!state.taken(8).is_brief, "it takes longer now");
+    }
+
+    #[test]
+    fn whoever_ends_in_the_middle_is_waited_for_no_longer() {
+        let queue = Queue::new(2);
+        queue.lock().brief_bytes = 8;
+        assert_eq!(queue.push(Job(8, false)), Ok(()));
+        let mut worker = queue.worker();
+        assert_eq!((worker.next(), queue.lock().brief), (Some(Job(8, false)), 1));
+        drop(worker);
+        assert_eq!(queue.lock().brief, 0);
     }
 
     #[test]
@@ -127,10 +275,10 @@ mod tests {
         let queue = std::sync::Arc::new(Queue::new(1));
         let waiting = {
             let queue = std::sync::Arc::clone(&queue);
-            std::thread::spawn(move || (queue.pop(), queue.pop()))
+            std::thread::spawn(move || queue.worker().collect::<Vec<_>>())
         };
         assert_eq!(queue.push(Job(1, false)), Ok(()));
         queue.close();
-        assert_eq!(waiting.join().unwrap(), (Some(Job(1, false)), None));
+        assert_eq!(waiting.join().unwrap(), [Job(1, false)]);
     }
 }

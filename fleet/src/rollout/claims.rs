@@ -131,6 +131,14 @@ pub fn beside(ours: &Rollout, others: &[Contender<'_>], id: &DeviceId) -> Beside
     others.map(member).max().unwrap_or_default()
 }
 
+/// Whether a rollout of another slot permits the device to change just now: a box changes one thing at a time.
+pub fn busy_elsewhere(ours: &Rollout, others: &[Contender<'_>], id: &DeviceId) -> bool {
+    others.iter().filter(|other| other.rollout.slot != ours.slot).any(|other| {
+        let member = other.members.get(id);
+        member.is_some_and(|member| matches!(member.progress, Progress::Permitted { .. }))
+    })
+}
+
 /// Where a way back from `ours` leads, if not to what the device runs. That may be what it has just been told to leave: a
 /// rollout was taken back while it was away. So what the fleet wants of it comes first; unless another rollout has only
 /// asked for that, then where that one would lead it back.

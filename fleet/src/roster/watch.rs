@@ -9,11 +9,10 @@ use muster_protocol::trust::{Demands, Standing, TrustedSet, Unfit};
 
 use super::{Grounds, Seen};
 use crate::gate::DeviceEvidence;
-use crate::rollout::claims::{Contender, Left, beside, claim, kept, way_back};
+use crate::rollout::claims::{Contender, Left, beside, busy_elsewhere, claim, kept, way_back};
 use crate::rollout::journal::Change;
 use crate::rollout::{
-    Advance, BundleStanding, Cause, Claim, DeviceView, FleetView, Freeze, Lease, Members, Progress, Rollout,
-    SiteView,
+    Advance, BundleStanding, Cause, Claim, DeviceView, FleetView, Freeze, Lease, Members, Rollout, SiteView,
 };
 use crate::store::Versioned;
 use crate::store::bad_bundles::Bad;
@@ -68,13 +67,6 @@ impl<'a> Surroundings<'a> {
         let contenders =
             watches.values().map(|watch| Contender { rollout: &watch.rollout, members: &watch.members });
         Self { contenders: contenders.collect(), left: left.collect() }
-    }
-
-    fn interrupted_elsewhere(&self, ours: &Rollout, id: &DeviceId) -> bool {
-        self.contenders.iter().filter(|other| other.rollout.slot != ours.slot).any(|other| {
-            let member = other.members.get(id);
-            member.is_some_and(|member| matches!(member.progress, Progress::Permitted { .. }))
-        })
     }
 }
 
@@ -236,7 +228,7 @@ impl Watch {
         let forgiven = self.rollout.retried;
         let bad = self.bad.get(id).filter(|bad| forgiven.is_none_or(|retried| bad.at >= retried));
         line.bad = bad.map(|bad| Box::new(bad.cause.clone()));
-        line.busy_elsewhere |= around.interrupted_elsewhere(&self.rollout, id);
+        line.busy_elsewhere |= busy_elsewhere(&self.rollout, &around.contenders, id);
         if let Some(shown) = self.evidence.get(id) {
             line.evidence = Box::new(shown.clone());
         }

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muster_fleet::gate::{DeviceEvidence, Inputs, PairedDay, Shadow, Shift, Silence, Vitals};
-use muster_fleet::rollout::claims::{Contender, beside, claim, way_back};
+use muster_fleet::rollout::claims::{Contender, beside, busy_elsewhere, claim, way_back};
 use muster_fleet::rollout::filter::Tags;
 use muster_fleet::rollout::journal::{Change, Entry, Input, outcome};
 use muster_fleet::rollout::owed::owed;
 use muster_fleet::rollout::view::{BundleStanding, DeviceView, Doing, FleetView};
 use muster_fleet::rollout::{
-    Advance, Assignment, Cause, Claim, Freeze, Lease, Members, Moment, Phase, Progress, Rollout, SiteView,
-    Verb, WaitingOn, advance,
+    Advance, Assignment, Cause, Claim, Freeze, Lease, Members, Moment, Phase, Rollout, SiteView, Verb,
+    WaitingOn, advance,
 };
 use muster_protocol::ids::{DeviceId, Digest, HardwareClass, SiteName, SlotName};
 use muster_protocol::message::Phase as BoxPhase;
@@ -263,7 +263,7 @@ impl Fleet {
                     .map(|class| Box::new(Cause::new("unfit", format!("it does not run on {class}")))),
                 bad: None,
                 claim: Claim::Free,
-                busy_elsewhere: self.is_busy_elsewhere(&rollout.slot, id),
+                busy_elsewhere: busy_elsewhere(rollout, &contenders, id),
                 beside: beside(rollout, &contenders, id),
                 leases: known.leases.iter().filter(|lease| lease.until > now).cloned().collect(),
                 evidence: Box::new(evidence),
@@ -284,13 +284,6 @@ impl Fleet {
             bundle: self.standing(&rollout.bundle),
             unheard: false,
         }
-    }
-
-    fn is_busy_elsewhere(&self, slot: &SlotName, id: &DeviceId) -> bool {
-        self.rollouts.iter().filter(|other| other.rollout.slot != *slot).any(|other| {
-            let member = other.members.get(id);
-            member.is_some_and(|member| matches!(member.progress, Progress::Permitted { .. }))
-        })
     }
 
     /// Asks the engine of one rollout, without taking its answer.
