@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from lab import DAY_S, LOCAL, MODEL, Box, Failure, Lab, on_stop, until  # noqa: E402
+from lab import DAY_S, LOCAL, MODEL, Box, Failure, Lab, on_stop, runs_openvino, until  # noqa: E402
 
 #: A world day in 10 s: bakes are short, and nothing else is.
 SECONDS_PER_DAY = 10.0
@@ -159,14 +159,15 @@ class Stories:
     # -- stories ----------------------------------------------------------------------------------------------------
 
     def provider(self) -> None:
+        expected, library = ("openvino", "intel_cpu_plugin") if runs_openvino() else ("onnx_cpu", "libonnxruntime.so")
         for box in self.lab.boxes:
             reported = self.report(box)["slots"][0]["current"]["provider"]["provider"]
             assert box.process is not None
             maps = Path(f"/proc/{box.process.pid}/maps").read_text()
-            mapped = sorted({line.split("/")[-1] for line in maps.splitlines() if "openvino" in line.lower()})
-            if reported != "openvino" or not any("intel_cpu_plugin" in library for library in mapped):
+            mapped = sorted({line.split("/")[-1] for line in maps.splitlines() if "openvino" in line or "onnxruntime" in line})
+            if reported != expected or not any(library in name for name in mapped):
                 raise Failure(f"{box.name} reports {reported} and maps {mapped}")
-        print(f"    every box reports openvino and maps {', '.join(mapped)}")
+        print(f"    every box reports {expected} and maps {', '.join(mapped)}")
 
     def report(self, box: Box) -> dict[str, list[dict[str, dict[str, dict[str, str]]]]]:
         with urllib.request.urlopen(f"{box.url}/muster/v1/state", timeout=10) as answer:

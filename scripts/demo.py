@@ -20,7 +20,7 @@ import sys
 import time
 from typing import Any
 
-from lab import DAY_S, EXAMPLE, LOCAL, MODEL, Failure, Lab, Process, on_stop, parse_ms, until, wall_ms
+from lab import DAY_S, EXAMPLE, LOCAL, MODEL, Failure, Lab, Process, on_stop, parse_ms, runs_openvino, until, wall_ms
 
 SITES = ("er-1", "er-2", "er-3")
 SECONDS_PER_DAY = 2.0
@@ -132,7 +132,8 @@ class Demo:
         self.start_hospital()
         self.wait_for_rollout(rollout, "completed")
         self.check_provider()
-        self.time.add("canary, then everyone: all boxes answer patients through OpenVINO")
+        through = "OpenVINO" if runs_openvino() else "ONNX Runtime (OpenVINO drives Intel's processors alone)"
+        self.time.add(f"canary, then everyone: all boxes answer patients through {through}")
         self.start_builder()
         return bundle
 
@@ -331,7 +332,7 @@ class Demo:
     def check_provider(self) -> None:
         for device in self.lab.get("/api/v1/devices")["items"]:
             for slot in device["slots"]:
-                if slot["current"]["provider"] != "openvino":
+                if slot["current"]["provider"] != "openvino" and runs_openvino():
                     raise Failure(f"{device['name']} runs on {slot['current']['provider']}: {slot['current']['provider_reason']}")
 
 

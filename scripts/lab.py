@@ -38,6 +38,12 @@ def target_dir() -> Path:
     return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 
 
+def runs_openvino() -> bool:
+    """Whether OpenVINO's provider drives this machine: it does with Intel's processors alone. Elsewhere models run on ONNX
+    Runtime's own kernels, and every box says so."""
+    return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+
+
 def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 

@@ -75,14 +75,22 @@ impl Library {
             .openvino_devices()
             .filter(|device| device.hardware_device().ty() == DeviceType::CPU)
             .collect();
-        if cpu.is_empty() {
-            let plugin = self.dir.join("libopenvino_intel_cpu_plugin.so");
-            return Err(EngineError::OpenVino(format!(
-                "it finds no CPU device (is {} intact?)",
-                plugin.display()
-            )));
+        if cpu.is_empty() { Err(EngineError::OpenVino(self.why_no_cpu())) } else { Ok(cpu) }
+    }
+
+    /// ONNX Runtime names a processor's maker as the processor itself does.
+    fn why_no_cpu(&self) -> String {
+        let all = self.environment.devices().map(|device| device.hardware_device());
+        let mut cpus = all.filter(|device| device.ty() == DeviceType::CPU);
+        match cpus.find_map(|cpu| cpu.vendor().ok().filter(|maker| !maker.contains("Intel"))) {
+            Some(maker) => {
+                format!("its provider drives Intel's processors alone, and this one is of {maker}")
+            }
+            None => {
+                let plugin = self.dir.join("libopenvino_intel_cpu_plugin.so");
+                format!("it finds no CPU device (is {} intact?)", plugin.display())
+            }
         }
-        Ok(cpu)
     }
 
     /// ONNX Runtime's own CPU kernels.

@@ -52,10 +52,11 @@ struct State<T> {
     waiting: VecDeque<T>,
     /// Threads that sleep until something waits: waking nobody costs a call to the kernel too.
     idle: usize,
-    /// Threads that were woken and are not here yet, those that come back in a moment, and when the last of both went.
+    /// Threads that were woken and are not here yet, and those that come back in a moment.
     woken: usize,
     brief: usize,
-    went: Option<Stopwatch>,
+    /// When the first of both was awaited, since nobody was.
+    awaited: Option<Stopwatch>,
     /// What is no larger takes a moment.
     brief_bytes: usize,
     closed: bool,
@@ -72,7 +73,7 @@ impl<T: Waiting> Queue<T> {
             idle: 0,
             woken: 0,
             brief: 0,
-            went: None,
+            awaited: None,
             brief_bytes: 0,
             closed: false,
         };
@@ -90,11 +91,11 @@ impl<T: Waiting> Queue<T> {
         }
         let size = job.size();
         state.waiting.push_back(job);
-        let wake = state.idle > 0 && state.needs_another(size, state.went.map(Stopwatch::elapsed));
+        let wake = state.idle > 0 && (state.needs_another(size) || state.is_overdue());
         if wake {
+            state.await_one(Stopwatch::start());
             state.idle -= 1;
             state.woken += 1;
-            state.went = Some(Stopwatch::start());
         }
         drop(state);
         if wake {
@@ -155,24 +156,34 @@ impl<T: Waiting> Iterator for Worker<'_, T> {
 impl<T: Waiting> Drop for Worker<'_, T> {
     fn drop(&mut self) {
         self.queue.lock().came_back(self.taken.take());
+        // What was left to it is somebody else's.
+        self.queue.changed.notify_one();
     }
 }
 
 impl<T> State<T> {
-    /// Whether one that sleeps must be woken, the last that waits being of that size. `away` is how long ago a thread went
-    /// that was to be here in a moment.
-    fn needs_another(&self, size: usize, away: Option<Duration>) -> bool {
+    /// Whether one that sleeps must be woken, the last that waits being of that size.
+    fn needs_another(&self, size: usize) -> bool {
         let left_to_woken = if size <= self.brief_bytes { LEFT_TO_ONE } else { 1 };
         self.waiting.len() > LEFT_TO_ONE * self.brief + left_to_woken * self.woken
-            || away.is_none_or(|away| away > OVERDUE)
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.awaited.is_some_and(|since| since.elapsed() > OVERDUE)
+    }
+
+    fn await_one(&mut self, now: Stopwatch) {
+        if self.brief + self.woken == 0 {
+            self.awaited = Some(now);
+        }
     }
 
     fn taken(&mut self, size: usize) -> Taken {
         let watch = Stopwatch::start();
         let is_brief = size <= self.brief_bytes;
         if is_brief {
+            self.await_one(watch);
             self.brief += 1;
-            self.went = Some(watch);
         }
         Taken { size, is_brief, watch }
     }
@@ -237,26 +248,39 @@ mod tests {
     fn what_takes_a_moment_wakes_nobody_else() {
         let queue = Queue::new(16);
         let mut state = queue.lock();
-        let needs_another = |state: &mut State<Job>, waiting: usize, away: Duration| {
+        let needs_another = |state: &mut State<Job>, waiting: usize| {
             state.waiting = (0..waiting).map(|_| Job(8, false)).collect();
-            state.needs_another(8, Some(away))
+            state.needs_another(8)
         };
-        assert!(state.needs_another(8, None), "nobody ever went");
+        assert!(needs_another(&mut state, 1), "nobody comes");
         state.woken = 1;
-        assert!(!needs_another(&mut state, 1, MOMENT), "it comes");
-        assert!(needs_another(&mut state, 2, MOMENT), "it may not be back soon");
+        assert!(!needs_another(&mut state, 1), "one comes");
+        assert!(needs_another(&mut state, 2), "it may not be back soon");
         state.learn(8, MOMENT);
-        assert!(!needs_another(&mut state, LEFT_TO_ONE, MOMENT));
+        assert!(!needs_another(&mut state, LEFT_TO_ONE));
         state.woken = 0;
-        assert!(needs_another(&mut state, 1, MOMENT), "nobody comes");
-        assert!(state.taken(8).is_brief && !state.taken(9).is_brief && state.went.is_some());
-        assert!(!needs_another(&mut state, LEFT_TO_ONE, OVERDUE));
-        assert!(needs_another(&mut state, LEFT_TO_ONE + 1, OVERDUE), "too much for one");
-        assert!(needs_another(&mut state, 1, 2 * OVERDUE), "it does not come back");
+        assert!(state.taken(8).is_brief && !state.taken(9).is_brief);
+        assert!(!needs_another(&mut state, LEFT_TO_ONE));
+        assert!(needs_another(&mut state, LEFT_TO_ONE + 1), "too much for one");
         state.learn(9, 2 * MOMENT);
         assert!(state.taken(8).is_brief, "what was larger says nothing of it");
         state.learn(8, 2 * MOMENT);
         assert!(!state.taken(8).is_brief, "it takes longer now");
+    }
+
+    #[test]
+    fn whoever_does_not_come_back_is_not_waited_for() {
+        let queue = Queue::new(16);
+        queue.lock().brief_bytes = 8;
+        let (mut hangs, mut other) = (queue.worker(), queue.worker());
+        assert_eq!((queue.push(Job(8, false)), queue.push(Job(8, false))), (Ok(()), Ok(())));
+        assert!(hangs.next().is_some());
+        std::thread::park_timeout(2 * OVERDUE);
+        assert!(other.next().is_some());
+        drop(other);
+        queue.lock().idle = 1;
+        assert_eq!(queue.push(Job(8, false)), Ok(()));
+        assert_eq!(queue.lock().woken, 1, "though the other has just been here");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod age;
 mod board;
 mod corpus;
+mod hardware;
 mod inference;
 mod life;
 mod privacy;

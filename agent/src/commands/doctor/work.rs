@@ -43,6 +43,11 @@ pub(super) fn runtime(dir: &Path) -> Finding {
             let says = format!("{}: models run on ONNX Runtime alone", chain(&error));
             Finding::warn(RUNTIME, says, next)
         }
+        Ok(Ok(devices)) if devices.is_empty() => {
+            let instead =
+                "OpenVINO drives Intel's processors alone, so models run on ONNX Runtime's own kernels";
+            Finding::ok(RUNTIME, format!("{}; {instead}", installed.version))
+        }
         Ok(Ok(devices)) => {
             Finding::ok(RUNTIME, format!("{}; OpenVINO sees {}", installed.version, devices.join(", ")))
         }

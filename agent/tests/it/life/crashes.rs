@@ -1,17 +1,18 @@
 //! Killed at the worst moments, and content that rots at rest.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_protocol::ids::Digest;
 use muster_protocol::message::EventKind;
 use muster_protocol::message::up::Running;
+use tokio::time::Instant;
 
 use super::activation::{ROW, SCORE, SCORE_B};
 use super::bundle::{logistic, logistic_b};
 use super::process::{Agent, member};
-use super::until;
+use super::{PATIENCE, until};
 
 /// The digest that a slot's document names, which must be whole whenever somebody looks.
 fn document(dir: &Path, name: &str) -> Option<Digest> {
@@ -30,8 +31,9 @@ async fn killed_while_activating_the_slot_is_whole_and_the_order_is_carried_out(
 
     // The journal is there: the new model is being loaded, nothing is committed.
     let journal = dir.path().join("state/slots/m/journal.json");
+    let appears = tokio::task::spawn_blocking(appears(journal.clone()));
     fleet.order(&device, 2, &[("m", &b)]);
-    until("the journal", || journal.exists().then_some(())).await;
+    assert!(appears.await.unwrap(), "no journal");
     agent.kill();
     let current = document(dir.path(), "current.json");
     assert!([Some(a.reference().sha256), Some(b.reference().sha256)].contains(&current));
@@ -56,6 +58,20 @@ async fn killed_while_activating_the_slot_is_whole_and_the_order_is_carried_out(
         agent.scores(ROW, score).await;
         let wanted = Some(bundle.reference().sha256);
         until("the commit", || (document(dir.path(), "current.json") == wanted).then_some(())).await;
+    }
+}
+
+/// Looks without a pause: a small model is loaded in a few milliseconds.
+fn appears(path: PathBuf) -> impl FnOnce() -> bool {
+    move || {
+        let since = Instant::now();
+        while !path.exists() {
+            if since.elapsed() > PATIENCE {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        true
     }
 }
 
