@@ -82,15 +82,11 @@ impl Library {
     fn why_no_cpu(&self) -> String {
         let all = self.environment.devices().map(|device| device.hardware_device());
         let mut cpus = all.filter(|device| device.ty() == DeviceType::CPU);
-        match cpus.find_map(|cpu| cpu.vendor().ok().filter(|maker| !maker.contains("Intel"))) {
-            Some(maker) => {
-                format!("its provider drives Intel's processors alone, and this one is of {maker}")
-            }
-            None => {
-                let plugin = self.dir.join("libopenvino_intel_cpu_plugin.so");
-                format!("it finds no CPU device (is {} intact?)", plugin.display())
-            }
+        if let Some(maker) = cpus.find_map(|cpu| cpu.vendor().ok().filter(|maker| !maker.contains("Intel"))) {
+            return format!("its provider drives Intel's processors alone, and this one is of {maker}");
         }
+        let plugin = self.dir.join("libopenvino_intel_cpu_plugin.so");
+        format!("it finds no CPU device (is {} intact?)", plugin.display())
     }
 
     /// ONNX Runtime's own CPU kernels.

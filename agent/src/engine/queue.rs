@@ -33,7 +33,7 @@ pub(super) struct Worker<'a, T: Waiting> {
 }
 
 /// What a worker is not back from.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Taken {
     size: usize,
     is_brief: bool,

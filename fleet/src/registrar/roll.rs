@@ -104,25 +104,21 @@ pub async fn import(store: &Store, roll: &Roll, moment: Moment, actor: Actor) ->
         if let Some(owner) = owner.filter(|owner| owner.device != identity.device) {
             return Err(RollError::Conflict { device: identity.device, owner: owner.device });
         }
-        match identities::get(&mut tx, &identity.device).await? {
-            Some(here) => {
-                if here.key.fingerprint != identity.key.fingerprint {
-                    imported.other_key.push(here.name.clone());
-                }
-                match stricter(&here.standing, &identity.standing) {
-                    None => imported.known += 1,
-                    Some(decided) => {
-                        bar(&mut tx, moment, here, decided, actor.clone()).await?;
-                        imported.changed += 1;
-                    }
-                }
-            }
-            None => {
-                identities::save(&mut tx, &identity).await?;
-                let sentence =
-                    format!("{} was imported with the key {}", line.name, identity.key.fingerprint);
-                say(&mut tx, moment, &line.device, ("identity.imported", sentence), actor.clone()).await?;
-                imported.added += 1;
+        let Some(here) = identities::get(&mut tx, &identity.device).await? else {
+            identities::save(&mut tx, &identity).await?;
+            let sentence = format!("{} was imported with the key {}", line.name, identity.key.fingerprint);
+            say(&mut tx, moment, &line.device, ("identity.imported", sentence), actor.clone()).await?;
+            imported.added += 1;
+            continue;
+        };
+        if here.key.fingerprint != identity.key.fingerprint {
+            imported.other_key.push(here.name.clone());
+        }
+        match stricter(&here.standing, &identity.standing) {
+            None => imported.known += 1,
+            Some(decided) => {
+                bar(&mut tx, moment, here, decided, actor.clone()).await?;
+                imported.changed += 1;
             }
         }
     }
