@@ -36,9 +36,12 @@ const FREEZE: &str = "insert into freezes (site, since, actor, reason) values ($
 pub async fn freeze(tx: &mut ControlTx, freeze: &HeldFreeze) -> Result<Frozen> {
     let failed = StoreError::query("freezing");
     let site = key(freeze.site.as_ref());
-    let (others,): (i64,) = sqlx::query_as(COUNT).bind(site).fetch_one(tx.sql()).await.map_err(&failed)?;
-    if freeze.site.is_some() && others >= FREEZES_MAX {
-        return Ok(Frozen::TooMany);
+    if freeze.site.is_some() {
+        let (others,): (i64,) =
+            sqlx::query_as(COUNT).bind(site).fetch_one(tx.sql()).await.map_err(&failed)?;
+        if others >= FREEZES_MAX {
+            return Ok(Frozen::TooMany);
+        }
     }
     sqlx::query(FREEZE)
         .bind(site)
