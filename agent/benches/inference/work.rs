@@ -69,8 +69,8 @@ pub(crate) fn beside_mlserver(bench: &Bench, goals: &mut Goals) {
         drop(bench.runtime.block_on(bench.house.swap_in(&file, 1)));
         let question = Question::new(shape);
         let peer = MlServer::start(&file);
-        // Connected anew each turn: MLServer closes a connection that was silent for five seconds.
         let both = [bench.house.server.addr, peer.addr];
+        // Connected anew each turn: MLServer closes a connection that was silent for five seconds.
         let asked = |server| {
             let mut crowds = [(); CLIENTS / TOGETHER].map(|()| question.ask_json_together(server, TOGETHER));
             TOGETHER as f64 * rate(&mut crowds, span)

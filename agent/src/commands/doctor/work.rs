@@ -44,8 +44,7 @@ pub(super) fn runtime(dir: &Path) -> Finding {
             Finding::warn(RUNTIME, says, next)
         }
         Ok(Ok(devices)) if devices.is_empty() => {
-            let instead =
-                "OpenVINO drives Intel's processors alone, so models run on ONNX Runtime's own kernels";
+            let instead = "OpenVINO drives no device here (it does Intel's), so models run on ONNX Runtime's own kernels";
             Finding::ok(RUNTIME, format!("{}; {instead}", installed.version))
         }
         Ok(Ok(devices)) => {
