@@ -415,7 +415,7 @@ mod tests {
         });
         let chosen = chosen.unwrap();
         assert_eq!((chosen.variant.id.as_str(), chosen.others.len()), ("better", 1));
-        assert_eq!(chosen.why().unwrap().as_str(), "'gpu': this box has no device GPU");
+        assert_eq!(chosen.why().unwrap().as_str(), "'gpu': OpenVINO drives no GPU of this box");
         let before = chosen.clone().again("cpu-f32", Some(&"why".into())).unwrap();
         assert_eq!((before.variant.id.as_str(), before.others.len()), ("cpu-f32", 0));
         assert_eq!(before.why().unwrap().as_str(), "why");

@@ -46,7 +46,7 @@ pub fn look(installed: &Installed) -> Capabilities {
         cores: thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         memory_bytes: System::new_with_specifics(memory).map_or(0, |system| system.total_memory()),
         cpu_flags: flags(&cpuinfo),
-        devices: installed.devices.clone(),
+        devices: driven(&cpuinfo, installed),
         runtime: installed.version.clone(),
     }
 }
@@ -77,6 +77,20 @@ pub fn fitness(capabilities: &Capabilities) -> Fitness {
     Fitness::of(capabilities, env!("CARGO_PKG_VERSION").parse().unwrap_or_default())
 }
 
+/// Whether OpenVINO is to drive this processor.
+pub(crate) fn is_intels() -> bool {
+    is_of_intel(&cpuinfo())
+}
+
+fn driven(cpuinfo: &str, installed: &Installed) -> Vec<String> {
+    if is_of_intel(cpuinfo) { installed.devices.clone() } else { Vec::new() }
+}
+
+/// OpenVINO's provider for ONNX Runtime compares the processor's maker.
+fn is_of_intel(cpuinfo: &str) -> bool {
+    field(cpuinfo, "vendor_id") == Some("GenuineIntel")
+}
+
 fn flags(cpuinfo: &str) -> Vec<String> {
     let all = field(cpuinfo, "flags").or_else(|| field(cpuinfo, "Features")).unwrap_or_default();
     let all: Vec<&str> = all.split_whitespace().collect();
@@ -102,6 +116,15 @@ mod tests {
         );
         check("Features\t: fp asimd i8mm\n", &["asimd", "i8mm"]);
         check("", &[]);
+    }
+
+    #[test]
+    fn openvino_drives_intels_processors_alone() {
+        let installed = Installed { version: "x".to_owned(), devices: vec!["CPU".to_owned()] };
+        let check = |cpuinfo: &str, wanted: &[&str]| assert_eq!(driven(cpuinfo, &installed), wanted);
+        check("processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: X\n", &["CPU"]);
+        check("processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: X\n", &[]);
+        check("Features\t: fp asimd i8mm\n", &[]);
     }
 
     #[test]

@@ -109,6 +109,7 @@ impl Slots {
         if !same && replaced.is_some() {
             place.previous = replaced;
         }
+        place.forget_idle_meters(self.0.limits.floor);
     }
 
     /// The previous bundle answers again, at once; what did is dropped. None, and nothing changed, without a previous.

@@ -5,9 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{InferencePrecision, Precision, Variant};
+use super::{Format, InferencePrecision, Precision, Variant};
 use crate::message::Provider;
 use crate::message::up::Capabilities;
+
+const CPU: &str = "CPU";
 
 /// What a box does with the variants of a bundle.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +44,16 @@ impl<'a> Fit<'a> {
 fn lacking(variant: &Variant, has: &Capabilities) -> Option<String> {
     let select = &variant.select;
     if !has.devices.contains(&select.device) {
-        return Some(format!("this box has no device {}", select.device));
+        match (select.device.as_str(), variant.format) {
+            // Every box has a CPU, and ONNX Runtime's own kernels for it.
+            (CPU, Format::Onnx) => {}
+            (CPU, Format::OpenvinoIr) => {
+                return Some(
+                    "OpenVINO does not drive this box's CPU, and nothing else runs its format".to_owned(),
+                );
+            }
+            (device, _) => return Some(format!("OpenVINO drives no {device} of this box")),
+        }
     }
     let missing: Vec<&str> =
         select.cpu_flags.iter().filter(|flag| !has.cpu_flags.contains(flag)).map(String::as_str).collect();
@@ -73,7 +84,7 @@ impl Numerics {
         if provider == Provider::OnnxCpu {
             return Self::F32;
         }
-        if variant.select.device != "CPU" {
+        if variant.select.device != CPU {
             return match variant.inference_precision {
                 InferencePrecision::F32 => Self::F32,
                 InferencePrecision::F16 | InferencePrecision::Bf16 | InferencePrecision::Default => Self::F16,
@@ -108,7 +119,7 @@ impl Numerics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::{Format, Select, VariantLimits};
+    use crate::manifest::{Select, VariantLimits};
 
     fn variant(id: &str, rank: i32, device: &str, cpu_flags: &[&str]) -> Variant {
         Variant {
@@ -153,9 +164,22 @@ mod tests {
             fit.refused.iter().map(|r| (r.variant.id.as_str(), r.reason.as_str())).collect();
         assert_eq!(
             refused,
-            [("gpu", "this box has no device GPU"), ("vnni", "this box's CPU lacks avx512_vnni")]
+            [("gpu", "OpenVINO drives no GPU of this box"), ("vnni", "this box's CPU lacks avx512_vnni")]
         );
         assert_eq!(ids(&Fit::of(&all, &machine(&["avx2", "amx_int8", "avx512_vnni"])))[0], "vnni");
+    }
+
+    #[test]
+    fn without_openvino_a_cpu_runs_onnx_models_alone() {
+        let bare = Capabilities { devices: Vec::new(), ..machine(&[]) };
+        let check = |variant: Variant, reasons: &[&str]| {
+            let fit = Fit::of(std::slice::from_ref(&variant), &bare);
+            assert_eq!(fit.refused.iter().map(|r| r.reason.as_str()).collect::<Vec<_>>(), reasons);
+        };
+        check(variant("onnx", 0, "CPU", &[]), &[]);
+        check(variant("gpu", 0, "GPU", &[]), &["OpenVINO drives no GPU of this box"]);
+        let ir = Variant { format: Format::OpenvinoIr, ..variant("ir", 0, "CPU", &[]) };
+        check(ir, &["OpenVINO does not drive this box's CPU, and nothing else runs its format"]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct Capabilities {
     pub memory_bytes: u64,
     /// CPU features that models select on, such as `avx512_vnni`.
     pub cpu_flags: Vec<String>,
-    /// Inference devices really present: `CPU`, `GPU`, `NPU`.
+    /// What OpenVINO drives there: `CPU`, `GPU`, `NPU`. Where it does not drive the CPU, ONNX Runtime's own kernels do.
     pub devices: Vec<String>,
     /// Version of the inference runtime and of OpenVINO, or why there is none.
     pub runtime: String,

@@ -8,11 +8,11 @@ use muster_protocol::checkup::Finding;
 use muster_protocol::message::{Phase, SlotState, State};
 use serde_json::Value;
 
-use crate::chain;
 use crate::commands::local::Local;
 use crate::config::Config;
 use crate::engine::{Engine, EngineError};
 use crate::spool::{self, Bounds, Waiting};
+use crate::{capabilities, chain};
 
 const RUNTIME: &str = "runtime";
 const SPOOL: &str = "spool";
@@ -45,7 +45,12 @@ pub(super) fn runtime(dir: &Path) -> Finding {
         }
         Ok(Ok(devices)) if devices.is_empty() => {
             let instead = "OpenVINO drives no device here (it does Intel's), so models run on ONNX Runtime's own kernels";
-            Finding::ok(RUNTIME, format!("{}; {instead}", installed.version))
+            let says = format!("{}; {instead}", installed.version);
+            if capabilities::is_intels() {
+                Finding::warn(RUNTIME, says, next)
+            } else {
+                Finding::ok(RUNTIME, says)
+            }
         }
         Ok(Ok(devices)) => {
             Finding::ok(RUNTIME, format!("{}; OpenVINO sees {}", installed.version, devices.join(", ")))
