@@ -66,6 +66,24 @@ async fn no_request_fails_while_models_are_swapped() {
 }
 
 #[tokio::test]
+async fn a_box_that_swaps_faster_than_it_reports_keeps_the_counts_of_few() {
+    let agent = Box::start().await;
+    for version in 0..40 {
+        agent.slots.activate(&Box::slot(), line(&version.to_string(), "line.onnx"));
+        // As many as may be told.
+        for _ in 0..5 {
+            let (status, _) = agent.post("/v2/models/m/infer", ask("q", 2, &[3.0, 1.0])).await;
+            assert_eq!(status, 200);
+        }
+    }
+    // Each call tells as much as fits a report.
+    let told = || agent.slots.stats().iter().filter(|stats| stats.requests > 0).count();
+    let told: usize = std::iter::repeat_with(told).take_while(|&told| told > 0).sum();
+    assert!((10..20).contains(&told), "{told} of 40 bundles");
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn current_previous_revert_and_clear() {
     let agent = Box::start().await;
     let slot = Box::slot();
