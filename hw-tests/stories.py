@@ -165,7 +165,9 @@ class Stories:
             assert box.process is not None
             maps = Path(f"/proc/{box.process.pid}/maps").read_text()
             mapped = sorted({line.split("/")[-1] for line in maps.splitlines() if "openvino" in line or "onnxruntime" in line})
-            if reported != expected or not any(library in name for name in mapped):
+            # What the runtime would tell its maker, it would keep in a database.
+            tells = any("onnxruntime.db" in name for name in mapped)
+            if reported != expected or tells or not any(library in name for name in mapped):
                 raise Failure(f"{box.name} reports {reported} and maps {mapped}")
         print(f"    every box reports {expected} and maps {', '.join(mapped)}")
 

@@ -15,7 +15,7 @@ use crate::commands::identity::{self, IdentityArgs};
 use crate::commands::lease::{self, LeaseCommand};
 use crate::commands::rekey::{self, RekeyArgs};
 use crate::trust_command::{self, TrustCommandError};
-use crate::{chain, eval, runtime};
+use crate::{chain, eval, quiet, runtime};
 
 const EXIT_CODES: &str = "Exit codes:
   0   done, or stopped by SIGTERM or Ctrl-C
@@ -85,9 +85,27 @@ Examples:
     Version,
 }
 
+impl Command {
+    fn loads_the_runtime(&self) -> bool {
+        matches!(self, Self::Run { .. } | Self::Doctor(_) | Self::Eval(_))
+    }
+}
+
 /// Does what was typed; the exit code.
 pub fn main() -> u8 {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    if command.loads_the_runtime()
+        && let Err(error) = quiet::ensure()
+    {
+        let (name, value) = quiet::NO_REPORTS;
+        writeln!(
+            io::stderr(),
+            "muster-agent: cannot start itself with {name}={value}: {error}; set it and start again"
+        )
+        .unwrap_or(());
+        return 1;
+    }
+    match command {
         Command::Eval(args) => eval::run(&args),
         Command::Version => match writeln!(io::stdout(), "muster-agent {}", env!("CARGO_PKG_VERSION")) {
             Ok(()) => 0,

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use muster_protocol::manifest::InferencePrecision;
 
+use crate::quiet::NO_REPORTS;
 use crate::stopwatch::Stopwatch;
 
 use aside::Lane;
@@ -84,6 +85,8 @@ pub enum EngineError {
     Library { dir: PathBuf, reason: String },
     #[error("this process already runs the inference runtime in {}, so the one in {} cannot be loaded; restart it", loaded.display(), asked.display())]
     OtherFolder { loaded: PathBuf, asked: PathBuf },
+    #[error("the inference runtime would report to its maker what runs here; set {}={} before the program starts", NO_REPORTS.0, NO_REPORTS.1)]
+    Reports,
     #[error("OpenVINO cannot be used: {0}")]
     OpenVino(String),
     #[error("the model {} cannot be read", path.display())]
@@ -109,7 +112,7 @@ impl EngineError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing { .. } => "runtime_missing",
-            Self::Library { .. } | Self::OtherFolder { .. } => "runtime_unusable",
+            Self::Library { .. } | Self::OtherFolder { .. } | Self::Reports => "runtime_unusable",
             Self::OpenVino(_) => "openvino_unusable",
             Self::ModelFile { .. } => "model_unreadable",
             Self::EmptyModel { .. } | Self::Refused { .. } => "model_refused",

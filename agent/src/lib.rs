@@ -24,6 +24,7 @@ pub mod link;
 pub mod measure;
 pub mod oip;
 pub mod onnx;
+mod quiet;
 pub mod reconcile;
 pub mod renew;
 pub mod report;

@@ -20,6 +20,7 @@ use tokio::process::{Child, Command};
 
 use crate::engine::ProviderChoice;
 use crate::eval::{self, EvalRefusal, EvalSummary, REFUSED};
+use crate::quiet;
 use crate::stopwatch::Stopwatch;
 
 pub use compare::Mismatch;
@@ -219,6 +220,7 @@ fn command(exe: &Path, spec: &SelfTestSpec) -> std::io::Result<Command> {
         // OpenVINO looks for plugins in the working directory too; nobody can plant one in the root folder.
         .current_dir("/")
         .env_clear()
+        .env(quiet::NO_REPORTS.0, quiet::NO_REPORTS.1)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

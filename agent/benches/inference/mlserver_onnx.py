@@ -1,4 +1,8 @@
 """A model of MLServer's that runs an ONNX file as the agent's sessions do: one thread, f32."""
+import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it is loaded
+
 import onnxruntime
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec

@@ -13,6 +13,7 @@ use ort::memory::DeviceType;
 
 use super::aside::Aside;
 use super::{EngineError, installed};
+use crate::quiet;
 
 pub(super) const OPENVINO_PLUGIN: &str = "libonnxruntime_providers_openvino_plugin.so";
 /// The exact name: the plugin also offers `….AUTO`, which would choose behind our back.
@@ -44,8 +45,12 @@ pub(super) fn open(dir: &Path) -> Result<Arc<Library>, EngineError> {
             Err(EngineError::OtherFolder { loaded: library.dir.clone(), asked: dir })
         };
     }
+    if !quiet::is_quiet() {
+        return Err(EngineError::Reports);
+    }
     let builder = ort::init_from(dir.join("libonnxruntime.so")).map_err(|error| unusable(chain(&error)))?;
-    let environment = builder.with_name("muster").build().map_err(|error| unusable(chain(&error)))?;
+    let builder = builder.with_name("muster").with_telemetry(false);
+    let environment = builder.build().map_err(|error| unusable(chain(&error)))?;
     // What matters comes back as an error; the rest would fill the log of a box for years.
     environment.set_log_level(LogLevel::Error);
     let library =

@@ -16,12 +16,15 @@ the reason where it fails.
 import argparse
 import importlib.metadata
 import json
+import os
 import pathlib
 import sys
 import warnings
 
-# OpenVINO and NNCF tell Intel of every conversion unless their reporter cannot be imported.
+# OpenVINO and NNCF tell Intel of every conversion unless their reporter cannot be imported, and ONNX Runtime tells Microsoft
+# of every model unless this is there when it is loaded.
 sys.modules["openvino_telemetry"] = None
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 GOLDEN_ROWS = 16
 # Beyond it one row is enough: an image says more than sixteen patients.

@@ -1,7 +1,7 @@
 //! The limited child: golden answers match or the model does not serve; nothing it does can hang or kill the agent.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -89,6 +89,33 @@ async fn the_same_model_passes_on_openvino() {
         "{report:?}"
     );
     assert!(report.rss_bytes > 10 << 20 && report.elapsed_ms >= report.load_ms, "{report:?}");
+}
+
+/// Left to itself ONNX Runtime reports to its maker, and begins by writing into the user's cache.
+#[test]
+fn nothing_is_told_to_the_maker_of_the_runtime() {
+    let home = tempfile::tempdir().unwrap();
+    let mut eval = Command::new(AGENT)
+        .args(["eval", "--model"])
+        .arg(fixture("logistic.onnx"))
+        .arg("--runtime")
+        .arg(runtime_dir())
+        .env_clear()
+        .env("HOME", home.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut answers = BufReader::new(eval.stdout.take().unwrap());
+    let mut requests = eval.stdin.take().unwrap();
+    writeln!(requests, "{}", ask("quiet", 4, &[0.0; 4])).unwrap();
+    answers.read_line(&mut String::new()).unwrap();
+    // While it runs: it has mapped the runtime, and nothing of a report's.
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", eval.id())).unwrap();
+    assert!(maps.contains("libonnxruntime.so") && !maps.contains("onnxruntime.db"), "{maps}");
+    drop(requests);
+    assert!(eval.wait().unwrap().success());
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0, "something was kept to be sent later");
 }
 
 #[tokio::test]
