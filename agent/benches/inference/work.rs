@@ -22,7 +22,7 @@ struct Work {
 const WORKS: [Work; 3] = [
     Work { model: "tabular", shape: &[1, 12], turns: 7, span: Duration::from_secs(1) },
     Work { model: "cnn_int8", shape: &[1, 3, 64, 64], turns: 3, span: Duration::from_secs(1) },
-    Work { model: "resnet50", shape: &[1, 3, 224, 224], turns: 3, span: Duration::from_secs(2) },
+    Work { model: "resnet50", shape: &[1, 3, 224, 224], turns: 7, span: Duration::from_secs(2) },
 ];
 /// Clients at once of the comparison between servers, and how many of them share a thread.
 const CLIENTS: usize = 16;
