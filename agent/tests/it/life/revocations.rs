@@ -9,6 +9,7 @@ use super::bundle::{Bundle, logistic, logistic_b};
 use super::fleet::Fleet;
 use super::process::{Agent, member};
 use super::until;
+use crate::hardware::is_intel;
 
 fn revoke(fleet: &Fleet, bundle: &Bundle, action: RevocationAction) {
     let reason = "miscalibrated on night shifts".to_owned();
@@ -152,7 +153,8 @@ async fn what_the_publisher_did_not_mean_for_this_box_is_refused_by_name() {
     let (fits, other, newer) = (logistic("1"), logistic_b("2"), logistic_b("3"));
     fleet.publish(&[&fits, &other, &newer]);
     let arch = std::env::consts::ARCH;
-    fleet.demand(&fits, json!({ "hardware": [format!("{arch}-openvino")], "min_agent": "0.0.1" }));
+    let runs_it = if is_intel() { "openvino" } else { "cpu" };
+    fleet.demand(&fits, json!({ "hardware": [format!("{arch}-{runs_it}")], "min_agent": "0.0.1" }));
     fleet.demand(&other, json!({ "hardware": [format!("{arch}-openvino-npu")] }));
     fleet.demand(&newer, json!({ "min_agent": "99.0.0" }));
     fleet.order(&device, 1, &[("m", &fits)]);
