@@ -36,9 +36,8 @@ use tokio::time::Instant;
 const TURN: u32 = 10;
 /// Swaps after which a process has all that it keeps, or nearly.
 const SETTLING: u32 = 1_000;
-/// Parts of a run, and the factor of the 95 % of the mean of the steps between them (Student's t, 8 degrees of freedom).
+/// Equal parts of a run.
 const PARTS: usize = 10;
-const T_95: f64 = 2.31;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -101,13 +100,17 @@ async fn main() -> ExitCode {
     pulse.end();
     let first = failures.first();
     println!("slow moments and all: {:.2} x of quiet; failed: {first:?}", median(ratios_of_all));
-    let (grows, off) = growth(&memory);
-    println!("memory grows by {grows:.2} KiB a swap, give or take {off:.2}");
+    let steps = growth(&memory);
+    let at_least = steps.get(1).copied().unwrap_or(f64::NAN);
+    println!(
+        "memory grows by {:.2} KiB a swap from one tenth of them to the next (the median), by more than {at_least:.2} with 98 %",
+        median(steps)
+    );
     house.close().await;
     let mut goals = Goals::default();
     goals.add("swap_failed_requests", failures.len() as f64, "requests", ..=0.0);
     goals.add("swap_p99", median(ratios), "x of quiet", ..=1.5);
-    goals.add("swap_memory_at_least", grows - off, "KiB a swap", ..=1.0);
+    goals.add("swap_memory_at_least", at_least, "KiB a swap", ..=1.0);
     goals.tell()
 }
 
@@ -117,18 +120,17 @@ fn resident_kb() -> f64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// How much is added from one of ten equal parts to the next, by their means, and how far off that may be.
+/// How much is added from one of ten equal parts to the next, by their means; the least first.
 ///
-/// Memory moves in steps that stay (requests pile up behind a stall of the machine, and an allocator keeps what they took), so
-/// it is the steps that vary independently of each other; by the distance from a line, one step would look like a slope.
-fn growth(points: &[(f64, f64)]) -> (f64, f64) {
+/// Memory moves in steps that stay (requests pile up behind a stall of the machine, and an allocator keeps what they took): they
+/// would look like a slope to a mean or to a line, and leave the median alone, which a leak does not. The second of nine is less
+/// than their median with 98 %, whatever they are distributed like (Conover, "Practical Nonparametric Statistics", on quantiles).
+fn growth(points: &[(f64, f64)]) -> Vec<f64> {
     let parts: Vec<(f64, f64)> = points.chunks_exact((points.len() / PARTS).max(1)).map(mean).collect();
-    let steps: Vec<f64> =
+    let mut steps: Vec<f64> =
         parts.windows(2).map(|pair| (pair[1].1 - pair[0].1) / (pair[1].0 - pair[0].0)).collect();
-    let n = steps.len() as f64;
-    let mean = steps.iter().sum::<f64>() / n;
-    let variance = steps.iter().map(|step| (step - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    (mean, T_95 * (variance / n).sqrt())
+    steps.sort_by(f64::total_cmp);
+    steps
 }
 
 fn mean(points: &[(f64, f64)]) -> (f64, f64) {
