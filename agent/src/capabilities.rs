@@ -77,18 +77,10 @@ pub fn fitness(capabilities: &Capabilities) -> Fitness {
     Fitness::of(capabilities, env!("CARGO_PKG_VERSION").parse().unwrap_or_default())
 }
 
-/// Whether OpenVINO is to drive this processor.
-pub(crate) fn is_intels() -> bool {
-    is_of_intel(&cpuinfo())
-}
-
-fn driven(cpuinfo: &str, installed: &Installed) -> Vec<String> {
-    if is_of_intel(cpuinfo) { installed.devices.clone() } else { Vec::new() }
-}
-
 /// OpenVINO's provider for ONNX Runtime compares the processor's maker.
-fn is_of_intel(cpuinfo: &str) -> bool {
-    field(cpuinfo, "vendor_id") == Some("GenuineIntel")
+fn driven(cpuinfo: &str, installed: &Installed) -> Vec<String> {
+    let is_intels = field(cpuinfo, "vendor_id") == Some("GenuineIntel");
+    if is_intels { installed.devices.clone() } else { Vec::new() }
 }
 
 fn flags(cpuinfo: &str) -> Vec<String> {
